@@ -1,0 +1,1 @@
+"""The asset graph: wiring, metadata and checks. No rule about the data is decided here."""

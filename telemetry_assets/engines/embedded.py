@@ -1,0 +1,203 @@
+"""The embedded engine: Sail, a Spark Connect server in this process; PyIceberg reads and commits.
+
+Files are planned with PyIceberg and handed to Sail as Parquet paths, which pins the snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.table import FileScanTask, Table
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.changes import (
+    Changes,
+    applied_mark,
+    changes_since_applied,
+    files_appended_since_applied,
+)
+from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
+from telemetry_assets.lakehouse.contracts import UPSTREAM, TableContract
+from telemetry_assets.lakehouse.quality import partition_filter
+from telemetry_assets.steps import Partitions, StepParameters, replacement
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_SESSION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
+_PREVIEW_ROWS = 5
+
+
+class EmbeddedEngine:
+    """A Sail server and one session on it, from construction to :meth:`close`."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        from pysail.spark import SparkConnectServer
+        from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+        # Without it `pyspark.sql` hands out classic functions, which need a JVM.
+        os.environ.setdefault("SPARK_CONNECT_MODE_ENABLED", "1")
+        # Sail logs each session's start and end at INFO; a user's own level stands.
+        os.environ.setdefault("RUST_LOG", "error")
+        self._lakehouse = lakehouse
+        self._scratch = tempfile.TemporaryDirectory(prefix="telemetry-assets-")
+        self._server = SparkConnectServer("127.0.0.1", 0)
+        self._server.start(background=True)
+        _, port = self._server.listening_address
+        self._spark: SparkSession = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
+        for name, value in _SESSION.items():
+            self._spark.conf.set(name, value)
+
+    def close(self) -> None:
+        """End the session and the server."""
+        self._spark.stop()
+        self._server.stop()
+        self._scratch.cleanup()
+
+    def refresh(
+        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+    ) -> RefreshResult:
+        """See :meth:`telemetry_assets.engines.results.Engine.refresh`."""
+        return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
+
+    def _refresh(
+        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+    ) -> RefreshResult:
+        started = time.monotonic()
+        upstream_contract = UPSTREAM[contract]
+        target, upstream = self._lakehouse.table(contract), self._lakehouse.table(upstream_contract)
+        behind = changes_since_applied(target, upstream_contract, upstream)
+        changes = _chosen(behind, event_dates, contract)
+        inputs = _PinnedInputs(self._spark, Path(self._scratch.name), contract, target, upstream)
+        step = replacement(contract, changes, inputs, parameters)
+        rows = _collected(step.rows, contract)
+        where = partition_filter(contract, step.partitions)
+        mark = applied_mark(upstream_contract, upstream.current_snapshot()) if _covers(changes, behind) else {}
+        before = target.scan(where).to_arrow()
+        changed = not _same_rows(rows, before, contract)
+        if changed:
+            summary = {
+                "telemetry.run-id": run_id,
+                "telemetry.step": contract.full_name,
+                "telemetry.event-dates": _dates_in_words(changes.dates),
+            }
+            replace_rows(target, where, rows, summary, mark)
+        else:
+            set_table_properties(target, mark)
+        current = target.current_snapshot()
+        return RefreshResult(
+            contract=contract,
+            event_dates=tuple(sorted(changes.dates)),
+            rows_read=inputs.rows_read,
+            rows_written=rows.num_rows,
+            rows_by_partition=_counts(rows, contract),
+            changed=changed,
+            snapshot_id=current.snapshot_id if current else None,
+            repeated_keys=rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows,
+            seconds=time.monotonic() - started,
+            preview=rows.slice(0, _PREVIEW_ROWS).to_pylist(),
+        )
+
+
+@dataclass
+class _PinnedInputs:
+    """A step's inputs, at the snapshots that the two tables were loaded with."""
+
+    spark: SparkSession
+    scratch: Path
+    contract: TableContract
+    target: Table
+    upstream_table: Table
+    rows_read: int = 0
+
+    def upstream(self, event_dates: Partitions) -> DataFrame:
+        upstream = UPSTREAM[self.contract]
+        tasks = list(self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files())
+        self.rows_read += sum(task.file.record_count for task in tasks)
+        return self._frame(self.upstream_table, upstream, tasks)
+
+    def arrived(self, event_dates: Partitions) -> DataFrame | None:
+        upstream = UPSTREAM[self.contract]
+        paths = files_appended_since_applied(self.target, upstream, self.upstream_table)
+        if paths is None:
+            return None
+        tasks = self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files()
+        arrived = [task for task in tasks if task.file.file_path in paths]
+        self.rows_read += sum(task.file.record_count for task in arrived)
+        return self._frame(self.upstream_table, upstream, arrived)
+
+    def previous(self, partitions: Partitions) -> DataFrame:
+        tasks = list(self.target.scan(partition_filter(self.contract, partitions)).plan_files())
+        return self._frame(self.target, self.contract, tasks)
+
+    def _frame(self, table: Table, contract: TableContract, tasks: Iterable[FileScanTask]) -> DataFrame:
+        tasks = list(tasks)
+        schema = from_arrow_schema(contract.arrow_schema)
+        if any(task.delete_files for task in tasks):
+            # Sail reads the files as they are; only PyIceberg applies another writer's deletes.
+            from pyiceberg.io.pyarrow import ArrowScan
+
+            scan = ArrowScan(table.metadata, table.io, table.schema(), partition_filter(contract, None))
+            rows = scan.to_table(tasks).cast(contract.arrow_schema)
+            path = self.scratch / f"{len(os.listdir(self.scratch))}.parquet"
+            pq.write_table(rows, path)
+            return self.spark.read.schema(schema).parquet(f"file://{path}")
+        if not tasks:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*(task.file.file_path for task in tasks))
+
+
+def _chosen(behind: Changes, event_dates: frozenset[date] | None, contract: TableContract) -> Changes:
+    if event_dates is None or behind.everything:
+        return behind
+    if contract.partition is None:
+        # One row gathers many dates, so what else has changed has to be taken with them.
+        return Changes(event_dates | behind.dates)
+    return Changes(event_dates)
+
+
+def _covers(changes: Changes, behind: Changes) -> bool:
+    return changes.everything or (not behind.everything and behind.dates <= changes.dates)
+
+
+def _collected(frame: DataFrame, contract: TableContract) -> pa.Table:
+    # pyspark 3.5 has no public way from a frame to Arrow; 4.0 calls this `toArrow`.
+    client: Any = frame.sparkSession.client  # type: ignore[attr-defined]
+    table, _ = client.to_table(frame._plan.to_proto(client))  # type: ignore[operator]
+    rows = table.select(list(contract.column_names)).cast(contract.arrow_schema)
+    order = [contract.partition] if contract.partition else []
+    return rows.sort_by([(name, "ascending") for name in dict.fromkeys([*order, *contract.key])])
+
+
+def _same_rows(rows: pa.Table, before: pa.Table, contract: TableContract) -> bool:
+    if rows.num_rows != before.num_rows:
+        return False
+    names = list(contract.column_names)
+    keys = [(name, "ascending") for name in contract.key]
+    before = before.select(names).cast(contract.arrow_schema).sort_by(keys)
+    return bool(rows.sort_by(keys).equals(before))
+
+
+def _counts(rows: pa.Table, contract: TableContract) -> dict[date | None, int]:
+    if contract.partition is None:
+        return {None: rows.num_rows}
+    counted = pc.value_counts(rows[contract.partition].combine_chunks()).to_pylist()
+    return {one["values"]: one["counts"] for one in counted}
+
+
+def _dates_in_words(dates: frozenset[date]) -> str:
+    if len(dates) <= 100:
+        return ",".join(day.isoformat() for day in sorted(dates))
+    return f"{len(dates)} dates from {min(dates)} to {max(dates)}"

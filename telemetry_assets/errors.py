@@ -1,0 +1,51 @@
+"""What can go wrong, each with what to do about it.
+
+Only errors that a person has to act on. A bad document or upload is not one of them: it becomes
+a row of ``bronze.rejected_documents`` (``ingestion/documents.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TelemetryAssetsError(Exception):
+    """Base of every error that this project raises on purpose; its text says what to do."""
+
+
+class SettingsError(TelemetryAssetsError):
+    """A setting is missing, contradicts another, or names something that cannot be used."""
+
+
+class TableMismatchError(TelemetryAssetsError):
+    """A table is not what its contract says, so nothing may write to it.
+
+    :param table: the table's name, e.g. ``silver.car_telemetry``.
+    :param differences: one sentence for each difference.
+    """
+
+    def __init__(self, table: str, differences: Sequence[str]) -> None:
+        self.table = table
+        self.differences = tuple(differences)
+        listed = "\n".join(f"  - {difference}" for difference in self.differences)
+        super().__init__(
+            f"{table} differs from its contract, so nothing was written to it:\n{listed}\n"
+            "Run `telemetry-assets doctor` to see every table. Then either change the table back to its "
+            "contract, or move it away (rename or drop it): it is made anew from the contract, and "
+            "Silver and Gold are filled again from Bronze by the next run."
+        )
+
+
+class ConcurrentWriteError(TelemetryAssetsError):
+    """Other writers kept changing a table until the attempts of this one ran out."""
+
+    def __init__(self, table: str, attempts: int) -> None:
+        super().__init__(
+            f"{table} was changed by somebody else during each of {attempts} attempts to commit to it. "
+            "Nothing of this commit is in the table. Find the other writer (the table's newest snapshots "
+            "say which run made them), then run this again."
+        )
+
+
+class QualityError(TelemetryAssetsError):
+    """Tables hold what a consumer would be misled by, such as two rows for one key."""

@@ -1,0 +1,1 @@
+"""From an upload's bytes to Bronze rows, exactly once. Knows neither Dagster nor Spark."""

@@ -1,0 +1,137 @@
+"""Opens the Iceberg catalog; makes every table from its contract and refuses one that differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.table import Table
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from telemetry_assets.errors import SettingsError, TableMismatchError
+from telemetry_assets.lakehouse.contracts import CONTRACTS, TableContract
+from telemetry_assets.settings import Settings
+
+CATALOG_NAME = "telemetry"
+
+
+@dataclass(frozen=True)
+class Lakehouse:
+    """The six tables in one catalog.
+
+    :param catalog: any PyIceberg catalog.
+    :param location: what all table locations begin with, without a slash at the end.
+    """
+
+    catalog: Catalog
+    location: str
+
+    def table(self, contract: TableContract) -> Table:
+        """The table as it is now, freshly loaded.
+
+        :raises NoSuchTableError: before :meth:`prepare` has made it.
+        """
+        return self.catalog.load_table(contract.identifier)
+
+    def prepare(self) -> None:
+        """Make the tables that are missing, then hold every table against its contract.
+
+        :raises TableMismatchError: for the first table that differs, listing all its differences.
+        """
+        for contract in CONTRACTS:
+            differences = self.differences(self._created(contract), contract)
+            if differences:
+                raise TableMismatchError(contract.full_name, differences)
+
+    def table_location(self, contract: TableContract) -> str:
+        """Where the table's files are."""
+        return "/".join((self.location, *contract.identifier))
+
+    def _created(self, contract: TableContract) -> Table:
+        try:
+            return self.table(contract)
+        except NoSuchTableError:
+            self.catalog.create_namespace_if_not_exists(contract.layer)
+        except OSError as error:
+            raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
+        try:
+            return self.catalog.create_table(
+                contract.identifier,
+                schema=contract.schema,
+                location=self.table_location(contract),
+                partition_spec=contract.partition_spec,
+                properties=contract.table_properties,
+            )
+        except TableAlreadyExistsError:
+            return self.table(contract)
+
+    def differences(self, table: Table, contract: TableContract) -> list[str]:
+        """What in the table is not as its contract says, one sentence each."""
+        return [*_column_differences(table, contract), *_layout_differences(table, contract, self)]
+
+
+def _column_differences(table: Table, contract: TableContract) -> Iterable[str]:
+    found = {field.name: field for field in table.schema().fields}
+    for wanted in contract.schema.fields:
+        field = found.pop(wanted.name, None)
+        if field is None:
+            yield f"column `{wanted.name}` ({wanted.field_type}) is missing"
+        elif field.field_type != wanted.field_type:
+            yield f"column `{wanted.name}` is {field.field_type}, by contract {wanted.field_type}"
+        elif field.required != wanted.required:
+            nullable = {True: "may not be null", False: "may be null"}
+            yield f"column `{wanted.name}` {nullable[field.required]}, by contract it {nullable[wanted.required]}"
+    for name, field in found.items():
+        yield f"column `{name}` ({field.field_type}) is not in the contract"
+
+
+def _layout_differences(table: Table, contract: TableContract, lakehouse: Lakehouse) -> Iterable[str]:
+    names = {field.field_id: field.name for field in table.schema().fields}
+    found = [(names.get(part.source_id), str(part.transform)) for part in table.spec().fields]
+    wanted = [
+        (contract.column_names[part.source_id - 1], str(part.transform)) for part in contract.partition_spec.fields
+    ]
+    if found != wanted:
+        yield f"it is partitioned by {_partitioning(found)}, by contract by {_partitioning(wanted)}"
+    if table.format_version != 2:
+        yield f"its format version is {table.format_version}, by contract 2"
+    if table.location().rstrip("/") != lakehouse.table_location(contract):
+        yield f"its location is {table.location()}, by contract {lakehouse.table_location(contract)}"
+
+
+def _partitioning(fields: list[tuple[str | None, str]]) -> str:
+    return ", ".join(f"{transform}({name})" for name, transform in fields) or "nothing"
+
+
+def open_lakehouse(settings: Settings) -> Lakehouse:
+    """Open the catalog that the settings name, making an empty one where there is none. Makes no table.
+
+    With a folder the catalog is SQLite at ``<lakehouse>/catalog.sqlite``, named ``telemetry``.
+
+    :raises SettingsError: where the folder cannot be made, or its path cannot stand in a file's URI.
+    """
+    folder = settings.lakehouse_folder()
+    if any(character in str(folder) for character in "#?%"):
+        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} contains #, ? or %, which no table location may.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} cannot be made a folder: {error.strerror}.") from error
+    return Lakehouse(_sqlite_catalog(folder), f"file://{folder}")
+
+
+def _sqlite_catalog(folder: Path) -> Catalog:
+    def opened() -> Catalog:
+        return SqlCatalog(
+            CATALOG_NAME, uri=f"sqlite:///{folder / 'catalog.sqlite'}", warehouse=f"file://{folder}", pool_pre_ping="true"
+        )
+
+    try:
+        return opened()
+    except (IntegrityError, OperationalError):
+        # Two processes made the catalog's own tables at the same moment; they are there now.
+        return opened()

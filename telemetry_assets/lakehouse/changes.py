@@ -1,0 +1,118 @@
+"""What a derived table is behind on: which event dates of its upstream changed since it last took them.
+
+Each derived table remembers the upstream snapshot that it has taken, as a table property. What came
+after is read from the upstream's own manifests, so nothing has to be remembered anywhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, ManifestEntryStatus
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation, Snapshot
+
+from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.contracts import TableContract
+
+MAINTENANCE = "telemetry.maintenance"
+"""Set in the summary of a snapshot that rewrites files and changes no row."""
+
+_NO_SNAPSHOT = "none"
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The event dates of an upstream that a derived table has not taken yet.
+
+    :param dates: those dates.
+    :param everything: nobody can say which dates changed (the table is new, or the snapshot that it took has
+        expired), so the whole table has to be made anew; ``dates`` are then all dates of the upstream.
+    """
+
+    dates: frozenset[date]
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.dates)
+
+
+def applied_property(upstream: TableContract) -> str:
+    """The table property that holds the id of the upstream snapshot that a derived table has taken."""
+    return f"telemetry.applied.{upstream.full_name}"
+
+
+def applied_mark(upstream: TableContract, snapshot: Snapshot | None) -> dict[str, str]:
+    """The table property that says that a derived table has taken this snapshot of its upstream."""
+    return {applied_property(upstream): str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
+
+
+def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table) -> bool:
+    """Whether the upstream has a newer snapshot than the derived table has taken. Reads no manifest."""
+    applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT)
+    current = upstream.current_snapshot()
+    return applied != (str(current.snapshot_id) if current else _NO_SNAPSHOT)
+
+
+def changes_since_applied(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:
+    """The dates on which rows of the upstream were added or removed since the derived table last took it."""
+    current = upstream.current_snapshot()
+    applied = derived.properties.get(applied_property(upstream_contract))
+    if applied is None or applied == _NO_SNAPSHOT:
+        nothing_to_take = current is None and derived.current_snapshot() is None
+        return Changes(_dates_in(upstream), everything=not nothing_to_take)
+    newer: list[Snapshot] = []
+    snapshot = current
+    while snapshot is not None and str(snapshot.snapshot_id) != applied:
+        newer.append(snapshot)
+        parent = snapshot.parent_snapshot_id
+        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
+    if snapshot is None:
+        return Changes(_dates_in(upstream), everything=True)
+    return Changes(frozenset(day for one in newer for day in _dates_changed_by(one, upstream.io)))
+
+
+def files_appended_since_applied(
+    derived: Table, upstream_contract: TableContract, upstream: Table
+) -> frozenset[str] | None:
+    """The paths of the data files added since; None where more happened than appends, or nobody can say."""
+    applied = derived.properties.get(applied_property(upstream_contract))
+    paths: set[str] = set()
+    snapshot = upstream.current_snapshot()
+    while snapshot is not None and str(snapshot.snapshot_id) != applied:
+        if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
+            return None
+        for manifest in snapshot.manifests(upstream.io):
+            if manifest.added_snapshot_id == snapshot.snapshot_id:
+                paths.update(
+                    entry.data_file.file_path
+                    for entry in manifest.fetch_manifest_entry(upstream.io)
+                    if entry.status == ManifestEntryStatus.ADDED
+                )
+        parent = snapshot.parent_snapshot_id
+        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
+    return frozenset(paths) if snapshot is not None else None
+
+
+def _dates_changed_by(snapshot: Snapshot, io: FileIO) -> set[date]:
+    if summary_of(snapshot).get(MAINTENANCE) or (snapshot.summary and snapshot.summary.operation == Operation.REPLACE):
+        return set()
+    return {
+        _partition_date(entry.data_file)
+        for manifest in snapshot.manifests(io)
+        if manifest.added_snapshot_id == snapshot.snapshot_id
+        for entry in manifest.fetch_manifest_entry(io, discard_deleted=False)
+        if entry.status in (ManifestEntryStatus.ADDED, ManifestEntryStatus.DELETED)
+    }
+
+
+def _dates_in(table: Table) -> frozenset[date]:
+    return frozenset(_partition_date(task.file) for task in table.scan().plan_files())
+
+
+def _partition_date(file: DataFile) -> date:
+    value = file.partition[0]
+    return value if isinstance(value, date) else _EPOCH + timedelta(days=value)

@@ -1,0 +1,138 @@
+"""Every write that PyIceberg makes, and what to do when a commit's outcome is unknown.
+
+PyIceberg rebases an append or an overwrite by itself when somebody else commits in between. For a
+read-modify-write that loses or doubles rows, so rebasing is off here: a commit succeeds on exactly
+the table that was read, or raises ``CommitFailedException`` and is redone from the read.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.snapshots import Snapshot
+
+from telemetry_assets.errors import ConcurrentWriteError
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.contracts import TableContract
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 8
+_COMMIT_ID = "telemetry.commit-id"
+BATCH_ID = "telemetry.batch-id"
+
+Result = TypeVar("Result")
+
+
+def until_committed(contract: TableContract, attempt: Callable[[], Result]) -> Result:
+    """Run ``attempt``, which reads and commits, again from its read for as long as others commit in between.
+
+    :raises ConcurrentWriteError: when the attempts run out.
+    """
+    for number in range(_ATTEMPTS):
+        try:
+            return attempt()
+        except CommitFailedException as error:
+            logger.info("%s changed during a commit (%s); reading it again", contract.full_name, error)
+            time.sleep(random.uniform(0.05, 0.2) * 2 ** min(number, 4))
+    raise ConcurrentWriteError(contract.full_name, _ATTEMPTS)
+
+
+def append_batch(
+    lakehouse: Lakehouse, contract: TableContract, batch_id: str, rows: pa.Table, summary: Mapping[str, str]
+) -> Snapshot:
+    """Append an ingestion batch's rows exactly once, as one snapshot that names the batch.
+
+    A batch that is in the table already is not appended again: the commit stands only on the snapshot in
+    which the batch was seen to be absent. No rows still make a snapshot, so that the batch is on record.
+    """
+
+    def attempt() -> Snapshot:
+        table = lakehouse.table(contract)
+        committed = batch_snapshot(table, batch_id)
+        if committed is None:
+            _commit(table, lambda transaction, properties: transaction.append(rows, properties), {
+                **summary, BATCH_ID: batch_id,
+            })
+            committed = batch_snapshot(table, batch_id)
+        if committed is None:
+            raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
+        return committed
+
+    return until_committed(contract, attempt)
+
+
+def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
+    """The snapshot that brought a batch into the table, None where it is not in it."""
+    return next((snapshot for snapshot in table.snapshots() if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
+
+
+def summary_of(snapshot: Snapshot) -> dict[str, str]:
+    """The snapshot's own properties."""
+    return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
+
+
+def replace_rows(
+    table: Table,
+    where: BooleanExpression,
+    rows: pa.Table,
+    summary: Mapping[str, str],
+    table_properties: Mapping[str, str],
+) -> None:
+    """Put ``rows`` in the place of all rows ``where`` holds for, and set table properties, in one commit.
+
+    :param table: as it was loaded before its rows, or those of its upstream, were read.
+    :raises CommitFailedException: where the table has changed since; read again, then try again.
+    """
+
+    def change(transaction: Transaction, properties: dict[str, str]) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Delete operation did not match any records")
+            transaction.overwrite(rows, where, properties)
+        transaction.set_properties(dict(table_properties))
+
+    _commit(table, change, summary)
+
+
+def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> None:
+    """Set table properties where they differ, without a snapshot.
+
+    :raises CommitFailedException: where the table has changed since it was loaded.
+    """
+    if any(table.properties.get(name) != value for name, value in table_properties.items()):
+        _commit(table, lambda transaction, _: transaction.set_properties(dict(table_properties)), {})
+
+
+def _commit(
+    table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]
+) -> None:
+    commit_id = uuid.uuid4().hex
+    _without_rebase(table)
+    transaction = table.transaction()
+    change(transaction, {**summary, _COMMIT_ID: commit_id})
+    try:
+        transaction.commit_transaction()
+    except CommitFailedException:
+        raise
+    except Exception as error:
+        table.refresh()
+        if not any(summary_of(snapshot).get(_COMMIT_ID) == commit_id for snapshot in table.snapshots()):
+            raise
+        logger.warning("a commit answered with an error and is in the table all the same: %s", error)
+
+
+def _without_rebase(table: Table) -> None:
+    # In memory only: written into the table, the property would take the retries from every other writer too.
+    table.metadata = table.metadata.model_copy(
+        update={"properties": {**table.metadata.properties, "commit.retry.num-retries": "0"}}
+    )

@@ -1,0 +1,111 @@
+"""What a run does, with Dagster or without: take in what waits, bring tables up to date, judge them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+
+from telemetry_assets.engines.results import Engine, RefreshResult
+from telemetry_assets.ingestion.batches import Certificate, Ingestion, open_ingestion
+from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
+from telemetry_assets.lakehouse.changes import is_behind
+from telemetry_assets.lakehouse.contracts import UPSTREAM, TableContract
+from telemetry_assets.settings import Settings
+from telemetry_assets.steps import StepParameters
+
+logger = logging.getLogger(__name__)
+
+DERIVED_TABLES: tuple[TableContract, ...] = tuple(UPSTREAM)
+"""Silver and Gold, in the order in which they can be refreshed."""
+
+
+@dataclass
+class Pipeline:
+    """One run's view of the landing location and the lakehouse. Close it, or use :func:`open_pipeline`."""
+
+    settings: Settings
+    lakehouse: Lakehouse
+    ingestion: Ingestion
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that the settings name, started when it is first needed."""
+        from telemetry_assets.engines.embedded import EmbeddedEngine
+
+        return EmbeddedEngine(self.lakehouse)
+
+    def close(self) -> None:
+        """Release the engine, if it was started."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+
+    def ingest(self, run_id: str, progress: Callable[[Certificate], None] = lambda _: None) -> list[Certificate]:
+        """Take everything that waits into Bronze. See :meth:`Ingestion.ingest_waiting`.
+
+        :raises TableMismatchError: before anything is taken, where a table differs from its contract.
+        """
+        self.lakehouse.prepare()
+        return self.ingestion.ingest_waiting(run_id, progress)
+
+    def refresh(
+        self,
+        contract: TableContract,
+        run_id: str,
+        event_dates: frozenset[date] | None = None,
+        insurance_as_of: date | None = None,
+    ) -> RefreshResult:
+        """Bring a derived table up to date; see :meth:`Engine.refresh`.
+
+        :param event_dates: dates to make anew; None for those that the table is behind on.
+        :param insurance_as_of: today in UTC where it is not given.
+        :raises TableMismatchError: before anything is written, where a table differs from its contract.
+        """
+        self.lakehouse.prepare()
+        as_of = insurance_as_of or datetime.now(UTC).date()
+        result = self.engine.refresh(
+            contract, event_dates, StepParameters(as_of, rebuild=event_dates is not None), run_id
+        )
+        logger.info(
+            "%s: %d event dates, %d rows read, %d written%s, %.2f s",
+            contract.full_name,
+            len(result.event_dates),
+            result.rows_read,
+            result.rows_written,
+            "" if result.changed else " (as they were)",
+            result.seconds,
+        )
+        return result
+
+    def tables_behind(self) -> list[TableContract]:
+        """The derived tables whose upstream has changed since they last took it. Makes and writes nothing."""
+        existing = {
+            contract: self.lakehouse.table(contract)
+            for contract in {*UPSTREAM, *UPSTREAM.values()}
+            if self.lakehouse.catalog.table_exists(contract.identifier)
+        }
+        return [
+            contract
+            for contract, upstream in UPSTREAM.items()
+            if contract in existing
+            and upstream in existing
+            and is_behind(existing[contract], upstream, existing[upstream])
+        ]
+
+
+@contextmanager
+def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
+    """Open the landing location and the lakehouse that the settings name.
+
+    :raises SettingsError: where one of them cannot be used.
+    """
+    lakehouse = open_lakehouse(settings)
+    pipeline = Pipeline(settings, lakehouse, open_ingestion(settings, open_landing(settings), lakehouse))
+    try:
+        yield pipeline
+    finally:
+        pipeline.close()

@@ -1,0 +1,74 @@
+"""Events become kilometres and litres per car and month."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as f
+from pyspark.sql.window import Window, WindowSpec
+
+from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY
+from telemetry_assets.transforms.shaping import shaped
+
+_IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")
+
+
+def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
+    """One row per car and month of the Silver rows given. CONTRACT.md section 4.
+
+    A month's rows are right where all Silver rows of that month and of the month before are given.
+    """
+    events = _with_distance_and_fuel(silver)
+    month = Window.partitionBy("car_chassis", "_month").orderBy(*_IN_EVENT_ORDER)
+    so_far = month.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    contributes = f.col("_km") >= 0
+    measured = contributes & (f.col("_liters") >= 0)
+    totals = events.select(
+        "car_chassis",
+        "_month",
+        # Sums run in the events' order, so that doubles add up to the same on every engine.
+        f.sum(f.when(contributes, f.col("_km")).otherwise(f.lit(0.0))).over(so_far).alias("total_km_driven"),
+        f.sum(f.when(contributes, f.lit(1)).otherwise(f.lit(0))).over(so_far).alias("trip_count"),
+        f.sum(f.when(measured, f.col("_km")).otherwise(f.lit(0.0))).over(so_far).alias("measured_km"),
+        f.sum(f.when(measured, f.col("_liters")).otherwise(f.lit(0.0))).over(so_far).alias("total_fuel_liters"),
+        f.last("manufacturer", ignorenulls=True).over(so_far).alias("manufacturer"),
+        f.last("model", ignorenulls=True).over(so_far).alias("model"),
+        _is_last(month).alias("_is_last"),
+    ).where("_is_last")
+    return shaped(
+        FUEL_EFFICIENCY,
+        totals,
+        {
+            "year_month": f.date_format("_month", "yyyy-MM"),
+            "month": f.col("_month"),
+            "avg_fuel_efficiency_kmpl": f.when(
+                f.col("total_fuel_liters") > 0, f.col("measured_km") / f.col("total_fuel_liters")
+            ),
+            "updated_at": f.current_timestamp(),
+        },
+    )
+
+
+def _is_last(window: WindowSpec) -> Column:
+    return f.lead("car_chassis").over(window).isNull()
+
+
+def _with_distance_and_fuel(silver: DataFrame) -> DataFrame:
+    """Adds the event's month, and ``_km`` and ``_liters``, null where unknown."""
+    car = Window.partitionBy("car_chassis").orderBy(*_IN_EVENT_ORDER)
+    month = f.trunc("event_date", "month")
+    earliest = f.add_months(month, -1)
+    of_the_trip = f.col("trip_distance_km").isNotNull() & f.col("trip_fuel_liters").isNotNull()
+    has_previous = f.lag("event_date").over(car) >= earliest
+    return silver.select(
+        "car_chassis",
+        *_IN_EVENT_ORDER,
+        "manufacturer",
+        "model",
+        month.alias("_month"),
+        f.when(of_the_trip, f.col("trip_distance_km"))
+        .when(has_previous, f.col("current_mileage_km") - f.lag("current_mileage_km").over(car))
+        .alias("_km"),
+        f.when(of_the_trip, f.col("trip_fuel_liters"))
+        .when(has_previous, f.lag("fuel_available_liters").over(car) - f.col("fuel_available_liters"))
+        .alias("_liters"),
+    )
