@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 
+from telemetry_assets.errors import QualityError
 from telemetry_assets.engines.results import Engine, RefreshResult
 from telemetry_assets.ingestion.batches import Certificate, Ingestion, open_ingestion
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
 from telemetry_assets.lakehouse.contracts import UPSTREAM, TableContract
+from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
 from telemetry_assets.settings import Settings
 from telemetry_assets.steps import StepParameters
 
@@ -22,6 +24,14 @@ logger = logging.getLogger(__name__)
 
 DERIVED_TABLES: tuple[TableContract, ...] = tuple(UPSTREAM)
 """Silver and Gold, in the order in which they can be refreshed."""
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What a whole run did: its batches' certificates, and its refreshes in their order."""
+
+    certificates: tuple[Certificate, ...]
+    refreshes: tuple[RefreshResult, ...]
 
 
 @dataclass
@@ -80,6 +90,45 @@ class Pipeline:
             result.seconds,
         )
         return result
+
+    def process(
+        self,
+        run_id: str,
+        insurance_as_of: date | None = None,
+        progress: Callable[[Certificate | RefreshResult], None] = lambda _: None,
+    ) -> Processed:
+        """Take everything that waits all the way to Gold.
+
+        :param progress: is told of each finished batch and of each refreshed table.
+        :raises QualityError: where the tables then hold what would mislead a consumer.
+        """
+        certificates = self.ingest(run_id, progress)
+        for certificate in certificates:
+            self._hold_conservation(certificate)
+        results: list[RefreshResult] = []
+        for contract in DERIVED_TABLES:
+            results.append(self.refresh(contract, run_id, insurance_as_of=insurance_as_of))
+            self._hold_keys(results[-1])
+            progress(results[-1])
+        return Processed(tuple(certificates), tuple(results))
+
+    def _hold_conservation(self, certificate: Certificate) -> None:
+        in_bronze, in_rejected = batch_rows(self.lakehouse, certificate.batch_id)
+        if certificate.documents != in_bronze + in_rejected:
+            raise QualityError(
+                f"Batch {certificate.batch_id} received {certificate.documents} documents; bronze.car_telemetry holds "
+                f"{in_bronze} of them and bronze.rejected_documents {in_rejected}. Somebody has changed these tables "
+                "by hand; their snapshots say who."
+            )
+
+    def _hold_keys(self, result: RefreshResult) -> None:
+        contract = result.contract
+        repeated = repeated_keys(self.lakehouse.table(contract), contract, result.dated_partitions())
+        if repeated:
+            raise QualityError(
+                f"{contract.full_name} holds {repeated} rows whose {', '.join(contract.key)} another row has too. "
+                "Somebody has changed it by hand; materialize the event dates anew."
+            )
 
     def tables_behind(self) -> list[TableContract]:
         """The derived tables whose upstream has changed since they last took it. Makes and writes nothing."""

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.table import FileScanTask, Table
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.engines.results import RefreshResult, partition_results
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import (
     Changes,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _SESSION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
-_PREVIEW_ROWS = 5
 
 
 class EmbeddedEngine:
@@ -102,12 +100,10 @@ class EmbeddedEngine:
             event_dates=tuple(sorted(changes.dates)),
             rows_read=inputs.rows_read,
             rows_written=rows.num_rows,
-            rows_by_partition=_counts(rows, contract),
+            partitions=partition_results(contract, rows),
             changed=changed,
             snapshot_id=current.snapshot_id if current else None,
-            repeated_keys=rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows,
             seconds=time.monotonic() - started,
-            preview=rows.slice(0, _PREVIEW_ROWS).to_pylist(),
         )
 
 
@@ -188,13 +184,6 @@ def _same_rows(rows: pa.Table, before: pa.Table, contract: TableContract) -> boo
     keys = [(name, "ascending") for name in contract.key]
     before = before.select(names).cast(contract.arrow_schema).sort_by(keys)
     return bool(rows.sort_by(keys).equals(before))
-
-
-def _counts(rows: pa.Table, contract: TableContract) -> dict[date | None, int]:
-    if contract.partition is None:
-        return {None: rows.num_rows}
-    counted = pc.value_counts(rows[contract.partition].combine_chunks()).to_pylist()
-    return {one["values"]: one["counts"] for one in counted}
 
 
 def _dates_in_words(dates: frozenset[date]) -> str:

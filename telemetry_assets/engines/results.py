@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
 
-from telemetry_assets.lakehouse.contracts import TableContract
-from telemetry_assets.steps import StepParameters
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, TableContract
+from telemetry_assets.steps import StepParameters, first_of_month
+
+_PREVIEW_ROWS = 5
+
+
+@dataclass(frozen=True)
+class PartitionResult:
+    """What a partition of a table holds after a refresh.
+
+    :param figures: numbers worth a plot over partitions, by name.
+    """
+
+    rows: int
+    figures: dict[str, float]
+    preview: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -15,24 +33,33 @@ class RefreshResult:
     """What a refresh did to a table.
 
     :param event_dates: the event dates that it took, oldest first.
-    :param rows_read: rows of the upstream's files that were read; None where nothing was.
+    :param rows_read: rows in the upstream's files that were read.
     :param rows_written: rows in the replaced partitions now.
-    :param rows_by_partition: of those, per partition; one entry under None for a table without partitions.
+    :param partitions: the replaced partitions that hold rows; a table without partitions has one, under None.
     :param changed: whether any row differs from before; if not, no snapshot was made.
-    :param snapshot_id: the table's current snapshot.
+    :param snapshot_id: the table's current snapshot, None where it never had a row.
     """
 
     contract: TableContract
     event_dates: tuple[date, ...]
     rows_read: int
     rows_written: int
-    rows_by_partition: dict[date | None, int]
+    partitions: dict[date | None, PartitionResult]
     changed: bool
     snapshot_id: int | None
-    repeated_keys: int
     seconds: float
-    preview: list[dict[str, Any]] = field(default_factory=list)
-    figures: dict[str, dict[date | None, float]] = field(default_factory=dict)
+
+    def dated_partitions(self) -> frozenset[date] | None:
+        """The replaced partitions that hold rows, None for a table without partitions."""
+        if self.contract.partition is None:
+            return None
+        return frozenset(day for day in self.partitions if day is not None)
+
+    def of_event_date(self, day: date) -> PartitionResult:
+        """The partition that the rows of an event date went to."""
+        month = self.contract is FUEL_EFFICIENCY
+        partition = None if self.contract.partition is None else first_of_month(day) if month else day
+        return self.partitions.get(partition, PartitionResult(0, {}, []))
 
 
 class Engine(Protocol):
@@ -50,3 +77,47 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release what the engine holds."""
         ...
+
+
+def partition_results(contract: TableContract, rows: pa.Table) -> dict[date | None, PartitionResult]:
+    """What each partition holds, of a table's rows in the order of their partitions."""
+    if contract.partition is None:
+        return {None: _partition_result(contract, rows)}
+    results: dict[date | None, PartitionResult] = {}
+    start = 0
+    for counted in pc.value_counts(rows[contract.partition]).to_pylist():
+        results[counted["values"]] = _partition_result(contract, rows.slice(start, counted["counts"]))
+        start += counted["counts"]
+    return results
+
+
+def _partition_result(contract: TableContract, rows: pa.Table) -> PartitionResult:
+    figures = {name: figure(rows) for name, figure in _FIGURES[contract].items()}
+    return PartitionResult(rows.num_rows, figures, rows.slice(0, _PREVIEW_ROWS).to_pylist())
+
+
+def _total(column: str) -> Callable[[pa.Table], float]:
+    return lambda rows: float(pc.sum(rows[column]).as_py() or 0)
+
+
+def _where(column: str, value: str) -> Callable[[pa.Table], float]:
+    return lambda rows: int(pc.sum(pc.equal(rows[column], value)).as_py() or 0)
+
+
+def _distinct(column: str) -> Callable[[pa.Table], float]:
+    return lambda rows: int(pc.count_distinct(rows[column]).as_py())
+
+
+_FIGURES: dict[TableContract, dict[str, Callable[[pa.Table], float]]] = {
+    SILVER: {"cars": _distinct("car_chassis")},
+    CURRENT_STATE: {
+        "insurance_expired_cars": _where("insurance_status", "EXPIRED"),
+        "insurance_expiring_in_90_days_cars": _where("insurance_status", "EXPIRING_IN_90_DAYS"),
+    },
+    FUEL_EFFICIENCY: {"driven_km": _total("total_km_driven"), "fuel_liters": _total("total_fuel_liters")},
+    ALERTS: {
+        "critical_alerts": _where("alert_severity", "CRITICAL"),
+        "warning_alerts": _where("alert_severity", "WARNING"),
+        "alerted_cars": _distinct("car_chassis"),
+    },
+}

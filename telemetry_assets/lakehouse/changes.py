@@ -101,7 +101,7 @@ def _dates_changed_by(snapshot: Snapshot, io: FileIO) -> set[date]:
     if summary_of(snapshot).get(MAINTENANCE) or (snapshot.summary and snapshot.summary.operation == Operation.REPLACE):
         return set()
     return {
-        _partition_date(entry.data_file)
+        partition_date(entry.data_file)
         for manifest in snapshot.manifests(io)
         if manifest.added_snapshot_id == snapshot.snapshot_id
         for entry in manifest.fetch_manifest_entry(io, discard_deleted=False)
@@ -110,9 +110,10 @@ def _dates_changed_by(snapshot: Snapshot, io: FileIO) -> set[date]:
 
 
 def _dates_in(table: Table) -> frozenset[date]:
-    return frozenset(_partition_date(task.file) for task in table.scan().plan_files())
+    return frozenset(partition_date(task.file) for task in table.scan().plan_files())
 
 
-def _partition_date(file: DataFile) -> date:
+def partition_date(file: DataFile) -> date:
+    """The date of a data file's partition, of a table that is partitioned by a date."""
     value = file.partition[0]
     return value if isinstance(value, date) else _EPOCH + timedelta(days=value)

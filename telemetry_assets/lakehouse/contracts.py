@@ -55,6 +55,8 @@ class Column:
     type: ColumnType
     description: str
     required: bool = False
+    internal: bool = False
+    """Whether the column only keeps the table incremental and says nothing to a reader."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class TableContract:
     def column_names(self) -> tuple[str, ...]:
         """The columns in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def reader_columns(self) -> tuple[str, ...]:
+        """The columns that say something to a reader, in order."""
+        return tuple(column.name for column in self.columns if not column.internal)
 
     @cached_property
     def schema(self) -> Schema:
@@ -250,10 +257,11 @@ STATE_ATTRIBUTES = (
 
 
 def _origin_columns() -> Iterator[Column]:
-    yield Column("telemetry_event_id", "string", "The id of the car's latest event.", True)
+    yield Column("telemetry_event_id", "string", "The id of the car's latest event.", True, internal=True)
     for attribute in STATE_ATTRIBUTES:
-        yield Column(f"{attribute.name}_known_at", "timestamptz", f"The time of the event that gave `{attribute.name}`.")
-        yield Column(f"{attribute.name}_event_id", "string", f"The id of the event that gave `{attribute.name}`.")
+        name = attribute.name
+        yield Column(f"{name}_known_at", "timestamptz", f"The time of the event that gave `{name}`.", internal=True)
+        yield Column(f"{name}_event_id", "string", f"The id of the event that gave `{name}`.", internal=True)
 
 
 CURRENT_STATE = TableContract(

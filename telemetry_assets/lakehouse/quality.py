@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Set
 from datetime import date
 
+import pyarrow as pa
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, In
-from pyiceberg.table import Table
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, TableContract
+
+_SAMPLED_PARTITIONS = 100
+"""Above so many partitions nobody looks at a few rows of each."""
 
 
 def partition_filter(contract: TableContract, partitions: Set[date] | None) -> BooleanExpression:
@@ -33,3 +40,41 @@ def batch_rows(lakehouse: Lakehouse, batch_id: str) -> tuple[int, int]:
 def _rows_of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str) -> int:
     table = lakehouse.table(contract)
     return int(table.scan(EqualTo("batch_id", batch_id)).count())
+
+
+def partition_sample(
+    table: Table, contract: TableContract, partitions: Set[date], columns: tuple[str, ...], rows: int = 5
+) -> dict[date, tuple[int, list[dict[str, object]]]]:
+    """For each partition how many rows it holds, from the manifests, and a few of them, from one of its files."""
+    sample: dict[date, tuple[int, list[dict[str, object]]]] = {day: (0, []) for day in partitions}
+    for task in table.scan(partition_filter(contract, partitions)).plan_files():
+        day = partition_date(task.file)
+        count, shown = sample[day]
+        if not shown and len(partitions) <= _SAMPLED_PARTITIONS:
+            shown = _head(table, task, columns, rows)
+        sample[day] = (count + task.file.record_count, shown)
+    return sample
+
+
+def _head(table: Table, task: FileScanTask, columns: tuple[str, ...], rows: int) -> list[dict[str, object]]:
+    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue(), limit=rows)
+    head: list[dict[str, object]] = scan.to_table([task]).to_pylist()
+    return head
+
+
+def first_rows(
+    lakehouse: Lakehouse, contract: TableContract, car: str | None, limit: int, *, internal: bool
+) -> tuple[pa.Table, int]:
+    """A table's first rows by its key, and how many there are, of one car or of all.
+
+    :param internal: whether the columns that only keep the table incremental are wanted too.
+    """
+    where = EqualTo("car_chassis", car) if car is not None and "car_chassis" in contract.column_names else AlwaysTrue()
+    columns = contract.column_names if internal else contract.reader_columns
+    try:
+        table = lakehouse.table(contract)
+    except NoSuchTableError:
+        return contract.arrow_schema.empty_table().select(list(columns)), 0
+    rows = table.scan(where, selected_fields=columns).to_arrow()
+    order = [(name, "ascending") for name in contract.key if name in columns]
+    return rows.sort_by(order).slice(0, limit), rows.num_rows

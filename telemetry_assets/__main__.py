@@ -1,0 +1,205 @@
+"""The command line: the same work as the Dagster jobs do, without a daemon.
+
+Results go to standard output, progress to standard error. Exit codes: 0 done, 1 something is wrong and
+the message says what to do, 2 the command was not understood.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+
+from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.errors import TelemetryAssetsError
+from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.settings import load_settings
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
+_DATE = click.DateTime(["%Y-%m-%d"])
+
+
+def _errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+    @wraps(command)
+    def told(*arguments: Parameters.args, **options: Parameters.kwargs) -> Answer:
+        try:
+            return command(*arguments, **options)
+        except TelemetryAssetsError as error:
+            raise click.ClickException(str(error)) from error
+
+    return told
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Car telemetry from uploads to Gold, as Apache Iceberg tables.
+
+    Settings come from TELEMETRY_* variables and a .env file; `doctor` shows those in force.
+    """
+
+
+@main.command()
+@click.option("--insurance-as-of", type=_DATE, help="The date to tell the insurance status for; today (UTC) if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's certificate as JSON.")
+@_errors_in_words
+def process(insurance_as_of: datetime | None, as_json: bool) -> None:
+    """Take every upload that waits to Bronze, Silver and Gold.
+
+    Rejected documents are counted, kept in bronze.rejected_documents, and no failure: the exit code is 0.
+    """
+    with open_pipeline(load_settings()) as pipeline:
+        as_of = insurance_as_of.date() if insurance_as_of else None
+        processed = pipeline.process(f"cli-{uuid.uuid4().hex}", as_of, _say)
+    click.echo(json.dumps(_certificate(processed), indent=2) if as_json else _summary(processed))
+
+
+def _say(done: Certificate | RefreshResult) -> None:
+    if isinstance(done, Certificate):
+        text = f"batch {done.batch_id[:8]}: {done.uploads} uploads, {done.accepted} accepted, {done.rejected} rejected"
+    else:
+        dates = f"{len(done.event_dates)} event dates, {done.rows_written} rows" if done.changed else "up to date"
+        text = f"{done.contract.full_name}: {dates} ({done.seconds:.1f} s)"
+    click.echo(text, err=True)
+
+
+def _summary(processed: Processed) -> str:
+    certificate = _certificate(processed)
+    lines = [
+        f"{certificate['uploads']} uploads, {certificate['documents']} documents = "
+        f"{certificate['accepted']} accepted + {certificate['rejected']} rejected"
+    ]
+    for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
+        counts = certificate[title]
+        if isinstance(counts, dict) and counts:
+            lines.append(f"  {title.replace('_', ' ')}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    return "\n".join(lines)
+
+
+def _certificate(processed: Processed) -> dict[str, object]:
+    def added_up(field: str) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for one in processed.certificates:
+            for name, count in getattr(one, field).items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    counts = {
+        name: sum(getattr(one, name) for one in processed.certificates)
+        for name in ("uploads", "documents", "accepted", "rejected")
+    }
+    names = {
+        name: added_up(name) for name in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields", "event_dates")
+    }
+    tables = {
+        one.contract.full_name: {
+            "event_dates": len(one.event_dates),
+            "rows_written": one.rows_written,
+            "changed": one.changed,
+            "snapshot_id": one.snapshot_id,
+        }
+        for one in processed.refreshes
+    }
+    batches = [json.loads(one.model_dump_json()) for one in processed.certificates]
+    return {**counts, **names, "tables": tables, "batches": batches}
+
+
+@main.command()
+@click.option("--cars", default=20, show_default=True, type=click.IntRange(1), help="Cars of the fleet.")
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1), help="Days that they drive.")
+@click.option("--uploads", default=40, show_default=True, type=click.IntRange(1), help="Uploads to write.")
+@click.option("--documents", type=click.IntRange(1), help="Documents in all; four per car and day if not given.")
+@click.option("--seed", default=1, show_default=True, help="The same seed writes the same uploads.")
+@click.option("--last-day", type=_DATE, help="The last day that they drive; yesterday (UTC) if not given.")
+@click.option("--mess", is_flag=True, help="Add late, repeated, corrected, broken and drifting documents.")
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="The folder; the landing location if not given.")
+@_errors_in_words
+def simulate(
+    cars: int,
+    days: int,
+    uploads: int,
+    documents: int | None,
+    seed: int,
+    last_day: datetime | None,
+    mess: bool,
+    into: Path | None,
+) -> None:
+    """Write realistic uploads of a fleet into the landing location, in both document shapes."""
+    from telemetry_assets.fleet_simulator import Fleet, simulate, write_uploads
+
+    fleet = Fleet(
+        cars=cars,
+        days=days,
+        uploads=uploads,
+        documents=documents,
+        seed=seed,
+        mess=mess,
+        last_day=last_day.date() if last_day else datetime.now(UTC).date() - timedelta(days=1),
+    )
+    folder = into or load_settings().landing_folder()
+    with click.progressbar(simulate(fleet), length=uploads, label="Writing uploads", file=sys.stderr) as written:
+        count = write_uploads(written, folder)
+    click.echo(f"{count} uploads in {folder}")
+
+
+@main.command()
+@click.argument("table")
+@click.option("--car", help="Only rows of this chassis.")
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows to print at most.")
+@click.option("--all-columns", is_flag=True, help="Also the columns that keep a table incremental, and whole cells.")
+@_errors_in_words
+def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
+    """Print rows of TABLE, e.g. gold.car_current_state."""
+    from telemetry_assets.lakehouse.contracts import contract_named
+    from telemetry_assets.lakehouse.quality import first_rows
+
+    try:
+        contract = contract_named(table)
+    except KeyError as error:
+        raise click.BadParameter(str(error.args[0]), param_hint="TABLE") from error
+    with open_pipeline(load_settings()) as pipeline:
+        rows, total = first_rows(pipeline.lakehouse, contract, car, limit, internal=all_columns)
+    click.echo(f"{contract.full_name}: {total} rows{f' of {car}' if car else ''}")
+    if rows.num_rows:
+        width = None if all_columns else 40
+        click.echo(rows.to_pandas().to_string(index=False, max_colwidth=width, na_rep=""))
+
+
+@main.command()
+@_errors_in_words
+def doctor() -> None:
+    """Look at settings, uploads and tables, and say what is wrong. Changes nothing.
+
+    Exit code 1 where something has to be done.
+    """
+    from telemetry_assets.lakehouse.doctor import examine
+
+    settings = load_settings()
+    click.echo("Settings")
+    for name, value in settings.model_dump().items():
+        click.echo(f"  TELEMETRY_{name.upper()}={value}")
+    with open_pipeline(settings) as pipeline:
+        waiting = list(pipeline.ingestion.landing.waiting())
+        in_progress = pipeline.ingestion.manifest_file.load()
+        findings = examine(pipeline.lakehouse)
+    click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
+    if in_progress:
+        click.echo(f"  batch {in_progress.batch_id} of {len(in_progress.uploads)} uploads is unfinished; the next run ends it")
+    click.echo("Tables")
+    for finding in findings:
+        click.echo(f"  {finding.table}: {finding.text}")
+    if any(finding.needs_action for finding in findings):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The assets' checks: blocking where a consumer would be misled, warnings where a person should look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
+
+from telemetry_assets.assets.metadata import added_up, asset_key
+from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.contracts import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    SILVER,
+    TableContract,
+)
+from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
+
+_ONE_ROW_PER_KEY = {
+    SILVER: "one_row_per_event",
+    CURRENT_STATE: "one_row_per_car",
+    FUEL_EFFICIENCY: "one_row_per_car_and_month",
+    ALERTS: "one_row_per_alert",
+}
+_SCHEMA = "schema_as_contracted"
+_CONSERVED = "documents_conserved"
+_WARNINGS = {
+    "no_rejected_documents": "Every document was accepted. `bronze.rejected_documents` says of each one what was wrong.",
+    "no_wrong_typed_fields": "Every known field has a value of its type. Others are null in Silver, whole in Bronze.",
+    "no_unknown_fields": "No producer sends a field that nobody here knows: schema drift.",
+}
+
+
+def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
+    """The checks of a table's asset."""
+
+    def spec(name: str, description: str, blocking: bool) -> AssetCheckSpec:
+        return AssetCheckSpec(name, asset=asset_key(contract), description=description, blocking=blocking)
+
+    specs = [spec(_SCHEMA, "Columns, types and partitioning are those of the contract.", True)]
+    if contract is BRONZE:
+        specs.append(spec(_CONSERVED, "Documents received = Bronze rows + rejected rows, counted in the tables.", True))
+        specs += [spec(name, description, False) for name, description in _WARNINGS.items()]
+    else:
+        specs.append(spec(_ONE_ROW_PER_KEY[contract], f"No two rows share {', '.join(contract.key)}.", True))
+    return specs
+
+
+def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[AssetCheckResult]:
+    """Judge a refreshed Silver or Gold table by what is in it now."""
+    contract = result.contract
+    yield _schema_check(lakehouse, contract)
+    repeated = repeated_keys(lakehouse.table(contract), contract, result.dated_partitions())
+    yield _result(contract, _ONE_ROW_PER_KEY[contract], repeated == 0, {"repeated_keys": repeated})
+
+
+def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> Iterator[AssetCheckResult]:
+    """Judge some ingested batches by what is in the tables now."""
+    yield _schema_check(lakehouse, BRONZE)
+    accepted = rejected = 0
+    for certificate in certificates:
+        in_bronze, in_rejected = batch_rows(lakehouse, certificate.batch_id)
+        accepted, rejected = accepted + in_bronze, rejected + in_rejected
+    documents = sum(one.documents for one in certificates)
+    conserved = documents == accepted + rejected
+    figures = {"documents": documents, "bronze_rows": accepted, "rejected_rows": rejected}
+    yield _result(BRONZE, _CONSERVED, conserved, figures)
+    found = {
+        "no_rejected_documents": added_up(one.rejected_by_reason for one in certificates),
+        "no_wrong_typed_fields": added_up(one.wrong_typed_fields for one in certificates),
+        "no_unknown_fields": added_up(one.unknown_fields for one in certificates),
+    }
+    for name, counts in found.items():
+        yield _result(
+            BRONZE, name, not counts, {"count": sum(counts.values()), "by_name": counts}, AssetCheckSeverity.WARN
+        )
+
+
+def _schema_check(lakehouse: Lakehouse, contract: TableContract) -> AssetCheckResult:
+    differences = lakehouse.differences(lakehouse.table(contract), contract)
+    return _result(contract, _SCHEMA, not differences, {"differences": differences})
+
+
+def _result(
+    contract: TableContract,
+    name: str,
+    passed: bool,
+    metadata: dict[str, object],
+    severity: AssetCheckSeverity = AssetCheckSeverity.ERROR,
+) -> AssetCheckResult:
+    return AssetCheckResult(
+        asset_key=asset_key(contract), check_name=name, passed=passed, severity=severity, metadata=metadata
+    )

@@ -1,0 +1,138 @@
+"""What a person sees of a table and of each materialization in the Dagster UI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from dagster import (
+    AssetKey,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
+
+from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM, TableContract
+
+Metadata = dict[str, Any]
+
+_LONGEST_CELL = 40
+_PREVIEW_COLUMNS = 16
+
+
+def asset_key(contract: TableContract) -> AssetKey:
+    """``[layer, table]``."""
+    return AssetKey(list(contract.identifier))
+
+
+def table_metadata(contract: TableContract) -> Metadata:
+    """The table's name, columns with descriptions and, where it is simple, the columns they come from."""
+    columns = [
+        TableColumn(
+            column.name,
+            column.type,
+            column.description,
+            TableColumnConstraints(nullable=not column.required),
+        )
+        for column in contract.columns
+    ]
+    metadata: Metadata = {
+        "dagster/table_name": contract.full_name,
+        "dagster/column_schema": MetadataValue.table_schema(TableSchema(columns)),
+    }
+    if contract in UPSTREAM:
+        metadata["dagster/column_lineage"] = MetadataValue.column_lineage(_lineage(contract))
+    return metadata
+
+
+def _lineage(contract: TableContract) -> TableColumnLineage:
+    upstream = UPSTREAM[contract]
+    same_name = {column.name: column.name for column in contract.columns if column.name in upstream.column_names}
+    if upstream is BRONZE:
+        parsed = {column.name: "payload" for column in contract.columns if column in STATE_ATTRIBUTES}
+        same_name = {**parsed, **same_name}
+    return TableColumnLineage(
+        {name: [TableColumnDep(asset_key(upstream), source)] for name, source in same_name.items()}
+    )
+
+
+def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
+    """Of one event date of a refreshed Silver or Gold table."""
+    partition = result.of_event_date(day)
+    return {
+        **_table_figures(result.contract, result.snapshot_id, partition.rows),
+        "rows_read": result.rows_read,
+        "rows_written": result.rows_written,
+        "changed": result.changed,
+        "seconds": round(result.seconds, 3),
+        **partition.figures,
+        "preview": preview(partition.preview),
+    }
+
+
+def ingest_metadata(certificates: Sequence[Certificate], day: date, partition_rows: int, sample: Metadata) -> Metadata:
+    """Of one event date of Bronze, after some batches."""
+    latest = certificates[-1] if certificates else None
+    return {
+        **_table_figures(BRONZE, latest.snapshot_id if latest else None, partition_rows),
+        "rows_written": sum(one.event_dates.get(day.isoformat(), 0) for one in certificates),
+        **certificate_metadata(certificates),
+        **sample,
+    }
+
+
+def certificate_metadata(certificates: Sequence[Certificate]) -> Metadata:
+    """What became of the uploads of some batches: numbers to plot, and counts by name."""
+    return {
+        "batches": len(certificates),
+        "uploads": sum(one.uploads for one in certificates),
+        "documents": sum(one.documents for one in certificates),
+        "accepted": sum(one.accepted for one in certificates),
+        "rejected": sum(one.rejected for one in certificates),
+        "rejected_by_reason": added_up(one.rejected_by_reason for one in certificates),
+        "unknown_fields": added_up(one.unknown_fields for one in certificates),
+        "wrong_typed_fields": added_up(one.wrong_typed_fields for one in certificates),
+        "batch_ids": MetadataValue.json([one.batch_id for one in certificates]),
+    }
+
+
+def added_up(counts: Any) -> dict[str, int]:
+    """Counts by name, over several batches."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _table_figures(contract: TableContract, snapshot_id: int | None, partition_rows: int) -> Metadata:
+    return {
+        "dagster/table_name": contract.full_name,
+        "dagster/partition_row_count": partition_rows,
+        # As text: a browser rounds integers of this size.
+        "snapshot_id": str(snapshot_id) if snapshot_id is not None else "none",
+    }
+
+
+def preview(rows: Sequence[Mapping[str, Any]]) -> MetadataValue:
+    """The first rows of a partition as a Markdown table."""
+    if not rows:
+        return MetadataValue.md("*no rows*")
+    names = list(rows[0])[:_PREVIEW_COLUMNS]
+    lines = [_line(names), _line(["---"] * len(names)), *(_line([_cell(row[name]) for name in names]) for row in rows)]
+    return MetadataValue.md("\n".join(lines))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"

@@ -1,0 +1,157 @@
+"""The jobs that run without anybody's click: uploads to Gold, and the daily look at insurances."""
+
+from collections.abc import Iterable
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    Config,
+    Failure,
+    In,
+    JobDefinition,
+    Nothing,
+    OpDefinition,
+    OpExecutionContext,
+    in_process_executor,
+    job,
+    op,
+)
+
+from telemetry_assets.assets.bronze import date_metadata
+from telemetry_assets.assets.checks import check_ingest, check_refresh
+from telemetry_assets.assets.metadata import asset_key, certificate_metadata, refresh_metadata
+from telemetry_assets.assets.partitions import event_dates_of
+from telemetry_assets.assets.resources import TelemetryResource
+from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, TableContract
+from telemetry_assets.pipeline import Pipeline
+
+# The sensor is this project's retry: it sees from the tables what is left to do.
+_NO_RETRY = {"dagster/max_retries": "0"}
+
+
+def ingest_job() -> JobDefinition:
+    """``ingest``: every upload that waits, all the way to Gold, in one process and one run.
+
+    It also brings up to date whatever is behind its upstream for another reason, so a run after a killed one,
+    or after a hand-made change, heals the tables.
+    """
+    bronze = _ingest_op()
+    silver = _refresh_op(SILVER)
+    gold = [_refresh_op(contract) for contract in (CURRENT_STATE, FUEL_EFFICIENCY, ALERTS)]
+
+    @job(
+        name="ingest",
+        description="Takes every upload that waits to Bronze, Silver and Gold, and heals tables that are behind.",
+        executor_def=in_process_executor,
+        tags=_NO_RETRY,
+    )
+    def ingest() -> None:
+        in_silver = silver(bronze())
+        for refresh in gold:
+            refresh(in_silver)
+
+    return ingest
+
+
+class InsuranceConfig(Config):
+    """``as_of`` (YYYY-MM-DD): the date that the insurance's status is told for; today in UTC where it is empty."""
+
+    as_of: str = ""
+
+
+def refresh_insurance_job() -> JobDefinition:
+    """``refresh_insurance``: every car's insurance status, also of cars that did not report."""
+
+    @op(pool=_pool(CURRENT_STATE), description="Tells every car's insurance status as of a date.")
+    def refresh_insurance_status(
+        context: OpExecutionContext, telemetry: TelemetryResource, config: InsuranceConfig
+    ) -> None:
+        as_of = next(iter(event_dates_of([config.as_of])), None) if config.as_of else None
+        result = telemetry.pipeline.refresh(CURRENT_STATE, context.run_id, insurance_as_of=as_of)
+        _report_refresh(context, telemetry.pipeline, result)
+
+    @job(
+        name="refresh_insurance",
+        description="Brings insurance_status, insurance_days_expired and insurance_as_of of all cars up to date.",
+        executor_def=in_process_executor,
+        tags=_NO_RETRY,
+    )
+    def refresh_insurance() -> None:
+        refresh_insurance_status()
+
+    return refresh_insurance
+
+
+def _pool(contract: TableContract) -> str:
+    return contract.full_name.replace(".", "_")
+
+
+def _ingest_op() -> OpDefinition:
+    @op(name="ingest_uploads", pool=_pool(BRONZE), description="Takes every upload that waits into Bronze.")
+    def ingest_uploads(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
+        pipeline = telemetry.pipeline
+        certificates = pipeline.ingest(
+            context.run_id,
+            lambda one: context.log.info(
+                f"batch {one.batch_id}: {one.uploads} uploads, {one.documents} documents = {one.accepted} accepted"
+                f" + {one.rejected} rejected"
+            ),
+        )
+        days = event_dates_of(sorted({day for one in certificates for day in one.event_dates if day != "(others)"}))
+        for day, metadata in date_metadata(pipeline, certificates, days).items():
+            context.log_event(AssetMaterialization(asset_key(BRONZE), partition=day.isoformat(), metadata=metadata))
+        context.add_output_metadata(certificate_metadata(certificates))
+        if certificates:
+            _log_checks(context, check_ingest(pipeline.lakehouse, certificates))
+
+    return ingest_uploads
+
+
+def _refresh_op(contract: TableContract) -> OpDefinition:
+    layer, table = contract.identifier
+
+    @op(
+        name=f"refresh_{layer}_{table}",
+        ins={"upstream": In(Nothing)},
+        pool=_pool(contract),
+        description=f"Brings {contract.full_name} up to date with its upstream.",
+    )
+    def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
+        result = telemetry.pipeline.refresh(contract, context.run_id)
+        _report_refresh(context, telemetry.pipeline, result)
+
+    return refresh
+
+
+def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: RefreshResult) -> None:
+    context.log.info(
+        f"{result.contract.full_name}: {len(result.event_dates)} event dates, {result.rows_written} rows in the"
+        f" replaced partitions, {'changed' if result.changed else 'as they were'}, {result.seconds:.2f} s"
+    )
+    key = asset_key(result.contract)
+    for day in result.event_dates:
+        context.log_event(
+            AssetMaterialization(key, partition=day.isoformat(), metadata=refresh_metadata(result, day))
+        )
+    if result.event_dates or result.changed:
+        _log_checks(context, check_refresh(pipeline.lakehouse, result))
+
+
+def _log_checks(context: OpExecutionContext, results: Iterable[AssetCheckResult]) -> None:
+    failed: list[str] = []
+    for result in results:
+        evaluation = AssetCheckEvaluation(
+            asset_key=result.asset_key,  # type: ignore[arg-type]
+            check_name=str(result.check_name),
+            passed=result.passed,
+            metadata=result.metadata,
+            severity=result.severity,
+        )
+        context.log_event(evaluation)  # type: ignore[arg-type]
+        if not result.passed and result.severity == AssetCheckSeverity.ERROR:
+            failed.append(f"{result.check_name}: {dict(result.metadata)}")
+    if failed:
+        raise Failure(f"Tables after this one are not refreshed from misleading rows: {'; '.join(failed)}")

@@ -1,0 +1,108 @@
+"""The upload sensor: run when an upload waits, a batch is unfinished, or a table is behind its upstream."""
+
+import time
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    JobDefinition,
+    RunRecord,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+
+from telemetry_assets.assets.resources import forget, is_dead
+from telemetry_assets.pipeline import Pipeline, open_pipeline
+from telemetry_assets.settings import Settings, load_settings
+
+_ACTIVE = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+_FIRST_WAIT_SECONDS = 5
+_LONGEST_WAIT_SECONDS = 300
+_RUNS_LOOKED_AT = 10
+
+
+def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition:
+    """The sensor that starts ``ingest``. It keeps no cursor: what there is to do is read where it is."""
+
+    @sensor(
+        name="uploads",
+        job=ingest,
+        minimum_interval_seconds=settings.sensor_interval_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Starts `ingest` when an upload waits, a batch is unfinished, or a table is behind its upstream.",
+    )
+    def uploads(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        current = load_settings()
+        end_dead_runs(context.instance, current)
+        reason_to_wait = _active_run(context.instance, ingest.name) or _after_failures(context.instance, ingest.name)
+        if reason_to_wait:
+            return SkipReason(reason_to_wait)
+        with open_pipeline(current) as pipeline:
+            work = what_is_to_do(pipeline)
+        if work is None:
+            return SkipReason(f"Nothing waits in {current.landing_uri}, and every table is up to date.")
+        context.log.info(work)
+        return RunRequest(tags={"telemetry/reason": work})
+
+    return uploads
+
+
+def what_is_to_do(pipeline: Pipeline) -> str | None:
+    """Why a run is needed, in words; None where it is not."""
+    if pipeline.ingestion.has_work():
+        return "an upload waits, or a batch is unfinished"
+    behind = pipeline.tables_behind()
+    return f"behind upstream: {', '.join(contract.full_name for contract in behind)}" if behind else None
+
+
+def end_dead_runs(instance: DagsterInstance, settings: Settings) -> None:
+    """Mark runs whose process is gone as failed, and free their pools.
+
+    Dagster keeps a run that was killed together with its code server as started for ever.
+    """
+    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
+        run = record.dagster_run
+        if is_dead(settings, run.run_id):
+            instance.report_run_failed(run, "The run's process is gone, so nobody will end it. What it left is taken up.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            forget(settings, run.run_id)
+
+
+def _active_run(instance: DagsterInstance, job_name: str) -> str | None:
+    runs = instance.get_runs(RunsFilter(job_name=job_name, statuses=_ACTIVE), limit=1)
+    return f"Run {runs[0].run_id} is at work; the next run takes all that gathers meanwhile." if runs else None
+
+
+def _after_failures(instance: DagsterInstance, job_name: str) -> str | None:
+    records = instance.get_run_records(RunsFilter(job_name=job_name), limit=_RUNS_LOOKED_AT)
+    failures = _leading_failures(records)
+    if not failures:
+        return None
+    wait = min(_FIRST_WAIT_SECONDS * 2 ** (len(failures) - 1), _LONGEST_WAIT_SECONDS)
+    left = (failures[0].end_time or failures[0].update_timestamp.timestamp()) + wait - time.time()
+    if left <= 0:
+        return None
+    return (
+        f"The last {len(failures)} runs failed, the newest being {failures[0].dagster_run.run_id}. "
+        f"Trying again in {left:.0f} s; waits grow to {_LONGEST_WAIT_SECONDS} s."
+    )
+
+
+def _leading_failures(records: list[RunRecord] | object) -> list[RunRecord]:
+    failures: list[RunRecord] = []
+    for record in records:  # type: ignore[attr-defined]
+        if record.dagster_run.status != DagsterRunStatus.FAILURE:
+            break
+        failures.append(record)
+    return failures

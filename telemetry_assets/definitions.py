@@ -1,0 +1,35 @@
+"""What Dagster loads. Wiring only."""
+
+from __future__ import annotations
+
+import warnings
+
+from dagster import BetaWarning, Definitions, in_process_executor
+
+from telemetry_assets.assets.bronze import bronze_asset
+from telemetry_assets.assets.gold import gold_assets
+from telemetry_assets.assets.resources import TelemetryResource
+from telemetry_assets.assets.silver import silver_asset
+from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job
+from telemetry_assets.automation.schedules import insurance_schedule
+from telemetry_assets.automation.sensors import upload_sensor
+from telemetry_assets.settings import Settings, load_settings
+
+
+def definitions(settings: Settings) -> Definitions:
+    """The asset graph and what starts it, for a deployment's settings."""
+    # Backfill policies, pools and owners are beta in 1.13; the version is pinned, so a user need not be told each time.
+    warnings.simplefilter("ignore", BetaWarning)
+    ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
+    return Definitions(
+        assets=[bronze_asset(settings), silver_asset(settings), *gold_assets(settings)],
+        jobs=[ingest, refresh_insurance],
+        sensors=[upload_sensor(ingest, settings)],
+        schedules=[insurance_schedule(refresh_insurance)],
+        resources={"telemetry": TelemetryResource()},
+        # A process per step costs 3 s each, and the embedded engine is one per process anyway.
+        executor=in_process_executor,
+    )
+
+
+defs = definitions(load_settings())
