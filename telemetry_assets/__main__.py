@@ -49,7 +49,9 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--insurance-as-of", type=_DATE, help="The date to tell the insurance status for; today (UTC) if not given.")
+@click.option(
+    "--insurance-as-of", type=_DATE, help="The date to tell the insurance status for; today (UTC) if not given."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the run's certificate as JSON.")
 @_errors_in_words
 def process(insurance_as_of: datetime | None, as_json: bool) -> None:
@@ -81,7 +83,9 @@ def _summary(processed: Processed) -> str:
     for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
         counts = certificate[title]
         if isinstance(counts, dict) and counts:
-            lines.append(f"  {title.replace('_', ' ')}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
+            lines.append(
+                f"  {title.replace('_', ' ')}: {', '.join(f'{name} {count}' for name, count in counts.items())}"
+            )
     return "\n".join(lines)
 
 
@@ -121,7 +125,9 @@ def _certificate(processed: Processed) -> dict[str, object]:
 @click.option("--seed", default=1, show_default=True, help="The same seed writes the same uploads.")
 @click.option("--last-day", type=_DATE, help="The last day that they drive; yesterday (UTC) if not given.")
 @click.option("--mess", is_flag=True, help="Add late, repeated, corrected, broken and drifting documents.")
-@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="The folder; the landing location if not given.")
+@click.option(
+    "--into", type=click.Path(file_okay=False, path_type=Path), help="The folder; the landing location if not given."
+)
 @_errors_in_words
 def simulate(
     cars: int,
@@ -193,7 +199,9 @@ def doctor() -> None:
         findings = examine(pipeline.lakehouse)
     click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
     if in_progress:
-        click.echo(f"  batch {in_progress.batch_id} of {len(in_progress.uploads)} uploads is unfinished; the next run ends it")
+        click.echo(
+            f"  batch {in_progress.batch_id} of {len(in_progress.uploads)} uploads is unfinished; the next run ends it"
+        )
     click.echo("Tables")
     for finding in findings:
         click.echo(f"  {finding.table}: {finding.text}")

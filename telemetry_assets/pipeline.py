@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 
-from telemetry_assets.errors import QualityError
 from telemetry_assets.engines.results import Engine, RefreshResult
+from telemetry_assets.errors import QualityError
 from telemetry_assets.ingestion.batches import Certificate, Ingestion, open_ingestion
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     )
     batch_max_uploads: int = Field(1000, ge=1, description="Uploads in one ingestion batch, at most.")
     batch_max_bytes: int = Field(
-        128 * MEBIBYTE, ge=1, description="Bytes of the uploads of one batch as stored, at most; one upload always fits."
+        128 * MEBIBYTE,
+        ge=1,
+        description="Bytes of the uploads of one batch as stored, at most; one upload always fits.",
     )
     upload_max_bytes: int = Field(
         256 * MEBIBYTE, ge=1, description="Bytes of one upload after decompression, above which it is rejected."

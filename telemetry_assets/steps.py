@@ -88,11 +88,17 @@ def _fuel(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Repla
     from telemetry_assets.transforms.shaping import keep_updated_at
 
     # A month's first event of a car leans on the car's last event of the month before.
-    months = None if changes.everything else frozenset(
-        month for day in changes.dates for month in (first_of_month(day), next_month(day))
+    months = (
+        None
+        if changes.everything
+        else frozenset(month for day in changes.dates for month in (first_of_month(day), next_month(day)))
     )
-    read = None if months is None else frozenset(
-        day for month in months for first in (previous_month(month), month) for day in days_of_month(first)
+    read = (
+        None
+        if months is None
+        else frozenset(
+            day for month in months for first in (previous_month(month), month) for day in days_of_month(first)
+        )
     )
     monthly = fuel_efficiency_monthly(inputs.upstream(read))
     if months is not None:

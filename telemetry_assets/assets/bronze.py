@@ -33,7 +33,7 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
         pool=BRONZE.full_name.replace(".", "_"),
         check_specs=check_specs(BRONZE),
     )
-    def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:
+    def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
         certificates = pipeline.ingest(context.run_id)
         days = event_dates_of(list(context.partition_keys))
@@ -44,9 +44,7 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
     return car_telemetry
 
 
-def date_metadata(
-    pipeline: Pipeline, certificates: list[Certificate], days: Iterable[date]
-) -> dict[date, Metadata]:
+def date_metadata(pipeline: Pipeline, certificates: list[Certificate], days: Iterable[date]) -> dict[date, Metadata]:
     """The metadata of each event date after some batches."""
     table = pipeline.lakehouse.table(BRONZE)
     columns = ("event_id", "car_chassis", "event_primary_timestamp", "document_shape", "source_uri")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 
@@ -29,7 +30,7 @@ _ONE_ROW_PER_KEY = {
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
 _WARNINGS = {
-    "no_rejected_documents": "Every document was accepted. `bronze.rejected_documents` says of each one what was wrong.",
+    "no_rejected_documents": "Every document was accepted; of others, `bronze.rejected_documents` says what was wrong.",
     "no_wrong_typed_fields": "Every known field has a value of its type. Others are null in Silver, whole in Bronze.",
     "no_unknown_fields": "No producer sends a field that nobody here knows: schema drift.",
 }
@@ -89,7 +90,7 @@ def _result(
     contract: TableContract,
     name: str,
     passed: bool,
-    metadata: dict[str, object],
+    metadata: Mapping[str, Any],
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR,
 ) -> AssetCheckResult:
     return AssetCheckResult(

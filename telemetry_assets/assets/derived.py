@@ -43,7 +43,7 @@ def derived_asset(
         pool=contract.full_name.replace(".", "_"),
         check_specs=check_specs(contract),
     )
-    def table(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:
+    def table(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
         days = event_dates_of(list(context.partition_keys))
         result = pipeline.refresh(contract, context.run_id, days)

@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dagster import ConfigurableResource, InitResourceContext
 from pydantic import PrivateAttr
@@ -14,7 +15,7 @@ from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 
 
-class TelemetryResource(ConfigurableResource):
+class TelemetryResource(ConfigurableResource[Any]):
     """Opens the pipeline that the settings name, and shows for as long as it is open that its run is alive."""
 
     _pipeline: Pipeline = PrivateAttr()

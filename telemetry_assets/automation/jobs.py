@@ -133,9 +133,7 @@ def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: Ref
     )
     key = asset_key(result.contract)
     for day in result.event_dates:
-        context.log_event(
-            AssetMaterialization(key, partition=day.isoformat(), metadata=refresh_metadata(result, day))
-        )
+        context.log_event(AssetMaterialization(key, partition=day.isoformat(), metadata=refresh_metadata(result, day)))
     if result.event_dates or result.changed:
         _log_checks(context, check_refresh(pipeline.lakehouse, result))
 

@@ -1,6 +1,7 @@
 """The upload sensor: run when an upload waits, a batch is unfinished, or a table is behind its upstream."""
 
 import time
+from collections.abc import Sequence
 
 from dagster import (
     DagsterInstance,
@@ -74,7 +75,9 @@ def end_dead_runs(instance: DagsterInstance, settings: Settings) -> None:
     for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
         run = record.dagster_run
         if is_dead(settings, run.run_id):
-            instance.report_run_failed(run, "The run's process is gone, so nobody will end it. What it left is taken up.")
+            instance.report_run_failed(
+                run, "The run's process is gone, so nobody will end it. What it left is taken up."
+            )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             forget(settings, run.run_id)
 
@@ -99,9 +102,9 @@ def _after_failures(instance: DagsterInstance, job_name: str) -> str | None:
     )
 
 
-def _leading_failures(records: list[RunRecord] | object) -> list[RunRecord]:
+def _leading_failures(records: Sequence[RunRecord]) -> list[RunRecord]:
     failures: list[RunRecord] = []
-    for record in records:  # type: ignore[attr-defined]
+    for record in records:
         if record.dagster_run.status != DagsterRunStatus.FAILURE:
             break
         failures.append(record)

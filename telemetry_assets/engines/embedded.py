@@ -170,7 +170,7 @@ def _covers(changes: Changes, behind: Changes) -> bool:
 
 def _collected(frame: DataFrame, contract: TableContract) -> pa.Table:
     # pyspark 3.5 has no public way from a frame to Arrow; 4.0 calls this `toArrow`.
-    client: Any = frame.sparkSession.client  # type: ignore[attr-defined]
+    client: Any = frame.sparkSession.client
     table, _ = client.to_table(frame._plan.to_proto(client))  # type: ignore[operator]
     rows = table.select(list(contract.column_names)).cast(contract.arrow_schema)
     order = [contract.partition] if contract.partition else []

@@ -66,7 +66,7 @@ class BronzeRow(NamedTuple):
     unknown_fields: tuple[str, ...]
 
 
-class _NotUsable(Exception):
+class _NotUsableError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         self.reason: Reason = reason
         self.message = message
@@ -84,7 +84,7 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
         shape: Shape = "event" if "telemetryTimestamp" in document else "vehicle"
         car_chassis = _car_chassis(document)
         written, moment = _time(document, shape, ingested_at)
-    except _NotUsable as rejected:
+    except _NotUsableError as rejected:
         return Rejection(position, rejected.reason, rejected.message, payload)
     given = _text(document.get("event_id"))
     _, wrong_typed = values_of(document, shape)
@@ -106,15 +106,19 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
 
 def _parse(payload: str) -> dict[str, Any]:
     if (payload.count("[") + payload.count("{")) > MAX_NESTING and _nesting(payload) > MAX_NESTING:
-        raise _NotUsable("nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter.")
+        raise _NotUsableError(
+            "nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter."
+        )
     try:
         document = json.loads(payload)
     except RecursionError as error:
-        raise _NotUsable("nested_too_deep", "The document nests too deep to be parsed; send it flatter.") from error
+        raise _NotUsableError(
+            "nested_too_deep", "The document nests too deep to be parsed; send it flatter."
+        ) from error
     except ValueError as error:
-        raise _NotUsable("not_json", f"The document is not JSON: {error}. Mend it at its source.") from error
+        raise _NotUsableError("not_json", f"The document is not JSON: {error}. Mend it at its source.") from error
     if not isinstance(document, dict):
-        raise _NotUsable("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
+        raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
     return document
 
 
@@ -149,7 +153,7 @@ def _car_chassis(document: dict[str, Any]) -> str:
     chassis = document.get("carChassis")
     if not _text(chassis):
         found = "is missing" if chassis is None else "is empty" if chassis == "" else "is not a text"
-        raise _NotUsable("missing_car_chassis", f"`carChassis` {found}, so nobody can say whose event this is.")
+        raise _NotUsableError("missing_car_chassis", f"`carChassis` {found}, so nobody can say whose event this is.")
     return str(chassis)
 
 
@@ -157,14 +161,14 @@ def _time(document: dict[str, Any], shape: Shape, ingested_at: datetime) -> tupl
     name = "telemetryTimestamp" if shape == "event" else "event_primary_timestamp"
     written = document.get(name)
     if written is None or written == "":
-        raise _NotUsable("missing_time", "Neither `telemetryTimestamp` nor `event_primary_timestamp` has a time.")
+        raise _NotUsableError("missing_time", "Neither `telemetryTimestamp` nor `event_primary_timestamp` has a time.")
     moment = parse_time(written)
     if moment is None:
-        raise _NotUsable("unparseable_time", f"`{name}` is not an ISO 8601 time: {_excerpt(written)}.")
+        raise _NotUsableError("unparseable_time", f"`{name}` is not an ISO 8601 time: {_excerpt(written)}.")
     if moment < _EARLIEST:
-        raise _NotUsable("time_before_2000", f"`{name}` is {_excerpt(written)}; set the car's clock.")
+        raise _NotUsableError("time_before_2000", f"`{name}` is {_excerpt(written)}; set the car's clock.")
     if moment > ingested_at + _TOLERATED_CLOCK_ERROR:
-        raise _NotUsable(
+        raise _NotUsableError(
             "time_in_future",
             f"`{name}` is {_excerpt(written)}, over 24 hours after its arrival at {ingested_at.isoformat()}; "
             "set the car's clock.",
@@ -305,10 +309,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
 
 VALUE_COLUMNS: tuple[str, ...] = tuple(
     dict.fromkeys(
-        column
-        for shape in ("vehicle", "event")
-        for fields in _COLUMNS[shape].values()  # type: ignore[index]
-        for column in fields.values()
+        column for shape in ("vehicle", "event") for fields in _COLUMNS[shape].values() for column in fields.values()
     )
 )
 """The Silver columns whose values come out of a payload, in the order of :func:`payload_values`."""

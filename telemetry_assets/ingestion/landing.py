@@ -181,7 +181,7 @@ def _version(found: os.stat_result) -> str:
 
 
 def _printable(path: str) -> str:
-    """The path as text that UTF-8 can hold; bytes of a name that are not UTF-8 show as ``\\xNN``."""
+    """The path as text that UTF-8 can hold; a byte of it that is not UTF-8 shows as an escape."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

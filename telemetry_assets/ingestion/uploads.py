@@ -26,7 +26,7 @@ class Parsed(NamedTuple):
     rejections: list[Rejection]
 
 
-class _UploadRejected(Exception):
+class _UploadRejectedError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         self.reason: Reason = reason
         self.message = message
@@ -42,7 +42,7 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, max_bytes: in
     """
     try:
         text = _text(name, content, max_bytes)
-    except _UploadRejected as rejected:
+    except _UploadRejectedError as rejected:
         return Parsed([], [whole_upload(rejected.reason, rejected.message, content, max_bytes)])
     documents, rest = _documents(text, name)
     parsed = Parsed([], [])
@@ -75,7 +75,7 @@ def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes:
 
 def _text(name: str, content: bytes, max_bytes: int) -> str:
     if not name.removesuffix(".gz").endswith(_ENDINGS):
-        raise _UploadRejected(
+        raise _UploadRejectedError(
             "unsupported_ending",
             "An upload's name ends in .json, .jsonl or .ndjson, or one of these and .gz. Rename it and send it again.",
         )
@@ -86,16 +86,16 @@ def _text(name: str, content: bytes, max_bytes: int) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _UploadRejected(
+        raise _UploadRejectedError(
             "not_utf8", f"The upload is not UTF-8 (byte {error.start}: {error.reason}). Encode it as UTF-8."
         ) from error
     if not text.strip(_WHITE_SPACE):
-        raise _UploadRejected("empty_upload", "The upload is empty.")
+        raise _UploadRejectedError("empty_upload", "The upload is empty.")
     return text
 
 
-def _too_large(max_bytes: int) -> _UploadRejected:
-    return _UploadRejected(
+def _too_large(max_bytes: int) -> _UploadRejectedError:
+    return _UploadRejectedError(
         "too_large",
         f"The upload is larger than {max_bytes:,} bytes after decompression. Send it in parts, or raise "
         "TELEMETRY_UPLOAD_MAX_BYTES. The archive keeps it.",
@@ -121,7 +121,7 @@ def _decompress(content: bytes, max_bytes: int) -> bytes:
             # Zero bytes after a member are padding, as gzip itself treats them.
             content = member.unused_data.lstrip(b"\0")
     except zlib.error as error:
-        raise _UploadRejected("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
+        raise _UploadRejectedError("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
     return b"".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def _layout_differences(table: Table, contract: TableContract, lakehouse: Lakeho
         yield f"its location is {table.location()}, by contract {lakehouse.table_location(contract)}"
 
 
-def _partitioning(fields: list[tuple[str | None, str]]) -> str:
+def _partitioning(fields: Sequence[tuple[str | None, str]]) -> str:
     return ", ".join(f"{transform}({name})" for name, transform in fields) or "nothing"
 
 
@@ -127,7 +127,10 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
 def _sqlite_catalog(folder: Path) -> Catalog:
     def opened() -> Catalog:
         return SqlCatalog(
-            CATALOG_NAME, uri=f"sqlite:///{folder / 'catalog.sqlite'}", warehouse=f"file://{folder}", pool_pre_ping="true"
+            CATALOG_NAME,
+            uri=f"sqlite:///{folder / 'catalog.sqlite'}",
+            warehouse=f"file://{folder}",
+            pool_pre_ping="true",
         )
 
     try:

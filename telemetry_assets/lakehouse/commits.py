@@ -61,9 +61,14 @@ def append_batch(
         table = lakehouse.table(contract)
         committed = batch_snapshot(table, batch_id)
         if committed is None:
-            _commit(table, lambda transaction, properties: transaction.append(rows, properties), {
-                **summary, BATCH_ID: batch_id,
-            })
+            _commit(
+                table,
+                lambda transaction, properties: transaction.append(rows, properties),
+                {
+                    **summary,
+                    BATCH_ID: batch_id,
+                },
+            )
             committed = batch_snapshot(table, batch_id)
         if committed is None:
             raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
@@ -113,9 +118,7 @@ def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> N
         _commit(table, lambda transaction, _: transaction.set_properties(dict(table_properties)), {})
 
 
-def _commit(
-    table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]
-) -> None:
+def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:
     commit_id = uuid.uuid4().hex
     _without_rebase(table)
     transaction = table.transaction()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -117,7 +117,7 @@ class TableContract:
         """The Iceberg partition spec."""
         if self.partition is None:
             return PartitionSpec()
-        transform: Transform = DayTransform() if self.partition_by_day else IdentityTransform()
+        transform: Transform[Any, Any] = DayTransform() if self.partition_by_day else IdentityTransform()
         return PartitionSpec(
             PartitionField(
                 source_id=self.column_names.index(self.partition) + 1,

@@ -23,7 +23,7 @@ def partition_filter(contract: TableContract, partitions: Set[date] | None) -> B
     """Rows of these partitions; all rows for None, or where the table has one partition only."""
     if partitions is None or contract.partition is None:
         return AlwaysTrue()
-    return In(contract.partition, set(partitions))
+    return In(term=contract.partition, literals=set(partitions))
 
 
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
@@ -39,7 +39,7 @@ def batch_rows(lakehouse: Lakehouse, batch_id: str) -> tuple[int, int]:
 
 def _rows_of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str) -> int:
     table = lakehouse.table(contract)
-    return int(table.scan(EqualTo("batch_id", batch_id)).count())
+    return int(table.scan(EqualTo(term="batch_id", value=batch_id)).count())
 
 
 def partition_sample(
@@ -69,7 +69,11 @@ def first_rows(
 
     :param internal: whether the columns that only keep the table incremental are wanted too.
     """
-    where = EqualTo("car_chassis", car) if car is not None and "car_chassis" in contract.column_names else AlwaysTrue()
+    where = (
+        EqualTo(term="car_chassis", value=car)
+        if car is not None and "car_chassis" in contract.column_names
+        else AlwaysTrue()
+    )
     columns = contract.column_names if internal else contract.reader_columns
     try:
         table = lakehouse.table(contract)
