@@ -172,6 +172,8 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         contract = contract_named(table)
     except KeyError as error:
         raise click.BadParameter(str(error.args[0]), param_hint="TABLE") from error
+    if car is not None and "car_chassis" not in contract.column_names:
+        raise click.BadParameter(f"{contract.full_name} has no column for the car", param_hint="--car")
     with open_pipeline(load_settings()) as pipeline:
         rows, total = first_rows(pipeline.lakehouse, contract, car, limit, internal=all_columns)
     click.echo(f"{contract.full_name}: {total} rows{f' of {car}' if car else ''}")

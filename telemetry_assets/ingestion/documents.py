@@ -39,7 +39,7 @@ its caller is; a bound of our own gives the same answer wherever a document is p
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 class Rejection(NamedTuple):
@@ -105,7 +105,7 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
 
 
 def _parse(payload: str) -> dict[str, Any]:
-    if (payload.count("[") + payload.count("{")) > MAX_NESTING and _nesting(payload) > MAX_NESTING:
+    if nests_too_deep(payload):
         raise _NotUsableError(
             "nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter."
         )
@@ -122,11 +122,10 @@ def _parse(payload: str) -> dict[str, Any]:
     return document
 
 
-def _nesting(payload: str) -> int:
-    deepest = 0
-    for _, depth in _brackets(payload, 0):
-        deepest = max(deepest, depth)
-    return deepest
+def nests_too_deep(text: str) -> bool:
+    """Whether more than :data:`MAX_NESTING` objects and arrays are open at some place of a JSON text."""
+    may = text.count("[") + text.count("{") > MAX_NESTING
+    return may and any(depth > MAX_NESTING for _, depth in _brackets(text, 0))
 
 
 def bracketed_end(text: str, start: int) -> int | None:

@@ -94,10 +94,11 @@ class FolderLanding:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
         if not self.folder.exists():
             return
-        newest = time.time() - self.minimum_age_seconds
+        now = time.time()
         for path, found in _files(os.fspath(self.folder)):
             name = os.path.relpath(path, self.folder)
-            if is_finished(name) and found.st_mtime <= newest:
+            # A time in the future says nothing about how long the file has rested; it must not wait for ever.
+            if is_finished(name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
                 yield WaitingUpload(
                     uri=f"file://{_printable(path)}",
                     name=name,

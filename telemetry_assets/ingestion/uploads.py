@@ -8,7 +8,7 @@ import zlib
 from datetime import datetime
 from typing import NamedTuple
 
-from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection, accept, bracketed_end
+from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection, accept, bracketed_end, nests_too_deep
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 _LINE_ENDINGS = (".jsonl", ".ndjson")
@@ -54,7 +54,8 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, max_bytes: in
             parsed.rejections.append(judged)
     if rest is not None:
         message = "The array is broken here: what follows is kept in one piece. Mend it at its source, send it again."
-        parsed.rejections.append(Rejection(len(documents), "not_json", message, rest))
+        reason: Reason = "nested_too_deep" if nests_too_deep(rest) else "not_json"
+        parsed.rejections.append(Rejection(len(documents), reason, message, rest))
     return parsed
 
 

@@ -69,11 +69,7 @@ def first_rows(
 
     :param internal: whether the columns that only keep the table incremental are wanted too.
     """
-    where = (
-        EqualTo(term="car_chassis", value=car)
-        if car is not None and "car_chassis" in contract.column_names
-        else AlwaysTrue()
-    )
+    where = EqualTo(term="car_chassis", value=car) if car is not None else AlwaysTrue()
     columns = contract.column_names if internal else contract.reader_columns
     try:
         table = lakehouse.table(contract)

@@ -1,0 +1,1 @@
+"""The project's behaviour, as a specification."""

@@ -1,0 +1,115 @@
+"""Every table equals the independent reading of the contract, row by row, whatever led there."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+
+from telemetry_assets.lakehouse.contracts import UPSTREAM
+from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment
+from telemetry_assets_tests.made_documents import RUNS, UPLOADS, Document, event, framed, vehicle
+
+_SLOW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def test_the_real_uploads(deployed: Deployment) -> None:
+    for sample in sorted(SAMPLES.glob("*.json")):
+        deployed.upload(sample.name, sample.read_bytes())
+    deployed.process()
+    assert len(deployed.certificates) == 1
+    deployed.assert_equals_the_contract()
+
+
+def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment) -> None:
+    samples = sorted(SAMPLES.glob("*.json"))
+    order = samples + samples[::2]
+    random.Random(7).shuffle(order)
+    for number, sample in enumerate(order):
+        deployed.upload(f"{number}-{sample.name}", sample.read_bytes())
+        if number % 5 == 4:
+            deployed.process()
+    deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+@_SLOW
+@given(runs=RUNS)
+def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[tuple[list[Document], str]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
+        for number, uploads in enumerate(runs):
+            for place, (documents, framing) in enumerate(uploads):
+                ending, content = framed(documents, framing)
+                deployed.upload(f"run-{number}/upload {place}{ending}", content)
+            deployed.process()
+        deployed.assert_equals_the_contract()
+
+
+@_SLOW
+@given(runs=RUNS)
+def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
+        for number, uploads in enumerate(runs):
+            for place, (documents, framing) in enumerate(uploads):
+                ending, content = framed(documents, framing)
+                deployed.upload(f"{number}-{place}{ending}", content)
+            deployed.process()
+        before = {contract: deployed.rows(contract) for contract in UPSTREAM}
+        dates = frozenset(row["event_date"] for row in before[next(iter(UPSTREAM))])
+        for contract in UPSTREAM:
+            if dates:
+                deployed.pipeline.refresh(contract, "backfill", dates, insurance_as_of=AS_OF)
+            assert deployed.rows(contract) == before[contract], contract.full_name
+
+
+@_SLOW
+@given(upload=UPLOADS)
+def test_the_same_upload_again_changes_no_gold_row(upload: tuple[list[Document], str]) -> None:
+    ending, content = framed(*upload)
+    with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
+        deployed.upload(f"first{ending}", content)
+        deployed.process()
+        gold = {contract: deployed.rows(contract) for contract in UPSTREAM if contract.layer == "gold"}
+        deployed.upload(f"second{ending}", content)
+        deployed.process()
+        assert {contract: deployed.rows(contract) for contract in gold} == gold
+
+
+def test_batches_of_one_upload_each_give_the_same_tables(tmp_path: Path) -> None:
+    with deployment(tmp_path, batch_max_uploads=1) as deployed:
+        for number in range(5):
+            deployed.upload(f"{number}.jsonl", framed([event(engineTempCelsius=number + 97)], "lines")[1])
+        deployed.process()
+        assert len(deployed.certificates) == 5
+        deployed.assert_equals_the_contract()
+
+
+def test_a_correction_that_takes_the_newest_value_away_brings_back_the_one_before(deployed: Deployment) -> None:
+    for number, (time, model) in enumerate([("2025-11-03T08:00:00Z", "old"), ("2025-11-04T08:00:00Z", "new")]):
+        document = vehicle(time=time, event_id=f"evt-{number}", static={"Model": model})
+        deployed.upload(f"{number}.json", framed([document], "array")[1])
+    deployed.process()
+    deployed.upload("correction.json", framed([vehicle(time="2025-11-04T08:00:00Z", event_id="evt-1")], "array")[1])
+    deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -> None:
+    first = event("CAR-A", event_id="evt-1", engineTempCelsius=120)
+    deployed.upload("first.json", framed([first], "array")[1])
+    deployed.process()
+    deployed.upload("second.json", framed([{**first, "carChassis": "CAR-B"}], "array")[1])
+    deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+def test_late_events_of_an_earlier_month(deployed: Deployment) -> None:
+    for number, (time, mileage) in enumerate(
+        [("2025-12-02T08:00:00Z", 500), ("2025-10-31T08:00:00Z", 100), ("2025-11-30T23:00:00Z", 320)]
+    ):
+        document = event(time=time, currentMileageKm=mileage, fuelAvailableLiters=40 - number)
+        deployed.upload(f"{number}.json", framed([document], "array")[1])
+        deployed.process()
+    deployed.assert_equals_the_contract()

@@ -1,0 +1,106 @@
+"""A whole deployment in a temporary folder, and what its tables should hold by the independent reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.lakehouse.contracts import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    REJECTED,
+    SILVER,
+    TableContract,
+)
+from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets_tests.contract_reading import Batch, Reading, Upload, read_batches
+
+AS_OF = date(2026, 1, 15)
+SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "samples"
+
+Row = dict[str, Any]
+READINGS: dict[TableContract, Callable[[Reading], list[dict[str, object]]]] = {
+    BRONZE: lambda reading: reading.bronze,
+    REJECTED: lambda reading: reading.rejected,
+    SILVER: lambda reading: reading.silver,
+    CURRENT_STATE: lambda reading: reading.car_current_state,
+    FUEL_EFFICIENCY: lambda reading: reading.fuel_efficiency_monthly,
+    ALERTS: lambda reading: reading.performance_alerts,
+}
+
+
+@dataclass
+class Deployment:
+    """A landing folder, a lakehouse and a pipeline over them."""
+
+    settings: Settings
+    pipeline: Pipeline
+    certificates: list[Certificate] = field(default_factory=list)
+
+    @property
+    def landing(self) -> Path:
+        return self.settings.landing_folder()
+
+    def upload(self, name: str, content: bytes | str) -> Path:
+        path = self.landing / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def process(self) -> Processed:
+        processed = self.pipeline.process("test-run", AS_OF)
+        self.certificates += processed.certificates
+        return processed
+
+    def rows(self, contract: TableContract) -> list[Row]:
+        rows: list[Row] = self.pipeline.lakehouse.table(contract).scan().to_arrow().to_pylist()
+        return rows
+
+    def expected(self) -> Reading:
+        """What the tables should hold, from the archived uploads of every batch so far."""
+        return read_batches([self._batch(one) for one in self.certificates], AS_OF, self.settings.upload_max_bytes)
+
+    def _batch(self, certificate: Certificate) -> Batch:
+        folder = self.settings.lakehouse_folder() / "archive" / certificate.batch_id
+        uploads = tuple(
+            Upload(f"file://{self.landing / path.relative_to(folder)}", path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        )
+        return Batch(certificate.batch_id, certificate.ingested_at, uploads)
+
+    def assert_equals_the_contract(self) -> None:
+        reading = self.expected()
+        for contract, of_contract in READINGS.items():
+            assert_same_rows(contract, self.rows(contract), of_contract(reading))
+
+
+def assert_same_rows(contract: TableContract, found: list[Row], wanted: list[dict[str, object]]) -> None:
+    """Equal as sets of rows, over the columns that the reading tells."""
+    columns = list(wanted[0]) if wanted else list(contract.key)
+
+    def sortable(row: Mapping[str, object]) -> list[tuple[bool, str]]:
+        return [(row[name] is None, str(row[name])) for name in (*contract.key, *columns) if name in columns]
+
+    shown = sorted(({name: row[name] for name in columns} for row in found), key=sortable)
+    assert shown == sorted(wanted, key=sortable), contract.full_name
+
+
+@contextmanager
+def deployment(folder: Path, **settings: Any) -> Iterator[Deployment]:
+    """A deployment in a folder; uploads are taken at once, however young."""
+    chosen = Settings(
+        landing_uri=str(folder / "landing"),
+        lakehouse_uri=str(folder / "lakehouse"),
+        **{"upload_minimum_age_seconds": 0, **settings},
+    )
+    with open_pipeline(chosen) as pipeline:
+        yield Deployment(chosen, pipeline)
