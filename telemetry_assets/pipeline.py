@@ -15,8 +15,9 @@ from telemetry_assets.ingestion.batches import Certificate, Ingestion, open_inge
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
-from telemetry_assets.lakehouse.contracts import UPSTREAM, TableContract
+from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 from telemetry_assets.steps import StepParameters
 

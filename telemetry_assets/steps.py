@@ -11,7 +11,8 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from telemetry_assets.lakehouse.changes import Changes
-from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, TableContract
+from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.lakehouse.table_contract import TableContract
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

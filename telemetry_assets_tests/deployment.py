@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from telemetry_assets.ingestion.batches import Certificate
-from telemetry_assets.lakehouse.contracts import (
-    ALERTS,
-    BRONZE,
-    CURRENT_STATE,
-    FUEL_EFFICIENCY,
-    REJECTED,
-    SILVER,
-    TableContract,
-)
+from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.contract_reading import Batch, Reading, Upload, read_batches

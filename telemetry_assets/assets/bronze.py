@@ -35,7 +35,7 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
     )
     def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
-        certificates = pipeline.ingest(context.run_id)
+        certificates = pipeline.ingest(context.run.run_id)
         days = event_dates_of(list(context.partition_keys))
         for day, metadata in date_metadata(pipeline, certificates, days).items():
             context.add_asset_metadata(metadata, asset_key=asset_key(BRONZE), partition_key=day.isoformat())

@@ -16,7 +16,8 @@ from telemetry_assets.assets.checks import check_refresh, check_specs
 from telemetry_assets.assets.metadata import asset_key, refresh_metadata, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.lakehouse.contracts import UPSTREAM, TableContract
+from telemetry_assets.lakehouse.contracts import UPSTREAM
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 
 
@@ -46,7 +47,7 @@ def derived_asset(
     def table(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
         days = event_dates_of(list(context.partition_keys))
-        result = pipeline.refresh(contract, context.run_id, days)
+        result = pipeline.refresh(contract, context.run.run_id, days)
         for day in days:
             context.add_asset_metadata(
                 refresh_metadata(result, day), asset_key=asset_key(contract), partition_key=day.isoformat()

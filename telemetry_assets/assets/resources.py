@@ -29,7 +29,7 @@ class TelemetryResource(ConfigurableResource[Any]):
     def yield_for_execution(self, context: InitResourceContext) -> Iterator[TelemetryResource]:
         """Open the pipeline around a run."""
         settings = load_settings()
-        with _alive(settings, context.run_id or "no-run"), open_pipeline(settings) as pipeline:
+        with _alive(settings, context.run.run_id if context.run else "no-run"), open_pipeline(settings) as pipeline:
             self._pipeline = pipeline
             yield self
 

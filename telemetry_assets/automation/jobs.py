@@ -25,7 +25,8 @@ from telemetry_assets.assets.metadata import asset_key, certificate_metadata, re
 from telemetry_assets.assets.partitions import event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, TableContract
+from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
 
 # The sensor is this project's retry: it sees from the tables what is left to do.
@@ -70,7 +71,7 @@ def refresh_insurance_job() -> JobDefinition:
         context: OpExecutionContext, telemetry: TelemetryResource, config: InsuranceConfig
     ) -> None:
         as_of = next(iter(event_dates_of([config.as_of])), None) if config.as_of else None
-        result = telemetry.pipeline.refresh(CURRENT_STATE, context.run_id, insurance_as_of=as_of)
+        result = telemetry.pipeline.refresh(CURRENT_STATE, context.run.run_id, insurance_as_of=as_of)
         _report_refresh(context, telemetry.pipeline, result)
 
     @job(
@@ -94,7 +95,7 @@ def _ingest_op() -> OpDefinition:
     def ingest_uploads(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
         pipeline = telemetry.pipeline
         certificates = pipeline.ingest(
-            context.run_id,
+            context.run.run_id,
             lambda one: context.log.info(
                 f"batch {one.batch_id}: {one.uploads} uploads, {one.documents} documents = {one.accepted} accepted"
                 f" + {one.rejected} rejected"
@@ -120,7 +121,7 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
         description=f"Brings {contract.full_name} up to date with its upstream.",
     )
     def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        result = telemetry.pipeline.refresh(contract, context.run_id)
+        result = telemetry.pipeline.refresh(contract, context.run.run_id)
         _report_refresh(context, telemetry.pipeline, result)
 
     return refresh

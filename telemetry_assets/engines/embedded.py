@@ -28,8 +28,9 @@ from telemetry_assets.lakehouse.changes import (
     files_appended_since_applied,
 )
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import UPSTREAM, TableContract
+from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import partition_filter
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.steps import Partitions, StepParameters, replacement
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, TableContract
+from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.steps import StepParameters, first_of_month
 
 _PREVIEW_ROWS = 5

@@ -13,7 +13,8 @@ from pyiceberg.table import Table
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
-from telemetry_assets.lakehouse.contracts import CONTRACTS, TableContract
+from telemetry_assets.lakehouse.contracts import CONTRACTS
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 
 CATALOG_NAME = "telemetry"

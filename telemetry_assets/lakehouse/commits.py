@@ -23,7 +23,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import ConcurrentWriteError
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.contracts import TableContract
+from telemetry_assets.lakehouse.table_contract import TableContract
 
 logger = logging.getLogger(__name__)
 

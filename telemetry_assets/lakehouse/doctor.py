@@ -9,7 +9,8 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_since_applied
-from telemetry_assets.lakehouse.contracts import CONTRACTS, UPSTREAM, TableContract
+from telemetry_assets.lakehouse.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.lakehouse.table_contract import TableContract
 
 
 class Finding(NamedTuple):

@@ -13,7 +13,8 @@ from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, TableContract
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.table_contract import TableContract
 
 _SAMPLED_PARTITIONS = 100
 """Above so many partitions nobody looks at a few rows of each."""

@@ -1,0 +1,247 @@
+"""The two document shapes: which field gives which Silver column, what a value may look like, which fields are known.
+
+Pure, and used on every engine: :func:`payload_values` is what turns Bronze into typed columns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+Shape = Literal["event", "vehicle"]
+
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def text_of(value: object) -> str | None:
+    """The value where it is a text that UTF-8 can hold, else None."""
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return value
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, str):
+        stripped = value.strip(" \t\r\n")
+        if not _NUMBER.fullmatch(stripped):
+            return None
+        value = float(stripped)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.inf
+    return number
+
+
+def _whole_number(value: object) -> float | None:
+    number = _number(value)
+    if number is None or not math.isfinite(number):
+        return number
+    return int(number) if number.is_integer() and -(2**31) <= number < 2**31 else None
+
+
+def date_of(value: object) -> date | None:
+    """The date of an ISO 8601 date, else None."""
+    if not isinstance(value, str) or not value.isascii():
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+# For each shape: the object that holds the fields, then field -> Silver column. CONTRACT.md section 1.
+_TELEMETRY = ("trip_data", "vehicle_telemetry_snapshot", "data")
+_COLUMNS: dict[Shape, dict[tuple[str, ...], dict[str, str]]] = {
+    "event": {
+        (): {"manufacturer": "manufacturer", "model": "model", "year": "year"},
+        ("metrics",): {
+            "currentMileageKm": "current_mileage_km",
+            "fuelAvailableLiters": "fuel_available_liters",
+            "engineTempCelsius": "engine_temp_celsius",
+            "oilPressurePsi": "oil_pressure_psi",
+        },
+    },
+    "vehicle": {
+        ("vehicle_static_info", "data"): {
+            "Manufacturer": "manufacturer",
+            "Model": "model",
+            "year": "year",
+            "gasType": "gas_type",
+        },
+        ("vehicle_dynamic_state", "insurance_info", "data"): {
+            "provider": "insurance_provider",
+            "validUntil": "insurance_valid_until",
+        },
+        _TELEMETRY: {
+            "currentMileage": "current_mileage_km",
+            "fuelAvailableLiters": "fuel_available_liters",
+            "engineTempCelsius": "engine_temp_celsius",
+            "oilTempCelsius": "oil_temp_celsius",
+            "batteryChargePerc": "battery_charge_percent",
+        },
+        (*_TELEMETRY, "tire_pressures_psi"): {
+            "front_left": "tire_pressure_front_left_psi",
+            "front_right": "tire_pressure_front_right_psi",
+            "rear_left": "tire_pressure_rear_left_psi",
+            "rear_right": "tire_pressure_rear_right_psi",
+        },
+        ("trip_data", "trip_summary", "data"): {
+            "tripMileage": "trip_distance_km",
+            "tripFuelLiters": "trip_fuel_liters",
+            "tripMaxSpeedKm": "trip_max_speed_kmh",
+            "tripTimeMinutes": "trip_duration_minutes",
+        },
+    },
+}
+
+_CONVERTERS: dict[str, Callable[[object], Any]] = {
+    "manufacturer": text_of,
+    "model": text_of,
+    "gas_type": text_of,
+    "insurance_provider": text_of,
+    "insurance_valid_until": date_of,
+    "year": _whole_number,
+}
+
+VALUE_COLUMNS: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        column for shape in ("vehicle", "event") for fields in _COLUMNS[shape].values() for column in fields.values()
+    )
+)
+"""The Silver columns whose values come out of a payload, in the order of :func:`payload_values`."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    index: int
+    convert: Callable[[object], Any]
+
+
+_PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
+    shape: tuple(
+        (
+            path,
+            tuple(
+                _Field(name, VALUE_COLUMNS.index(column), _CONVERTERS.get(column, _number))
+                for name, column in fields.items()
+            ),
+        )
+        for path, fields in objects.items()
+    )
+    for shape, objects in _COLUMNS.items()
+}
+
+
+def values_of(document: dict[str, Any], shape: str) -> tuple[list[Any], list[str]]:
+    """The typed values of a document in the order of :data:`VALUE_COLUMNS`, and its wrong-typed fields by path.
+
+    A value that is not there, of the wrong type, NaN or infinite is None.
+    """
+    values: list[Any] = [None] * len(VALUE_COLUMNS)
+    wrong_typed: list[str] = []
+    for path, fields in _PLANS[shape]:
+        holder = _descend(document, path, wrong_typed)
+        for field in fields:
+            given = holder.get(field.name)
+            if given is None:
+                continue
+            value = field.convert(given)
+            if value is None:
+                wrong_typed.append(".".join((*path, field.name)))
+            elif not (isinstance(value, float) and not math.isfinite(value)):
+                values[field.index] = value
+    return values, wrong_typed
+
+
+def _descend(document: dict[str, Any], path: tuple[str, ...], wrong_typed: list[str]) -> dict[str, Any]:
+    holder: Any = document
+    for depth, name in enumerate(path, start=1):
+        holder = holder.get(name)
+        if not isinstance(holder, dict):
+            container = ".".join(path[:depth])
+            if holder is not None and container not in wrong_typed:
+                wrong_typed.append(container)
+            return {}
+    return holder  # type: ignore[no-any-return]
+
+
+def payload_values(payload: str, shape: str) -> tuple[Any, ...]:
+    """The typed values of a Bronze row's payload, in the order of :data:`VALUE_COLUMNS`.
+
+    A payload that cannot be parsed, which only a hand-made Bronze row has, gives nulls.
+    """
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError):
+        return (None,) * len(VALUE_COLUMNS)
+    if not isinstance(document, dict) or shape not in _PLANS:
+        return (None,) * len(VALUE_COLUMNS)
+    return tuple(values_of(document, shape)[0])
+
+
+# Fields that producers are known to send and that no column takes. They are not schema drift.
+_EXTRACTION = {"extraction_timestamp": None, "source_system": None}
+_KNOWN_UNUSED: dict[Shape, dict[str, Any]] = {
+    "event": {"event_id": None, "carChassis": None, "telemetryTimestamp": None, "processing_timestamp": None},
+    "vehicle": {
+        "event_id": None,
+        "carChassis": None,
+        "event_primary_timestamp": None,
+        "processing_timestamp": None,
+        "vehicle_static_info": {**_EXTRACTION, "data": {"ModelYear": None, "fuelCapacityLiters": None, "color": None}},
+        "vehicle_dynamic_state": {
+            "insurance_info": {**_EXTRACTION, "data": {"policy_number": None}},
+            "maintenance_info": {
+                **_EXTRACTION,
+                "data": {"last_service_date": None, "last_service_mileage": None, "oil_life_percentage": None},
+            },
+        },
+        "current_rental_agreement": {
+            **_EXTRACTION,
+            "data": {"agreement_id": None, "customer_id": None, "rental_start_date": None},
+        },
+        "trip_data": {
+            "trip_summary": {**_EXTRACTION, "data": {"tripStartTimestamp": None, "tripEndTimestamp": None}},
+            "vehicle_telemetry_snapshot": dict(_EXTRACTION),
+        },
+    },
+}
+
+
+def _known_fields(shape: Shape) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads(json.dumps(_KNOWN_UNUSED[shape]))
+    for path, fields in _COLUMNS[shape].items():
+        holder = known
+        for name in path:
+            holder = holder.setdefault(name, {})
+        holder.update(dict.fromkeys(fields))
+    return known
+
+
+_KNOWN_FIELDS: dict[Shape, dict[str, Any]] = {"event": _known_fields("event"), "vehicle": _known_fields("vehicle")}
+
+
+def unknown_fields(document: dict[str, Any], shape: Shape) -> Iterator[str]:
+    """The fields that nobody here knows, by path: schema drift."""
+    return _unknown_fields(document, _KNOWN_FIELDS[shape])
+
+
+def _unknown_fields(document: dict[str, Any], known: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in document.items():
+        if name not in known:
+            yield f"{prefix}{name}"
+        elif isinstance(value, dict) and known[name]:
+            yield from _unknown_fields(value, known[name], f"{prefix}{name}.")

@@ -1,0 +1,139 @@
+"""Batches: bounded, exactly once, accounted for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_assets.ingestion.landing import FolderLanding
+from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets_tests.deployment import Deployment, deployment
+from telemetry_assets_tests.made_documents import event, framed
+
+
+def one(car: str = "CAR-1", **fields: Any) -> bytes:
+    return framed([event(car, **fields)], "array")[1]
+
+
+def test_a_batch_is_bounded_by_the_number_of_uploads_oldest_first(tmp_path: Path) -> None:
+    with deployment(tmp_path, batch_max_uploads=2) as deployed:
+        for age, name in enumerate("cab"):
+            path = deployed.upload(f"{name}.json", one(name))
+            os.utime(path, (1_700_000_000 + age,) * 2)
+        deployed.process()
+        rows = sorted(deployed.rows(BRONZE), key=lambda row: row["ingested_at"])
+        assert {row["car_chassis"] for row in rows[:2]} == {"c", "a"}
+        assert rows[2]["car_chassis"] == "b"
+        assert len({row["batch_id"] for row in rows}) == 2
+
+
+def test_a_batch_is_bounded_by_bytes_and_one_upload_always_fits(tmp_path: Path) -> None:
+    with deployment(tmp_path, batch_max_bytes=1) as deployed:
+        for number in range(3):
+            deployed.upload(f"{number}.json", one(str(number)))
+        deployed.process()
+        assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1]
+
+
+def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None:
+    with deployment(tmp_path, batch_max_uploads=1) as deployed:
+        for number in range(5):
+            deployed.upload(f"{number}.json", one())
+        deployed.process()
+        moments = [certificate.ingested_at for certificate in deployed.certificates]
+        assert moments == sorted(set(moments))
+
+
+def test_the_certificate_accounts_for_every_document(deployed: Deployment) -> None:
+    deployed.upload("good.jsonl", framed([event(), event(car=""), event(year="n/a", altitude=3)], "lines")[1])
+    deployed.upload("bad.csv", "a,b")
+    [certificate] = deployed.process().certificates
+    assert (certificate.uploads, certificate.documents, certificate.accepted, certificate.rejected) == (2, 4, 2, 2)
+    assert certificate.rejected_by_reason == {"missing_car_chassis": 1, "unsupported_ending": 1}
+    assert certificate.wrong_typed_fields == {"year": 1}
+    assert certificate.unknown_fields == {"altitude": 1}
+    assert certificate.event_dates == {"2025-11-04": 2}
+
+
+def test_the_certificate_stands_in_the_snapshots_summary(deployed: Deployment) -> None:
+    deployed.upload("x.json", one())
+    [certificate] = deployed.process().certificates
+    summary = summary_of(deployed.pipeline.lakehouse.table(BRONZE).snapshots()[-1])
+    assert summary["telemetry.batch-id"] == certificate.batch_id
+    assert certificate.model_copy(update={"snapshot_id": None}) == type(certificate).model_validate_json(
+        summary["telemetry.certificate"]
+    )
+
+
+def test_names_of_fields_in_a_certificate_are_bounded(deployed: Deployment) -> None:
+    document = {**event(), **{f"field_{number}": 1 for number in range(500)}}
+    deployed.upload("x.json", framed([document], "array")[1])
+    [certificate] = deployed.process().certificates
+    assert len(certificate.unknown_fields) == 101
+    assert sum(certificate.unknown_fields.values()) == 500
+
+
+def test_names_that_no_file_can_hold_are_counted_all_the_same(deployed: Deployment) -> None:
+    deployed.upload("x.json", '{"carChassis": "C", "telemetryTimestamp": "2025-11-04", "\\ud800": 1}')
+    [certificate] = deployed.process().certificates
+    assert certificate.unknown_fields == {"\\ud800": 1}
+
+
+def test_an_upload_that_cannot_be_read_is_one_rejection(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = FolderLanding.read
+
+    def denied(landing: FolderLanding, batch_id: str, upload: Any) -> bytes:
+        if upload.name == "secret.json":
+            raise PermissionError(13, "Permission denied")
+        return read(landing, batch_id, upload)
+
+    # Tests may run as root, for whom every file is readable.
+    monkeypatch.setattr(FolderLanding, "read", denied)
+    deployed.upload("secret.json", one())
+    deployed.upload("open.json", one())
+    deployed.process()
+    assert [(row["reason"], row["source_position"]) for row in deployed.rows(REJECTED)] == [("unreadable_upload", None)]
+    assert len(deployed.rows(BRONZE)) == 1
+    assert sorted(path.name for path in deployed.settings.lakehouse_folder().glob("archive/*/*")) == [
+        "open.json",
+        "secret.json",
+    ]
+
+
+def test_an_upload_that_vanishes_from_its_claim_does_not_stop_the_others(deployed: Deployment) -> None:
+    claim = deployed.pipeline.ingestion.landing.claim
+
+    def claim_and_lose(batch_id: str, upload: Any) -> bool:
+        claimed = claim(batch_id, upload)
+        if upload.name == "lost.json":
+            shutil.rmtree(deployed.landing / ".claimed" / batch_id / "lost.json", ignore_errors=True)
+            (deployed.landing / ".claimed" / batch_id / "lost.json").unlink()
+        return claimed
+
+    object.__setattr__(deployed.pipeline.ingestion.landing, "claim", claim_and_lose)
+    deployed.upload("lost.json", one())
+    deployed.upload("x.json", one())
+    deployed.process()
+    assert Counter(row["reason"] for row in deployed.rows(REJECTED)) == {"unreadable_upload": 1}
+    assert len(deployed.rows(BRONZE)) == 1
+
+
+def test_nothing_waiting_makes_no_batch(deployed: Deployment) -> None:
+    assert deployed.process().certificates == ()
+    assert deployed.pipeline.lakehouse.table(BRONZE).current_snapshot() is None
+
+
+def test_a_larger_upload_than_may_be_read_stays_whole_in_the_archive(tmp_path: Path) -> None:
+    with deployment(tmp_path, upload_max_bytes=1_000) as deployed:
+        deployed.upload("large.json", b" " * 10_000)
+        deployed.process()
+        [row] = deployed.rows(REJECTED)
+        assert (row["reason"], row["payload"]) == ("too_large", None)
+        [archived] = deployed.settings.lakehouse_folder().glob("archive/*/large.json")
+        assert archived.stat().st_size == 10_000

@@ -1,0 +1,140 @@
+"""What every kind of landing location does. A new kind joins the fixture and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets.ingestion.landing import FolderLanding, Landing, is_finished
+
+BATCH = "batch-1"
+
+
+class FolderPlace:
+    """A folder landing, and how a test puts uploads there and looks at what came of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "landing"
+        self.archive = folder / "archive"
+        self.landing: Landing = FolderLanding(self.folder, self.archive, 0)
+
+    def put(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = path.with_name(".writing")
+        written.write_bytes(content)
+        written.rename(path)
+
+    def archived(self, name: str) -> bytes:
+        return (self.archive / BATCH / name).read_bytes()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> FolderPlace:
+    return FolderPlace(tmp_path)
+
+
+def names(landing: Landing) -> list[str]:
+    return sorted(upload.name for upload in landing.waiting())
+
+
+def test_an_empty_location_and_a_missing_one_have_nothing_waiting(place: FolderPlace) -> None:
+    assert names(place.landing) == []
+    place.folder.mkdir()
+    assert names(place.landing) == []
+
+
+@pytest.mark.parametrize("name", ["a b.json", "Ünïcode 車.json", "100%.json", "a+b&c#d?.json", "deep/er/x.json", "x"])
+def test_an_upload_goes_from_waiting_to_the_archive_as_it_was(place: FolderPlace, name: str) -> None:
+    place.put(name, b"content")
+    [upload] = place.landing.waiting()
+    assert (upload.name, upload.size) == (name, 7)
+    assert place.landing.claim(BATCH, upload)
+    assert place.landing.read(BATCH, upload) == b"content"
+    place.landing.archive(BATCH, upload)
+    place.landing.finish(BATCH)
+    assert names(place.landing) == []
+    assert place.archived(name) == b"content"
+
+
+def test_every_step_may_be_done_again(place: FolderPlace) -> None:
+    place.put("x.json", b"content")
+    [upload] = place.landing.waiting()
+    assert place.landing.claim(BATCH, upload)
+    assert place.landing.claim(BATCH, upload)
+    for _ in range(2):
+        place.landing.archive(BATCH, upload)
+        place.landing.finish(BATCH)
+    assert place.landing.claim(BATCH, upload)
+    assert place.archived("x.json") == b"content"
+
+
+def test_a_replacement_is_a_new_upload(place: FolderPlace) -> None:
+    place.put("x.json", b"first")
+    [first] = place.landing.waiting()
+    assert place.landing.claim(BATCH, first)
+    place.put("x.json", b"second")
+    [second] = place.landing.waiting()
+    assert second.version != first.version
+    assert place.landing.read(BATCH, first) == b"first"
+    place.landing.archive(BATCH, first)
+    assert names(place.landing) == ["x.json"]
+
+
+def test_a_version_that_was_replaced_before_the_claim_is_not_claimed(place: FolderPlace) -> None:
+    place.put("x.json", b"first")
+    [first] = place.landing.waiting()
+    place.put("x.json", b"other")
+    assert not place.landing.claim(BATCH, first)
+    assert names(place.landing) == ["x.json"]
+
+
+def test_a_version_that_is_gone_is_not_claimed(place: FolderPlace) -> None:
+    place.put("x.json", b"first")
+    [first] = place.landing.waiting()
+    (place.folder / "x.json").unlink()
+    assert not place.landing.claim(BATCH, first)
+
+
+@pytest.mark.parametrize(
+    "name", [".x.json", "_x.json", "x.json.tmp", "x.part", "x.json.crdownload", "_temporary/0/x.json", ".git/x.json"]
+)
+def test_names_of_unfinished_writers_are_not_uploads(place: FolderPlace, name: str) -> None:
+    place.put(name, b"content")
+    assert names(place.landing) == []
+    assert not is_finished(name)
+
+
+class TestAFolder:
+    """What only a folder has."""
+
+    def test_a_file_that_is_still_young_is_left_alone_for_a_moment(self, place: FolderPlace) -> None:
+        patient = FolderLanding(place.folder, place.archive, 30)
+        place.put("x.json", b"content")
+        assert names(patient) == []
+        os.utime(place.folder / "x.json", (time.time() - 31,) * 2)
+        assert names(patient) == ["x.json"]
+
+    def test_a_file_from_the_future_does_not_wait_for_ever(self, place: FolderPlace) -> None:
+        place.put("x.json", b"content")
+        os.utime(place.folder / "x.json", (time.time() + 86_400,) * 2)
+        assert names(FolderLanding(place.folder, place.archive, 30)) == ["x.json"]
+
+    def test_a_folder_named_like_an_upload_is_a_folder(self, place: FolderPlace) -> None:
+        place.put("x.json/inner.json", b"content")
+        assert names(place.landing) == ["x.json/inner.json"]
+
+    def test_what_is_no_file_is_no_upload(self, place: FolderPlace) -> None:
+        place.folder.mkdir()
+        os.mkfifo(place.folder / "pipe.json")
+        (place.folder / "nowhere.json").symlink_to(place.folder / "missing")
+        assert names(place.landing) == []
+
+    def test_a_name_that_is_not_utf8_has_an_address_that_is(self, place: FolderPlace) -> None:
+        place.put(os.fsdecode(b"caf\xe9.json"), b"content")
+        [upload] = place.landing.waiting()
+        assert upload.uri.endswith("/caf\\xe9.json")
+        assert place.landing.claim(BATCH, upload)

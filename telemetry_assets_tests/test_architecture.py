@@ -1,0 +1,42 @@
+"""The house stands as it was drawn."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import telemetry_assets
+
+PACKAGE = Path(telemetry_assets.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_modules_import_from_below_and_never_from_above() -> None:
+    told = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_says_what_belongs_in_it_and_stays_below_300_lines(module: Path) -> None:
+    text = module.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert text.count("\n") <= 300
+
+
+def test_importing_the_transforms_starts_no_engine_and_reads_no_setting() -> None:
+    program = (
+        "import os, sys; os.environ['TELEMETRY_ENGINE'] = 'nonsense';"
+        "import telemetry_assets.transforms.silver, telemetry_assets.pipeline;"
+        "assert 'pysail' not in sys.modules and 'dagster' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,50 @@
+"""Settings: typed, from the environment and a .env file, read only when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets import settings as module
+from telemetry_assets.errors import SettingsError
+from telemetry_assets.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    return tmp_path
+
+
+def test_relative_folders_are_below_the_project(root: Path) -> None:
+    settings = load_settings()
+    assert settings.landing_folder() == root / "data" / "landing"
+    assert settings.lakehouse_folder() == root / "data" / "lakehouse"
+
+
+def test_the_environment_wins_over_the_env_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".env").write_text("TELEMETRY_BATCH_MAX_UPLOADS=7\nTELEMETRY_READ_THREADS=2\n")
+    monkeypatch.setenv("TELEMETRY_READ_THREADS", "3")
+    settings = load_settings()
+    assert (settings.batch_max_uploads, settings.read_threads) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TELEMETRY_BATCH_MAX_UPLOADS", "0", "TELEMETRY_BATCH_MAX_UPLOADS"),
+        ("TELEMETRY_CATALOG", "hive", "TELEMETRY_CATALOG"),
+        ("TELEMETRY_LANDING_URI", " ", "is empty"),
+        ("TELEMETRY_LAKEHOUSE_URI", "data/landing/tables", "lies inside"),
+        ("TELEMETRY_LAKEHOUSE_URI", "data/landing", "lies inside"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_with_the_reason(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=says):
+        load_settings()
