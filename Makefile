@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo dev test lint bench clean browser
+.PHONY: help setup demo dev test lint docs bench clean browser
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ lint: setup ## Style, types, and which module may import which
 browser:
 	@if [ -n "$$CI" ] && ! command -v chromedriver >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; fi
+
+docs: setup ## Write docs/tables.md from the contracts
+	$(BIN)/python -m telemetry_assets.lakehouse.documentation > docs/tables.md
 
 bench: setup ## Measure what the README and docs state
 	$(BIN)/python -m benchmarks.command_line

@@ -1,0 +1,54 @@
+"""What the documentation says is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+from telemetry_assets.ingestion.documents import Reason
+from telemetry_assets.lakehouse.documentation import tables_page
+from telemetry_assets.settings import Settings
+from telemetry_assets_tests.deployment import Deployment
+from telemetry_assets_tests.made_documents import event, framed
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_the_page_of_tables_is_written_from_the_contracts() -> None:
+    assert (DOCS / "tables.md").read_text() == tables_page()
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    page = (DOCS / "operating.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"| `TELEMETRY_{name.upper()}` | `{field.default}` |" in page
+
+
+def test_every_reason_of_a_rejection_is_documented() -> None:
+    page = (DOCS / "uploads.md").read_text()
+    assert all(f"`{reason}`" in page for reason in get_args(Reason))
+
+
+def test_the_snippets_for_analysts_run(deployed: Deployment, tmp_path: Path) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "lakehouse").symlink_to(deployed.settings.lakehouse_folder())
+    snippets = re.findall(r"```python\n(.*?)```", (DOCS / "querying.md").read_text(), re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        told = subprocess.run(
+            [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 0, told.stderr
+        assert "CAR-1" in told.stdout or "OVERHEAT_ENGINE" in told.stdout
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
