@@ -35,9 +35,7 @@ _NEWEST_EVENT_SHAPE_YEAR = 2022
 class Fleet:
     """What is simulated.
 
-    :param last_day: the last day, UTC, on which the fleet drives.
-    :param cars: cars of the fleet.
-    :param days: days that they drive, up to ``last_day``.
+    :param last_day: the last day, UTC, of the ``days`` on which the ``cars`` drive.
     :param uploads: uploads that the documents are spread over, in the order of time.
     :param seed: the same fleet gives the same bytes.
     :param mess: whether late, repeated, corrected, broken and drifting documents are added.
@@ -183,11 +181,7 @@ def _vehicle(random: Random, car: _Car, written: str, reading: dict[str, float],
         "fuelCapacityLiters": car.tank_liters,
         "color": "Blue",
     }
-    insurance = {
-        "provider": car.insurer,
-        "policy_number": f"INS-{car.chassis[-6:]}",
-        "validUntil": car.insured_until.isoformat(),
-    }
+    insurance = {"provider": car.insurer, "policy_number": "INS-1", "validUntil": car.insured_until.isoformat()}
     snapshot = {
         "currentMileage": reading["odometer"],
         "fuelAvailableLiters": reading["fuel"],
@@ -287,9 +281,8 @@ def _time_field(document: Document) -> str:
 
 
 def _holder(document: Document) -> Document:
-    holder: Document = (
-        document["metrics"] if "metrics" in document else document["trip_data"]["vehicle_telemetry_snapshot"]["data"]
-    )
+    snapshot = document.get("trip_data", {}).get("vehicle_telemetry_snapshot", {})
+    holder: Document = document.get("metrics") or snapshot["data"]
     return holder
 
 
