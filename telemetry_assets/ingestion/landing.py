@@ -131,18 +131,10 @@ class FolderLanding:
         claimed, archived = self._claimed(batch_id, upload), self._archived(batch_id, upload)
         archived.parent.mkdir(parents=True, exist_ok=True)
         try:
-            claimed.rename(archived)
+            _move(claimed, archived)
         except FileNotFoundError:
             if not archived.exists():
                 logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            # Another file system: copy under a name of its own first, so that a kill leaves no half file.
-            copied = archived.with_name(f".{archived.name}.copying")
-            shutil.copy2(claimed, copied)
-            copied.rename(archived)
-            claimed.unlink()
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
@@ -175,6 +167,19 @@ def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             yield entry.path, found
         elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "_")):
             yield from _files(entry.path)
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Another file system: copy under a name of its own first, so that a kill leaves no half file.
+        copied = target.with_name(f".{target.name}.copying")
+        shutil.copy2(source, copied)
+        copied.rename(target)
+        source.unlink()
 
 
 def _version(found: os.stat_result) -> str:

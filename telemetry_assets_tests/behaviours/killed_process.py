@@ -1,4 +1,4 @@
-"""The program that `test_kill_and_restart` starts as a process of its own: one run, which may kill itself.
+"""Runs that kill themselves: the program that is the run, and the stage on which tests start it.
 
 ``python -m telemetry_assets_tests.behaviours.killed_process [POINT]`` takes what waits to Gold. With a point,
 such as ``before claiming #3`` or ``after the commit to silver.car_telemetry``, the process sends itself SIGKILL
@@ -12,6 +12,7 @@ import inspect
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -28,10 +29,16 @@ from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.landing import FolderLanding
 from telemetry_assets.ingestion.manifests import ManifestFile
-from telemetry_assets.pipeline import open_pipeline
-from telemetry_assets.settings import load_settings
+from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED, TableContract
+from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
+from telemetry_assets.settings import Settings, load_settings, project_root
 
 INSURANCE_AS_OF = date(2025, 6, 10)
+COMPARED = {
+    BRONZE: ("source_uri", "source_position", "payload"),
+    REJECTED: ("source_uri", "source_position", "reason"),
+    **{table: tuple(set(table.column_names) - {"ingested_at", "updated_at"}) for table in DERIVED_TABLES},
+}
 
 Arguments = Mapping[str, Any]
 
@@ -84,17 +91,17 @@ BOUNDARIES = (
 
 
 def die_at(point: str) -> None:
-    """Wrap every boundary, so that the process is killed at ``point``, a moment, a step, and which call of it."""
+    """Wrap every boundary, so that the process is killed at ``point``: a moment, a step, and which call of it."""
     calls: Counter[str] = Counter()
     one_at_a_time = Lock()
+
+    def numbered(step: str) -> str:
+        with one_at_a_time:
+            calls[step] += 1
+            return step if calls[step] == 1 else f"{step} #{calls[step]}"
+
     for boundary in BOUNDARIES:
-        _wrap(boundary, lambda step: _numbered(step, calls, one_at_a_time), point)
-
-
-def _numbered(step: str, calls: Counter[str], one_at_a_time: Lock) -> str:
-    with one_at_a_time:
-        calls[step] += 1
-        return step if calls[step] == 1 else f"{step} #{calls[step]}"
+        _wrap(boundary, numbered, point)
 
 
 def _wrap(boundary: Boundary, numbered: Callable[[str], str], point: str) -> None:
@@ -103,19 +110,18 @@ def _wrap(boundary: Boundary, numbered: Callable[[str], str], point: str) -> Non
 
     @functools.wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        arguments = signature.bind(*args, **kwargs).arguments
-        step = numbered(boundary.step.format(boundary.of(arguments)))
-        _die_if(point == f"before {step}")
+        step = numbered(boundary.step.format(boundary.of(signature.bind(*args, **kwargs).arguments)))
+        _die_where(point == f"before {step}")
         result = original(*args, **kwargs)
-        _die_if(point == f"after {step}")
+        _die_where(point == f"after {step}")
         return result
 
     static = isinstance(inspect.getattr_static(boundary.owner, boundary.function), staticmethod)
     setattr(boundary.owner, boundary.function, staticmethod(wrapped) if static else wrapped)
 
 
-def _die_if(here: bool) -> None:
-    if here:
+def _die_where(reached: bool) -> None:
+    if reached:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -124,6 +130,138 @@ def main(points: list[str]) -> None:
         die_at(point)
     with open_pipeline(load_settings()) as pipeline:
         pipeline.process("killed-and-restarted", insurance_as_of=INSURANCE_AS_OF)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Uploads arrive whole, each in the place of one of its name that still waits."""
+
+    uploads: tuple[tuple[str, bytes], ...]
+
+    def happen(self, stage: Stage) -> None:
+        for name, content in self.uploads:
+            path = stage.landing / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}")
+            draft.write_bytes(content)
+            draft.rename(path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process runs to its end; with a point, until it is killed there."""
+
+    killed: str | None = None
+
+    def happen(self, stage: Stage) -> None:
+        program = [sys.executable, "-m", "telemetry_assets_tests.behaviours.killed_process"]
+        run = subprocess.run(
+            [*program, *([self.killed] if self.killed else [])],
+            cwd=project_root(),
+            env=stage.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        wanted = -signal.SIGKILL if self.killed else 0
+        assert run.returncode == wanted, f"{self} ended with {run.returncode}, not {wanted}\n{run.stderr}"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A claimed upload turns into a folder, or is itself again. Taking its mode away would not keep root out."""
+
+    name: str
+    no_longer: bool = False
+
+    def happen(self, stage: Stage) -> None:
+        (batch,) = (stage.landing / ".claimed").iterdir()
+        claimed, kept = batch / self.name, stage.folder / self.name
+        if self.no_longer:
+            claimed.rmdir()
+            kept.rename(claimed)
+        else:
+            claimed.rename(kept)
+            claimed.mkdir()
+
+
+Story = tuple[Sent | Run | Unreadable, ...]
+"""What happens to a deployment, one thing after another."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a story leaves behind, without what differs between any two runs over the same uploads."""
+
+    tables: dict[TableContract, list[str]]
+    archive: list[tuple[str, bytes]]
+    still_in_landing: list[Path]
+    batch_in_progress: bool
+    tables_behind: list[TableContract]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A deployment's folders, in which one story is played after another."""
+
+    folder: Path
+    landing: Path
+
+    @property
+    def lakehouse(self) -> Path:
+        return self.folder / "lakehouse"
+
+    def play(self, story: Story) -> Evidence:
+        shutil.rmtree(self.landing, ignore_errors=True)
+        shutil.rmtree(self.lakehouse, ignore_errors=True)
+        for act in self._all_but_a_known_beginning(story):
+            act.happen(self)
+        return self._evidence()
+
+    def _all_but_a_known_beginning(self, story: Story) -> Story:
+        """What is left to play: uploads and an undisturbed run to begin with are played once, then copied."""
+        beginning, rest = story[:2], story[2:]
+        if not rest or beginning[1] != Run():
+            return story
+        saved = self.folder / f"saved-{hash(beginning)}"
+        if not saved.exists():
+            self.play(beginning)
+            self.lakehouse.rename(saved)
+        # To the path where it was made: tables know their absolute location.
+        shutil.copytree(saved, self.lakehouse)
+        return rest
+
+    def environment(self) -> dict[str, str]:
+        # What a killed process leaves among the temporary files stays here too.
+        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")},
+            "TELEMETRY_LANDING_URI": str(self.landing),
+            "TELEMETRY_LAKEHOUSE_URI": str(self.lakehouse),
+            "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
+            "TMPDIR": str(self.folder / "tmp"),
+        }
+
+    def _evidence(self) -> Evidence:
+        archive = self.lakehouse / "archive"
+        with open_pipeline(Settings(landing_uri=str(self.landing), lakehouse_uri=str(self.lakehouse))) as pipeline:
+            tables = {one: pipeline.lakehouse.table(one).scan().to_arrow().to_pylist() for one in CONTRACTS}
+            return Evidence(
+                tables={table: self._compared(table, rows) for table, rows in tables.items()},
+                # Each upload lies below its batch's identifier.
+                archive=sorted(("/".join(path.parts[1:]), (archive / path).read_bytes()) for path in _files(archive)),
+                still_in_landing=_files(self.landing),
+                batch_in_progress=pipeline.ingestion.manifest_file.load() is not None,
+                tables_behind=pipeline.tables_behind(),
+            )
+
+    def _compared(self, table: TableContract, rows: list[dict[str, object]]) -> list[str]:
+        names, landing = sorted(COMPARED[table]), f"file://{self.landing}/"
+        return sorted(", ".join(f"{name}: {row[name]}".replace(landing, "") for name in names) for row in rows)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
 
 
 if __name__ == "__main__":

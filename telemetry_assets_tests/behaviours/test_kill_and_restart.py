@@ -1,167 +1,40 @@
 """A kill at each step of a batch and of each table's refresh, then a plain restart: nothing lost, nothing double.
 
-A story is what happens to one lakehouse: uploads are sent, runs are started and killed. Every run is a process of its
-own, `killed_process`, which also says what the points are. A story has to end as if nobody had disturbed its runs.
+A story is what happens to one deployment: uploads are sent, runs are started and killed. It has to end as if nobody
+had disturbed its runs. What the points mean at which a run is killed is in `killed_process`.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, CURRENT_STATE, REJECTED, TableContract
-from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
-from telemetry_assets.settings import Settings, project_root
+from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, REJECTED
+from telemetry_assets.pipeline import DERIVED_TABLES
+from telemetry_assets_tests.behaviours.killed_process import Evidence, Run, Sent, Stage, Story, Unreadable
 from telemetry_assets_tests.made_documents import Document, event, vehicle
-
-PROGRAM = "telemetry_assets_tests.behaviours.killed_process"
-COMPARED = {
-    BRONZE: ("source_uri", "source_position", "payload"),
-    REJECTED: ("source_uri", "source_position", "reason"),
-    **{table: tuple(set(table.column_names) - {"ingested_at", "updated_at"}) for table in DERIVED_TABLES},
-}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a story leaves behind, without what differs between any two runs over the same uploads."""
-
-    tables: dict[str, list[str]]
-    archive: list[tuple[str, bytes]]
-    still_in_landing: list[Path]
-    batch_in_progress: bool
-    tables_behind: list[TableContract]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A deployment's folders, in which one story is played after another."""
-
-    folder: Path
-    landing: Path
-
-    @property
-    def lakehouse(self) -> Path:
-        return self.folder / "lakehouse"
-
-    def play(self, story: Story) -> Evidence:
-        shutil.rmtree(self.landing, ignore_errors=True)
-        shutil.rmtree(self.lakehouse, ignore_errors=True)
-        for act in self._not_played_before(story):
-            act.happen(self)
-        return self._evidence()
-
-    def environment(self) -> dict[str, str]:
-        # What a killed process leaves among the temporary files stays here too.
-        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")},
-            "TELEMETRY_LANDING_URI": str(self.landing),
-            "TELEMETRY_LAKEHOUSE_URI": str(self.lakehouse),
-            "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
-            "TMPDIR": str(self.folder / "tmp"),
-        }
-
-    def _not_played_before(self, story: Story) -> Story:
-        """The rest of a story that begins with data. They are made once: tables know their absolute path."""
-        if story[:2] != WITH_DATA or story == WITH_DATA:
-            return story
-        saved = self.folder / "saved"
-        if not saved.exists():
-            self.play(WITH_DATA)
-            self.lakehouse.rename(saved)
-        shutil.copytree(saved, self.lakehouse)
-        return story[2:]
-
-    def _evidence(self) -> Evidence:
-        archive = self.lakehouse / "archive"
-        with open_pipeline(Settings(landing_uri=str(self.landing), lakehouse_uri=str(self.lakehouse))) as pipeline:
-            tables = {one: pipeline.lakehouse.table(one).scan().to_arrow().to_pylist() for one in CONTRACTS}
-            return Evidence(
-                tables={table.full_name: self._compared(table, rows) for table, rows in tables.items()},
-                # Each upload lies below its batch's identifier.
-                archive=sorted(("/".join(path.parts[1:]), (archive / path).read_bytes()) for path in _files(archive)),
-                still_in_landing=_files(self.landing),
-                batch_in_progress=pipeline.ingestion.manifest_file.load() is not None,
-                tables_behind=pipeline.tables_behind(),
-            )
-
-    def _compared(self, table: TableContract, rows: list[dict[str, object]]) -> list[str]:
-        names, landing = sorted(COMPARED[table]), f"file://{self.landing}/"
-        return sorted(", ".join(f"{name}: {row[name]}".replace(landing, "") for name in names) for row in rows)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-
-
-@dataclass(frozen=True)
-class Sent:
-    """Uploads arrive whole, each in the place of one of its name that still waits."""
-
-    uploads: tuple[tuple[str, bytes], ...]
-
-    def happen(self, stage: Stage) -> None:
-        for name, content in self.uploads:
-            path = stage.landing / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}")
-            draft.write_bytes(content)
-            draft.rename(path)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A process runs to its end; with a point, until it is killed there."""
-
-    killed: str | None = None
-
-    def happen(self, stage: Stage) -> None:
-        command = [sys.executable, "-m", PROGRAM, *([self.killed] if self.killed else [])]
-        run = subprocess.run(
-            command, cwd=project_root(), env=stage.environment(), capture_output=True, text=True, timeout=60
-        )
-        wanted = -signal.SIGKILL if self.killed else 0
-        assert run.returncode == wanted, f"{self} ended with {run.returncode}\n{run.stderr}"
-
-
-@dataclass(frozen=True)
-class ClaimMoved:
-    """Somebody takes a claimed upload away, or brings it back."""
-
-    name: str
-    back: bool = False
-
-    def happen(self, stage: Stage) -> None:
-        (batch,) = (stage.landing / ".claimed").iterdir()
-        claimed, elsewhere = batch / self.name, stage.folder / self.name
-        (elsewhere if self.back else claimed).rename(claimed if self.back else elsewhere)
-
-
-Act = Sent | Run | ClaimMoved
-Story = tuple[Act, ...]
 
 
 def lines(*documents: object) -> bytes:
     return b"\n".join(json.dumps(document).encode() for document in documents)
 
 
-def latest_event(time: str, **metrics: float) -> Document:
+def third_event(time: str, **metrics: float) -> Document:
     return event("CAR-A", f"2025-06-03T{time}Z", event_id="evt-3", fuelAvailableLiters=8, **metrics)
 
 
+READINGS = lines(
+    event("CAR-A", "2025-06-03T09:00:00Z", event_id="evt-1", currentMileageKm=8_500, fuelAvailableLiters=30),
+    event("CAR-A", "2025-06-03T12:00:00Z", event_id="evt-2", currentMileageKm=8_550, fuelAvailableLiters=25),
+    third_event("14:00:00", currentMileageKm=8_600, engineTempCelsius=118),
+)
 TRIP = vehicle(
     "CAR-B",
     "2025-06-03T11:00:00Z",
@@ -169,11 +42,6 @@ TRIP = vehicle(
     insurance={"provider": "SafeAuto", "validUntil": "2025-06-01"},
     snapshot={"currentMileage": 100_500, "fuelAvailableLiters": 30.5, "oilTempCelsius": 112},
     trip={"tripMileage": 31.5, "tripFuelLiters": 3.2, "tripMaxSpeedKm": 145},
-)
-READINGS = lines(
-    event("CAR-A", "2025-06-03T09:00:00Z", event_id="evt-1", currentMileageKm=8_500, fuelAvailableLiters=30),
-    event("CAR-A", "2025-06-03T12:00:00Z", event_id="evt-2", currentMileageKm=8_550, fuelAvailableLiters=25),
-    latest_event("14:00:00", currentMileageKm=8_600, engineTempCelsius=118),
 )
 ONE = event("CAR-C", "2025-05-20T08:00:00Z", event_id="evt-9", currentMileageKm=100)
 FIRST = Sent(
@@ -185,24 +53,23 @@ FIRST = Sent(
         ("notes.csv", b"car;km\nCAR-A;8600\n"),
     )
 )
-# CAR-A's latest event turns out to be the first of its day, and without its alert.
+# The event that CAR-A's state and an alert came from was hours earlier, so the state is back at another event.
 CORRECTION = Sent(
     (
-        ("correction.json", lines(latest_event("08:00:00", engineTempCelsius=90))),
-        ("more.ndjson", lines(event("CAR-C", "2025-05-21T08:00:00Z", currentMileageKm=180), "no object")),
+        ("correction.json", lines(third_event("08:00:00", engineTempCelsius=90))),
+        ("more.ndjson", lines(event("CAR-C", "2025-05-21T08:00:00Z", currentMileageKm=180), "not an object")),
     )
 )
 REPETITION = Sent((("again.ndjson", READINGS),))
-REJECTS_ONLY = Sent((("broken.json", b"{"),))
+ONLY_REJECTS = Sent((("broken.json", b"{"),))
 REPLACEMENT = Sent((("one.json", lines({**ONE, "metrics": {"currentMileageKm": 120}}, event("CAR-C"))),))
-ONLY_REPLACEMENT = Sent(tuple({**dict(FIRST.uploads), **dict(REPLACEMENT.uploads)}.items()))
+FIRST_WITH_REPLACEMENT = Sent(tuple({**dict(FIRST.uploads), **dict(REPLACEMENT.uploads)}.items()))
 RESTART = Run()
-WITH_DATA: Story = (FIRST, RESTART)
-
-GOLD = [table.full_name for table in DERIVED_TABLES[1:]]
 DERIVED = [table.full_name for table in DERIVED_TABLES]
-# A table's first metadata file is written when the table is made, which the first run does.
-FIRST_RUN = [
+GOLD = DERIVED[1:]
+
+# The first run makes the tables; a table's first metadata file is written then.
+POINTS_OF_A_FIRST_RUN = (
     "before making silver.car_telemetry",
     "after writing metadata of silver.car_telemetry",
     "after making gold.performance_alerts",
@@ -213,43 +80,224 @@ FIRST_RUN = [
     "after claiming #3",
     "before reading",
     "after reading #5",
-    *(
-        f"{point} bronze.{table}{number}"
-        for table in ("rejected_documents", "car_telemetry")
-        for point, number in (
-            ("before appending to", ""),
-            ("before the commit to", ""),
-            ("after writing metadata of", " #2"),
-            ("after the commit to", ""),
-            ("after appending to", ""),
-        )
-    ),
+    "before the commit to bronze.rejected_documents",
+    "after writing metadata of bronze.rejected_documents #2",
+    "after the commit to bronze.rejected_documents",
+    "before appending to bronze.car_telemetry",
+    "before the commit to bronze.car_telemetry",
+    "after writing metadata of bronze.car_telemetry #2",
+    "after the commit to bronze.car_telemetry",
     "before archiving",
     "after archiving #3",
     "before forgetting the claims",
     "before removing the manifest",
     "after removing the manifest",
     *(f"before replacing rows of {table}" for table in DERIVED),
-    *(f"before the commit to {table}" for table in DERIVED),
     *(f"after writing metadata of {table} #2" for table in DERIVED),
-    *(f"after the commit to {table}" for table in DERIVED),
-]
-CORRECTING_RUN = [
+)
+POINTS_OF_A_CORRECTION = (
     "before ending the catalog's transaction #2",
     "after writing metadata of bronze.car_telemetry",
     "after the commit to bronze.car_telemetry",
     *(f"before the commit to {table}" for table in DERIVED),
     *(f"after writing metadata of {table}" for table in DERIVED),
-    *(f"after the commit to {table}" for table in DERIVED),
-]
+    *(f"after replacing rows of {table}" for table in DERIVED),
+)
+
+
+def killed(
+    *points: str, before: Story, after: Story = (RESTART,), undisturbed: Story = (FIRST, RESTART)
+) -> pytest.MarkDecorator:
+    """A story for each of the points, with a run that is killed there; or several such runs, joined by `then`."""
+    stories = [(*before, *(Run(point) for point in one.split(" then ")), *after) for one in points]
+    return pytest.mark.parametrize(("undisturbed", "story"), [(undisturbed, story) for story in stories], ids=points)
+
+
+Ending = Callable[[Story], Evidence]
 
 
 @pytest.fixture(scope="module")
-def ending(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Story], Evidence]]:
-    """How a story ends. The stories of all chosen tests are played ahead, two at a time."""
+def ending(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ending]:
+    """How a story ends. Those of all chosen tests are played ahead, two at a time."""
     folders = [tmp_path_factory.mktemp("stage") for _ in range(2)]
-    stages = [(Stage(folder, folder / "landing"), ThreadPoolExecutor(1)) for folder in folders]
-    chosen = [getattr(item, "callspec").params for item in request.session.items if hasattr(item, "callspec")]
-    ...
+    players = [(ThreadPoolExecutor(1), Stage(folder, folder / "landing")) for folder in folders]
+    turns = cycle(players)
+    endings: dict[Story, Future[Evidence]] = {}
+
+    def started(story: Story) -> Future[Evidence]:
+        if story not in endings:
+            thread, stage = next(turns)
+            endings[story] = thread.submit(stage.play, story)
+        return endings[story]
+
+    chosen = [getattr(item, "callspec", None) for item in request.session.items if item.parent is request.node]
+    for name in ("undisturbed", "story"):
+        for parameters in chosen:
+            if parameters and name in parameters.params:
+                started(parameters.params[name])
+    yield lambda story: started(story).result()
+    for thread, _ in players:
+        thread.shutdown(cancel_futures=True)
+
+
+def test_undisturbed_runs_take_everything_in_and_leave_nothing_to_do(ending: Ending) -> None:
+    corrected = ending((FIRST, RESTART, CORRECTION, RESTART))
+
+    assert corrected.archive == sorted(FIRST.uploads + CORRECTION.uploads)
+    assert (len(corrected.tables[BRONZE]), len(corrected.tables[REJECTED])) == (8, 4)
+    assert (corrected.still_in_landing, corrected.batch_in_progress, corrected.tables_behind) == ([], False, [])
+
+
+def test_the_correction_takes_a_winner_from_the_current_state(ending: Ending) -> None:
+    first, corrected = ending((FIRST, RESTART)), ending((FIRST, RESTART, CORRECTION, RESTART))
+
+    assert ["current_mileage_km_event_id: evt-3" in row for row in first.tables[CURRENT_STATE]].count(True) == 1
+    assert not any("current_mileage_km_event_id: evt-3" in row for row in corrected.tables[CURRENT_STATE])
+    assert any("current_mileage_km_event_id: evt-2" in row for row in corrected.tables[CURRENT_STATE])
+
+
+@killed(*POINTS_OF_A_FIRST_RUN, before=(FIRST,))
+def test_a_restart_mends_a_killed_first_run(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(*POINTS_OF_A_CORRECTION, before=(FIRST, RESTART, CORRECTION), undisturbed=(FIRST, RESTART, CORRECTION, RESTART))
+def test_a_restart_mends_a_killed_correction(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "before moving the mark of gold.car_current_state",
+    *(f"after writing metadata of {table}" for table in GOLD),
+    *(f"after moving the mark of {table}" for table in GOLD),
+    before=(FIRST, RESTART, REPETITION),
+    undisturbed=(FIRST, RESTART, REPETITION, RESTART),
+)
+def test_a_restart_mends_a_killed_repetition_that_changes_no_row_of_gold(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "before moving the mark of silver.car_telemetry",
+    "after writing metadata of silver.car_telemetry",
+    "after moving the mark of silver.car_telemetry",
+    before=(FIRST, RESTART, ONLY_REJECTS),
+    undisturbed=(FIRST, RESTART, ONLY_REJECTS, RESTART),
+)
+def test_a_restart_mends_a_killed_run_over_rejects_only(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "after claiming #2 then before the commit to bronze.car_telemetry",
+    "after appending to bronze.rejected_documents then after writing metadata of bronze.car_telemetry",
+    "after the commit to bronze.car_telemetry then after archiving #2",
+    "before archiving then before archiving",
+    "before the commit to silver.car_telemetry then after the commit to silver.car_telemetry",
+    "after the commit to silver.car_telemetry then after writing metadata of gold.car_current_state",
+    before=(FIRST,),
+)
+def test_a_restart_mends_two_killed_runs(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "after claiming #3",
+    "after appending to bronze.rejected_documents",
+    "after the commit to bronze.car_telemetry",
+    before=(FIRST,),
+    after=(CORRECTION, Run("after the commit to bronze.car_telemetry"), RESTART),
+    undisturbed=(FIRST, RESTART, CORRECTION, RESTART),
+)
+def test_uploads_that_arrive_between_kills_are_taken_after_the_batch_in_progress(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "after claiming #5",
+    "after appending to bronze.rejected_documents",
+    "after the commit to bronze.car_telemetry",
+    "after removing the manifest",
+    before=(FIRST,),
+    after=(REPLACEMENT, RESTART),
+    undisturbed=(FIRST, RESTART, REPLACEMENT, RESTART),
+)
+def test_an_upload_replaced_after_its_claim_is_a_new_upload(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "before creating the manifest",
+    "before claiming",
+    before=(FIRST,),
+    after=(REPLACEMENT, RESTART),
+    undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
+)
+def test_an_upload_replaced_before_its_claim_is_taken_as_it_is_now(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "before renaming to in_progress.json",
+    "after replacing the manifest",
+    "after the commit to bronze.car_telemetry then after archiving #2",
+    before=(FIRST, Run("before claiming"), REPLACEMENT),
+    undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
+)
+def test_a_kill_while_a_replaced_upload_leaves_the_batch_is_mended(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "before renaming to in_progress.json",
+    before=(FIRST, Run("before reading"), Unreadable("one.json")),
+    after=(Unreadable("one.json", no_longer=True), RESTART),
+)
+def test_an_upload_that_can_be_read_again_before_it_was_given_up_is_taken(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "after replacing the manifest",
+    "after the commit to bronze.rejected_documents",
+    before=(FIRST, Run("before reading"), Unreadable("one.json")),
+    after=(Unreadable("one.json", no_longer=True), RESTART),
+)
+def test_an_upload_that_was_given_up_before_the_kill_stays_rejected_and_is_archived(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
+    ended = ending(story)
+
+    assert not any("one.json" in row for row in ended.tables[BRONZE])
+    rejections = [row for row in ended.tables[REJECTED] if "one.json" in row]
+    assert rejections == ["reason: unreadable_upload, source_position: None, source_uri: one.json"]
+    assert ended.archive == ending(undisturbed).archive
+
+
+@pytest.fixture
+def stage_over_two_file_systems(tmp_path: Path) -> Iterator[Stage]:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to put the landing folder on")
+    with tempfile.TemporaryDirectory(dir=memory) as landing:
+        yield Stage(tmp_path, Path(landing) / "landing")
+
+
+# Renamed first into the claim, then, in vain, into the archive; then what was copied there.
+@pytest.mark.parametrize(
+    "point", ["after copying readings.ndjson", "after renaming to readings.ndjson #3", "before copying trips.json"]
+)
+def test_a_restart_mends_a_killed_copy_to_an_archive_on_another_file_system(
+    point: str, stage_over_two_file_systems: Stage, ending: Ending
+) -> None:
+    assert stage_over_two_file_systems.play((FIRST, Run(point), RESTART)) == ending((FIRST, RESTART))
