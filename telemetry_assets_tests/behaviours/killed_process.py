@@ -29,7 +29,8 @@ from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.landing import FolderLanding
 from telemetry_assets.ingestion.manifests import ManifestFile
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED, TableContract
+from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
 from telemetry_assets.settings import Settings, load_settings, project_root
 
