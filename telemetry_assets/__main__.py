@@ -178,8 +178,9 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         rows, total = first_rows(pipeline.lakehouse, contract, car, limit, internal=all_columns)
     click.echo(f"{contract.full_name}: {total} rows{f' of {car}' if car else ''}")
     if rows.num_rows:
+        frame = rows.to_pandas().astype(object)
         width = None if all_columns else 40
-        click.echo(rows.to_pandas().to_string(index=False, max_colwidth=width, na_rep=""))
+        click.echo(frame.where(frame.notna(), "").to_string(index=False, max_colwidth=width))
 
 
 @main.command()

@@ -1,0 +1,137 @@
+"""The upload sensor's decisions, from what lies in the landing folder, the lakehouse and the list of runs."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    RunRequest,
+    SkipReason,
+    build_sensor_context,
+    instance_for_test,
+)
+from pyiceberg.expressions import AlwaysTrue
+
+from telemetry_assets.definitions import definitions
+from telemetry_assets.ingestion.manifests import Manifest
+from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.settings import load_settings
+from telemetry_assets_tests.deployment import Deployment
+from telemetry_assets_tests.made_documents import event, framed
+
+Tick = Callable[[], RunRequest | SkipReason]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    with instance_for_test(temp_dir=str(home)) as one:
+        yield one
+
+
+@pytest.fixture
+def tick(deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Tick:
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    defs = definitions(load_settings())
+    sensor = defs.get_sensor_def("uploads")
+
+    def evaluated() -> RunRequest | SkipReason:
+        with build_sensor_context(instance=instance) as context:
+            decision = sensor(context)
+        assert isinstance(decision, RunRequest | SkipReason)
+        return decision
+
+    return evaluated
+
+
+def ingest_run(instance: DagsterInstance, status: DagsterRunStatus) -> str:
+    defs = definitions(load_settings())
+    run = instance.create_run_for_job(defs.get_job_def("ingest"), status=DagsterRunStatus.STARTED)
+    if status == DagsterRunStatus.FAILURE:
+        instance.report_run_failed(run, "for the test")
+    return run.run_id
+
+
+def reason(decision: RunRequest | SkipReason) -> str:
+    assert isinstance(decision, SkipReason)
+    return str(decision.skip_message)
+
+
+def test_nothing_to_do_is_said_so(tick: Tick) -> None:
+    assert "Nothing waits" in reason(tick())
+
+
+def test_a_waiting_upload_starts_a_run_that_may_be_asked_for_again(tick: Tick, deployed: Deployment) -> None:
+    deployed.upload("x.json", b"{}")
+    for _ in range(2):
+        decision = tick()
+        assert isinstance(decision, RunRequest)
+        assert decision.run_key is None
+
+
+@pytest.mark.parametrize("name", [".x.json", "_x.json", "x.json.tmp", "x.part", "x.crdownload"])
+def test_an_unfinished_writer_starts_nothing(tick: Tick, deployed: Deployment, name: str) -> None:
+    deployed.upload(name, b"{}")
+    assert "Nothing waits" in reason(tick())
+
+
+def test_an_unfinished_batch_starts_a_run(tick: Tick, deployed: Deployment) -> None:
+    from datetime import UTC, datetime
+
+    manifest = Manifest(batch_id="left behind", ingested_at=datetime.now(UTC), uploads=[])
+    assert deployed.pipeline.ingestion.manifest_file.create(manifest)
+    assert isinstance(tick(), RunRequest)
+
+
+def test_a_table_behind_its_upstream_starts_a_run(tick: Tick, deployed: Deployment) -> None:
+    deployed.upload("x.json", framed([event()], "array")[1])
+    deployed.process()
+    assert "Nothing waits" in reason(tick())
+    deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
+    decision = tick()
+    assert isinstance(decision, RunRequest)
+    assert "gold.car_current_state" in decision.tags["telemetry/reason"]
+
+
+def test_one_run_at_a_time(tick: Tick, deployed: Deployment, instance: DagsterInstance) -> None:
+    deployed.upload("x.json", b"{}")
+    run_id = ingest_run(instance, DagsterRunStatus.STARTED)
+    assert run_id in reason(tick())
+
+
+def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, instance: DagsterInstance) -> None:
+    deployed.upload("x.json", b"{}")
+    run_id = ingest_run(instance, DagsterRunStatus.STARTED)
+    running = deployed.settings.lakehouse_folder() / "ingestion" / "running"
+    running.mkdir(parents=True)
+    with (running / run_id).open("w") as life_sign:
+        fcntl.flock(life_sign, fcntl.LOCK_EX)
+        assert run_id in reason(tick())
+    tick()
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == DagsterRunStatus.FAILURE
+    assert not (running / run_id).exists()
+
+
+def test_after_failures_it_waits_longer_each_time_and_says_so(
+    tick: Tick, deployed: Deployment, instance: DagsterInstance
+) -> None:
+    deployed.upload("x.json", b"{}")
+    ingest_run(instance, DagsterRunStatus.FAILURE)
+    first = reason(tick())
+    for _ in range(8):
+        ingest_run(instance, DagsterRunStatus.FAILURE)
+    ninth = reason(tick())
+    assert "The last 1 runs failed" in first
+    assert "Trying again in 5 s" in first or "Trying again in 4 s" in first
+    assert "The last 9 runs failed" in ninth
+    assert "Trying again in 300 s" in ninth or "Trying again in 299 s" in ninth

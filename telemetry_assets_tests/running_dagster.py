@@ -1,0 +1,152 @@
+"""`dagster dev` as a user has it: webserver, daemon and code server, in a folder of its own, asked through GraphQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from telemetry_assets.settings import project_root
+
+Answer = TypeVar("Answer")
+
+LOCATION = "telemetry_assets.definitions"
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+_RUNS = """query { runsOrError { ... on Runs { results {
+    runId status jobName startTime endTime tags { key value } } } } }"""
+_TICKS = """query($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) { ... on Sensor {
+    sensorState { status ticks(limit: 20) { status skipReason } } } } }"""
+_LOADED = """query { workspaceOrError { ... on Workspace { locationEntries { loadStatus
+    locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+_BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+_MATERIALIZATIONS = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+    assetMaterializations(limit: 50) { partition runId metadataEntries { label
+        ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr }
+        ... on JsonMetadataEntry { jsonString } } } } } }"""
+
+
+@dataclass(frozen=True)
+class RunningDagster:
+    """A running `dagster dev` over a landing folder and a lakehouse below ``folder``."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def landing(self) -> Path:
+        return self.folder / "landing"
+
+    @property
+    def lakehouse(self) -> Path:
+        return self.folder / "lakehouse"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "dagster.log").read_text(errors="replace")
+
+    def upload(self, name: str, content: bytes) -> None:
+        unfinished = self.landing / f".{name}.tmp"
+        unfinished.write_bytes(content)
+        unfinished.rename(self.landing / name)
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            told: dict[str, Any] = json.load(response)
+        assert "errors" not in told, told
+        data: dict[str, Any] = told["data"]
+        return data
+
+    def runs(self, job: str | None = None) -> list[dict[str, Any]]:
+        """All runs, or those of a job, newest first."""
+        results: list[dict[str, Any]] = self.ask(_RUNS)["runsOrError"]["results"]
+        return [run for run in results if job in (None, run["jobName"])]
+
+    def skip_reasons(self) -> list[str]:
+        selector = {
+            "repositoryLocationName": LOCATION,
+            "repositoryName": "__repository__",
+            "sensorName": "uploads",
+        }
+        ticks = self.ask(_TICKS, sensor=selector)["sensorOrError"]["sensorState"]["ticks"]
+        return [tick["skipReason"] for tick in ticks if tick["skipReason"]]
+
+    def materializations(self, *key: str) -> list[dict[str, Any]]:
+        """Newest first; each with its partition and its metadata by label."""
+        found = self.ask(_MATERIALIZATIONS, key={"path": list(key)})["assetOrError"]["assetMaterializations"]
+        return [{**one, "metadata": {entry["label"]: entry for entry in one["metadataEntries"]}} for one in found]
+
+    def backfill(self, keys: list[list[str]], partitions: list[str]) -> None:
+        """What the button of the UI sends."""
+        params = {"assetSelection": [{"path": key} for key in keys], "partitionNames": partitions}
+        told = self.ask(_BACKFILL, params=params)["launchPartitionBackfill"]
+        assert told["__typename"] == "LaunchBackfillSuccess", told
+
+    def until(self, what: str, seen: Callable[[], Answer], seconds: float = 90) -> Answer:
+        """What ``seen`` answers, once that is true."""
+        end = time.monotonic() + seconds
+        while not (answer := seen()):
+            assert self.process.poll() is None, f"dagster dev has ended:\n{self.log[-4000:]}"
+            assert time.monotonic() < end, f"not within {seconds} s: {what}\n{self.log[-4000:]}"
+            time.sleep(0.25)
+        return answer
+
+    def kill(self) -> None:
+        """Every process of it at once, as when the machine's power goes."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def _is_loaded(self) -> bool:
+        try:
+            entries = self.ask(_LOADED)["workspaceOrError"]["locationEntries"]
+        except OSError:
+            return False
+        loaded = [entry for entry in entries if entry["loadStatus"] == "LOADED"]
+        for entry in loaded:
+            assert entry["locationOrLoadError"]["__typename"] == "RepositoryLocation", entry
+        return bool(loaded)
+
+
+@contextmanager
+def running_dagster(folder: Path, **settings: str) -> Iterator[RunningDagster]:
+    """Start it, wait until it has loaded the definitions, and end every process of it at the end."""
+    (folder / "landing").mkdir(exist_ok=True)
+    for name in ("workspace.yaml", "dagster.yaml"):
+        shutil.copy(project_root() / name, folder / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
+        "TELEMETRY_LANDING_URI": str(folder / "landing"),
+        "TELEMETRY_LAKEHOUSE_URI": str(folder / "lakehouse"),
+        **settings,
+    }
+    command = [str(Path(sys.executable).with_name("dagster")), "dev", "--port", str(port)]
+    with (folder / "dagster.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    dagster = RunningDagster(folder, port, process)
+    try:
+        dagster.until("the definitions are loaded", dagster._is_loaded)
+        yield dagster
+    finally:
+        if process.poll() is None:
+            dagster.kill()
