@@ -1,0 +1,107 @@
+"""The Dagster UI in a real browser: what a data engineer finds there without being told where to look."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
+
+from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.running_dagster import ENDED, LOCATION, RunningDagster, running_dagster
+
+pytestmark = pytest.mark.browser
+
+See = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDagster]:
+    """One upload has come, and the sensor's run has taken it to Gold."""
+    with running_dagster(tmp_path_factory.mktemp("dagster")) as running:
+        running.upload("x.json", framed([event(engineTempCelsius=120), event(car="")], "array")[1])
+        running.until("the run has ended", lambda: [run for run in running.runs("ingest") if run["status"] in ENDED])
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    driver = shutil.which("chromedriver")
+    if driver is None:
+        if "CI" in os.environ:
+            pytest.fail("CI has no chromedriver; `make test` installs it")
+        pytest.skip("Chromium and ChromeDriver are not installed")
+    options = Options()
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"):
+        options.add_argument(f"--{argument}")
+    for argument in ("disable-background-networking", "disable-component-update", f"user-data-dir={profile}"):
+        options.add_argument(f"--{argument}")
+    options.add_argument("--window-size=1600,1200")
+    with webdriver.Chrome(options=options, service=Service(driver)) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def see(dagster: RunningDagster, browser: webdriver.Chrome, tmp_path: Path) -> See:
+    def seen(path: str, *texts: str) -> None:
+        """Open a page and wait until all texts are on it."""
+        browser.get(f"http://127.0.0.1:{dagster.port}{path}")
+
+        def missing(_: object) -> bool:
+            page = browser.find_element("tag name", "body").text
+            return all(text in page for text in texts)
+
+        try:
+            WebDriverWait(browser, 40).until(missing)
+        finally:
+            browser.save_screenshot(str(tmp_path / "page.png"))
+
+    return seen
+
+
+def test_the_graph_shows_three_layers(see: See) -> None:
+    see("/asset-groups", "bronze", "silver", "gold")
+
+
+@pytest.mark.parametrize(
+    ("group", "tables"),
+    [
+        ("bronze", ["car_telemetry"]),
+        ("silver", ["car_telemetry"]),
+        ("gold", ["car_current_state", "fuel_efficiency_monthly", "performance_alerts"]),
+    ],
+)
+def test_a_layer_shows_its_tables(see: See, group: str, tables: list[str]) -> None:
+    see(f"/locations/{LOCATION}/asset-groups/{group}/lineage", *tables)
+
+
+def test_a_table_shows_its_description_columns_and_owner(see: See) -> None:
+    see("/assets/gold/performance_alerts", "One row per event and rule", "alert_threshold", "vehicle-data")
+
+
+def test_a_partition_shows_its_figures_and_first_rows(see: See) -> None:
+    see(
+        "/assets/gold/performance_alerts?view=partitions&partition=2025-11-04",
+        "critical_alerts",
+        "snapshot_id",
+        "OVERHEAT_ENGINE",
+    )
+
+
+def test_the_checks_show_what_a_person_should_look_at(see: See) -> None:
+    see("/assets/bronze/car_telemetry?view=checks", "documents_conserved", "no_rejected_documents")
+
+
+def test_the_sensor_shows_its_ticks(see: See) -> None:
+    see(f"/locations/{LOCATION}/sensors/uploads", "Starts `ingest` when an upload waits", "1 run requested")
+
+
+def test_the_run_that_the_sensor_started_is_listed(see: See) -> None:
+    see("/runs", "ingest", "Success", "uploads")
