@@ -23,6 +23,9 @@ Partitions = frozenset[date] | None
 _MANY_DATES = 366
 """Above so many dates a table without partitions is made anew rather than updated."""
 
+_MANY_CARS = 1000
+"""Above so many cars that need their whole history, that of all cars is read."""
+
 
 class Inputs(Protocol):
     """What a step may read, each table at one snapshot for the whole step."""
@@ -121,7 +124,9 @@ def _current_state(changes: Changes, inputs: Inputs, parameters: StepParameters)
         judged = state.updated(previous, changed, changes.dates)
         lost = [row[0] for row in judged.where(state.NEEDS_HISTORY).select("car_chassis").collect()]
         known = judged.where(~judged[state.NEEDS_HISTORY]).drop(state.NEEDS_HISTORY)
-        if lost:
+        if len(lost) > _MANY_CARS:
+            known = state.last_known(inputs.upstream(None))
+        elif lost:
             history = inputs.upstream(None)
             known = known.unionByName(state.last_known(history.where(history["car_chassis"].isin(*lost))))
     whole = state.with_insurance(known, parameters.insurance_as_of)

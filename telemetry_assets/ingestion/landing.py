@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import BaseModel
-
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import Settings
 
@@ -28,7 +26,8 @@ _UNFINISHED_ENDINGS = (".tmp", ".part", ".crdownload")
 _CLAIMS = ".claimed"
 
 
-class WaitingUpload(BaseModel, frozen=True):
+@dataclass(frozen=True)
+class WaitingUpload:
     """An upload as a listing shows it: where it is, which version of it, how large and how old."""
 
     uri: str
@@ -142,7 +141,10 @@ class FolderLanding:
             if files:
                 logger.warning("%s still holds %d claimed files, so it stays", folder, len(files))
                 return
-            os.rmdir(folder)
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                logger.debug("another run has removed %s first", folder)
 
     def _claimed(self, batch_id: str, upload: WaitingUpload) -> Path:
         return self.folder / _CLAIMS / batch_id / upload.name

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel
+from typing import Any, Literal
 
 from telemetry_assets.ingestion.landing import WaitingUpload
 
 
-class BatchUpload(BaseModel):
+@dataclass
+class BatchUpload:
     """An upload of a batch. ``outcome`` is set, before anything is committed, where it cannot be read as usual."""
 
     upload: WaitingUpload
@@ -23,7 +25,8 @@ class BatchUpload(BaseModel):
     problem: str = ""
 
 
-class Manifest(BaseModel):
+@dataclass
+class Manifest:
     """The one batch in progress."""
 
     batch_id: str
@@ -40,34 +43,58 @@ class ManifestFile:
     def load(self) -> Manifest | None:
         """The batch in progress, None where there is none."""
         try:
-            return Manifest.model_validate_json(self.path.read_bytes())
+            return _manifest(json.loads(self.path.read_text(encoding="ascii")))
         except FileNotFoundError:
             return None
 
     def create(self, manifest: Manifest) -> bool:
         """Make it the batch in progress; False where another one is. The file appears whole or not at all."""
-        draft = self._draft(manifest)
-        try:
-            os.link(draft, self.path)
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
+        with self._drafted(manifest) as draft:
+            try:
+                os.link(draft, self.path)
+            except FileExistsError:
+                return False
         return True
 
     def replace(self, manifest: Manifest) -> None:
-        """Write the batch in progress anew, in one step."""
-        self._draft(manifest).rename(self.path)
+        """Write the batch in progress anew, in one step, where it still is the one in progress."""
+        with self._drafted(manifest) as draft, self._of_this_batch(manifest) as is_current:
+            if is_current:
+                draft.replace(self.path)
 
     def remove(self, manifest: Manifest) -> None:
         """Say that the batch is finished, where it still is the one in progress."""
-        current = self.load()
-        if current is not None and current.batch_id == manifest.batch_id:
-            self.path.unlink(missing_ok=True)
+        with self._of_this_batch(manifest) as is_current:
+            if is_current:
+                self.path.unlink()
 
-    def _draft(self, manifest: Manifest) -> Path:
+    @contextmanager
+    def _of_this_batch(self, manifest: Manifest) -> Iterator[bool]:
+        """Whether the batch is the one in progress; nobody ends it or begins another before this is over."""
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            current = self.load()
+            yield current is not None and current.batch_id == manifest.batch_id
+
+    @contextmanager
+    def _drafted(self, manifest: Manifest) -> Iterator[Path]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
-        draft.write_text(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=True), encoding="ascii")
-        return draft
+        try:
+            # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
+            draft.write_text(json.dumps(asdict(manifest), default=datetime.isoformat), encoding="ascii")
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _manifest(read: dict[str, Any]) -> Manifest:
+    uploads = [
+        BatchUpload(
+            WaitingUpload(**{**one["upload"], "modified": datetime.fromisoformat(one["upload"]["modified"])}),
+            one["outcome"],
+            one["problem"],
+        )
+        for one in read["uploads"]
+    ]
+    return Manifest(read["batch_id"], datetime.fromisoformat(read["ingested_at"]), uploads)

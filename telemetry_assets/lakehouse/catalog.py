@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.contracts import CONTRACTS
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 CATALOG_NAME = "telemetry"
 
@@ -56,7 +59,7 @@ class Lakehouse:
         try:
             return self.table(contract)
         except NoSuchTableError:
-            self.catalog.create_namespace_if_not_exists(contract.layer)
+            self._create_database(contract.layer)
         except OSError as error:
             raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
         try:
@@ -69,6 +72,13 @@ class Lakehouse:
             )
         except TableAlreadyExistsError:
             return self.table(contract)
+
+    def _create_database(self, name: str) -> None:
+        try:
+            self.catalog.create_namespace_if_not_exists(name)
+        except IntegrityError:
+            # SQLite: another process made it between the look and the creation.
+            logger.info("another process has just made the database %s", name)
 
     def differences(self, table: Table, contract: TableContract) -> list[str]:
         """What in the table is not as its contract says, one sentence each."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telemetry_assets.ingestion.landing import FolderLanding
+from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
 from telemetry_assets_tests.deployment import Deployment, deployment
@@ -137,3 +139,23 @@ def test_a_larger_upload_than_may_be_read_stays_whole_in_the_archive(tmp_path: P
         assert (row["reason"], row["payload"]) == ("too_large", None)
         [archived] = deployed.settings.lakehouse_folder().glob("archive/*/large.json")
         assert archived.stat().st_size == 10_000
+
+
+def test_a_name_that_is_not_utf8_is_no_reason_to_leave_an_upload(deployed: Deployment) -> None:
+    deployed.upload(os.fsdecode(b"caf\xe9.json"), one())
+    deployed.process()
+    [row] = deployed.rows(BRONZE)
+    assert row["source_uri"].endswith("/caf\\xe9.json")
+    assert deployed.pipeline.ingestion.manifest_file.load() is None
+
+
+def test_a_run_that_wakes_up_late_neither_ends_nor_overwrites_the_batch_of_another(deployed: Deployment) -> None:
+    manifest_file = deployed.pipeline.ingestion.manifest_file
+    sleeper, other = (Manifest(name, datetime.now(UTC), []) for name in ("sleeper", "other"))
+    assert manifest_file.create(sleeper)
+    assert not manifest_file.create(other)
+    manifest_file.remove(sleeper)
+    assert manifest_file.create(other)
+    manifest_file.replace(sleeper)
+    manifest_file.remove(sleeper)
+    assert manifest_file.load() == other
