@@ -27,6 +27,7 @@ def fresh(documents: int, uploads: int, cars: int, days: int) -> Measured:
 
 
 def main() -> None:
+    """Measure and print a Markdown table."""
     print("| whole process | fastest s | median s | slowest s | most memory MB |\n|---|---|---|---|---|")
     with place() as at:
         tell(

@@ -61,6 +61,7 @@ def wait_for_gold(at: Place, since: set[str], group: int, most: dict[str, float]
 
 
 def main() -> None:
+    """Measure and print a Markdown table."""
     measured: list[Measured] = []
     most: dict[str, float] = {}
     with place() as at:

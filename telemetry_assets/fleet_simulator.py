@@ -167,20 +167,21 @@ def _event(car: _Car, written: str, reading: dict[str, float]) -> Document:
     }
 
 
+def _static(car: _Car) -> Document:
+    return {
+        "Model": car.model,
+        "year": car.year,
+        "Manufacturer": car.manufacturer,
+        "gasType": car.gas_type,
+        "fuelCapacityLiters": car.tank_liters,
+    }
+
+
 def _vehicle(random: Random, car: _Car, written: str, reading: dict[str, float], event_id: str) -> Document:
     def extracted(system: str, data: Document) -> Document:
         return {"extraction_timestamp": written, "source_system": system, "data": data}
 
     tires = ("front_left", "front_right", "rear_left", "rear_right")
-    static = {
-        "Model": car.model,
-        "year": car.year,
-        "ModelYear": car.year + 1,
-        "Manufacturer": car.manufacturer,
-        "gasType": car.gas_type,
-        "fuelCapacityLiters": car.tank_liters,
-        "color": "Blue",
-    }
     insurance = {"provider": car.insurer, "policy_number": "INS-1", "validUntil": car.insured_until.isoformat()}
     snapshot = {
         "currentMileage": reading["odometer"],
@@ -206,7 +207,7 @@ def _vehicle(random: Random, car: _Car, written: str, reading: dict[str, float],
         "event_primary_timestamp": written,
         "processing_timestamp": written,
         "carChassis": car.chassis,
-        "vehicle_static_info": extracted("fleet_db", static),
+        "vehicle_static_info": extracted("fleet_db", _static(car)),
         "vehicle_dynamic_state": {"insurance_info": extracted("insurance_api", insurance)},
         "current_rental_agreement": extracted("rental_ops_db", rental),
         "trip_data": {

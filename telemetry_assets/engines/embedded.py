@@ -120,12 +120,14 @@ class _PinnedInputs:
     rows_read: int = 0
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
+        """See :meth:`telemetry_assets.steps.Inputs.upstream`."""
         upstream = UPSTREAM[self.contract]
         tasks = list(self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files())
         self.rows_read += sum(task.file.record_count for task in tasks)
         return self._frame(self.upstream_table, upstream, tasks)
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
+        """See :meth:`telemetry_assets.steps.Inputs.arrived`."""
         upstream = UPSTREAM[self.contract]
         paths = files_appended_since_applied(self.target, upstream, self.upstream_table)
         if paths is None:
@@ -136,6 +138,7 @@ class _PinnedInputs:
         return self._frame(self.upstream_table, upstream, arrived)
 
     def previous(self, partitions: Partitions) -> DataFrame:
+        """See :meth:`telemetry_assets.steps.Inputs.previous`."""
         tasks = list(self.target.scan(partition_filter(self.contract, partitions)).plan_files())
         return self._frame(self.target, self.contract, tasks)
 

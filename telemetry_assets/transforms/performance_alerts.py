@@ -23,9 +23,11 @@ class _Rule:
     """Whether a reading above the bound is the bad one, else one below it."""
 
     def crossed(self, bound: float) -> Column:
+        """Whether the reading is on the bad side of a bound; null where there is no reading."""
         return f.col(self.reading) > f.lit(bound) if self.above else f.col(self.reading) < f.lit(bound)
 
     def applies(self) -> Column:
+        """Whether the rule is for this car at all."""
         # An electric car's tank is always empty.
         if self.alert_type == "LOW_FUEL":
             return f.lower(f.coalesce(f.col("gas_type"), f.lit(""))) != "electric"

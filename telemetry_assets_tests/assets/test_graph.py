@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import AssetKey, AssetSelection, DagsterInstance, Definitions, ExecuteInProcessResult, instance_for_test
+from dagster import AssetKey, AssetSelection, DagsterInstance, Definitions, ExecuteInProcessResult
 from pyiceberg.expressions import AlwaysTrue
 
 from telemetry_assets.assets.metadata import asset_key
@@ -28,14 +26,6 @@ def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
     monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
     monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
     return definitions(load_settings())
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    with instance_for_test(temp_dir=str(home)) as one:
-        yield one
 
 
 def run(defs: Definitions, instance: DagsterInstance, job: str) -> ExecuteInProcessResult:

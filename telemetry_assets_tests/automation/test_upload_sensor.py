@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from dagster import (
@@ -13,7 +12,6 @@ from dagster import (
     RunRequest,
     SkipReason,
     build_sensor_context,
-    instance_for_test,
 )
 from pyiceberg.expressions import AlwaysTrue
 
@@ -25,14 +23,6 @@ from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
 Tick = Callable[[], RunRequest | SkipReason]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    with instance_for_test(temp_dir=str(home)) as one:
-        yield one
 
 
 @pytest.fixture

@@ -15,6 +15,14 @@ from telemetry_assets_tests.made_documents import RUNS, UPLOADS, Document, event
 _SLOW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def process_all(deployed: Deployment, runs: list[list[tuple[list[Document], str]]]) -> None:
+    for number, uploads in enumerate(runs):
+        for place, (documents, framing) in enumerate(uploads):
+            ending, content = framed(documents, framing)
+            deployed.upload(f"run-{number}/upload {place}{ending}", content)
+        deployed.process()
+
+
 def test_the_real_uploads(deployed: Deployment) -> None:
     for sample in sorted(SAMPLES.glob("*.json")):
         deployed.upload(sample.name, sample.read_bytes())
@@ -39,11 +47,7 @@ def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment
 @given(runs=RUNS)
 def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[tuple[list[Document], str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
-        for number, uploads in enumerate(runs):
-            for place, (documents, framing) in enumerate(uploads):
-                ending, content = framed(documents, framing)
-                deployed.upload(f"run-{number}/upload {place}{ending}", content)
-            deployed.process()
+        process_all(deployed, runs)
         deployed.assert_equals_the_contract()
 
 
@@ -51,11 +55,7 @@ def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[t
 @given(runs=RUNS)
 def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
-        for number, uploads in enumerate(runs):
-            for place, (documents, framing) in enumerate(uploads):
-                ending, content = framed(documents, framing)
-                deployed.upload(f"{number}-{place}{ending}", content)
-            deployed.process()
+        process_all(deployed, runs)
         before = {contract: deployed.rows(contract) for contract in UPSTREAM}
         dates = frozenset(row["event_date"] for row in before[next(iter(UPSTREAM))])
         for contract in UPSTREAM:
