@@ -282,8 +282,7 @@ def _time_field(document: Document) -> str:
 
 
 def _holder(document: Document) -> Document:
-    snapshot = document.get("trip_data", {}).get("vehicle_telemetry_snapshot", {})
-    holder: Document = document.get("metrics") or snapshot["data"]
+    holder: Document = document.get("metrics") or document["trip_data"]["vehicle_telemetry_snapshot"]["data"]
     return holder
 
 
