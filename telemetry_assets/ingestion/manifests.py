@@ -60,7 +60,7 @@ class ManifestFile:
         """Write the batch in progress anew, in one step, where it still is the one in progress."""
         with self._drafted(manifest) as draft, self._of_this_batch(manifest) as is_current:
             if is_current:
-                draft.replace(self.path)
+                draft.rename(self.path)
 
     def remove(self, manifest: Manifest) -> None:
         """Say that the batch is finished, where it still is the one in progress."""
