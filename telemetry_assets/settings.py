@@ -100,7 +100,12 @@ def load_settings() -> Settings:
         )
         raise SettingsError(f"These settings cannot be used:\n{problems}") from error
     landing, lakehouse = Path(settings.landing_uri), Path(settings.lakehouse_uri)
-    if landing == lakehouse or lakehouse.is_relative_to(landing):
+    if landing.is_relative_to(lakehouse):
+        raise SettingsError(
+            f"TELEMETRY_LANDING_URI={landing} lies inside TELEMETRY_LAKEHOUSE_URI={lakehouse}, so what the lakehouse "
+            "keeps there would be taken for uploads. Put them side by side."
+        )
+    if lakehouse.is_relative_to(landing):
         raise SettingsError(
             f"TELEMETRY_LAKEHOUSE_URI={lakehouse} lies inside TELEMETRY_LANDING_URI={landing}, so the tables' own "
             "files would be taken for uploads. Put them side by side."

@@ -40,6 +40,7 @@ def test_the_environment_wins_over_the_env_file(root: Path, monkeypatch: pytest.
         ("TELEMETRY_LANDING_URI", " ", "is empty"),
         ("TELEMETRY_LAKEHOUSE_URI", "data/landing/tables", "lies inside"),
         ("TELEMETRY_LAKEHOUSE_URI", "data/landing", "lies inside"),
+        ("TELEMETRY_LANDING_URI", "data/lakehouse/archive", "lies inside"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_with_the_reason(

@@ -1,6 +1,7 @@
 """The jobs that run without anybody's click: uploads to Gold, and the daily look at insurances."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from dagster import (
     AssetCheckEvaluation,
@@ -133,7 +134,8 @@ def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: Ref
         f" replaced partitions, {'changed' if result.changed else 'as they were'}, {result.seconds:.2f} s"
     )
     key = asset_key(result.contract)
-    for day in result.event_dates:
+    # A refresh for no event date is the daily one, of the insurances: today's.
+    for day in result.event_dates or ((datetime.now(UTC).date(),) if result.contract is CURRENT_STATE else ()):
         context.log_event(AssetMaterialization(key, partition=day.isoformat(), metadata=refresh_metadata(result, day)))
     if result.event_dates or result.changed:
         _log_checks(context, check_refresh(pipeline.lakehouse, result))

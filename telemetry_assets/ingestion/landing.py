@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _UNFINISHED_ENDINGS = (".tmp", ".part", ".crdownload")
 _CLAIMS = ".claimed"
+# The year 9999, in seconds: a file system can hold times that no date can.
+_LATEST_TIME = 253_370_764_800
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class FolderLanding:
                     name=name,
                     version=_version(found),
                     size=found.st_size,
-                    modified=datetime.fromtimestamp(max(found.st_mtime, 0), UTC),
+                    modified=datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC),
                 )
 
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
@@ -154,21 +156,24 @@ class FolderLanding:
 
 
 def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    try:
-        entries = list(os.scandir(folder))
-    except PermissionError as error:
-        logger.warning("uploads in %s are out of reach: %s", folder, error.strerror)
-        return
-    for entry in entries:
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
         try:
-            found = entry.stat()
-        except OSError:
-            # Gone since the listing, or a link to nowhere: there is nothing to take.
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            logger.warning("uploads in %s are out of reach: %s", folder, error.strerror)
             continue
-        if stat.S_ISREG(found.st_mode):
-            yield entry.path, found
-        elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "_")):
-            yield from _files(entry.path)
+        for entry in entries:
+            try:
+                found = entry.stat()
+            except OSError:
+                # Gone since the listing, or a link to nowhere: there is nothing to take.
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield entry.path, found
+            elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "_")):
+                folders.append(entry.path)
 
 
 def _move(source: Path, target: Path) -> None:

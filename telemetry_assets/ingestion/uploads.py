@@ -183,6 +183,8 @@ def _value_end_of_any_digits(text: str, start: int) -> int | None:
         return _DIGITS_KEPT_DECODER.raw_decode(text, start)[1]
     except json.JSONDecodeError:
         return None
+    except RecursionError:
+        return bracketed_end(text, start)
 
 
 def _array(text: str, start: int) -> tuple[list[str], int, bool]:

@@ -126,8 +126,10 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
     :raises SettingsError: where the folder cannot be made, or its path cannot stand in a file's URI.
     """
     folder = settings.lakehouse_folder()
-    if any(character in str(folder) for character in "#?%"):
-        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} contains #, ? or %, which no table location may.")
+    if any(character in str(folder) for character in "#?%*[]{}"):
+        raise SettingsError(
+            f"TELEMETRY_LAKEHOUSE_URI={folder} has one of #?%*[] or a brace in it, which no table location may."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

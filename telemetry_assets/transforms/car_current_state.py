@@ -62,6 +62,8 @@ def updated(state: DataFrame, changed: DataFrame, dates: Set[date]) -> DataFrame
     stored = state.select(
         f.col("car_chassis").alias("_stored_car"), *(f.col(name).alias(f"_stored_{name}") for name in _COLUMNS)
     )
+    # Rows that somebody doubled by hand must not double what is joined to them.
+    stored = stored.dropDuplicates(["_stored_car"])
     both = stored.join(changed, f.col("_stored_car") == f.col("car_chassis"), "full_outer")
     values: dict[str, Column] = {}
     needs_history = f.lit(False)

@@ -40,7 +40,7 @@ def keep_updated_at(contract: TableContract, rows: DataFrame, previous: DataFram
     before = previous.select(
         *(f.col(name).alias(f"_before_{name}") for name in (*contract.key, *content)),
         f.col("updated_at").alias("_before_updated_at"),
-    )
+    ).dropDuplicates([f"_before_{name}" for name in contract.key])
     same_key = reduce(operator.and_, (f.col(name) == f.col(f"_before_{name}") for name in contract.key))
     unchanged = reduce(operator.and_, (f.col(name).eqNullSafe(f.col(f"_before_{name}")) for name in content))
     known = f.col("_before_updated_at").isNotNull()

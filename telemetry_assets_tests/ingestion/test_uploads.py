@@ -117,6 +117,11 @@ def test_deep_nesting_is_a_rejection(text: str) -> None:
     assert outcome("x.json", text[: LIMIT - 1]) == (0, [(0, "nested_too_deep")])
 
 
+def test_a_number_of_too_many_digits_beside_deep_nesting_is_a_rejection() -> None:
+    text = f'{{"a": {"9" * 5_000}, "b": {"[" * 3_000}{"]" * 3_000}}}'
+    assert outcome("x.json", text) == (0, [(0, "nested_too_deep")])
+
+
 def test_an_empty_array_holds_no_document() -> None:
     assert outcome("x.json", "[ ]") == (0, [])
 
