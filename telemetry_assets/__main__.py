@@ -19,7 +19,7 @@ import click
 
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import TelemetryAssetsError
-from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
 

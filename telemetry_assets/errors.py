@@ -47,5 +47,27 @@ class ConcurrentWriteError(TelemetryAssetsError):
         )
 
 
+class LandingUnavailableError(TelemetryAssetsError):
+    """The landing location does not hold the claims of the batch in progress, so it is not the one it was."""
+
+    def __init__(self, location: str, claims: str, batch_id: str) -> None:
+        super().__init__(
+            f"{location} is not there, or not the landing location that batch {batch_id} was begun with: {claims} is "
+            "missing. The batch stays as it is. Mount the location, then run this again; if its uploads are gone for "
+            f"good, make the folder {claims}."
+        )
+
+
+class UnclaimableUploadsError(TelemetryAssetsError):
+    """Uploads are in the landing location and cannot be moved out of it; all others were taken."""
+
+    def __init__(self, uploads: Sequence[tuple[str, str]]) -> None:
+        listed = "\n".join(f"  - {uri}: {problem}" for uri, problem in uploads)
+        super().__init__(
+            f"These uploads cannot be taken out of the landing location, and stay there:\n{listed}\n"
+            "Let the user of this process rename files there, or take them away."
+        )
+
+
 class QualityError(TelemetryAssetsError):
     """Tables hold what a consumer would be misled by, such as two rows for one key."""

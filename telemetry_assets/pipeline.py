@@ -11,7 +11,8 @@ from functools import cached_property
 
 from telemetry_assets.engines.results import Engine, RefreshResult
 from telemetry_assets.errors import QualityError
-from telemetry_assets.ingestion.batches import Certificate, Ingestion, open_ingestion
+from telemetry_assets.ingestion.batches import Ingestion, open_ingestion
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind

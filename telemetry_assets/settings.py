@@ -46,12 +46,15 @@ class Settings(BaseSettings):
     batch_max_bytes: int = Field(
         128 * MEBIBYTE,
         ge=1,
-        description="Bytes of the uploads of one batch as stored, at most; one upload always fits.",
+        description="Bytes of one batch, of its uploads as stored and of its rows, at most; one upload always fits.",
     )
     upload_max_bytes: int = Field(
         256 * MEBIBYTE, ge=1, description="Bytes of one upload after decompression, above which it is rejected."
     )
-    read_threads: int = Field(4, ge=1, description="Uploads read and parsed at a time.")
+    upload_max_documents: int = Field(
+        1_000_000, ge=1, description="Documents of one upload, above which it is rejected."
+    )
+    read_threads: int = Field(4, ge=1, description="Uploads read at a time.")
     # Dagster's daemon goes round every 5 s; an interval of just as long is often missed by a moment, and is then 10 s.
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks of the upload sensor.")
 

@@ -196,7 +196,8 @@ def documents(text: str, name: str) -> list[Piece]:
         return [Piece(element) for element in _array_elements(text)[0]] if text[0] == "[" else [Piece(text)]
     if text[0] == "[" and not name.endswith((".jsonl", ".ndjson")) and not _is_json(lines[0]):
         elements, rest = _array_elements(text)
-        return [*map(Piece, elements), Piece(rest, _reason_of_broken(rest))]
+        whole = [Piece(one) if _is_json(one) else Piece(one, _reason_of_broken(one)) for one in elements]
+        return whole if rest is None else [*whole, Piece(rest, _reason_of_broken(rest))]
     if name.endswith(".json") and len(lines) > 1 and not any(line[0] == "{" and _is_json(line) for line in lines):
         return [Piece(text, _reason_of_broken(text))]
     return [Piece(line) if _is_json(line) else Piece(line, _reason_of_broken(line)) for line in lines]
@@ -210,21 +211,39 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _array_elements(text: str) -> tuple[list[str], str]:
-    """The complete elements of the array that the text begins with, and what follows the last one read."""
+def _array_elements(text: str) -> tuple[list[str], str | None]:
+    """The elements of the array that the text begins with, and what follows the last one; None where it is whole."""
     elements: list[str] = []
     start = len(text) - len(text[1:].lstrip(BLANKS))
-    while True:
+    while text[start : start + 1] != "]":
         try:
             _, end = json.JSONDecoder().raw_decode(text, start)
         except (ValueError, RecursionError):
-            return elements, text[start:]
+            end = _end_of_broken(text, start)
+            if end < 0:
+                return elements, text[start:]
         elements.append(text[start:end])
         separator = SEPARATOR.match(text, end)
         assert separator is not None
         start = separator.end()
-        if "," not in separator[0]:
+        if "," not in separator[0] and text[start : start + 1] != "]":
             return elements, text[start:]
+    return elements, text[start + 1 :].strip(BLANKS) or None
+
+
+def _end_of_broken(text: str, start: int) -> int:
+    """Where something that is not JSON ends, if it is seen to be an element by itself; else -1."""
+    if text[start : start + 1] in ("{", "["):
+        level, end = 0, -1
+        for token in STRING_OR_BRACKET.finditer(text, start):
+            level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            if level == 0 and token[0][0] != '"':
+                end = token.end()
+                break
+    else:
+        end = start + len(re.split(r'[,"\[\]{}]', text[start:], maxsplit=1)[0].rstrip(BLANKS))
+        end = -1 if end == start else end
+    return end if end >= 0 and text[end:].lstrip(BLANKS)[:1] in (",", "]") else -1
 
 
 def _reason_of_broken(text: str) -> str:

@@ -9,7 +9,7 @@ from telemetry_assets.assets.checks import check_ingest, check_specs
 from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, preview, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.contracts import BRONZE
 from telemetry_assets.lakehouse.quality import partition_sample
 from telemetry_assets.pipeline import Pipeline

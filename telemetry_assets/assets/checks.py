@@ -9,7 +9,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 
 from telemetry_assets.assets.metadata import added_up, asset_key
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys

@@ -17,7 +17,7 @@ from dagster import (
 )
 
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.ingestion.batches import Certificate
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
 

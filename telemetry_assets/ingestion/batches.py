@@ -9,50 +9,31 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-from pydantic import BaseModel
 from pyiceberg.table.snapshots import Snapshot
 
-from telemetry_assets.ingestion.documents import Rejection
+from telemetry_assets.errors import UnclaimableUploadsError
+from telemetry_assets.ingestion.certificates import Certificate, certificate_of
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestFile
-from telemetry_assets.ingestion.uploads import Parsed, parse_upload, whole_upload
+from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
+from telemetry_assets.ingestion.uploads import Limits, whole_upload
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_batch, batch_snapshot, summary_of
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.quality import uploads_of_batch
 from telemetry_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _CERTIFICATE = "telemetry.certificate"
 _INGESTED_AT = "telemetry.ingested-at"
-_NAMES_IN_CERTIFICATE = 100
-_DATES_IN_CERTIFICATE = 1000
-
-
-class Certificate(BaseModel, frozen=True):
-    """What became of a batch: documents received = accepted + rejected.
-
-    Of the names of fields the most frequent are counted one by one, the rest together under ``(others)``.
-    """
-
-    batch_id: str
-    ingested_at: datetime
-    uploads: int
-    documents: int
-    accepted: int
-    rejected: int
-    rejected_by_reason: dict[str, int]
-    unknown_fields: dict[str, int]
-    wrong_typed_fields: dict[str, int]
-    event_dates: dict[str, int]
-    snapshot_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,11 @@ class Ingestion:
 
     def has_work(self) -> bool:
         """Whether an upload waits or a batch is unfinished. Reads no upload."""
-        return self.manifest_file.load() is not None or next(iter(self.landing.waiting()), None) is not None
+        return (
+            self.manifest_file.load() is not None
+            or next(iter(self.landing.waiting()), None) is not None
+            or next(iter(self.landing.claimed()), None) is not None
+        )
 
     def ingest_waiting(self, run_id: str, progress: Callable[[Certificate], None]) -> list[Certificate]:
         """Take everything that waits now, oldest first, after finishing the batch that is in progress, if any.
@@ -75,26 +60,58 @@ class Ingestion:
         :param progress: is told of each finished batch.
         """
         certificates: list[Certificate] = []
+        unclaimable: dict[str, str] = {}
 
-        def finish(manifest: Manifest) -> None:
-            certificates.append(self.finish(manifest, run_id))
-            progress(certificates[-1])
+        def finish(manifest: Manifest) -> list[WaitingUpload]:
+            certificate = self.finish(manifest, run_id)
+            if certificate is not None:
+                certificates.append(certificate)
+                progress(certificate)
+            unclaimable.update((item.upload.uri, item.problem) for item in manifest.uploads if item.is_unclaimable)
+            return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
 
         self._finish_batch_in_progress(finish)
-        waiting = sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name))
-        for uploads in _bounded(waiting, self.settings):
-            manifest = self._new_manifest(uploads)
+        self._take_up_lost_claims()
+        queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
+        while queue:
+            manifest = self._begun(_next_batch(queue, self.settings))
             while not self.manifest_file.create(manifest):
+                self.landing.finish(manifest.batch_id)
                 self._finish_batch_in_progress(finish)
-                manifest = self._new_manifest(uploads)
-            finish(manifest)
+                manifest = self._begun([item.upload for item in manifest.uploads])
+            queue.extendleft(reversed(finish(manifest)))
+        if unclaimable and not certificates:
+            # With other uploads taken, tables come first: the next run tells it.
+            raise UnclaimableUploadsError(sorted(unclaimable.items()))
         return certificates
 
-    def _finish_batch_in_progress(self, finish: Callable[[Manifest], None]) -> None:
+    def _finish_batch_in_progress(self, finish: Callable[[Manifest], object]) -> None:
         manifest = self.manifest_file.load()
         if manifest is not None:
             logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
             finish(manifest)
+
+    def _take_up_lost_claims(self) -> None:
+        """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again."""
+        lost = list(self.landing.claimed())
+        if not lost or self.manifest_file.load() is not None:
+            return
+        taken: dict[str, set[str]] = {}
+        for batch_id, upload in lost:
+            if batch_id not in taken:
+                taken[batch_id] = uploads_of_batch(self.lakehouse, batch_id)
+            if upload.uri in taken[batch_id]:
+                self.landing.archive(batch_id, upload)
+            else:
+                logger.warning("%s was claimed for batch %s, which is lost; it waits again", upload.uri, batch_id)
+                self.landing.release(batch_id, upload)
+        for batch_id in taken:
+            self.landing.finish(batch_id)
+
+    def _begun(self, uploads: list[WaitingUpload]) -> Manifest:
+        manifest = self._new_manifest(uploads)
+        self.landing.begin(manifest.batch_id)
+        return manifest
 
     def _new_manifest(self, uploads: list[WaitingUpload]) -> Manifest:
         now = datetime.now(UTC)
@@ -111,30 +128,41 @@ class Ingestion:
         moments = (summary_of(snapshot).get(_INGESTED_AT) for snapshot in self.lakehouse.table(BRONZE).snapshots())
         return max((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
 
-    def finish(self, manifest: Manifest, run_id: str) -> Certificate:
-        """Carry a batch to its end from wherever it stands."""
+    def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
+        """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
         committed = batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id)
         if committed is None:
-            committed = self._committed(manifest, run_id)
-        for item in manifest.uploads:
-            if item.outcome != "gone":
-                self.landing.archive(manifest.batch_id, item.upload)
-        self.landing.finish(manifest.batch_id)
-        self.manifest_file.remove(manifest)
+            self._claim(manifest)
+            if any(item.is_in_batch for item in manifest.uploads):
+                committed = self._committed(manifest, run_id)
+        # What another run, with another view, has made of the same batch stands in its manifest.
+        current = self.manifest_file.load()
+        if current is not None and current.batch_id == manifest.batch_id:
+            self._clear(current)
+        if committed is None:
+            return None
         return Certificate.model_validate_json(summary_of(committed)[_CERTIFICATE]).model_copy(
             update={"snapshot_id": committed.snapshot_id}
         )
 
+    def _clear(self, manifest: Manifest) -> None:
+        for item in manifest.uploads:
+            if item.is_in_batch:
+                self.landing.archive(manifest.batch_id, item.upload)
+            elif item.outcome == "postponed":
+                self.landing.release(manifest.batch_id, item.upload)
+        self.landing.finish(manifest.batch_id)
+        self.manifest_file.remove(manifest)
+
     def _committed(self, manifest: Manifest, run_id: str) -> Snapshot:
-        self._claim(manifest)
-        parsed = self._read(manifest)
-        if any(item.problem for item in manifest.uploads):
+        taken = self._taken(manifest)
+        if any(item.outcome != "claimed" for item in manifest.uploads):
             # Another run may have carried the same batch to its end, and its uploads away, since this one looked.
             committed = batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id)
             if committed is not None:
                 return committed
             self.manifest_file.replace(manifest)
-        certificate = _certificate(manifest, parsed)
+        certificate = certificate_of(manifest, taken)
         summary = {
             "telemetry.run-id": run_id,
             "telemetry.step": "ingest",
@@ -142,41 +170,61 @@ class Ingestion:
             _CERTIFICATE: certificate.model_dump_json(exclude={"snapshot_id"}),
         }
         if certificate.rejected:
-            append_batch(self.lakehouse, REJECTED, manifest.batch_id, _rejected_rows(manifest, parsed), summary)
-        return append_batch(self.lakehouse, BRONZE, manifest.batch_id, _bronze_rows(manifest, parsed), summary)
+            rejected = pa.concat_tables(one.rejected for one in taken)
+            append_batch(self.lakehouse, REJECTED, manifest.batch_id, rejected, summary)
+        bronze = pa.concat_tables(one.bronze for one in taken)
+        return append_batch(self.lakehouse, BRONZE, manifest.batch_id, bronze, summary)
 
     def _claim(self, manifest: Manifest) -> None:
-        gone = [
-            item
-            for item in manifest.uploads
-            if item.outcome == "claimed" and not self.landing.claim(manifest.batch_id, item.upload)
-        ]
-        for item in gone:
-            logger.info("%s was replaced or removed before it could be claimed", item.upload.uri)
-            item.outcome = "gone"
-        if gone:
+        for item in manifest.uploads:
+            if item.outcome != "claimed":
+                continue
+            try:
+                claimed = self.landing.claim(manifest.batch_id, item.upload)
+            except OSError as error:
+                claimed, item.problem = False, error.strerror or str(error)
+            if not claimed:
+                logger.info("%s is left out: %s", item.upload.uri, item.problem or "it was replaced or removed")
+                item.outcome = "gone"
+        if any(item.outcome == "gone" for item in manifest.uploads):
             self.manifest_file.replace(manifest)
 
-    def _read(self, manifest: Manifest) -> list[Parsed]:
-        """Every upload's documents. What cannot be read is noted in the manifest."""
+    def _taken(self, manifest: Manifest) -> list[UploadRows]:
+        """The rows of every upload of the batch. What cannot be read, or is too much for one batch, is noted."""
+        taken: list[UploadRows] = []
+        size = 0
+        items = [item for item in manifest.uploads if item.is_in_batch]
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            return list(threads.map(lambda item: self._parsed(manifest, item), manifest.uploads))
+            contents = threads.map(lambda item: self._content(manifest, item), items)
+            for item, content in zip(items, contents, strict=True):
+                rows = self._rows(manifest, item, content) if size <= self.settings.batch_max_bytes else None
+                size += rows.size if rows else 0
+                if rows is None or (taken and size > self.settings.batch_max_bytes):
+                    # All that come after it wait too, as the newest ingestion of an event wins.
+                    item.outcome, size = "postponed", self.settings.batch_max_bytes + 1
+                else:
+                    taken.append(rows)
+        return taken
 
-    def _parsed(self, manifest: Manifest, item: BatchUpload) -> Parsed:
-        if item.outcome == "gone":
-            return Parsed([], [])
+    def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
+        if item.outcome == "unreadable" or _too_large_to_read(item.upload, self.settings.upload_max_bytes):
+            return None
+        try:
+            return self.landing.read(manifest.batch_id, item.upload)
+        except OSError as error:
+            item.outcome, item.problem = "unreadable", error.strerror or str(error)
+            return None
+
+    def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
         limit = self.settings.upload_max_bytes
-        if item.outcome == "claimed" and not _too_large_to_read(item.upload, limit):
-            try:
-                content = self.landing.read(manifest.batch_id, item.upload)
-                return parse_upload(item.upload.name, content, manifest.ingested_at, limit)
-            except OSError as error:
-                item.outcome, item.problem = "unreadable", error.strerror or str(error)
+        origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
+        if content is not None:
+            return upload_rows(item.upload.name, content, origin, Limits(limit, self.settings.upload_max_documents))
         if item.outcome == "unreadable":
             message = f"The upload cannot be read: {item.problem}. Grant access, then move it back from the archive."
-            return Parsed([], [whole_upload("unreadable_upload", message, None, limit)])
+            return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)
         message = f"The upload is larger than {limit:,} bytes. Send it in parts, or raise TELEMETRY_UPLOAD_MAX_BYTES."
-        return Parsed([], [whole_upload("too_large", f"{message} The archive keeps it.", None, limit)])
+        return gathered([whole_upload("too_large", f"{message} The archive keeps it.", None, limit)], origin)
 
 
 def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
@@ -184,80 +232,14 @@ def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
     return upload.size > limit + limit // 100 + 1024
 
 
-def _bounded(waiting: Iterable[WaitingUpload], settings: Settings) -> Iterator[list[WaitingUpload]]:
-    batch: list[WaitingUpload] = []
-    size = 0
-    for upload in waiting:
-        if batch and (len(batch) >= settings.batch_max_uploads or size + upload.size > settings.batch_max_bytes):
-            yield batch
-            batch, size = [], 0
-        batch.append(upload)
-        size += upload.size
-    if batch:
-        yield batch
-
-
-def _certificate(manifest: Manifest, parsed: list[Parsed]) -> Certificate:
-    rows = [row for one in parsed for row in one.rows]
-    rejections = [rejection for one in parsed for rejection in one.rejections]
-    return Certificate(
-        batch_id=manifest.batch_id,
-        ingested_at=manifest.ingested_at,
-        uploads=sum(item.outcome != "gone" for item in manifest.uploads),
-        documents=len(rows) + len(rejections),
-        accepted=len(rows),
-        rejected=len(rejections),
-        rejected_by_reason=_counted(rejection.reason for rejection in rejections),
-        unknown_fields=_counted(name for row in rows for name in row.unknown_fields),
-        wrong_typed_fields=_counted(name for row in rows for name in row.wrong_typed_fields),
-        event_dates=dict(sorted(_counted((row.event_date.isoformat() for row in rows), _DATES_IN_CERTIFICATE).items())),
-    )
-
-
-def _counted(names: Iterable[str], listed_at_most: int = _NAMES_IN_CERTIFICATE) -> dict[str, int]:
-    counts = Counter(names)
-    listed = {_utf8(name)[:100]: count for name, count in counts.most_common(listed_at_most)}
-    others = sum(counts.values()) - sum(listed.values())
-    return {**listed, "(others)": others} if others else listed
-
-
-def _utf8(text: str) -> str:
-    """The text with lone surrogates, which no file can hold, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _bronze_rows(manifest: Manifest, parsed: list[Parsed]) -> pa.Table:
-    rows = [(row, item.upload.uri) for item, one in zip(manifest.uploads, parsed, strict=True) for row in one.rows]
-    columns = {
-        **{
-            name: [getattr(row, name) for row, _ in rows]
-            for name in BRONZE.column_names
-            if name not in ("source_uri", "source_position", "ingested_at", "batch_id")
-        },
-        "source_uri": [uri for _, uri in rows],
-        "source_position": [row.position for row, _ in rows],
-        "ingested_at": [manifest.ingested_at] * len(rows),
-        "batch_id": [manifest.batch_id] * len(rows),
-    }
-    return pa.Table.from_pydict(columns, schema=BRONZE.arrow_schema)
-
-
-def _rejected_rows(manifest: Manifest, parsed: list[Parsed]) -> pa.Table:
-    rejections: list[tuple[Rejection, str]] = [
-        (rejection, item.upload.uri)
-        for item, one in zip(manifest.uploads, parsed, strict=True)
-        for rejection in one.rejections
-    ]
-    columns = {
-        "source_uri": [uri for _, uri in rejections],
-        "source_position": [rejection.position for rejection, _ in rejections],
-        "reason": [rejection.reason for rejection, _ in rejections],
-        "message": [_utf8(rejection.message) for rejection, _ in rejections],
-        "payload": [rejection.payload for rejection, _ in rejections],
-        "ingested_at": [manifest.ingested_at] * len(rejections),
-        "batch_id": [manifest.batch_id] * len(rejections),
-    }
-    return pa.Table.from_pydict(columns, schema=REJECTED.arrow_schema)
+def _next_batch(queue: deque[WaitingUpload], settings: Settings) -> list[WaitingUpload]:
+    """Take the oldest uploads off the queue, as many as a batch may hold; one always fits."""
+    batch = [queue.popleft()]
+    size = batch[0].size
+    while queue and len(batch) < settings.batch_max_uploads and size + queue[0].size <= settings.batch_max_bytes:
+        batch.append(queue.popleft())
+        size += batch[-1].size
+    return batch
 
 
 def open_ingestion(settings: Settings, landing: Landing, lakehouse: Lakehouse) -> Ingestion:

@@ -19,6 +19,7 @@ Reason = Literal[
     "not_an_object",
     "not_json",
     "not_utf8",
+    "parser_failed",
     "time_before_2000",
     "time_in_future",
     "too_large",
@@ -30,6 +31,9 @@ Reason = Literal[
 MAX_NESTING = 900
 """Levels of objects and arrays in a document. Python's parser gives up near 1,000, depending on how deep
 its caller is; a bound of our own gives the same answer wherever a document is parsed."""
+
+MAX_DOCUMENT_CHARACTERS = 32 * 1024 * 1024
+"""Characters of a document's text. Parsed, a document takes up to thirty times its text's memory."""
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
@@ -99,6 +103,10 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
 
 
 def _parse(payload: str) -> dict[str, Any]:
+    if len(payload) > MAX_DOCUMENT_CHARACTERS:
+        raise _NotUsableError(
+            "too_large", f"The document is longer than {MAX_DOCUMENT_CHARACTERS:,} characters; send it in parts."
+        )
     if nests_too_deep(payload):
         raise _NotUsableError(
             "nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter."

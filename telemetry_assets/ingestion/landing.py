@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from telemetry_assets.errors import SettingsError
+from telemetry_assets.errors import LandingUnavailableError, SettingsError
 from telemetry_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,10 +46,17 @@ class Landing(Protocol):
         """Every upload that may be taken now, in no order. Names of unfinished writes are not among them."""
         ...
 
+    def begin(self, batch_id: str) -> None:
+        """Make ready for a batch's claims, before its manifest says that there is such a batch."""
+        ...
+
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
         """Make exactly this version of the upload the batch's own, so that a replacement is a new upload.
 
         Doing it again is harmless. False where this version is no longer there and was never claimed.
+
+        :raises LandingUnavailableError: where nobody can say, because the location is out of reach.
+        :raises OSError: where the upload is there and cannot be claimed.
         """
         ...
 
@@ -61,11 +68,22 @@ class Landing(Protocol):
         ...
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
-        """Move the claimed version to the archive. Doing it again is harmless."""
+        """Move the claimed version to the archive. Doing it again is harmless.
+
+        :raises LandingUnavailableError: where the location is out of reach.
+        """
+        ...
+
+    def release(self, batch_id: str, upload: WaitingUpload) -> None:
+        """Give a claimed upload back: it waits again. Where a newer one of its name waits, it stays claimed."""
+        ...
+
+    def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
+        """Every claimed upload that is not archived yet, with its batch's id."""
         ...
 
     def finish(self, batch_id: str) -> None:
-        """Forget the batch's claim, all of whose uploads are archived."""
+        """Forget the batch's claims, whose uploads are archived or released."""
         ...
 
 
@@ -93,20 +111,16 @@ class FolderLanding:
 
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
-        if not self.folder.exists():
-            return
         now = time.time()
         for path, found in _files(os.fspath(self.folder)):
-            name = os.path.relpath(path, self.folder)
+            upload = self._upload(self.folder, path, found)
             # A time in the future says nothing about how long the file has rested; it must not wait for ever.
-            if is_finished(name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
-                yield WaitingUpload(
-                    uri=f"file://{_printable(path)}",
-                    name=name,
-                    version=_version(found),
-                    size=found.st_size,
-                    modified=datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC),
-                )
+            if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
+                yield upload
+
+    def begin(self, batch_id: str) -> None:
+        """See :meth:`Landing.begin`."""
+        (self.folder / _CLAIMS / batch_id).mkdir(parents=True, exist_ok=True)
 
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.claim`."""
@@ -115,17 +129,22 @@ class FolderLanding:
             return True
         source = self.folder / upload.name
         try:
-            if _version(source.stat()) != upload.version:
+            if _version(source.stat(follow_symlinks=False)) != upload.version:
                 return False
             claimed.parent.mkdir(parents=True, exist_ok=True)
             source.rename(claimed)
         except FileNotFoundError:
-            return claimed.exists()
+            self._hold_reachable(batch_id)
+            return claimed.exists() or self._archived(batch_id, upload).exists()
         return True
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
-        return self._claimed(batch_id, upload).read_bytes()
+        try:
+            return self._claimed(batch_id, upload).read_bytes()
+        except FileNotFoundError:
+            self._hold_reachable(batch_id)
+            raise
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.archive`."""
@@ -135,7 +154,31 @@ class FolderLanding:
             _move(claimed, archived)
         except FileNotFoundError:
             if not archived.exists():
+                self._hold_reachable(batch_id)
                 logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
+
+    def release(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.release`."""
+        claimed, source = self._claimed(batch_id, upload), self.folder / upload.name
+        source.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Unlike a rename, a link never takes the place of what has arrived under the name since.
+            source.hardlink_to(claimed)
+        except FileNotFoundError:
+            logger.debug("%s is claimed no longer", upload.uri)
+            return
+        except FileExistsError:
+            if not claimed.exists() or not source.samefile(claimed):
+                logger.info("%s stays claimed while a newer upload of its name waits", upload.uri)
+                return
+        claimed.unlink(missing_ok=True)
+
+    def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
+        """See :meth:`Landing.claimed`."""
+        claims = self.folder / _CLAIMS
+        for folder in claims.iterdir() if claims.is_dir() else ():
+            for path, found in _files(os.fspath(folder)):
+                yield folder.name, self._upload(folder, path, found)
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
@@ -148,6 +191,22 @@ class FolderLanding:
             except FileNotFoundError:
                 logger.debug("another run has removed %s first", folder)
 
+    def _upload(self, folder: Path, path: str, found: os.stat_result) -> WaitingUpload:
+        name = os.path.relpath(path, folder)
+        return WaitingUpload(
+            uri=f"file://{_printable(os.path.join(self.folder, name))}",
+            name=name,
+            version=_version(found),
+            size=found.st_size,
+            modified=datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC),
+        )
+
+    def _hold_reachable(self, batch_id: str) -> None:
+        """A file that is missing tells nothing where the whole folder is missing, as one that is mounted late is."""
+        claims = self.folder / _CLAIMS
+        if not claims.is_dir():
+            raise LandingUnavailableError(str(self.folder), str(claims), batch_id)
+
     def _claimed(self, batch_id: str, upload: WaitingUpload) -> Path:
         return self.folder / _CLAIMS / batch_id / upload.name
 
@@ -156,24 +215,51 @@ class FolderLanding:
 
 
 def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files below a folder that can be claimed, by a rename; what else is there is told and left alone."""
+    if not os.path.isdir(folder):
+        return
+    device = os.stat(folder).st_dev
     folders = [folder]
     while folders:
         folder = folders.pop()
+        for path, found, problem in _entries(folder, device):
+            if problem:
+                logger.warning("%s is not taken: %s", path, problem)
+            elif not stat.S_ISDIR(found.st_mode):
+                yield path, found
+            elif not os.path.basename(path).startswith((".", "_")):
+                folders.append(path)
+
+
+def _entries(folder: str, device: int) -> Iterator[tuple[str, os.stat_result, str]]:
+    """What a folder holds, each with the reason why it cannot be taken, if there is one."""
+    held = os.stat(folder)
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        yield folder, held, f"its files cannot be listed ({error.strerror})"
+        return
+    movable = os.access(folder, os.W_OK | os.X_OK)
+    for entry in entries:
         try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            logger.warning("uploads in %s are out of reach: %s", folder, error.strerror)
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            # Gone since the listing: there is nothing to take.
             continue
-        for entry in entries:
-            try:
-                found = entry.stat()
-            except OSError:
-                # Gone since the listing, or a link to nowhere: there is nothing to take.
-                continue
-            if stat.S_ISREG(found.st_mode):
-                yield entry.path, found
-            elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "_")):
-                folders.append(entry.path)
+        problem = ""
+        if stat.S_ISLNK(found.st_mode):
+            problem = "it is a link; put the file itself there"
+        elif found.st_dev != device:
+            problem = "it is on another file system, out of which nothing can be renamed"
+        elif stat.S_ISREG(found.st_mode) and (not movable or _is_kept_by_its_owner(found, held)):
+            problem = "this user may not move it out of its folder"
+        if problem or stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
+            yield entry.path, found, problem
+
+
+def _is_kept_by_its_owner(file: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether the folder's sticky bit lets only others than this process's user rename the file."""
+    return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, file.st_uid, folder.st_uid)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -18,11 +18,24 @@ from telemetry_assets.ingestion.landing import WaitingUpload
 
 @dataclass
 class BatchUpload:
-    """An upload of a batch. ``outcome`` is set, before anything is committed, where it cannot be read as usual."""
+    """An upload of a batch, and what became of it; other than claimed only once the manifest in progress says so.
+
+    ``gone``: not there any more, or, with a problem, not to be moved. ``postponed``: too much for this batch.
+    """
 
     upload: WaitingUpload
-    outcome: Literal["claimed", "gone", "unreadable"] = "claimed"
+    outcome: Literal["claimed", "gone", "postponed", "unreadable"] = "claimed"
     problem: str = ""
+
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether the batch has rows of it."""
+        return self.outcome in ("claimed", "unreadable")
+
+    @property
+    def is_unclaimable(self) -> bool:
+        """Whether it is still where uploads wait, because this process may not move it."""
+        return self.outcome == "gone" and bool(self.problem)
 
 
 @dataclass

@@ -1,14 +1,24 @@
-"""An upload's bytes become its documents' texts: endings, compression, encoding, framing. Pure."""
+"""An upload's bytes become documents, judged one by one: endings, compression, encoding, framing. Pure."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
+from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection, accept, bracketed_end, nests_too_deep
+from telemetry_assets.ingestion.documents import (
+    MAX_DOCUMENT_CHARACTERS,
+    BronzeRow,
+    Reason,
+    Rejection,
+    accept,
+    bracketed_end,
+    nests_too_deep,
+)
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 _LINE_ENDINGS = (".jsonl", ".ndjson")
@@ -17,46 +27,51 @@ _CHUNK = 1024 * 1024
 _GZIP_WINDOW = 31
 _DECODER = json.JSONDecoder()
 _DIGITS_KEPT_DECODER = json.JSONDecoder(parse_int=str)
+_BLANK = re.compile(r"[ \t\r\n]*")
+_WORDS = re.compile(r'[^,"\[\]{}]+')
 
 
-class Parsed(NamedTuple):
-    """What an upload holds; ``len(rows) + len(rejections)`` is the number of documents received from it."""
+class Limits(NamedTuple):
+    """How much one upload may hold: bytes after decompression, and documents."""
 
-    rows: list[BronzeRow]
-    rejections: list[Rejection]
+    content_bytes: int
+    documents: int
 
 
-class _UploadRejectedError(Exception):
+class UploadRejectedError(Exception):
+    """An upload that cannot be taken apart into documents, so that all of it is one rejection."""
+
     def __init__(self, reason: Reason, message: str) -> None:
         self.reason: Reason = reason
         self.message = message
 
 
-def parse_upload(name: str, content: bytes, ingested_at: datetime, max_bytes: int) -> Parsed:
-    """Every document of an upload, as a Bronze row or a rejection; each stands in exactly one of them.
+class _Span(NamedTuple):
+    start: int
+    end: int
+    is_broken_rest: bool = False
+
+
+def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limits) -> Iterator[BronzeRow | Rejection]:
+    """Every document of an upload in its order, as a Bronze row or a rejection.
 
     :param name: the upload's file name or key; its ending tells whether it is taken.
     :param content: its bytes, as stored.
     :param ingested_at: the batch's moment, UTC.
-    :param max_bytes: how large it may be after decompression.
+    :raises UploadRejectedError: at any document, where the upload is rejected as a whole; what came before it does
+        not count then.
     """
-    try:
-        text = _text(name, content, max_bytes)
-    except _UploadRejectedError as rejected:
-        return Parsed([], [whole_upload(rejected.reason, rejected.message, content, max_bytes)])
-    documents, rest = _documents(text, name)
-    parsed = Parsed([], [])
-    for position, document in enumerate(documents):
-        judged = accept(document, position, ingested_at)
-        if isinstance(judged, BronzeRow):
-            parsed.rows.append(judged)
-        else:
-            parsed.rejections.append(judged)
-    if rest is not None:
-        message = "The array is broken here: what follows is kept in one piece. Mend it at its source, send it again."
-        reason: Reason = "nested_too_deep" if nests_too_deep(rest) else "not_json"
-        parsed.rejections.append(Rejection(len(documents), reason, message, rest))
-    return parsed
+    text = _text(name, content, limits.content_bytes)
+    for position, span in enumerate(_documents(text, name, limits.documents)):
+        if position >= limits.documents:
+            raise _too_many(limits.documents)
+        document = text[span.start : span.end]
+        yield _broken_rest(document, position) if span.is_broken_rest else accept(document, position, ingested_at)
+
+
+def _broken_rest(text: str, position: int) -> Rejection:
+    message = "The array is broken here: what follows is kept in one piece. Mend it at its source, send it again."
+    return Rejection(position, "nested_too_deep" if nests_too_deep(text) else "not_json", message, text)
 
 
 def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes: int) -> Rejection:
@@ -76,7 +91,7 @@ def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes:
 
 def _text(name: str, content: bytes, max_bytes: int) -> str:
     if not name.removesuffix(".gz").endswith(_ENDINGS):
-        raise _UploadRejectedError(
+        raise UploadRejectedError(
             "unsupported_ending",
             "An upload's name ends in .json, .jsonl or .ndjson, or one of these and .gz. Rename it and send it again.",
         )
@@ -87,19 +102,27 @@ def _text(name: str, content: bytes, max_bytes: int) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _UploadRejectedError(
+        raise UploadRejectedError(
             "not_utf8", f"The upload is not UTF-8 (byte {error.start}: {error.reason}). Encode it as UTF-8."
         ) from error
     if not text.strip(_WHITE_SPACE):
-        raise _UploadRejectedError("empty_upload", "The upload is empty.")
+        raise UploadRejectedError("empty_upload", "The upload is empty.")
     return text
 
 
-def _too_large(max_bytes: int) -> _UploadRejectedError:
-    return _UploadRejectedError(
+def _too_large(max_bytes: int) -> UploadRejectedError:
+    return UploadRejectedError(
         "too_large",
         f"The upload is larger than {max_bytes:,} bytes after decompression. Send it in parts, or raise "
         "TELEMETRY_UPLOAD_MAX_BYTES. The archive keeps it.",
+    )
+
+
+def _too_many(documents: int) -> UploadRejectedError:
+    return UploadRejectedError(
+        "too_large",
+        f"The upload holds more than {documents:,} documents. Send it in parts, or raise "
+        "TELEMETRY_UPLOAD_MAX_DOCUMENTS. The archive keeps it.",
     )
 
 
@@ -122,36 +145,56 @@ def _decompress(content: bytes, max_bytes: int) -> bytes:
             # Zero bytes after a member are padding, as gzip itself treats them.
             content = member.unused_data.lstrip(b"\0")
     except zlib.error as error:
-        raise _UploadRejectedError("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
+        raise UploadRejectedError("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
     return b"".join(parts)
 
 
-def _documents(text: str, name: str) -> tuple[list[str], str | None]:
-    """The documents' texts, in order: of one object, of one array, or one per line.
+def _documents(text: str, name: str, at_most: int) -> Iterator[_Span]:
+    """Where the documents are, in order: one object, the elements of one array, or one per line.
 
-    Of an array that breaks off, the second value is what comes after its last whole element.
+    Of an array that breaks off, the last is what comes after its last element.
     """
     start = _skip_white_space(text, 0)
     line_ending = name.removesuffix(".gz").endswith(_LINE_ENDINGS)
     if text[start] == "[":
-        elements, array_end, whole = _array(text, start)
-        rest = text[array_end:].strip(_WHITE_SPACE)
-        if whole and not rest:
-            return elements, None
+        elements, array_end, whole = _array(text, start, at_most)
+        trailing = _skip_white_space(text, array_end)
+        if len(elements) > at_most or (whole and trailing == len(text)):
+            yield from elements
+            return
         if not line_ending and not _is_json(_first_line(text, start)):
-            return elements, rest
+            yield from elements
+            yield _Span(trailing, len(text.rstrip(_WHITE_SPACE)), is_broken_rest=True)
+            return
     elif (end := _value_end(text, start)) is not None and _skip_white_space(text, end) == len(text):
-        return [text[start:end]], None
-    lines = [line for line in (line.strip(_WHITE_SPACE) for line in text.split("\n")) if line]
-    if line_ending or len(lines) == 1 or any(line.startswith("{") and _is_json(line) for line in lines):
-        return lines, None
-    return [text.strip(_WHITE_SPACE)], None
+        yield _Span(start, end)
+        return
+    if line_ending or _has_lines_of_objects(text):
+        yield from _lines(text)
+    else:
+        yield _Span(start, len(text.rstrip(_WHITE_SPACE)))
+
+
+def _lines(text: str) -> Iterator[_Span]:
+    position = 0
+    while position < len(text):
+        line_end = text.find("\n", position)
+        line_end = len(text) if line_end < 0 else line_end
+        start, end = _skip_white_space(text, position), line_end
+        while end > start and text[end - 1] in _WHITE_SPACE:
+            end -= 1
+        if start < end:
+            yield _Span(start, end)
+        position = max(line_end + 1, start)
+
+
+def _has_lines_of_objects(text: str) -> bool:
+    return any(text[line.start] == "{" and _value_end(text, line.start) == line.end for line in _lines(text))
 
 
 def _skip_white_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in _WHITE_SPACE:
-        position += 1
-    return position
+    blank = _BLANK.match(text, position)
+    return blank.end() if blank else position
 
 
 def _first_line(text: str, start: int) -> str:
@@ -165,9 +208,13 @@ def _is_json(text: str) -> bool:
 def _value_end(text: str, start: int) -> int | None:
     """Where the JSON value that begins at ``start`` ends; None where there is none.
 
-    A value that is JSON and that Python declines (too deep, too many digits) has an end all the same, so
-    that it is rejected alone and not together with what follows it.
+    A value that is JSON and that Python declines (too deep, too many digits), or that is too long to be parsed, has
+    an end all the same, so that it is rejected alone and not together with what follows it.
     """
+    if len(text) - start > MAX_DOCUMENT_CHARACTERS and text[start] in "[{":
+        end = bracketed_end(text, start)
+        if end is None or end - start > MAX_DOCUMENT_CHARACTERS:
+            return end
     try:
         return _DECODER.raw_decode(text, start)[1]
     except json.JSONDecodeError:
@@ -187,14 +234,22 @@ def _value_end_of_any_digits(text: str, start: int) -> int | None:
         return bracketed_end(text, start)
 
 
-def _array(text: str, start: int) -> tuple[list[str], int, bool]:
-    """The texts of an array's elements, where reading ended, and whether that is behind its closing bracket."""
-    elements: list[str] = []
+def _array(text: str, start: int, at_most: int) -> tuple[list[_Span], int, bool]:
+    """An array's elements, where reading ended, and whether that is behind its closing bracket.
+
+    One element more than ``at_most`` is where reading ends in any case.
+    """
+    elements: list[_Span] = []
     position = _skip_white_space(text, start + 1)
-    if text[position : position + 1] == "]":
-        return elements, position + 1, True
-    while (end := _value_end(text, position)) is not None:
-        elements.append(text[position:end])
+    while position < len(text) and len(elements) <= at_most:
+        if text[position] == "]":
+            return elements, position + 1, True
+        end = _value_end(text, position)
+        if end is None:
+            end = _broken_element_end(text, position)
+        if end is None:
+            break
+        elements.append(_Span(position, end))
         position = _skip_white_space(text, end)
         closing = text[position : position + 1]
         if closing == "]":
@@ -203,3 +258,15 @@ def _array(text: str, start: int) -> tuple[list[str], int, bool]:
             break
         position = _skip_white_space(text, position + 1)
     return elements, position, False
+
+
+def _broken_element_end(text: str, start: int) -> int | None:
+    """Where an element that is not JSON ends; None where nobody can say, as nothing tells it from its neighbours."""
+    if text[start] in "[{":
+        end = bracketed_end(text, start)
+    else:
+        words = _WORDS.match(text, start)
+        end = start + len(words.group().rstrip(_WHITE_SPACE)) if words else None
+    if end is None or text[(after := _skip_white_space(text, end)) : after + 1] not in (",", "]"):
+        return None
+    return end

@@ -43,6 +43,16 @@ def _rows_of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str)
     return int(table.scan(EqualTo(term="batch_id", value=batch_id)).count())
 
 
+def uploads_of_batch(lakehouse: Lakehouse, batch_id: str) -> set[str]:
+    """The uploads of which a batch has rows, in Bronze or among the rejected documents."""
+    of_batch = EqualTo(term="batch_id", value=batch_id)
+    uris: set[str] = set()
+    for contract in (BRONZE, REJECTED):
+        rows = lakehouse.table(contract).scan(of_batch, selected_fields=("source_uri",)).to_arrow()
+        uris.update(rows["source_uri"].unique().to_pylist())
+    return uris
+
+
 def partition_sample(
     table: Table, contract: TableContract, partitions: Set[date], columns: tuple[str, ...], rows: int = 5
 ) -> dict[date, tuple[int, list[dict[str, object]]]]:

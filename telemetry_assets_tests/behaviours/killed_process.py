@@ -81,6 +81,7 @@ BOUNDARIES = (
     Boundary(FolderLanding, "archive", "archiving"),
     Boundary(FolderLanding, "finish", "forgetting the claims"),
     Boundary(Path, "rename", "renaming to {}", lambda call: Path(call["target"]).name),
+    Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),
     Boundary(shutil, "copy2", "copying {}", lambda call: Path(call["src"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
     Boundary(embedded, "replace_rows", "replacing rows of {}", _of_table),
@@ -155,17 +156,31 @@ class Run:
     killed: str | None = None
 
     def happen(self, stage: Stage) -> None:
+        run = self.run(stage)
+        wanted = -signal.SIGKILL if self.killed else 0
+        assert run.returncode == wanted, f"{self} ended with {run.returncode}, not {wanted}\n{run.stderr}"
+
+    def run(self, stage: Stage) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "telemetry_assets_tests.behaviours.killed_process"]
-        run = subprocess.run(
+        return subprocess.run(
             [*program, *([self.killed] if self.killed else [])],
             cwd=project_root(),
             env=stage.environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
-        wanted = -signal.SIGKILL if self.killed else 0
-        assert run.returncode == wanted, f"{self} ended with {run.returncode}, not {wanted}\n{run.stderr}"
+
+
+@dataclass(frozen=True)
+class LateMount:
+    """A run before the landing folder is there, as with a mount that comes late. The run may fail."""
+
+    def happen(self, stage: Stage) -> None:
+        away = stage.landing.rename(stage.folder / "away")
+        Run().run(stage)
+        shutil.rmtree(stage.landing, ignore_errors=True)
+        away.rename(stage.landing)
 
 
 @dataclass(frozen=True)
@@ -186,7 +201,7 @@ class Unreadable:
             claimed.mkdir()
 
 
-Story = tuple[Sent | Run | Unreadable, ...]
+Story = tuple[Sent | Run | LateMount | Unreadable, ...]
 """What happens to a deployment, one thing after another."""
 
 
@@ -194,11 +209,11 @@ Story = tuple[Sent | Run | Unreadable, ...]
 class Evidence:
     """What a story leaves behind, without what differs between any two runs over the same uploads."""
 
-    tables: dict[TableContract, list[str]]
+    tables: dict[str, list[str]]
     archive: list[tuple[str, bytes]]
     still_in_landing: list[Path]
     batch_in_progress: bool
-    tables_behind: list[TableContract]
+    tables_behind: list[str]
 
 
 @dataclass(frozen=True)
@@ -248,12 +263,12 @@ class Stage:
         with open_pipeline(Settings(landing_uri=str(self.landing), lakehouse_uri=str(self.lakehouse))) as pipeline:
             tables = {one: pipeline.lakehouse.table(one).scan().to_arrow().to_pylist() for one in CONTRACTS}
             return Evidence(
-                tables={table: self._compared(table, rows) for table, rows in tables.items()},
+                tables={table.full_name: self._compared(table, rows) for table, rows in tables.items()},
                 # Each upload lies below its batch's identifier.
                 archive=sorted(("/".join(path.parts[1:]), (archive / path).read_bytes()) for path in _files(archive)),
                 still_in_landing=_files(self.landing),
                 batch_in_progress=pipeline.ingestion.manifest_file.load() is not None,
-                tables_behind=pipeline.tables_behind(),
+                tables_behind=[table.full_name for table in pipeline.tables_behind()],
             )
 
     def _compared(self, table: TableContract, rows: list[dict[str, object]]) -> list[str]:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, REJECTED
 from telemetry_assets.pipeline import DERIVED_TABLES
-from telemetry_assets_tests.behaviours.killed_process import Evidence, Run, Sent, Stage, Story, Unreadable
+from telemetry_assets_tests.behaviours.killed_process import Evidence, LateMount, Run, Sent, Stage, Story, Unreadable
 from telemetry_assets_tests.made_documents import Document, event, vehicle
 
 
@@ -50,7 +49,10 @@ FIRST = Sent(
         ("north/readings.ndjson", READINGS + b'\n{"carChassis": "CAR-A", "telem'),
         ("trips.json", json.dumps([TRIP, {"carChassis": "CAR-B"}]).encode()),
         ("one.json", lines(ONE)),
-        ("late.jsonl.gz", gzip.compress(lines(event("CAR-A", "2025-05-31T23:00:00Z", currentMileageKm=8_400)))),
+        (
+            "late.jsonl.gz",
+            gzip.compress(lines(event("CAR-A", "2025-05-31T23:00:00Z", currentMileageKm=8_400)), mtime=0),
+        ),
         ("notes.csv", b"car;km\nCAR-A;8600\n"),
     )
 )
@@ -98,7 +100,7 @@ POINTS_OF_A_CORRECTION = (
     "before ending the catalog's transaction #2",
     "after writing metadata of bronze.car_telemetry",
     "after the commit to bronze.car_telemetry",
-    *(f"before the commit to {table}" for table in DERIVED),
+    "before the commit to silver.car_telemetry",
     *(f"after writing metadata of {table}" for table in DERIVED),
     *(f"after replacing rows of {table}" for table in DERIVED),
 )
@@ -143,16 +145,17 @@ def test_undisturbed_runs_take_everything_in_and_leave_nothing_to_do(ending: End
     corrected = ending((FIRST, RESTART, CORRECTION, RESTART))
 
     assert corrected.archive == sorted(FIRST.uploads + CORRECTION.uploads)
-    assert (len(corrected.tables[BRONZE]), len(corrected.tables[REJECTED])) == (8, 4)
+    assert [len(corrected.tables[f"bronze.{table}"]) for table in ("car_telemetry", "rejected_documents")] == [8, 4]
     assert (corrected.still_in_landing, corrected.batch_in_progress, corrected.tables_behind) == ([], False, [])
 
 
 def test_the_correction_takes_a_winner_from_the_current_state(ending: Ending) -> None:
-    first, corrected = ending((FIRST, RESTART)), ending((FIRST, RESTART, CORRECTION, RESTART))
+    def winner(evidence: Evidence) -> str:
+        (state,) = (row for row in evidence.tables["gold.car_current_state"] if "car_chassis: CAR-A" in row)
+        return state.partition("current_mileage_km_event_id: ")[2][:5]
 
-    assert ["current_mileage_km_event_id: evt-3" in row for row in first.tables[CURRENT_STATE]].count(True) == 1
-    assert not any("current_mileage_km_event_id: evt-3" in row for row in corrected.tables[CURRENT_STATE])
-    assert any("current_mileage_km_event_id: evt-2" in row for row in corrected.tables[CURRENT_STATE])
+    assert winner(ending((FIRST, RESTART))) == "evt-3"
+    assert winner(ending((FIRST, RESTART, CORRECTION, RESTART))) == "evt-2"
 
 
 @killed(*POINTS_OF_A_FIRST_RUN, before=(FIRST,))
@@ -172,9 +175,7 @@ def test_a_restart_mends_a_killed_correction(story: Story, undisturbed: Story, e
     before=(FIRST, RESTART, REPETITION),
     undisturbed=(FIRST, RESTART, REPETITION, RESTART),
 )
-def test_a_restart_mends_a_killed_run_that_leaves_gold_as_it_is(
-    story: Story, undisturbed: Story, ending: Ending
-) -> None:
+def test_a_restart_mends_a_killed_run_that_changes_no_gold(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -244,7 +245,7 @@ def test_an_upload_replaced_before_its_claim_is_taken_once(story: Story, undistu
     before=(FIRST, Run("before claiming"), REPLACEMENT),
     undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
 )
-def test_a_restart_mends_a_batch_that_loses_a_replaced_upload(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_a_restart_mends_a_batch_that_loses_an_upload(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -253,9 +254,7 @@ def test_a_restart_mends_a_batch_that_loses_a_replaced_upload(story: Story, undi
     before=(FIRST, Run("before reading"), Unreadable("one.json")),
     after=(Unreadable("one.json", no_longer=True), RESTART),
 )
-def test_an_upload_that_is_readable_before_it_is_given_up_is_taken(
-    story: Story, undisturbed: Story, ending: Ending
-) -> None:
+def test_an_upload_readable_before_it_is_given_up_is_taken(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -265,15 +264,18 @@ def test_an_upload_that_is_readable_before_it_is_given_up_is_taken(
     before=(FIRST, Run("before reading"), Unreadable("one.json")),
     after=(Unreadable("one.json", no_longer=True), RESTART),
 )
-def test_an_upload_that_was_given_up_before_the_kill_stays_rejected(
-    story: Story, undisturbed: Story, ending: Ending
-) -> None:
+def test_an_upload_given_up_before_the_kill_stays_rejected(story: Story, undisturbed: Story, ending: Ending) -> None:
     ended = ending(story)
 
-    assert not any("one.json" in row for row in ended.tables[BRONZE])
-    rejections = [row for row in ended.tables[REJECTED] if "one.json" in row]
+    assert not any("one.json" in row for row in ended.tables["bronze.car_telemetry"])
+    rejections = [row for row in ended.tables["bronze.rejected_documents"] if "one.json" in row]
     assert rejections == ["reason: unreadable_upload, source_position: None, source_uri: one.json"]
     assert replace(ended, tables={}) == replace(ending(undisturbed), tables={})
+
+
+@killed("before reading", "after the commit to bronze.car_telemetry", before=(FIRST,), after=(LateMount(), RESTART))
+def test_claimed_uploads_outlast_a_missing_landing_folder(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
 
 
 @pytest.fixture

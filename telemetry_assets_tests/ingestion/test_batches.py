@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from telemetry_assets.errors import UnclaimableUploadsError
+from telemetry_assets.ingestion import rows
 from telemetry_assets.ingestion.landing import FolderLanding
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.commits import summary_of
@@ -29,10 +31,10 @@ def test_a_batch_is_bounded_by_the_number_of_uploads_oldest_first(tmp_path: Path
             path = deployed.upload(f"{name}.json", one(name))
             os.utime(path, (1_700_000_000 + age,) * 2)
         deployed.process()
-        rows = sorted(deployed.rows(BRONZE), key=lambda row: row["ingested_at"])
-        assert {row["car_chassis"] for row in rows[:2]} == {"c", "a"}
-        assert rows[2]["car_chassis"] == "b"
-        assert len({row["batch_id"] for row in rows}) == 2
+        taken = sorted(deployed.rows(BRONZE), key=lambda row: row["ingested_at"])
+        assert {row["car_chassis"] for row in taken[:2]} == {"c", "a"}
+        assert taken[2]["car_chassis"] == "b"
+        assert len({row["batch_id"] for row in taken}) == 2
 
 
 def test_a_batch_is_bounded_by_bytes_and_one_upload_always_fits(tmp_path: Path) -> None:
@@ -41,6 +43,95 @@ def test_a_batch_is_bounded_by_bytes_and_one_upload_always_fits(tmp_path: Path) 
             deployed.upload(f"{number}.json", one(str(number)))
         deployed.process()
         assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1]
+
+
+def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
+    with deployment(tmp_path, batch_max_bytes=20_000) as deployed:
+        for number in range(5):
+            documents = [event(str(number), padding="x" * 1_000, event_id=str(one)) for one in range(10)]
+            path = deployed.upload(f"{number}.json.gz", framed(documents, "gzip")[1])
+            os.utime(path, (1_700_000_000 + number,) * 2)
+        deployed.process()
+        assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1, 1, 1]
+        taken = sorted(deployed.rows(BRONZE), key=lambda row: row["ingested_at"])
+        assert [row["car_chassis"] for row in taken[::10]] == list("01234")
+        deployed.assert_equals_the_contract()
+        assert not list(deployed.pipeline.ingestion.landing.claimed())
+
+
+def test_an_upload_of_too_many_documents_is_one_rejection(tmp_path: Path) -> None:
+    with deployment(tmp_path, upload_max_documents=10) as deployed:
+        deployed.upload("many.jsonl", "1\n" * 11)
+        deployed.process()
+        assert [(row["reason"], row["source_position"]) for row in deployed.rows(REJECTED)] == [("too_large", None)]
+
+
+def test_an_upload_that_the_parser_fails_on_is_one_rejection(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(name: str, *_: Any) -> Any:
+        raise ZeroDivisionError(name)
+
+    monkeypatch.setattr(rows, "parse_upload", failing)
+    content = one()
+    deployed.upload("x.json", content)
+    deployed.process()
+    [row] = deployed.rows(REJECTED)
+    assert (row["reason"], row["payload"]) == ("parser_failed", content.decode())
+    assert "ZeroDivisionError" in row["message"]
+
+
+def test_uploads_of_a_batch_whose_manifest_is_lost_are_taken(deployed: Deployment) -> None:
+    deployed.upload("x.json", one())
+    landing = deployed.pipeline.ingestion.landing
+    [upload] = landing.waiting()
+    landing.begin("lost")
+    assert landing.claim("lost", upload)
+    assert deployed.pipeline.ingestion.has_work()
+    deployed.process()
+    assert len(deployed.rows(BRONZE)) == 1
+    deployed.assert_equals_the_contract()
+    assert not deployed.pipeline.ingestion.has_work()
+
+
+def test_uploads_that_a_batch_without_a_manifest_has_taken_are_not_taken_again(deployed: Deployment) -> None:
+    deployed.upload("x.json", one())
+    [certificate] = deployed.process().certificates
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/x.json")
+    claims = deployed.landing / ".claimed" / certificate.batch_id
+    claims.mkdir(parents=True)
+    archived.rename(claims / "x.json")
+    assert deployed.process().certificates == ()
+    assert archived.exists()
+    assert len(deployed.rows(BRONZE)) == 1
+
+
+def test_an_upload_that_cannot_be_claimed_does_not_stop_the_others_and_is_told_of(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = FolderLanding.claim
+
+    def denied(landing: FolderLanding, batch_id: str, upload: Any) -> bool:
+        if upload.name == "held.json":
+            raise PermissionError(1, "Operation not permitted")
+        return claim(landing, batch_id, upload)
+
+    monkeypatch.setattr(FolderLanding, "claim", denied)
+    deployed.upload("held.json", one())
+    deployed.upload("x.json", one())
+    assert [certificate.uploads for certificate in deployed.process().certificates] == [1]
+    with pytest.raises(UnclaimableUploadsError, match=r"held\.json: Operation not permitted"):
+        deployed.process()
+    assert (deployed.landing / "held.json").exists()
+    monkeypatch.undo()
+    assert [certificate.uploads for certificate in deployed.process().certificates] == [1]
+
+
+def test_uploads_that_are_all_gone_make_no_batch(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FolderLanding, "claim", lambda *_: False)
+    deployed.upload("x.json", one())
+    assert deployed.process().certificates == ()
+    assert deployed.pipeline.ingestion.manifest_file.load() is None
 
 
 def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from telemetry_assets.errors import LandingUnavailableError
 from telemetry_assets.ingestion.landing import FolderLanding, Landing, is_finished
 
 BATCH = "batch-1"
@@ -20,6 +22,7 @@ class FolderPlace:
         self.folder = folder / "landing"
         self.archive = folder / "archive"
         self.landing: Landing = FolderLanding(self.folder, self.archive, 0)
+        self.folder.mkdir()
 
     def put(self, name: str, content: bytes) -> None:
         path = self.folder / name
@@ -34,17 +37,18 @@ class FolderPlace:
 
 @pytest.fixture
 def place(tmp_path: Path) -> FolderPlace:
-    return FolderPlace(tmp_path)
+    made = FolderPlace(tmp_path)
+    made.landing.begin(BATCH)
+    return made
 
 
 def names(landing: Landing) -> list[str]:
     return sorted(upload.name for upload in landing.waiting())
 
 
-def test_an_empty_location_and_a_missing_one_have_nothing_waiting(place: FolderPlace) -> None:
+def test_an_empty_location_has_nothing_waiting(place: FolderPlace) -> None:
     assert names(place.landing) == []
-    place.folder.mkdir()
-    assert names(place.landing) == []
+    assert list(place.landing.claimed()) == []
 
 
 @pytest.mark.parametrize("name", ["a b.json", "Ünïcode 車.json", "100%.json", "a+b&c#d?.json", "deep/er/x.json", "x"])
@@ -99,6 +103,16 @@ def test_a_version_that_is_gone_is_not_claimed(place: FolderPlace) -> None:
     assert not place.landing.claim(BATCH, first)
 
 
+def test_a_released_upload_waits_again_as_it_was(place: FolderPlace) -> None:
+    place.put("deep/x.json", b"content")
+    [upload] = place.landing.waiting()
+    assert place.landing.claim(BATCH, upload)
+    for _ in range(2):
+        place.landing.release(BATCH, upload)
+        place.landing.finish(BATCH)
+        assert list(place.landing.waiting()) == [upload]
+
+
 @pytest.mark.parametrize(
     "name", [".x.json", "_x.json", "x.json.tmp", "x.part", "x.json.crdownload", "_temporary/0/x.json", ".git/x.json"]
 )
@@ -128,10 +142,69 @@ class TestAFolder:
         assert names(place.landing) == ["x.json/inner.json"]
 
     def test_what_is_no_file_is_no_upload(self, place: FolderPlace) -> None:
-        place.folder.mkdir()
         os.mkfifo(place.folder / "pipe.json")
         (place.folder / "nowhere.json").symlink_to(place.folder / "missing")
         assert names(place.landing) == []
+
+    def test_a_link_is_left_alone_because_it_would_lead_elsewhere_once_it_is_moved(
+        self, place: FolderPlace, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (place.archive.parent / "elsewhere.json").write_bytes(b"content")
+        (place.folder / "x.json").symlink_to("../elsewhere.json")
+        assert names(place.landing) == []
+        assert "x.json is not taken: it is a link" in caplog.text
+
+    def test_a_file_that_may_not_be_moved_is_left_alone(
+        self, place: FolderPlace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place.put("locked/x.json", b"content")
+        # Tests may run as root, who may write everywhere.
+        monkeypatch.setattr(os, "access", lambda path, _: not str(path).endswith("locked"))
+        assert names(place.landing) == []
+        assert "this user may not move it" in caplog.text
+
+    def test_a_missing_folder_has_nothing_waiting(self, place: FolderPlace) -> None:
+        shutil.rmtree(place.folder)
+        assert names(place.landing) == []
+        assert list(place.landing.claimed()) == []
+
+    def test_without_its_folder_nobody_says_that_an_upload_is_gone(self, place: FolderPlace) -> None:
+        place.put("x.json", b"content")
+        [upload] = place.landing.waiting()
+        assert place.landing.claim(BATCH, upload)
+        place.folder.rename(place.folder.with_name("not-mounted"))
+        place.folder.mkdir()
+        for step in (place.landing.claim, place.landing.read, place.landing.archive):
+            with pytest.raises(LandingUnavailableError, match="Mount the location"):
+                step(BATCH, upload)
+
+    def test_a_claimed_upload_is_listed_until_it_is_archived(self, place: FolderPlace) -> None:
+        place.put("deep/x.json", b"content")
+        [upload] = place.landing.waiting()
+        assert place.landing.claim(BATCH, upload)
+        assert list(place.landing.claimed()) == [(BATCH, upload)]
+        place.landing.archive(BATCH, upload)
+        assert list(place.landing.claimed()) == []
+
+    def test_a_released_upload_never_takes_the_place_of_a_newer_one(self, place: FolderPlace) -> None:
+        place.put("x.json", b"older")
+        [older] = place.landing.waiting()
+        assert place.landing.claim(BATCH, older)
+        place.put("x.json", b"newer")
+        place.landing.release(BATCH, older)
+        assert (place.folder / "x.json").read_bytes() == b"newer"
+        assert list(place.landing.claimed()) == [(BATCH, older)]
+
+    @pytest.mark.parametrize("folders", [10, 400])
+    def test_a_file_deep_down_is_an_upload(self, place: FolderPlace, folders: int) -> None:
+        name = "/".join(["d"] * folders) + "/x.json"
+        place.put(name, b"content")
+        assert names(place.landing) == [name]
+
+    def test_a_file_from_beyond_the_calendar_is_an_upload(self, place: FolderPlace) -> None:
+        place.put("x.json", b"content")
+        os.utime(place.folder / "x.json", (2**38,) * 2)
+        assert names(place.landing) == ["x.json"]
 
     def test_a_name_that_is_not_utf8_has_an_address_that_is(self, place: FolderPlace) -> None:
         place.put(os.fsdecode(b"caf\xe9.json"), b"content")

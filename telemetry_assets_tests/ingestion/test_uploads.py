@@ -6,24 +6,37 @@ import base64
 import gzip
 import json
 from datetime import UTC, datetime
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_assets.ingestion.documents import Reason
-from telemetry_assets.ingestion.uploads import Parsed, parse_upload
+from telemetry_assets.ingestion.documents import MAX_DOCUMENT_CHARACTERS, BronzeRow, Reason, Rejection
+from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, whole_upload
 from telemetry_assets_tests.contract_reading import Batch, Upload, read_batches
 from telemetry_assets_tests.made_documents import FRAMINGS, UPLOADS, Document, event, framed
 
 INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
 LIMIT = 100_000
+LIMITS = Limits(content_bytes=LIMIT, documents=10_000)
 GOOD = json.dumps(event())
 
 
-def parsed(name: str, content: bytes | str) -> Parsed:
-    return parse_upload(name, content if isinstance(content, bytes) else content.encode(), INGESTED_AT, LIMIT)
+class Parsed(NamedTuple):
+    rows: list[BronzeRow]
+    rejections: list[Rejection]
+
+
+def parsed(name: str, content: bytes | str, limits: Limits = LIMITS) -> Parsed:
+    content = content if isinstance(content, bytes) else content.encode()
+    try:
+        judged = list(parse_upload(name, content, INGESTED_AT, limits))
+    except UploadRejectedError as rejected:
+        judged = [whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)]
+    return Parsed(
+        [one for one in judged if isinstance(one, BronzeRow)], [one for one in judged if isinstance(one, Rejection)]
+    )
 
 
 def outcome(name: str, content: bytes | str) -> tuple[int, list[tuple[int | None, str]]]:
@@ -104,6 +117,34 @@ def test_a_broken_line_is_rejected_alone() -> None:
 
 def test_of_an_array_that_breaks_off_the_whole_elements_are_taken() -> None:
     assert outcome("x.json", f"[{GOOD}, {GOOD}, {GOOD[:-5]}") == (2, [(2, "not_json")])
+
+
+@pytest.mark.parametrize("broken", ['{"a": }', "{broken}", "nothing", "'x'", '{"carChassis": "C"]'])
+def test_a_broken_element_of_an_array_is_rejected_alone(broken: str) -> None:
+    result = parsed("x.json", f"[{GOOD}, {broken} ,{GOOD}]")
+    assert [row.position for row in result.rows] == [0, 2]
+    assert [(one.position, one.reason, one.payload) for one in result.rejections] == [(1, "not_json", broken)]
+
+
+def test_a_comma_after_the_last_element_is_no_document() -> None:
+    assert outcome("x.json", f"[{GOOD},{GOOD}, ]") == (2, [])
+
+
+@pytest.mark.parametrize("content", ["1\n" * 10_001, f"[{'1,' * 10_000}1]", f"[\n{'{},' * 20_000}"])
+def test_an_upload_of_too_many_documents_is_one_rejection(content: str) -> None:
+    assert outcome("x.jsonl", content) == (0, [(None, "too_large")])
+
+
+def test_as_many_documents_as_may_be_are_documents() -> None:
+    assert parsed("x.json", f"[{GOOD},{GOOD},1]", Limits(LIMIT, 3)).rows[1].position == 1
+
+
+@pytest.mark.parametrize("framing", ["{}", "[{},1]", "{}\n{}", "[{},"])
+def test_a_document_too_long_to_be_parsed_is_rejected_alone(framing: str) -> None:
+    text = f'{{"carChassis": "{"x" * MAX_DOCUMENT_CHARACTERS}"}}'
+    result = parsed("x.json", framing.format(text, GOOD), Limits(10**9, 10))
+    assert result.rejections[0].reason == "too_large"
+    assert result.rejections[0].payload == text
 
 
 def test_an_element_that_python_declines_does_not_take_its_neighbours_along() -> None:

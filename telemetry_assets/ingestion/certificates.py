@@ -1,0 +1,53 @@
+"""The certificate of a batch: what became of its documents. It stands in the batch's snapshots and run metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from telemetry_assets.ingestion.manifests import Manifest
+from telemetry_assets.ingestion.rows import Counts, UploadRows
+
+_NAMES_LISTED = 100
+_DATES_LISTED = 1000
+
+
+class Certificate(BaseModel, frozen=True):
+    """What became of a batch: documents received = accepted + rejected.
+
+    Of the names of fields the most frequent are counted one by one, the rest together under ``(others)``.
+    """
+
+    batch_id: str
+    ingested_at: datetime
+    uploads: int
+    documents: int
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    unknown_fields: dict[str, int]
+    wrong_typed_fields: dict[str, int]
+    event_dates: dict[str, int]
+    snapshot_id: int | None = None
+
+
+def certificate_of(manifest: Manifest, taken: Sequence[UploadRows]) -> Certificate:
+    """The certificate of a batch, from the rows that its uploads gave."""
+    counts = Counts()
+    for one in taken:
+        counts.add_all(one.counts)
+    accepted, rejected = (sum(one.bronze.num_rows for one in taken), sum(one.rejected.num_rows for one in taken))
+    return Certificate(
+        batch_id=manifest.batch_id,
+        ingested_at=manifest.ingested_at,
+        uploads=len(taken),
+        documents=accepted + rejected,
+        accepted=accepted,
+        rejected=rejected,
+        rejected_by_reason=counts.rejected_by_reason.listed(_NAMES_LISTED),
+        unknown_fields=counts.unknown_fields.listed(_NAMES_LISTED),
+        wrong_typed_fields=counts.wrong_typed_fields.listed(_NAMES_LISTED),
+        event_dates=dict(sorted(counts.event_dates.listed(_DATES_LISTED).items())),
+    )

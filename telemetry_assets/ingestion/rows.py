@@ -1,0 +1,181 @@
+"""Judged documents become rows of Bronze and of the rejected documents, as Arrow tables, with what was counted.
+
+Rows are gathered in pieces of bounded size, because a document takes far more memory as a Python object.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from telemetry_assets.ingestion.documents import BronzeRow, Rejection
+from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+
+logger = logging.getLogger(__name__)
+
+_ROWS_IN_PIECE = 10_000
+_CHARACTERS_IN_PIECE = 8 * 1024 * 1024
+_NAMES_COUNTED = 10_000
+_LONGEST_NAME = 100
+
+
+class BoundedCounter:
+    """Counts names, of which a hostile producer may send any number, in bounded memory.
+
+    The rarest of more than 10,000 names are counted together.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._others = 0
+
+    def add(self, names: Iterable[str]) -> None:
+        """Count each name once more."""
+        self._counts.update(utf8(name[:_LONGEST_NAME])[:_LONGEST_NAME] for name in names)
+        self._bound()
+
+    def add_all(self, other: BoundedCounter) -> None:
+        """Count what another has counted."""
+        self._counts.update(other._counts)
+        self._others += other._others
+        self._bound()
+
+    def _bound(self) -> None:
+        if len(self._counts) > _NAMES_COUNTED:
+            kept = Counter(dict(self._counts.most_common(_NAMES_COUNTED // 2)))
+            self._others += self._counts.total() - kept.total()
+            self._counts = kept
+
+    def listed(self, at_most: int) -> dict[str, int]:
+        """The most frequent names with their counts, the rest together under ``(others)``."""
+        listed = dict(self._counts.most_common(at_most))
+        others = self._counts.total() - sum(listed.values()) + self._others
+        return {**listed, "(others)": others} if others else listed
+
+
+@dataclass
+class Counts:
+    """What was noticed about documents, by name."""
+
+    rejected_by_reason: BoundedCounter = field(default_factory=BoundedCounter)
+    unknown_fields: BoundedCounter = field(default_factory=BoundedCounter)
+    wrong_typed_fields: BoundedCounter = field(default_factory=BoundedCounter)
+    event_dates: BoundedCounter = field(default_factory=BoundedCounter)
+
+    def add_all(self, other: Counts) -> None:
+        """Count what another has counted."""
+        self.rejected_by_reason.add_all(other.rejected_by_reason)
+        self.unknown_fields.add_all(other.unknown_fields)
+        self.wrong_typed_fields.add_all(other.wrong_typed_fields)
+        self.event_dates.add_all(other.event_dates)
+
+
+@dataclass(frozen=True)
+class UploadRows:
+    """An upload's rows, in the schemas of their tables, and what was counted."""
+
+    bronze: pa.Table
+    rejected: pa.Table
+    counts: Counts
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return int(self.bronze.nbytes + self.rejected.nbytes)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from: the columns that all rows of an upload share."""
+
+    source_uri: str
+    ingested_at: datetime
+    batch_id: str
+
+    def columns(self, rows: int) -> dict[str, list[Any]]:
+        """The shared columns, for so many rows."""
+        return {
+            "source_uri": [self.source_uri] * rows,
+            "ingested_at": [self.ingested_at] * rows,
+            "batch_id": [self.batch_id] * rows,
+        }
+
+
+def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> UploadRows:
+    """All documents of an upload as rows. Nothing that is in an upload makes this fail."""
+    try:
+        return gathered(parse_upload(name, content, origin.ingested_at, limits), origin)
+    except UploadRejectedError as rejected:
+        rejection = whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)
+    except Exception as error:
+        # One upload that nobody foresaw must not keep all others from being taken.
+        logger.exception("%s cannot be parsed", origin.source_uri)
+        message = f"The parser failed with {type(error).__name__}, which is a defect of this pipeline; report it."
+        rejection = whole_upload("parser_failed", message, content, limits.content_bytes)
+    return gathered([rejection], origin)
+
+
+def gathered(judged: Iterable[BronzeRow | Rejection], origin: Origin) -> UploadRows:
+    """Judged documents as rows."""
+    counts = Counts()
+    bronze, rejected = [BRONZE.arrow_schema.empty_table()], [REJECTED.arrow_schema.empty_table()]
+    for piece in _pieces(judged):
+        rows = [one for one in piece if isinstance(one, BronzeRow)]
+        rejections = [one for one in piece if isinstance(one, Rejection)]
+        counts.unknown_fields.add(chain.from_iterable(row.unknown_fields for row in rows))
+        counts.wrong_typed_fields.add(chain.from_iterable(row.wrong_typed_fields for row in rows))
+        counts.event_dates.add(row.event_date.isoformat() for row in rows)
+        counts.rejected_by_reason.add(rejection.reason for rejection in rejections)
+        bronze.append(_bronze_rows(rows, origin))
+        rejected.append(_rejected_rows(rejections, origin))
+    return UploadRows(pa.concat_tables(bronze), pa.concat_tables(rejected), counts)
+
+
+def _pieces(judged: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow | Rejection]]:
+    piece: list[BronzeRow | Rejection] = []
+    characters = 0
+    for one in judged:
+        piece.append(one)
+        characters += len(one.payload or "")
+        if len(piece) >= _ROWS_IN_PIECE or characters >= _CHARACTERS_IN_PIECE:
+            yield piece
+            piece, characters = [], 0
+    yield piece
+
+
+def _bronze_rows(rows: list[BronzeRow], origin: Origin) -> pa.Table:
+    shared = origin.columns(len(rows))
+    columns = {
+        **shared,
+        **{
+            name: [getattr(row, name) for row in rows]
+            for name in BRONZE.column_names
+            if name not in shared and name != "source_position"
+        },
+        "source_position": [row.position for row in rows],
+    }
+    return pa.Table.from_pydict(columns, schema=BRONZE.arrow_schema)
+
+
+def _rejected_rows(rejections: list[Rejection], origin: Origin) -> pa.Table:
+    columns = {
+        **origin.columns(len(rejections)),
+        "source_position": [rejection.position for rejection in rejections],
+        "reason": [rejection.reason for rejection in rejections],
+        "message": [utf8(rejection.message) for rejection in rejections],
+        "payload": [rejection.payload for rejection in rejections],
+    }
+    return pa.Table.from_pydict(columns, schema=REJECTED.arrow_schema)
+
+
+def utf8(text: str) -> str:
+    """The text with lone surrogates, which no file can hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
