@@ -70,4 +70,13 @@ class UnclaimableUploadsError(TelemetryAssetsError):
 
 
 class QualityError(TelemetryAssetsError):
-    """Tables hold what a consumer would be misled by, such as two rows for one key."""
+    """Tables hold, or were about to hold, what a consumer would be misled by, such as two rows for one key.
+
+    :param table: the table's name.
+    :param rows: how many rows are wrong.
+    """
+
+    def __init__(self, message: str, table: str, rows: int) -> None:
+        self.table = table
+        self.rows = rows
+        super().__init__(message)

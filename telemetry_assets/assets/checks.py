@@ -9,9 +9,10 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 
 from telemetry_assets.assets.metadata import added_up, asset_key
 from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.errors import QualityError
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, contract_named
 from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
 from telemetry_assets.lakehouse.table_contract import TableContract
 
@@ -51,6 +52,12 @@ def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[Asset
     yield _schema_check(lakehouse, contract)
     repeated = repeated_keys(lakehouse.table(contract), contract, result.dated_partitions())
     yield _result(contract, _ONE_ROW_PER_KEY[contract], repeated == 0, {"repeated_keys": repeated})
+
+
+def failed_key_check(error: QualityError) -> AssetCheckResult:
+    """What the key check of a table says that a refresh was stopped for."""
+    contract = contract_named(error.table)
+    return _result(contract, _ONE_ROW_PER_KEY[contract], False, {"repeated_keys": error.rows, "what_to_do": str(error)})
 
 
 def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> Iterator[AssetCheckResult]:

@@ -64,6 +64,11 @@ def is_dead(settings: Settings, run_id: str) -> bool:
     return True
 
 
+def is_alive(settings: Settings, run_id: str) -> bool:
+    """Whether the process of a run holds its life sign."""
+    return _life_sign(settings, run_id).exists() and not is_dead(settings, run_id)
+
+
 def forget(settings: Settings, run_id: str) -> None:
     """Remove the life sign of a dead run."""
     _life_sign(settings, run_id).unlink(missing_ok=True)

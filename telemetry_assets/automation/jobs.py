@@ -21,11 +21,12 @@ from dagster import (
 )
 
 from telemetry_assets.assets.bronze import date_metadata
-from telemetry_assets.assets.checks import check_ingest, check_refresh
+from telemetry_assets.assets.checks import check_ingest, check_refresh, failed_key_check
 from telemetry_assets.assets.metadata import asset_key, certificate_metadata, refresh_metadata
 from telemetry_assets.assets.partitions import event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.errors import QualityError
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
@@ -122,7 +123,11 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
         description=f"Brings {contract.full_name} up to date with its upstream.",
     )
     def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        result = telemetry.pipeline.refresh(contract, context.run.run_id)
+        try:
+            result = telemetry.pipeline.refresh(contract, context.run.run_id)
+        except QualityError as error:
+            _report_at_once(context, [failed_key_check(error)])
+            raise
         _report_refresh(context, telemetry.pipeline, result)
 
     return refresh
@@ -142,17 +147,28 @@ def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: Ref
 
 
 def _log_checks(context: OpExecutionContext, results: Iterable[AssetCheckResult]) -> None:
-    failed: list[str] = []
+    judged = list(results)
+    failed = [result for result in judged if not result.passed and result.severity == AssetCheckSeverity.ERROR]
+    if not failed:
+        for result in judged:
+            context.log_event(_evaluation(result))  # type: ignore[arg-type]
+        return
+    _report_at_once(context, judged)
+    told = "; ".join(f"{result.check_name}: {dict(result.metadata)}" for result in failed)
+    raise Failure(f"Tables after this one are not refreshed from misleading rows: {told}")
+
+
+def _report_at_once(context: OpExecutionContext, results: Iterable[AssetCheckResult]) -> None:
+    # What an op logs before it fails is not kept.
     for result in results:
-        evaluation = AssetCheckEvaluation(
-            asset_key=result.asset_key,  # type: ignore[arg-type]
-            check_name=str(result.check_name),
-            passed=result.passed,
-            metadata=result.metadata,
-            severity=result.severity,
-        )
-        context.log_event(evaluation)  # type: ignore[arg-type]
-        if not result.passed and result.severity == AssetCheckSeverity.ERROR:
-            failed.append(f"{result.check_name}: {dict(result.metadata)}")
-    if failed:
-        raise Failure(f"Tables after this one are not refreshed from misleading rows: {'; '.join(failed)}")
+        context.instance.report_runless_asset_event(_evaluation(result))
+
+
+def _evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
+    return AssetCheckEvaluation(
+        asset_key=result.asset_key,  # type: ignore[arg-type]
+        check_name=str(result.check_name),
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+    )

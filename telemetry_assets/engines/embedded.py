@@ -29,7 +29,7 @@ from telemetry_assets.lakehouse.changes import (
 )
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.contracts import UPSTREAM
-from telemetry_assets.lakehouse.quality import partition_filter
+from telemetry_assets.lakehouse.quality import hold_one_row_per_key, hold_upstream_keys, partition_filter
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.steps import Partitions, StepParameters, replacement
 
@@ -79,9 +79,12 @@ class EmbeddedEngine:
         target, upstream = self._lakehouse.table(contract), self._lakehouse.table(upstream_contract)
         behind = changes_since_applied(target, upstream_contract, upstream)
         changes = _chosen(behind, event_dates, contract)
+        if upstream_contract in UPSTREAM:
+            hold_upstream_keys(upstream, upstream_contract, None if changes.everything else changes.dates)
         inputs = _PinnedInputs(self._spark, Path(self._scratch.name), contract, target, upstream)
         step = replacement(contract, changes, inputs, parameters)
         rows = _collected(step.rows, contract)
+        hold_one_row_per_key(rows, contract)
         where = partition_filter(contract, step.partitions)
         mark = applied_mark(upstream_contract, upstream.current_snapshot()) if _covers(changes, behind) else {}
         before = target.scan(where).to_arrow()

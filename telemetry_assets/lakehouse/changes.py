@@ -14,7 +14,7 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.commits import holds_what_properties_say, summary_of
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 MAINTENANCE = "telemetry.maintenance"
@@ -29,8 +29,8 @@ class Changes:
     """The event dates of an upstream that a derived table has not taken yet.
 
     :param dates: those dates.
-    :param everything: nobody can say which dates changed (the table is new, or the snapshot that it took has
-        expired), so the whole table has to be made anew; ``dates`` are then all dates of the upstream.
+    :param everything: nobody can say which dates changed (the table is new or was rolled back, or the snapshot that
+        it took has expired), so the whole table has to be made anew; ``dates`` are then all dates of the upstream.
     """
 
     dates: frozenset[date]
@@ -51,7 +51,9 @@ def applied_mark(upstream: TableContract, snapshot: Snapshot | None) -> dict[str
 
 
 def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table) -> bool:
-    """Whether the upstream has a newer snapshot than the derived table has taken. Reads no manifest."""
+    """Whether the upstream has another snapshot than the derived table holds. Reads no manifest."""
+    if not holds_what_properties_say(derived):
+        return True
     applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT)
     current = upstream.current_snapshot()
     return applied != (str(current.snapshot_id) if current else _NO_SNAPSHOT)
@@ -61,6 +63,8 @@ def changes_since_applied(derived: Table, upstream_contract: TableContract, upst
     """The dates on which rows of the upstream were added or removed since the derived table last took it."""
     current = upstream.current_snapshot()
     applied = derived.properties.get(applied_property(upstream_contract))
+    if not holds_what_properties_say(derived):
+        return Changes(_dates_in(upstream), everything=True)
     if applied is None or applied == _NO_SNAPSHOT:
         nothing_to_take = current is None and derived.current_snapshot() is None
         return Changes(_dates_in(upstream), everything=not nothing_to_take)

@@ -19,7 +19,9 @@ import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 
 from telemetry_assets.errors import ConcurrentWriteError
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _COMMIT_ID = "telemetry.commit-id"
 BATCH_ID = "telemetry.batch-id"
+_SET_IN = "telemetry.properties-set-in"
+_NO_SNAPSHOT = "none"
 
 Result = TypeVar("Result")
 
@@ -104,7 +108,9 @@ def replace_rows(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Delete operation did not match any records")
             transaction.overwrite(rows, where, properties)
-        transaction.set_properties(dict(table_properties))
+        if table_properties:
+            snapshot = transaction.table_metadata.current_snapshot()
+            transaction.set_properties({**table_properties, **_set_in(snapshot)})
 
     _commit(table, change, summary)
 
@@ -112,10 +118,38 @@ def replace_rows(
 def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> None:
     """Set table properties where they differ, without a snapshot.
 
-    :raises CommitFailedException: where the table has changed since it was loaded.
+    :param table: as it was loaded before what the properties say was found out.
+    :raises CommitFailedException: where the table has another current snapshot since.
     """
-    if any(table.properties.get(name) != value for name, value in table_properties.items()):
-        _commit(table, lambda transaction, _: transaction.set_properties(dict(table_properties)), {})
+    snapshot = table.current_snapshot()
+    wanted = {**table_properties, **_set_in(snapshot)} if table_properties else {}
+    if all(table.properties.get(name) == value for name, value in wanted.items()):
+        return
+    table.catalog.commit_table(
+        table,
+        (
+            AssertTableUUID(uuid=table.metadata.table_uuid),
+            AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=snapshot.snapshot_id if snapshot else None),
+        ),
+        (SetPropertiesUpdate(updates=wanted),),
+    )
+
+
+def holds_what_properties_say(table: Table) -> bool:
+    """Whether what the table's properties say about its rows still holds: it was not rolled back since.
+
+    Properties do not roll back with a table, so they name the snapshot that they were set in.
+    """
+    set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
+    snapshot = table.current_snapshot()
+    while snapshot is not None and str(snapshot.snapshot_id) != set_in:
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.snapshot_by_id(parent) if parent is not None else None
+    return snapshot is not None or set_in == _NO_SNAPSHOT
+
+
+def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
+    return {_SET_IN: str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
 
 
 def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:

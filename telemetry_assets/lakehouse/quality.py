@@ -11,6 +11,7 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, In
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
+from telemetry_assets.errors import QualityError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
@@ -30,7 +31,43 @@ def partition_filter(contract: TableContract, partitions: Set[date] | None) -> B
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
     """How many rows share their key with an earlier one, in these partitions or in the whole table."""
     keys = table.scan(partition_filter(contract, partitions), selected_fields=contract.key).to_arrow()
-    return int(keys.num_rows - keys.group_by(list(contract.key)).aggregate([]).num_rows)
+    return _repeated(keys, contract)
+
+
+def hold_one_row_per_key(rows: pa.Table, contract: TableContract) -> None:
+    """Stand between a step and its commit: rows that would mislead a consumer are not written.
+
+    :raises QualityError: where two rows share their key.
+    """
+    repeated = _repeated(rows, contract)
+    if repeated:
+        raise QualityError(
+            f"{contract.full_name} was not written, because {repeated} of its new rows share their "
+            f"{', '.join(contract.key)} with another. That is a defect of its transform; report it.",
+            contract.full_name,
+            repeated,
+        )
+
+
+def hold_upstream_keys(upstream: Table, contract: TableContract, partitions: Set[date] | None) -> None:
+    """Stand between an upstream and what is made from it, for as long as it would mislead.
+
+    :raises QualityError: where two rows of these partitions share their key.
+    """
+    repeated = repeated_keys(upstream, contract, partitions)
+    if repeated:
+        days = sorted(partitions or ())
+        dates = f"the event dates {days[0]} to {days[-1]} of {contract.full_name}" if days else contract.full_name
+        raise QualityError(
+            f"{contract.full_name} holds {repeated} rows whose {', '.join(contract.key)} another row has too, so "
+            f"nothing is made from them. Somebody has changed it by hand: materialize {dates} anew.",
+            contract.full_name,
+            repeated,
+        )
+
+
+def _repeated(rows: pa.Table, contract: TableContract) -> int:
+    return int(rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows)
 
 
 def batch_rows(lakehouse: Lakehouse, batch_id: str) -> tuple[int, int]:

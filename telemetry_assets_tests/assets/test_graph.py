@@ -6,12 +6,15 @@ from datetime import date
 from typing import Any
 
 import pytest
-from dagster import AssetKey, AssetSelection, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.definitions import definitions
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.errors import QualityError
+from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import load_settings
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
@@ -134,6 +137,40 @@ def test_a_failed_blocking_check_keeps_gold_from_misleading_rows(
     assert deployed.rows(CURRENT_STATE) == []
     assert not materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4)).success
     assert deployed.rows(CURRENT_STATE) == []
+
+
+def test_rows_of_silver_doubled_by_hand_keep_gold_from_them_until_silver_is_made_anew(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    before = deployed.rows(CURRENT_STATE)
+    silver = deployed.pipeline.lakehouse.table(SILVER)
+    silver.append(silver.scan().to_arrow().cast(SILVER.arrow_schema))
+    for _ in range(2):
+        with pytest.raises(QualityError, match="materialize the event dates 2025-11-04"):
+            deployed.process()
+        assert not run(defs, instance, "ingest").success
+        check = AssetCheckKey(asset_key(SILVER), "one_row_per_event")
+        [shown] = instance.event_log_storage.get_latest_asset_check_execution_by_key([check]).values()
+        assert shown.status == AssetCheckExecutionRecordStatus.FAILED
+    assert deployed.rows(CURRENT_STATE) == before
+    assert materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4)).success
+    deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+@pytest.mark.parametrize("table", [CURRENT_STATE, ALERTS, FUEL_EFFICIENCY], ids=lambda one: one.full_name)
+def test_rows_of_gold_doubled_by_hand_are_gone_once_it_is_made_anew(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment, table: TableContract
+) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    gold = deployed.pipeline.lakehouse.table(table)
+    gold.append(gold.scan().to_arrow().cast(table.arrow_schema))
+    assert materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4)).success
+    deployed.process()
+    deployed.assert_equals_the_contract()
 
 
 def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Callable
 
 import pytest
@@ -110,6 +111,20 @@ def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, 
     assert run is not None
     assert run.status == DagsterRunStatus.FAILURE
     assert not (running / run_id).exists()
+
+
+def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
+    tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("x.json", b"{}")
+    run_id = ingest_run(instance, DagsterRunStatus.STARTED)
+    assert run_id in reason(tick())
+    now = time.time()
+    monkeypatch.setattr("telemetry_assets.automation.sensors.time.time", lambda: now + 121)
+    tick()
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == DagsterRunStatus.FAILURE
 
 
 def test_after_failures_it_waits_longer_each_time_and_says_so(

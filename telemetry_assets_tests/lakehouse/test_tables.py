@@ -15,8 +15,17 @@ from pyiceberg.types import LongType, StringType
 from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.changes import MAINTENANCE, applied_mark, changes_since_applied, is_behind
 from telemetry_assets.lakehouse.commits import append_batch, replace_rows, set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CONTRACTS, SILVER, contract_named
+from telemetry_assets.lakehouse.contracts import (
+    ALERTS,
+    BRONZE,
+    CONTRACTS,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    SILVER,
+    contract_named,
+)
 from telemetry_assets.lakehouse.doctor import examine
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -128,6 +137,14 @@ class TestCommits:
             replace_rows(stale, AlwaysTrue(), bronze_rows(2), {}, {})
         assert [row["event_id"] for row in prepared.rows(BRONZE)] == ["evt-1"]
 
+    def test_a_property_about_rows_is_not_set_on_other_rows(self, prepared: Deployment) -> None:
+        lakehouse = prepared.pipeline.lakehouse
+        stale = lakehouse.table(BRONZE)
+        append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1), {})
+        with pytest.raises(CommitFailedException):
+            set_table_properties(stale, {"x": "y"})
+        assert "x" not in lakehouse.table(BRONZE).properties
+
     def test_a_lost_race_is_run_again_from_its_read_and_not_for_ever(self) -> None:
         tries: list[int] = []
 
@@ -183,6 +200,22 @@ class TestChanges:
         set_table_properties(lakehouse.table(SILVER), mark)
         lakehouse.table(BRONZE).overwrite(bronze_rows(1), snapshot_properties={MAINTENANCE: "true"})
         assert not changes_since_applied(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
+
+    @pytest.mark.parametrize("table", [SILVER, FUEL_EFFICIENCY, ALERTS, CURRENT_STATE], ids=lambda one: one.full_name)
+    def test_a_table_that_was_rolled_back_is_made_good_by_the_next_run(
+        self, deployed: Deployment, table: TableContract
+    ) -> None:
+        deployed.upload("1.json", framed([event("CAR-1", currentMileageKm=200_000)], "array")[1])
+        deployed.process()
+        before = deployed.pipeline.lakehouse.table(table).current_snapshot()
+        assert before is not None
+        deployed.upload("2.json", framed([event("CAR-2", currentMileageKm=200_000)], "array")[1])
+        deployed.process()
+        deployed.pipeline.lakehouse.table(table).manage_snapshots().rollback_to_snapshot(before.snapshot_id).commit()
+        assert table in deployed.pipeline.tables_behind()
+        deployed.process()
+        deployed.assert_equals_the_contract()
+        assert deployed.pipeline.tables_behind() == []
 
     def test_a_snapshot_that_has_expired_means_everything(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
