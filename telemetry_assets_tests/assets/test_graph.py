@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -188,6 +188,7 @@ def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
     assert job.execute_in_process(instance=instance).success
     [row] = deployed.rows(CURRENT_STATE)
     assert row["insurance_status"] == "EXPIRED"
+    assert instance.get_materialized_partitions(asset_key(CURRENT_STATE)) == {datetime.now(UTC).date().isoformat()}
 
 
 def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(

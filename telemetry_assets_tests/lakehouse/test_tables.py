@@ -12,7 +12,8 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 from pyiceberg.types import LongType, StringType
 
-from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
+from telemetry_assets.errors import ConcurrentWriteError, SettingsError, TableMismatchError
+from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.changes import MAINTENANCE, applied_mark, changes_since_applied, is_behind
 from telemetry_assets.lakehouse.commits import append_batch, replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.contracts import (
@@ -26,6 +27,7 @@ from telemetry_assets.lakehouse.contracts import (
 )
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.settings import Settings
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -232,3 +234,11 @@ def test_a_lakehouse_folder_may_have_spaces_in_its_path(tmp_path: Path) -> None:
         deployed.upload("x.json", framed([event()], "array")[1])
         deployed.process()
         deployed.assert_equals_the_contract()
+
+
+@pytest.mark.parametrize("character", "#?%*[]{}")
+def test_a_lakehouse_folder_that_engines_would_misread_is_refused(tmp_path: Path, character: str) -> None:
+    folder = tmp_path / f"lake{character}house"
+    with pytest.raises(SettingsError, match="no table location may"):
+        open_lakehouse(Settings(lakehouse_uri=str(folder)))
+    assert not folder.exists()
