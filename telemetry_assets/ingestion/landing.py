@@ -171,6 +171,11 @@ class FolderLanding:
             if not claimed.exists() or not source.samefile(claimed):
                 logger.info("%s stays claimed while a newer upload of its name waits", upload.uri)
                 return
+        except OSError:
+            # A file system without links.
+            if not source.exists():
+                claimed.rename(source)
+            return
         claimed.unlink(missing_ok=True)
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:

@@ -195,6 +195,19 @@ class TestAFolder:
         assert (place.folder / "x.json").read_bytes() == b"newer"
         assert list(place.landing.claimed()) == [(BATCH, older)]
 
+    def test_an_upload_is_released_on_a_file_system_without_links(
+        self, place: FolderPlace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unsupported(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", unsupported)
+        place.put("x.json", b"content")
+        [upload] = place.landing.waiting()
+        assert place.landing.claim(BATCH, upload)
+        place.landing.release(BATCH, upload)
+        assert list(place.landing.waiting()) == [upload]
+
     @pytest.mark.parametrize("folders", [10, 400])
     def test_a_file_deep_down_is_an_upload(self, place: FolderPlace, folders: int) -> None:
         name = "/".join(["d"] * folders) + "/x.json"
