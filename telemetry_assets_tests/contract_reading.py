@@ -4,38 +4,27 @@ It is the oracle of the property tests. It recomputes everything from the upload
 and shares no code with `telemetry_assets`, so that a mistake would have to be made twice to go unseen.
 """
 
-import gzip
 import hashlib
-import io
 import json
-import math
-import re
 import sys
 import threading
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
-UPLOAD_REASONS = frozenset({"unsupported_ending", "broken_gzip", "too_large", "not_utf8", "empty_upload"})
-DOCUMENT_REASONS = frozenset(
-    {"not_json", "nested_too_deep", "not_an_object", "missing_car_chassis"}
-    | {"missing_time", "unparseable_time", "time_before_2000", "time_in_future"}
+from telemetry_assets_tests.contract_reading_of_uploads import (
+    RejectedError,
+    Row,
+    bronze_columns,
+    date_value,
+    documents,
+    number_value,
+    text_value,
+    upload_text,
 )
-REASONS = UPLOAD_REASONS | DOCUMENT_REASONS
-
-ENDINGS = (".json", ".jsonl", ".ndjson")
-BLANKS = " \t\r\n"
-DEEPEST_NESTING = 900
-PARSER_NESTING = 1000
-TIME_KEYS = {"event": "telemetryTimestamp", "vehicle": "event_primary_timestamp"}
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-SEPARATOR = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 STATIC = "vehicle_static_info.data."
 INSURANCE = "vehicle_dynamic_state.insurance_info.data."
@@ -76,8 +65,6 @@ ALERT_RULES = (
     ("HIGH_MILEAGE", "current_mileage_km", "above", (("WARNING", 100000.0),)),
 )
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Upload:
@@ -106,18 +93,6 @@ class Reading:
     car_current_state: list[dict[str, object]] = field(default_factory=list)
     fuel_efficiency_monthly: list[dict[str, object]] = field(default_factory=list)
     performance_alerts: list[dict[str, object]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A slice of an upload that counts as one document; `reason` is set where framing has already rejected it."""
-
-    text: str
-    reason: str | None = None
-
-
-class RejectedError(Exception):
-    """An upload or a document that is not accepted; its argument is the reason."""
 
 
 def read_batches(batches: Sequence[Batch], insurance_as_of: date, max_upload_bytes: int = 256 * 1024 * 1024) -> Reading:
@@ -155,7 +130,9 @@ def _read_upload(upload: Upload, batch: Batch, max_upload_bytes: int, reading: R
     source: Row = {"source_uri": upload.source_uri, "source_position": None}
     origin: Row = {"ingested_at": batch.ingested_at, "batch_id": batch.batch_id}
     try:
-        pieces = documents(upload_text(upload, max_upload_bytes), upload.source_uri.removesuffix(".gz"))
+        pieces = documents(
+            upload_text(upload.source_uri, upload.content, max_upload_bytes), upload.source_uri.removesuffix(".gz")
+        )
     except RejectedError as rejection:
         reading.rejected.append({**source, "reason": str(rejection), **origin})
         return
@@ -165,157 +142,6 @@ def _read_upload(upload: Upload, batch: Batch, max_upload_bytes: int, reading: R
             reading.bronze.append({**bronze_columns(piece, batch.ingested_at), **source, **origin})
         except RejectedError as rejection:
             reading.rejected.append({**source, "reason": str(rejection), **origin})
-
-
-def upload_text(upload: Upload, max_upload_bytes: int) -> str:
-    """The upload's text without byte order mark."""
-    if not upload.source_uri.removesuffix(".gz").endswith(ENDINGS):
-        raise RejectedError("unsupported_ending")
-    content = upload.content
-    if upload.source_uri.endswith(".gz"):
-        try:
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(max_upload_bytes + 1)
-        except (OSError, EOFError, zlib.error):
-            raise RejectedError("broken_gzip") from None
-    if len(content) > max_upload_bytes:
-        raise RejectedError("too_large")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RejectedError("not_utf8") from None
-    if not text.strip(BLANKS):
-        raise RejectedError("empty_upload")
-    return text
-
-
-def documents(text: str, name: str) -> list[Piece]:
-    """The documents in a text that is not blank, in order; `name` is the upload's, without `.gz`."""
-    text = text.strip(BLANKS)
-    lines = [stripped for line in text.split("\n") if (stripped := line.strip(BLANKS))]
-    if _is_json(text):
-        return [Piece(element) for element in _array_elements(text)[0]] if text[0] == "[" else [Piece(text)]
-    if text[0] == "[" and not name.endswith((".jsonl", ".ndjson")) and not _is_json(lines[0]):
-        elements, rest = _array_elements(text)
-        whole = [Piece(one) if _is_json(one) else Piece(one, _reason_of_broken(one)) for one in elements]
-        return whole if rest is None else [*whole, Piece(rest, _reason_of_broken(rest))]
-    if name.endswith(".json") and len(lines) > 1 and not any(line[0] == "{" and _is_json(line) for line in lines):
-        return [Piece(text, _reason_of_broken(text))]
-    return [Piece(line) if _is_json(line) else Piece(line, _reason_of_broken(line)) for line in lines]
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _array_elements(text: str) -> tuple[list[str], str | None]:
-    """The elements of the array that the text begins with, and what follows the last one; None where it is whole."""
-    elements: list[str] = []
-    start = len(text) - len(text[1:].lstrip(BLANKS))
-    while text[start : start + 1] != "]":
-        try:
-            _, end = json.JSONDecoder().raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = _end_of_broken(text, start)
-            if end < 0:
-                return elements, text[start:]
-        elements.append(text[start:end])
-        separator = SEPARATOR.match(text, end)
-        assert separator is not None
-        start = separator.end()
-        if "," not in separator[0] and text[start : start + 1] != "]":
-            return elements, text[start:]
-    return elements, text[start + 1 :].strip(BLANKS) or None
-
-
-def _end_of_broken(text: str, start: int) -> int:
-    """Where something that is not JSON ends, if it is seen to be an element by itself; else -1."""
-    if text[start : start + 1] in ("{", "["):
-        level, end = 0, -1
-        for token in STRING_OR_BRACKET.finditer(text, start):
-            level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-            if level == 0 and token[0][0] != '"':
-                end = token.end()
-                break
-    else:
-        end = start + len(re.split(r'[,"\[\]{}]', text[start:], maxsplit=1)[0].rstrip(BLANKS))
-        end = -1 if end == start else end
-    return end if end >= 0 and text[end:].lstrip(BLANKS)[:1] in (",", "]") else -1
-
-
-def _reason_of_broken(text: str) -> str:
-    """`not_json`, unless Python's parser with its usual limit would have given up before it met the error."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if _nesting(text[: getattr(error, "pos", len(text))]) > PARSER_NESTING:
-            return "nested_too_deep"
-    return "not_json"
-
-
-def _nesting(text: str) -> int:
-    """The greatest number of objects and arrays that are open at once."""
-    level = deepest = 0
-    for token in STRING_OR_BRACKET.findall(text):
-        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token, 0)
-        deepest = max(deepest, level)
-    return deepest
-
-
-def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
-    """The Bronze columns that come from the document itself."""
-    if piece.reason is not None:
-        raise RejectedError(piece.reason)
-    if _nesting(piece.text) > DEEPEST_NESTING:
-        raise RejectedError("nested_too_deep")
-    document = json.loads(piece.text)
-    if not isinstance(document, dict):
-        raise RejectedError("not_an_object")
-    car_chassis = _text(document.get("carChassis"))
-    if not car_chassis:
-        raise RejectedError("missing_car_chassis")
-    shape = "event" if TIME_KEYS["event"] in document else "vehicle"
-    as_written = document.get(TIME_KEYS[shape])
-    moment = event_moment(as_written, ingested_at)
-    return {
-        "event_id": _text(document.get("event_id")) or f"{car_chassis}_{as_written}",
-        "car_chassis": car_chassis,
-        "event_primary_timestamp": as_written,
-        "telemetry_timestamp": moment,
-        "event_date": moment.date(),
-        "document_shape": shape,
-        "payload": piece.text,
-    }
-
-
-def event_moment(as_written: object, ingested_at: datetime) -> datetime:
-    """The moment in UTC of a document's time."""
-    if as_written is None or as_written == "":
-        raise RejectedError("missing_time")
-    if not isinstance(as_written, str) or not _is_iso_8601(as_written):
-        raise RejectedError("unparseable_time")
-    local = datetime.fromisoformat(as_written)
-    try:
-        moment = local.replace(tzinfo=UTC) if local.tzinfo is None else local.astimezone(UTC)
-    except OverflowError:
-        raise RejectedError("time_before_2000" if local.year < 2000 else "time_in_future") from None
-    if moment < EARLIEST:
-        raise RejectedError("time_before_2000")
-    if moment - ingested_at > timedelta(hours=24):
-        raise RejectedError("time_in_future")
-    return moment
-
-
-def _is_iso_8601(text: str) -> bool:
-    """Whether this is a date, or a date and a time with `T` or a space between them."""
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return _date(re.split("[T ]", text, maxsplit=1)[0]) is not None and text.isascii()
 
 
 def silver_rows(bronze: Sequence[Row]) -> list[dict[str, object]]:
@@ -345,40 +171,14 @@ def _field(column: str, document: object, path: str | None) -> object:
     for key in path.split("."):
         document = document.get(key) if isinstance(document, dict) else None
     if column in ("manufacturer", "model", "gas_type", "insurance_provider"):
-        return _text(document)
+        return text_value(document)
     if column == "insurance_valid_until":
-        return _date(document)
-    return _int32(document) if column == "year" else _number(document)
-
-
-def _text(value: object) -> str | None:
-    """Text that can be written as UTF-8, which a lone surrogate cannot."""
-    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
-        return None
-    return value
-
-
-def _date(value: object) -> date | None:
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) and value.isascii() else None
-    except ValueError:
-        return None
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or a text of one."""
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip(BLANKS)):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+        return date_value(document)
+    return _int32(document) if column == "year" else number_value(document)
 
 
 def _int32(value: object) -> int | None:
-    number = _number(value)
+    number = number_value(value)
     return int(number) if number is not None and number.is_integer() and -(2**31) <= number < 2**31 else None
 
 

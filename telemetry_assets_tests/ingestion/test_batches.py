@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -13,7 +14,7 @@ import pytest
 
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion import rows
-from telemetry_assets.ingestion.landing import FolderLanding
+from telemetry_assets.ingestion.landing import FolderLanding, WaitingUpload
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
@@ -23,6 +24,18 @@ from telemetry_assets_tests.made_documents import event, framed
 
 def one(car: str = "CAR-1", **fields: Any) -> bytes:
     return framed([event(car, **fields)], "array")[1]
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, step: str, name: str) -> None:
+    """Let one step of the landing fail for one upload: tests may run as root, for whom nothing is forbidden."""
+    allowed = getattr(FolderLanding, step)
+
+    def denied(landing: FolderLanding, batch_id: str, upload: WaitingUpload) -> Any:
+        if upload.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return allowed(landing, batch_id, upload)
+
+    monkeypatch.setattr(FolderLanding, step, denied)
 
 
 def test_a_batch_is_bounded_by_the_number_of_uploads_oldest_first(tmp_path: Path) -> None:
@@ -109,18 +122,11 @@ def test_uploads_that_a_batch_without_a_manifest_has_taken_are_not_taken_again(d
 def test_an_upload_that_cannot_be_claimed_does_not_stop_the_others_and_is_told_of(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = FolderLanding.claim
-
-    def denied(landing: FolderLanding, batch_id: str, upload: Any) -> bool:
-        if upload.name == "held.json":
-            raise PermissionError(1, "Operation not permitted")
-        return claim(landing, batch_id, upload)
-
-    monkeypatch.setattr(FolderLanding, "claim", denied)
+    deny(monkeypatch, "claim", "held.json")
     deployed.upload("held.json", one())
     deployed.upload("x.json", one())
     assert [certificate.uploads for certificate in deployed.process().certificates] == [1]
-    with pytest.raises(UnclaimableUploadsError, match=r"held\.json: Operation not permitted"):
+    with pytest.raises(UnclaimableUploadsError, match=r"held\.json: Permission denied"):
         deployed.process()
     assert (deployed.landing / "held.json").exists()
     monkeypatch.undo()
@@ -179,15 +185,7 @@ def test_names_that_no_file_can_hold_are_counted_all_the_same(deployed: Deployme
 
 
 def test_an_upload_that_cannot_be_read_is_one_rejection(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = FolderLanding.read
-
-    def denied(landing: FolderLanding, batch_id: str, upload: Any) -> bytes:
-        if upload.name == "secret.json":
-            raise PermissionError(13, "Permission denied")
-        return read(landing, batch_id, upload)
-
-    # Tests may run as root, for whom every file is readable.
-    monkeypatch.setattr(FolderLanding, "read", denied)
+    deny(monkeypatch, "read", "secret.json")
     deployed.upload("secret.json", one())
     deployed.upload("open.json", one())
     deployed.process()
