@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import tempfile
+from datetime import date
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
+from telemetry_assets.fleet_simulator import Fleet, simulate
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment
 from telemetry_assets_tests.made_documents import RUNS, UPLOADS, Document, event, framed, vehicle
@@ -23,16 +26,24 @@ def process_all(deployed: Deployment, runs: list[list[tuple[list[Document], str]
         deployed.process()
 
 
-def test_the_real_uploads(deployed: Deployment) -> None:
-    for sample in sorted(SAMPLES.glob("*.json")):
+@pytest.fixture
+def samples() -> list[Path]:
+    """The real uploads, which stand beside the clone where the project is developed and are not part of it."""
+    found = sorted(SAMPLES.glob("*.json"))
+    if not found:
+        pytest.skip(f"there are no real uploads in {SAMPLES}")
+    return found
+
+
+def test_the_real_uploads(deployed: Deployment, samples: list[Path]) -> None:
+    for sample in samples:
         deployed.upload(sample.name, sample.read_bytes())
     deployed.process()
     assert len(deployed.certificates) == 1
     deployed.assert_equals_the_contract()
 
 
-def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment) -> None:
-    samples = sorted(SAMPLES.glob("*.json"))
+def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment, samples: list[Path]) -> None:
     order = samples + samples[::2]
     random.Random(7).shuffle(order)
     for number, sample in enumerate(order):
@@ -40,6 +51,22 @@ def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment
         if number % 5 == 4:
             deployed.process()
     deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_messy_fleet_over_three_months_in_any_order_and_partly_twice(deployed: Deployment, seed: int) -> None:
+    fleet = Fleet(date(2026, 1, 9), cars=9, days=75, uploads=60, documents=900, seed=seed, mess=True)
+    uploads = list(simulate(fleet))
+    order = random.Random(seed)
+    uploads += order.sample(uploads, 15)
+    order.shuffle(uploads)
+    for number, upload in enumerate(uploads):
+        deployed.upload(f"{number}/{upload.name}", upload.content)
+        if number % 15 == 14:
+            deployed.process()
+    deployed.process()
+    assert len(deployed.certificates) >= 5
     deployed.assert_equals_the_contract()
 
 
