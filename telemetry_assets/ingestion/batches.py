@@ -74,22 +74,25 @@ class Ingestion:
         self._take_up_lost_claims()
         queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
         while queue:
-            manifest = self._begun(_next_batch(queue, self.settings))
-            while not self.manifest_file.create(manifest):
+            batch = _next_batch(queue, self.settings)
+            manifest = self._begun(batch)
+            if self.manifest_file.create(manifest):
+                postponed = finish(manifest)
+            else:
                 self.landing.finish(manifest.batch_id)
-                self._finish_batch_in_progress(finish)
-                manifest = self._begun([item.upload for item in manifest.uploads])
-            queue.extendleft(reversed(finish(manifest)))
+                postponed = [*self._finish_batch_in_progress(finish), *batch]
+            queue.extendleft(reversed(postponed))
         if unclaimable and not certificates:
             # With other uploads taken, tables come first: the next run tells it.
             raise UnclaimableUploadsError(sorted(unclaimable.items()))
         return certificates
 
-    def _finish_batch_in_progress(self, finish: Callable[[Manifest], object]) -> None:
+    def _finish_batch_in_progress(self, finish: Callable[[Manifest], list[WaitingUpload]]) -> list[WaitingUpload]:
         manifest = self.manifest_file.load()
-        if manifest is not None:
-            logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
-            finish(manifest)
+        if manifest is None:
+            return []
+        logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
+        return finish(manifest)
 
     def _take_up_lost_claims(self) -> None:
         """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again."""
@@ -233,12 +236,19 @@ def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
 
 
 def _next_batch(queue: deque[WaitingUpload], settings: Settings) -> list[WaitingUpload]:
-    """Take the oldest uploads off the queue, as many as a batch may hold; one always fits."""
-    batch = [queue.popleft()]
-    size = batch[0].size
-    while queue and len(batch) < settings.batch_max_uploads and size + queue[0].size <= settings.batch_max_bytes:
+    """Take the oldest uploads off the queue, as many as a batch may hold; one always fits.
+
+    Two of one name are two batches, as the newer one's rows win over the older one's.
+    """
+    batch: list[WaitingUpload] = []
+    names: set[str] = set()
+    size = 0
+    while queue and len(batch) < settings.batch_max_uploads and queue[0].name not in names:
+        size += queue[0].size
+        if batch and size > settings.batch_max_bytes:
+            break
+        names.add(queue[0].name)
         batch.append(queue.popleft())
-        size += batch[-1].size
     return batch
 
 

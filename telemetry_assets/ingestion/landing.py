@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _UNFINISHED_ENDINGS = (".tmp", ".part", ".crdownload")
 _CLAIMS = ".claimed"
+_RELEASED = ".released"
 # The year 9999, in seconds: a file system can hold times that no date can.
 _LATEST_TIME = 253_370_764_800
 
@@ -75,7 +76,7 @@ class Landing(Protocol):
         ...
 
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
-        """Give a claimed upload back: it waits again. Where a newer one of its name waits, it stays claimed."""
+        """Give a claimed upload back: it waits again, also beside a newer one that has taken its name since."""
         ...
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
@@ -112,11 +113,12 @@ class FolderLanding:
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
         now = time.time()
-        for path, found in _files(os.fspath(self.folder)):
-            upload = self._upload(self.folder, path, found)
-            # A time in the future says nothing about how long the file has rested; it must not wait for ever.
-            if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
-                yield upload
+        for folder in (self.folder, *_folders(self.folder / _RELEASED)):
+            for path, found in _files(os.fspath(folder)):
+                upload = self._upload(folder, path, found)
+                # A time in the future says nothing about how long the file has rested; it must not wait for ever.
+                if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
+                    yield upload
 
     def begin(self, batch_id: str) -> None:
         """See :meth:`Landing.begin`."""
@@ -127,16 +129,16 @@ class FolderLanding:
         claimed = self._claimed(batch_id, upload)
         if claimed.exists() or self._archived(batch_id, upload).exists():
             return True
-        source = self.folder / upload.name
-        try:
-            if _version(source.stat(follow_symlinks=False)) != upload.version:
-                return False
-            claimed.parent.mkdir(parents=True, exist_ok=True)
-            source.rename(claimed)
-        except FileNotFoundError:
-            self._hold_reachable(batch_id)
-            return claimed.exists() or self._archived(batch_id, upload).exists()
-        return True
+        released = (folder / upload.name for folder in _folders(self.folder / _RELEASED))
+        for source in (self.folder / upload.name, *released):
+            try:
+                if _version(source.stat(follow_symlinks=False)) == upload.version:
+                    claimed.parent.mkdir(parents=True, exist_ok=True)
+                    source.rename(claimed)
+                    return True
+            except (FileNotFoundError, NotADirectoryError):
+                self._hold_reachable(batch_id)
+        return claimed.exists() or self._archived(batch_id, upload).exists()
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
@@ -159,42 +161,24 @@ class FolderLanding:
 
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.release`."""
-        claimed, source = self._claimed(batch_id, upload), self.folder / upload.name
-        source.parent.mkdir(parents=True, exist_ok=True)
+        # Not to where it came from: a newer one may wait there.
+        released = self.folder / _RELEASED / batch_id / upload.name
+        released.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Unlike a rename, a link never takes the place of what has arrived under the name since.
-            source.hardlink_to(claimed)
+            self._claimed(batch_id, upload).rename(released)
         except FileNotFoundError:
             logger.debug("%s is claimed no longer", upload.uri)
-            return
-        except FileExistsError:
-            if not claimed.exists() or not source.samefile(claimed):
-                logger.info("%s stays claimed while a newer upload of its name waits", upload.uri)
-                return
-        except OSError:
-            # A file system without links.
-            if not source.exists():
-                claimed.rename(source)
-            return
-        claimed.unlink(missing_ok=True)
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
-        claims = self.folder / _CLAIMS
-        for folder in claims.iterdir() if claims.is_dir() else ():
+        for folder in _folders(self.folder / _CLAIMS):
             for path, found in _files(os.fspath(folder)):
                 yield folder.name, self._upload(folder, path, found)
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
-        for folder, _, files in os.walk(self.folder / _CLAIMS / batch_id, topdown=False):
-            if files:
-                logger.warning("%s still holds %d claimed files, so it stays", folder, len(files))
-                return
-            try:
-                os.rmdir(folder)
-            except FileNotFoundError:
-                logger.debug("another run has removed %s first", folder)
+        for emptied in (self.folder / _CLAIMS / batch_id, *_folders(self.folder / _RELEASED)):
+            _remove_without_files(emptied)
 
     def _upload(self, folder: Path, path: str, found: os.stat_result) -> WaitingUpload:
         name = os.path.relpath(path, folder)
@@ -234,6 +218,25 @@ def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield path, found
             elif not os.path.basename(path).startswith((".", "_")):
                 folders.append(path)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [inner for inner in folder.iterdir() if inner.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _remove_without_files(folder: Path) -> None:
+    """Remove a folder and those in it, but for any that holds a file."""
+    for inner, _, files in os.walk(folder, topdown=False):
+        if files:
+            return
+        try:
+            os.rmdir(inner)
+        except OSError as error:
+            # Another run has removed it first, or has just put something there.
+            logger.debug("%s stays: %s", inner, error)
 
 
 def _entries(folder: str, device: int) -> Iterator[tuple[str, os.stat_result, str]]:

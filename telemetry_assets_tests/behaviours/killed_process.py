@@ -79,6 +79,7 @@ BOUNDARIES = (
     Boundary(FolderLanding, "claim", "claiming"),
     Boundary(FolderLanding, "read", "reading"),
     Boundary(FolderLanding, "archive", "archiving"),
+    Boundary(FolderLanding, "release", "releasing"),
     Boundary(FolderLanding, "finish", "forgetting the claims"),
     Boundary(Path, "rename", "renaming to {}", lambda call: Path(call["target"]).name),
     Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),
@@ -151,9 +152,10 @@ class Sent:
 
 @dataclass(frozen=True)
 class Run:
-    """A process runs to its end; with a point, until it is killed there."""
+    """A process runs to its end; with a point, until it is killed there. Its batches may be bounded to some bytes."""
 
     killed: str | None = None
+    batch_max_bytes: int | None = None
 
     def happen(self, stage: Stage) -> None:
         run = self.run(stage)
@@ -162,10 +164,11 @@ class Run:
 
     def run(self, stage: Stage) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "telemetry_assets_tests.behaviours.killed_process"]
+        bound = {"TELEMETRY_BATCH_MAX_BYTES": str(self.batch_max_bytes)} if self.batch_max_bytes else {}
         return subprocess.run(
             [*program, *([self.killed] if self.killed else [])],
             cwd=project_root(),
-            env=stage.environment(),
+            env={**stage.environment(), **bound},
             capture_output=True,
             text=True,
             timeout=120,

@@ -6,8 +6,6 @@ had disturbed its runs. What the points mean at which a run is killed is in `kil
 
 from __future__ import annotations
 
-import gzip
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,56 +16,20 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.pipeline import DERIVED_TABLES
-from telemetry_assets_tests.behaviours.killed_process import Evidence, LateMount, Run, Sent, Stage, Story, Unreadable
-from telemetry_assets_tests.made_documents import Document, event, vehicle
-
-
-def lines(*documents: object) -> bytes:
-    return b"\n".join(json.dumps(document).encode() for document in documents)
-
-
-def third_event(time: str, **metrics: float) -> Document:
-    return event("CAR-A", f"2025-06-03T{time}Z", event_id="evt-3", fuelAvailableLiters=8, **metrics)
-
-
-READINGS = lines(
-    event("CAR-A", "2025-06-03T09:00:00Z", event_id="evt-1", currentMileageKm=8_500, fuelAvailableLiters=30),
-    event("CAR-A", "2025-06-03T12:00:00Z", event_id="evt-2", currentMileageKm=8_550, fuelAvailableLiters=25),
-    third_event("14:00:00", currentMileageKm=8_600, engineTempCelsius=118),
+from telemetry_assets_tests.behaviours.killed_process import Evidence, LateMount, Run, Stage, Story, Unreadable
+from telemetry_assets_tests.behaviours.sent_uploads import (
+    CORRECTION,
+    FIRST,
+    FIRST_WITH_REPLACEMENT,
+    LARGE_IN_ROWS,
+    LARGE_REPLACEMENT,
+    ONLY_REJECTS,
+    REPETITION,
+    REPLACEMENT,
 )
-TRIP = vehicle(
-    "CAR-B",
-    "2025-06-03T11:00:00Z",
-    static={"Manufacturer": "Hyundai", "Model": "HB20", "year": 2024, "gasType": "Flex"},
-    insurance={"provider": "SafeAuto", "validUntil": "2025-06-01"},
-    snapshot={"currentMileage": 100_500, "fuelAvailableLiters": 30.5, "oilTempCelsius": 112},
-    trip={"tripMileage": 31.5, "tripFuelLiters": 3.2, "tripMaxSpeedKm": 145},
-)
-ONE = event("CAR-C", "2025-05-20T08:00:00Z", event_id="evt-9", currentMileageKm=100)
-FIRST = Sent(
-    (
-        ("north/readings.ndjson", READINGS + b'\n{"carChassis": "CAR-A", "telem'),
-        ("trips.json", json.dumps([TRIP, {"carChassis": "CAR-B"}]).encode()),
-        ("one.json", lines(ONE)),
-        (
-            "late.jsonl.gz",
-            gzip.compress(lines(event("CAR-A", "2025-05-31T23:00:00Z", currentMileageKm=8_400)), mtime=0),
-        ),
-        ("notes.csv", b"car;km\nCAR-A;8600\n"),
-    )
-)
-# What gave CAR-A its state, and an alert, turns out to be hours older: both have to go.
-CORRECTION = Sent(
-    (
-        ("correction.json", lines(third_event("08:00:00", engineTempCelsius=90))),
-        ("more.ndjson", lines(event("CAR-C", "2025-05-21T08:00:00Z", currentMileageKm=180), "not an object")),
-    )
-)
-REPETITION = Sent((("again.ndjson", READINGS),))
-ONLY_REJECTS = Sent((("broken.json", b"{"),))
-REPLACEMENT = Sent((("one.json", lines({**ONE, "metrics": {"currentMileageKm": 120}}, event("CAR-C"))),))
-FIRST_WITH_REPLACEMENT = Sent(tuple({**dict(FIRST.uploads), **dict(REPLACEMENT.uploads)}.items()))
+
 RESTART = Run()
+BOUNDED_RESTART = Run(batch_max_bytes=20_000)
 DERIVED = [table.full_name for table in DERIVED_TABLES]
 GOLD = DERIVED[1:]
 
@@ -107,10 +69,14 @@ POINTS_OF_A_CORRECTION = (
 
 
 def killed(
-    *points: str, before: Story, after: Story = (RESTART,), undisturbed: Story = (FIRST, RESTART)
+    *points: str,
+    before: Story,
+    after: Story = (RESTART,),
+    undisturbed: Story = (FIRST, RESTART),
+    batch_max_bytes: int | None = None,
 ) -> pytest.MarkDecorator:
     """For each of the points a story with a run that is killed there; `then` joins the points of several runs."""
-    stories = [(*before, *(Run(point) for point in one.split(" then ")), *after) for one in points]
+    stories = [(*before, *(Run(point, batch_max_bytes) for point in one.split(" then ")), *after) for one in points]
     return pytest.mark.parametrize(("undisturbed", "story"), [(undisturbed, story) for story in stories], ids=points)
 
 
@@ -235,6 +201,24 @@ def test_an_upload_replaced_after_its_claim_is_a_new_upload(story: Story, undist
     undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
 )
 def test_an_upload_replaced_before_its_claim_is_taken_once(story: Story, undisturbed: Story, ending: Ending) -> None:
+    assert ending(story) == ending(undisturbed)
+
+
+@killed(
+    "before replacing the manifest",
+    "after the commit to bronze.car_telemetry",
+    "before releasing",
+    "after releasing",
+    "after removing the manifest",
+    "after claiming #4",
+    batch_max_bytes=BOUNDED_RESTART.batch_max_bytes,
+    before=(LARGE_IN_ROWS,),
+    after=(LARGE_REPLACEMENT, BOUNDED_RESTART),
+    undisturbed=(LARGE_IN_ROWS, BOUNDED_RESTART, LARGE_REPLACEMENT, BOUNDED_RESTART),
+)
+def test_an_upload_replaced_while_it_is_put_off_is_taken_before_its_replacement(
+    story: Story, undisturbed: Story, ending: Ending
+) -> None:
     assert ending(story) == ending(undisturbed)
 
 

@@ -17,7 +17,7 @@ from telemetry_assets.ingestion import rows
 from telemetry_assets.ingestion.landing import FolderLanding, WaitingUpload
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -70,6 +70,32 @@ def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
         assert [row["car_chassis"] for row in taken[::10]] == list("01234")
         deployed.assert_equals_the_contract()
         assert not list(deployed.pipeline.ingestion.landing.claimed())
+
+
+def test_an_upload_that_is_replaced_while_it_is_put_off_is_taken_before_its_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def documents(temperature: float) -> bytes:
+        padded = [event(str(number), padding="x" * 1_000, engineTempCelsius=temperature) for number in range(10)]
+        return framed(padded, "gzip")[1]
+
+    release = FolderLanding.release
+    with deployment(tmp_path, batch_max_bytes=20_000) as deployed:
+
+        def replaced_and_released(landing: FolderLanding, batch_id: str, upload: WaitingUpload) -> None:
+            monkeypatch.undo()
+            deployed.upload("1.json.gz", documents(99))
+            release(landing, batch_id, upload)
+
+        monkeypatch.setattr(FolderLanding, "release", replaced_and_released)
+        for number in range(2):
+            path = deployed.upload(f"{number}.json.gz", documents(90 + number))
+            os.utime(path, (1_700_000_000 + number,) * 2)
+        deployed.process()
+        deployed.process()
+        assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1]
+        assert {row["engine_temp_celsius"] for row in deployed.rows(SILVER)} == {99}
+        deployed.assert_equals_the_contract()
 
 
 def test_an_upload_of_too_many_documents_is_one_rejection(tmp_path: Path) -> None:

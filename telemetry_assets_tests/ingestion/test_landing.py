@@ -113,6 +113,20 @@ def test_a_released_upload_waits_again_as_it_was(place: FolderPlace) -> None:
         assert list(place.landing.waiting()) == [upload]
 
 
+def test_a_released_upload_waits_beside_a_newer_one_of_its_name(place: FolderPlace) -> None:
+    place.put("x.json", b"older")
+    [older] = place.landing.waiting()
+    assert place.landing.claim(BATCH, older)
+    place.put("x.json", b"newer!")
+    place.landing.release(BATCH, older)
+    [newer] = [upload for upload in place.landing.waiting() if upload != older]
+    for batch_id, upload, content in (("batch-2", older, b"older"), ("batch-3", newer, b"newer!")):
+        assert place.landing.claim(batch_id, upload)
+        assert place.landing.read(batch_id, upload) == content
+        assert upload.name == "x.json"
+    assert names(place.landing) == []
+
+
 @pytest.mark.parametrize(
     "name", [".x.json", "_x.json", "x.json.tmp", "x.part", "x.json.crdownload", "_temporary/0/x.json", ".git/x.json"]
 )
@@ -186,27 +200,16 @@ class TestAFolder:
         place.landing.archive(BATCH, upload)
         assert list(place.landing.claimed()) == []
 
-    def test_a_released_upload_never_takes_the_place_of_a_newer_one(self, place: FolderPlace) -> None:
-        place.put("x.json", b"older")
-        [older] = place.landing.waiting()
-        assert place.landing.claim(BATCH, older)
-        place.put("x.json", b"newer")
-        place.landing.release(BATCH, older)
-        assert (place.folder / "x.json").read_bytes() == b"newer"
-        assert list(place.landing.claimed()) == [(BATCH, older)]
-
-    def test_an_upload_is_released_on_a_file_system_without_links(
-        self, place: FolderPlace, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def unsupported(*_: object) -> None:
-            raise PermissionError(1, "Operation not permitted")
-
-        monkeypatch.setattr(Path, "hardlink_to", unsupported)
-        place.put("x.json", b"content")
+    def test_a_released_upload_leaves_no_folder_behind_once_it_is_archived(self, place: FolderPlace) -> None:
+        place.put("deep/x.json", b"content")
         [upload] = place.landing.waiting()
         assert place.landing.claim(BATCH, upload)
         place.landing.release(BATCH, upload)
-        assert list(place.landing.waiting()) == [upload]
+        assert place.landing.claim("batch-2", upload)
+        place.landing.archive("batch-2", upload)
+        for batch_id in (BATCH, "batch-2"):
+            place.landing.finish(batch_id)
+        assert [path.name for path in place.folder.rglob("*") if path.name not in (".claimed", ".released")] == ["deep"]
 
     @pytest.mark.parametrize("folders", [10, 400])
     def test_a_file_deep_down_is_an_upload(self, place: FolderPlace, folders: int) -> None:
