@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 
 from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
-from telemetry_assets.ingestion.landing import FolderLanding
+from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.manifests import ManifestFile
 from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED
 from telemetry_assets.lakehouse.table_contract import TableContract

@@ -14,7 +14,8 @@ import pytest
 
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion import rows
-from telemetry_assets.ingestion.landing import FolderLanding, WaitingUpload
+from telemetry_assets.ingestion.folder_landing import FolderLanding
+from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER

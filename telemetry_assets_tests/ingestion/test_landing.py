@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.ingestion.landing import FolderLanding, Landing, is_finished
+from telemetry_assets.ingestion.folder_landing import FolderLanding
+from telemetry_assets.ingestion.landing import Landing, is_finished
 
 BATCH = "batch-1"
 

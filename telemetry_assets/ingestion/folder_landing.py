@@ -1,0 +1,219 @@
+"""A folder as the landing location: a claim is a rename, so whoever writes there can never change what was claimed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from telemetry_assets.errors import LandingUnavailableError
+from telemetry_assets.ingestion.landing import WaitingUpload, is_finished
+
+logger = logging.getLogger(__name__)
+
+_CLAIMS = ".claimed"
+_RELEASED = ".released"
+# The year 9999, in seconds: a file system can hold times that no date can.
+_LATEST_TIME = 253_370_764_800
+
+
+@dataclass(frozen=True)
+class FolderLanding:
+    """A folder, its subfolders included. A claim is a rename into a folder of the batch's own.
+
+    :param folder: where uploads arrive.
+    :param archive_folder: where they go, each below its batch's id; it may lie on another file system.
+    :param minimum_age_seconds: how long a file must have rested before it is taken.
+    """
+
+    folder: Path
+    archive_folder: Path
+    minimum_age_seconds: float
+
+    def waiting(self) -> Iterator[WaitingUpload]:
+        """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
+        now = time.time()
+        for folder in (self.folder, *_folders(self.folder / _RELEASED)):
+            for path, found in _files(os.fspath(folder)):
+                upload = self._upload(folder, path, found)
+                # A time in the future says nothing about how long the file has rested; it must not wait for ever.
+                if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
+                    yield upload
+
+    def begin(self, batch_id: str) -> None:
+        """See :meth:`Landing.begin`."""
+        (self.folder / _CLAIMS / batch_id).mkdir(parents=True, exist_ok=True)
+
+    def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.claim`."""
+        claimed = self._claimed(batch_id, upload)
+        if claimed.exists() or self._archived(batch_id, upload).exists():
+            return True
+        released = (folder / upload.name for folder in _folders(self.folder / _RELEASED))
+        for source in (self.folder / upload.name, *released):
+            try:
+                if _version(source.stat(follow_symlinks=False)) == upload.version:
+                    claimed.parent.mkdir(parents=True, exist_ok=True)
+                    source.rename(claimed)
+                    return True
+            except (FileNotFoundError, NotADirectoryError):
+                self._hold_reachable(batch_id)
+        return claimed.exists() or self._archived(batch_id, upload).exists()
+
+    def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
+        """See :meth:`Landing.read`."""
+        try:
+            return self._claimed(batch_id, upload).read_bytes()
+        except FileNotFoundError:
+            self._hold_reachable(batch_id)
+            raise
+
+    def archive(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.archive`."""
+        claimed, archived = self._claimed(batch_id, upload), self._archived(batch_id, upload)
+        archived.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _move(claimed, archived)
+        except FileNotFoundError:
+            if not archived.exists():
+                self._hold_reachable(batch_id)
+                logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
+
+    def release(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.release`."""
+        # Not to where it came from: a newer one may wait there.
+        released = self.folder / _RELEASED / batch_id / upload.name
+        released.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._claimed(batch_id, upload).rename(released)
+        except FileNotFoundError:
+            logger.debug("%s is claimed no longer", upload.uri)
+
+    def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
+        """See :meth:`Landing.claimed`."""
+        for folder in _folders(self.folder / _CLAIMS):
+            for path, found in _files(os.fspath(folder)):
+                yield folder.name, self._upload(folder, path, found)
+
+    def finish(self, batch_id: str) -> None:
+        """See :meth:`Landing.finish`."""
+        for emptied in (self.folder / _CLAIMS / batch_id, *_folders(self.folder / _RELEASED)):
+            _remove_without_files(emptied)
+
+    def _upload(self, folder: Path, path: str, found: os.stat_result) -> WaitingUpload:
+        name = os.path.relpath(path, folder)
+        return WaitingUpload(
+            uri=f"file://{_printable(os.path.join(self.folder, name))}",
+            name=name,
+            version=_version(found),
+            size=found.st_size,
+            modified=datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC),
+        )
+
+    def _hold_reachable(self, batch_id: str) -> None:
+        """A file that is missing tells nothing where the whole folder is missing, as one that is mounted late is."""
+        claims = self.folder / _CLAIMS
+        if not claims.is_dir():
+            raise LandingUnavailableError(str(self.folder), str(claims), batch_id)
+
+    def _claimed(self, batch_id: str, upload: WaitingUpload) -> Path:
+        return self.folder / _CLAIMS / batch_id / upload.name
+
+    def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
+        return self.archive_folder / batch_id / upload.name
+
+
+def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files below a folder that can be claimed, by a rename; what else is there is told and left alone."""
+    if not os.path.isdir(folder):
+        return
+    device = os.stat(folder).st_dev
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
+        for path, found, problem in _entries(folder, device):
+            if problem:
+                logger.warning("%s is not taken: %s", path, problem)
+            elif not stat.S_ISDIR(found.st_mode):
+                yield path, found
+            elif not os.path.basename(path).startswith((".", "_")):
+                folders.append(path)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [inner for inner in folder.iterdir() if inner.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _remove_without_files(folder: Path) -> None:
+    """Remove a folder and those in it, but for any that holds a file."""
+    for inner, _, files in os.walk(folder, topdown=False):
+        if files:
+            return
+        try:
+            os.rmdir(inner)
+        except OSError as error:
+            # Another run has removed it first, or has just put something there.
+            logger.debug("%s stays: %s", inner, error)
+
+
+def _entries(folder: str, device: int) -> Iterator[tuple[str, os.stat_result, str]]:
+    """What a folder holds, each with the reason why it cannot be taken, if there is one."""
+    held = os.stat(folder)
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        yield folder, held, f"its files cannot be listed ({error.strerror})"
+        return
+    movable = os.access(folder, os.W_OK | os.X_OK)
+    for entry in entries:
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            # Gone since the listing: there is nothing to take.
+            continue
+        problem = ""
+        if stat.S_ISLNK(found.st_mode):
+            problem = "it is a link; put the file itself there"
+        elif found.st_dev != device:
+            problem = "it is on another file system, out of which nothing can be renamed"
+        elif stat.S_ISREG(found.st_mode) and (not movable or _is_kept_by_its_owner(found, held)):
+            problem = "this user may not move it out of its folder"
+        if problem or stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
+            yield entry.path, found, problem
+
+
+def _is_kept_by_its_owner(file: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether the folder's sticky bit lets only others than this process's user rename the file."""
+    return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, file.st_uid, folder.st_uid)
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Another file system: copy under a name of its own first, so that a kill leaves no half file.
+        copied = target.with_name(f".{target.name}.copying")
+        shutil.copy2(source, copied)
+        copied.rename(target)
+        source.unlink()
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+
+
+def _printable(path: str) -> str:
+    """The path as text that UTF-8 can hold; a byte of it that is not UTF-8 shows as an escape."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
