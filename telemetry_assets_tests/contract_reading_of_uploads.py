@@ -65,11 +65,15 @@ def documents(text: str, name: str) -> list[Piece]:
     lines = [stripped for line in text.split("\n") if (stripped := line.strip(BLANKS))]
     if _is_json(text):
         return [Piece(element) for element in _array_elements(text)[0]] if text[0] == "[" else [Piece(text)]
-    if text[0] == "[" and not name.endswith((".jsonl", ".ndjson")) and not _is_json(lines[0]):
-        elements, rest = _array_elements(text)
+    whole_lines = [line for line in lines if _is_json(line)]
+    object_lines = [line for line in whole_lines if line[0] == "{"]
+    elements, rest = _array_elements(text) if text[0] == "[" else ([], None)
+    is_array = len([one for one in elements if one[0] == "{"]) >= len(object_lines)
+    may_break_off = not name.endswith((".jsonl", ".ndjson")) and not _is_json(lines[0])
+    if text[0] == "[" and (rest is None or (is_array and may_break_off)):
         whole = [Piece(one) if _is_json(one) else Piece(one, _reason_of_broken(one)) for one in elements]
         return whole if rest is None else [*whole, Piece(rest, _reason_of_broken(rest))]
-    if name.endswith(".json") and len(lines) > 1 and not any(line[0] == "{" and _is_json(line) for line in lines):
+    if name.endswith(".json") and len(lines) > 1 and not object_lines and len(whole_lines) < len(lines):
         return [Piece(text, _reason_of_broken(text))]
     return [Piece(line) if _is_json(line) else Piece(line, _reason_of_broken(line)) for line in lines]
 
@@ -186,7 +190,10 @@ def _is_iso_8601(text: str) -> bool:
         datetime.fromisoformat(text)
     except ValueError:
         return False
-    return date_value(re.split("[T ]", text, maxsplit=1)[0]) is not None and text.isascii()
+    day, *clock = re.split("[T ]", text, maxsplit=1)
+    # Only seconds may have a fraction here: 14:30.5 is half a minute in ISO 8601, and half a second for Python.
+    whole = re.split("[.,]", clock[0])[0].replace(":", "") if clock and re.search("[.,]", clock[0]) else "hhmmss"
+    return date_value(day) is not None and text.isascii() and len(whole) == 6
 
 
 def text_value(value: object) -> str | None:

@@ -37,6 +37,7 @@ MAX_DOCUMENT_CHARACTERS = 32 * 1024 * 1024
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
+_FRACTION_OF_NO_SECOND = re.compile(r"[T ][0-9]{2}(:?[0-9]{2})?[.,]")
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -188,10 +189,11 @@ def _excerpt(value: object) -> str:
 def parse_time(written: object) -> datetime | None:
     """The UTC moment of an ISO 8601 time; one without an offset is UTC. None where it is not one.
 
-    What is ISO 8601 is what ``datetime.fromisoformat`` takes, with ``T`` or a space before the time.
+    What is ISO 8601 is what ``datetime.fromisoformat`` takes, with ``T`` or a space before the time of day. It takes a
+    fraction of an hour or a minute for one of a second, so those are not taken.
     A moment outside the years 1 to 9999 comes back as the nearest that can be held.
     """
-    if not isinstance(written, str) or not written.isascii():
+    if not isinstance(written, str) or not written.isascii() or _FRACTION_OF_NO_SECOND.search(written):
         return None
     try:
         moment = datetime.fromisoformat(written)

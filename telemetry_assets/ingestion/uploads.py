@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 from telemetry_assets.ingestion.documents import (
@@ -162,14 +163,18 @@ def _documents(text: str, name: str, at_most: int) -> Iterator[_Span]:
         if len(elements) > at_most or (whole and trailing == len(text)):
             yield from elements
             return
-        if not line_ending and not _is_json(_first_line(text, start)):
+        is_lines = (
+            line_ending or _is_json(_first_line(text, start)) or _has_more_objects_in_lines(text, elements, at_most)
+        )
+        if not is_lines:
             yield from elements
             yield _Span(trailing, len(text.rstrip(_WHITE_SPACE)), is_broken_rest=True)
             return
     elif (end := _value_end(text, start)) is not None and _skip_white_space(text, end) == len(text):
         yield _Span(start, end)
         return
-    if line_ending or _has_lines_of_objects(text):
+    beginnings = _beginnings_of_whole_lines
+    if line_ending or "{" in beginnings(text, at_most) or all(beginnings(text, at_most)):
         yield from _lines(text)
     else:
         yield _Span(start, len(text.rstrip(_WHITE_SPACE)))
@@ -188,8 +193,15 @@ def _lines(text: str) -> Iterator[_Span]:
         position = max(line_end + 1, start)
 
 
-def _has_lines_of_objects(text: str) -> bool:
-    return any(text[line.start] == "{" and _value_end(text, line.start) == line.end for line in _lines(text))
+def _has_more_objects_in_lines(text: str, elements: list[_Span], at_most: int) -> bool:
+    in_elements = sum(text[element.start] == "{" for element in elements)
+    return sum(first == "{" for first in _beginnings_of_whole_lines(text, at_most)) > in_elements
+
+
+def _beginnings_of_whole_lines(text: str, at_most: int) -> Iterator[str]:
+    """The first character of each line that is JSON by itself, of others none; of one line more than ``at_most``."""
+    for line in islice(_lines(text), at_most + 1):
+        yield text[line.start] if _value_end(text, line.start) == line.end else ""
 
 
 def _skip_white_space(text: str, position: int) -> int:

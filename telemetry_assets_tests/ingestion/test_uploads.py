@@ -115,6 +115,18 @@ def test_a_broken_line_is_rejected_alone() -> None:
     )
 
 
+def test_lines_that_are_no_objects_are_documents_of_their_own() -> None:
+    assert outcome("x.json", f"[{GOOD}]\n[{GOOD}]\n1") == (0, [(place, "not_an_object") for place in range(3)])
+
+
+def test_a_broken_first_line_that_looks_like_an_array_is_rejected_alone() -> None:
+    assert outcome("x.json", f"[oops\n{GOOD}\n{GOOD}") == (2, [(0, "not_json")])
+
+
+def test_a_broken_object_over_several_lines_is_one_document() -> None:
+    assert outcome("x.json", json.dumps(event(), indent=2)[:-3]) == (0, [(0, "not_json")])
+
+
 def test_of_an_array_that_breaks_off_the_whole_elements_are_taken() -> None:
     assert outcome("x.json", f"[{GOOD}, {GOOD}, {GOOD[:-5]}") == (2, [(2, "not_json")])
 
