@@ -20,13 +20,17 @@ import click
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import Processed, open_pipeline
-from telemetry_assets.settings import load_settings
+from telemetry_assets.settings import Settings, load_settings, unknown_settings
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
 _DATE = click.DateTime(["%Y-%m-%d"])
+_LONG_COLUMNS = {"payload", "alert_id"}
+_SHOWN_CHARACTERS = 40
 
 
 def _errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
@@ -36,11 +40,14 @@ def _errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Paramete
             return command(*arguments, **options)
         except TelemetryAssetsError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error}. `telemetry-assets doctor` looks at every place and table.") from error
 
     return told
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="telemetry-assets")
 def main() -> None:
     """Car telemetry from uploads to Gold, as Apache Iceberg tables.
 
@@ -178,9 +185,11 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         rows, total = first_rows(pipeline.lakehouse, contract, car, limit, internal=all_columns)
     click.echo(f"{contract.full_name}: {total} rows{f' of {car}' if car else ''}")
     if rows.num_rows:
-        frame = rows.to_pandas().astype(object)
-        width = None if all_columns else 40
-        click.echo(frame.where(frame.notna(), "").to_string(index=False, max_colwidth=width))
+        frame = rows.to_pandas(integer_object_nulls=True).astype(object)
+        frame = frame.where(frame.notna(), "")
+        for column in () if all_columns else _LONG_COLUMNS.intersection(frame.columns):
+            frame[column] = frame[column].str.slice(0, _SHOWN_CHARACTERS)
+        click.echo(frame.to_string(index=False, max_colwidth=None))
 
 
 @main.command()
@@ -190,26 +199,50 @@ def doctor() -> None:
 
     Exit code 1 where something has to be done.
     """
-    from telemetry_assets.lakehouse.doctor import examine
-
     settings = load_settings()
+    # A list, so that every one of them is told.
+    needs_action = [_tell_settings(settings), _tell_uploads(settings), _tell_tables(settings)]
+    if any(needs_action):
+        raise SystemExit(1)
+    click.echo("All is well.")
+
+
+def _tell_settings(settings: Settings) -> bool:
     click.echo("Settings")
     for name, value in settings.model_dump().items():
         click.echo(f"  TELEMETRY_{name.upper()}={value}")
+    unknown = list(unknown_settings())
+    for name, meant in unknown:
+        click.echo(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
+    return bool(unknown)
+
+
+def _tell_uploads(settings: Settings) -> bool:
+    landing = open_landing(settings)
+    waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
+    click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
+    for place, problem in obstacles:
+        click.echo(f"  {place} is not taken: {problem}")
+    return bool(obstacles)
+
+
+def _tell_tables(settings: Settings) -> bool:
+    from telemetry_assets.lakehouse.doctor import examine
+
+    click.echo("Tables")
+    if not has_lakehouse(settings):
+        click.echo(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
+        return False
     with open_pipeline(settings) as pipeline:
-        waiting = list(pipeline.ingestion.landing.waiting())
         in_progress = pipeline.ingestion.manifest_file.load()
         findings = examine(pipeline.lakehouse)
-    click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
     if in_progress:
         click.echo(
             f"  batch {in_progress.batch_id} of {len(in_progress.uploads)} uploads is unfinished; the next run ends it"
         )
-    click.echo("Tables")
     for finding in findings:
         click.echo(f"  {finding.table}: {finding.text}")
-    if any(finding.needs_action for finding in findings):
-        raise SystemExit(1)
+    return any(finding.needs_action for finding in findings)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,16 @@ class TableMismatchError(TelemetryAssetsError):
         self.table = table
         self.differences = tuple(differences)
         listed = "\n".join(f"  - {difference}" for difference in self.differences)
+        otherwise = (
+            "Do not drop it: only the archive holds its rows too. Where it is lost, move it away and copy the "
+            "archive's uploads into the landing location."
+            if table.startswith("bronze.")
+            else "Or move it away (rename or drop it): the next run makes it anew and fills it from Bronze."
+        )
         super().__init__(
             f"{table} differs from its contract, so nothing was written to it:\n{listed}\n"
-            "Run `telemetry-assets doctor` to see every table. Then either change the table back to its "
-            "contract, or move it away (rename or drop it): it is made anew from the contract, and "
-            "Silver and Gold are filled again from Bronze by the next run."
+            "Run `telemetry-assets doctor` to see every table. Then change the table back to its contract. "
+            f"{otherwise}"
         )
 
 
@@ -55,6 +60,16 @@ class LandingUnavailableError(TelemetryAssetsError):
             f"{location} is not there, or not the landing location that batch {batch_id} was begun with: {claims} is "
             "missing. The batch stays as it is. Mount the location, then run this again; if its uploads are gone for "
             f"good, make the folder {claims}."
+        )
+
+
+class ManifestUnreadableError(TelemetryAssetsError):
+    """The manifest of the batch in progress is not what this project writes."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path} is no manifest of a batch ({problem}), so something else has written to it. "
+            "Move it away, then run this again: the uploads that it claimed wait again, but for those that a table has."
         )
 
 

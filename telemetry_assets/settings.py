@@ -6,10 +6,14 @@ the project reads nothing.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -86,6 +90,15 @@ def _folder(location: str, variable: str) -> Path:
     if "://" in location:
         raise SettingsError(f"{variable}={location} is not a folder. This version reads and writes folders only.")
     return Path(location)
+
+
+def unknown_settings() -> Iterator[tuple[str, str]]:
+    """Each ``TELEMETRY_*`` variable that is no setting, with the setting that is spelled most like it, or nothing."""
+    known = [f"TELEMETRY_{name.upper()}" for name in Settings.model_fields]
+    given = {*os.environ, *dotenv_values(project_root() / ".env")}
+    for name in sorted(given):
+        if name.startswith("TELEMETRY_") and name not in known:
+            yield name, next(iter(get_close_matches(name, known, n=1)), "")
 
 
 def load_settings() -> Settings:

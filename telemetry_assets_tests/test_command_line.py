@@ -85,8 +85,8 @@ def test_rejects_are_counted_and_are_no_failure(shell: Shell) -> None:
 
 
 def test_the_doctor_is_content_with_a_new_place_and_with_a_used_one(shell: Shell) -> None:
-    assert "not there yet" in shell.run("doctor").stdout
     shell.landing.mkdir()
+    assert "not there yet" in shell.run("doctor").stdout
     (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
     assert "1 wait" in shell.run("doctor").stdout
     shell.run("process")
@@ -103,7 +103,7 @@ def test_the_doctor_is_content_with_a_new_place_and_with_a_used_one(shell: Shell
         (["process", "--insurance-as-of", "tomorrow"], {}, 2, "tomorrow"),
         (["process"], {"TELEMETRY_BATCH_MAX_UPLOADS": "none"}, 1, "TELEMETRY_BATCH_MAX_UPLOADS"),
         (["process"], {"TELEMETRY_ENGINE": "steam"}, 1, "TELEMETRY_ENGINE"),
-        (["doctor"], {"TELEMETRY_LAKEHOUSE_URI": "/proc/nowhere"}, 1, "TELEMETRY_LAKEHOUSE_URI=/proc/nowhere"),
+        (["process"], {"TELEMETRY_LAKEHOUSE_URI": "/proc/nowhere"}, 1, "TELEMETRY_LAKEHOUSE_URI=/proc/nowhere"),
         (["doctor"], {"TELEMETRY_LANDING_URI": "s3://bucket"}, 1, "TELEMETRY_LANDING_URI=s3://bucket"),
     ],
 )

@@ -72,6 +72,8 @@ class Ingestion:
 
         self._finish_batch_in_progress(finish)
         self._take_up_lost_claims()
+        for place, problem in self.landing.obstacles():
+            logger.warning("%s is not taken: %s", place, problem)
         queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
         while queue:
             batch = _next_batch(queue, self.settings)

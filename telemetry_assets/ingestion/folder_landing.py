@@ -41,11 +41,18 @@ class FolderLanding:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
         now = time.time()
         for folder in (self.folder, *_folders(self.folder / _RELEASED)):
-            for path, found in _files(os.fspath(folder)):
-                upload = self._upload(folder, path, found)
+            for upload, found in self._uploads(folder):
                 # A time in the future says nothing about how long the file has rested; it must not wait for ever.
                 if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
                     yield upload
+
+    def obstacles(self) -> Iterator[tuple[str, str]]:
+        """See :meth:`Landing.obstacles`."""
+        if not self.folder.is_dir():
+            yield str(self.folder), "the folder does not exist; make it, or correct TELEMETRY_LANDING_URI"
+        for path, _, problem in _entries_below(self.folder):
+            if problem and is_finished(os.path.relpath(path, self.folder)):
+                yield _printable(path), problem
 
     def begin(self, batch_id: str) -> None:
         """See :meth:`Landing.begin`."""
@@ -99,13 +106,19 @@ class FolderLanding:
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
         for folder in _folders(self.folder / _CLAIMS):
-            for path, found in _files(os.fspath(folder)):
-                yield folder.name, self._upload(folder, path, found)
+            for upload, _ in self._uploads(folder):
+                yield folder.name, upload
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
         for emptied in (self.folder / _CLAIMS / batch_id, *_folders(self.folder / _RELEASED)):
             _remove_without_files(emptied)
+
+    def _uploads(self, folder: Path) -> Iterator[tuple[WaitingUpload, os.stat_result]]:
+        """The files below a folder that can be claimed, by a rename."""
+        for path, found, problem in _entries_below(folder):
+            if not problem and stat.S_ISREG(found.st_mode):
+                yield self._upload(folder, path, found), found
 
     def _upload(self, folder: Path, path: str, found: os.stat_result) -> WaitingUpload:
         name = os.path.relpath(path, folder)
@@ -130,27 +143,25 @@ class FolderLanding:
         return self.archive_folder / batch_id / upload.name
 
 
-def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files below a folder that can be claimed, by a rename; what else is there is told and left alone."""
-    if not os.path.isdir(folder):
+def _entries_below(root: Path) -> Iterator[tuple[str, os.stat_result, str]]:
+    """What is below a folder and in no hidden one, each with the reason why it cannot be taken, if there is one."""
+    if not root.is_dir():
         return
-    device = os.stat(folder).st_dev
-    folders = [folder]
+    device = root.stat().st_dev
+    folders = [os.fspath(root)]
     while folders:
-        folder = folders.pop()
-        for path, found, problem in _entries(folder, device):
-            if problem:
-                logger.warning("%s is not taken: %s", path, problem)
-            elif not stat.S_ISDIR(found.st_mode):
-                yield path, found
-            elif not os.path.basename(path).startswith((".", "_")):
-                folders.append(path)
+        for path, found, problem in _entries(folders.pop(), device):
+            if stat.S_ISDIR(found.st_mode) and not problem:
+                if not os.path.basename(path).startswith((".", "_")):
+                    folders.append(path)
+            else:
+                yield path, found, problem
 
 
 def _folders(folder: Path) -> list[Path]:
     try:
         return [inner for inner in folder.iterdir() if inner.is_dir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
@@ -167,10 +178,16 @@ def _remove_without_files(folder: Path) -> None:
 
 
 def _entries(folder: str, device: int) -> Iterator[tuple[str, os.stat_result, str]]:
-    """What a folder holds, each with the reason why it cannot be taken, if there is one."""
-    held = os.stat(folder)
+    """What a folder holds. Neither files nor folders, such as pipes, are not among it."""
+    try:
+        held = os.stat(folder)
+    except FileNotFoundError:
+        # Gone since the listing, such as the claims of a batch that another run has ended.
+        return
     try:
         entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
     except OSError as error:
         yield folder, held, f"its files cannot be listed ({error.strerror})"
         return

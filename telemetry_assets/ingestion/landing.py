@@ -35,6 +35,10 @@ class Landing(Protocol):
         """Every upload that may be taken now, in no order. Names of unfinished writes are not among them."""
         ...
 
+    def obstacles(self) -> Iterator[tuple[str, str]]:
+        """What keeps uploads from being taken, each with where it is: they wait until somebody does something."""
+        ...
+
     def begin(self, batch_id: str) -> None:
         """Make ready for a batch's claims, before its manifest says that there is such a batch."""
         ...

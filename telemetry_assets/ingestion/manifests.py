@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from telemetry_assets.errors import ManifestUnreadableError
 from telemetry_assets.ingestion.landing import WaitingUpload
 
 
@@ -54,11 +55,16 @@ class ManifestFile:
     path: Path
 
     def load(self) -> Manifest | None:
-        """The batch in progress, None where there is none."""
+        """The batch in progress, None where there is none.
+
+        :raises ManifestUnreadableError: where somebody else has written to it.
+        """
         try:
             return _manifest(json.loads(self.path.read_text(encoding="ascii")))
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ManifestUnreadableError(str(self.path), str(error)) from error
 
     def create(self, manifest: Manifest) -> bool:
         """Make it the batch in progress; False where another one is. The file appears whole or not at all."""

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 from telemetry_assets.ingestion.documents import (
     MAX_DOCUMENT_CHARACTERS,
@@ -25,10 +25,14 @@ _ENDINGS = (".json", ".jsonl", ".ndjson")
 _LINE_ENDINGS = (".jsonl", ".ndjson")
 _WHITE_SPACE = " \t\r\n"
 _CHUNK = 1024 * 1024
+_FED_AT_A_TIME = 16 * 1024
+_MOST_BROKEN_ELEMENTS = 1000
 _GZIP_WINDOW = 31
 _DECODER = json.JSONDecoder()
 _DIGITS_KEPT_DECODER = json.JSONDecoder(parse_int=str)
 _BLANK = re.compile(r"[ \t\r\n]*")
+# Zero bytes after a member are padding, as gzip itself treats them.
+_PADDING = re.compile(rb"\0*")
 _WORDS = re.compile(r'[^,"\[\]{}]+')
 
 
@@ -128,23 +132,24 @@ def _too_many(documents: int) -> UploadRejectedError:
 
 
 def _decompress(content: bytes, max_bytes: int) -> bytes:
+    """All members of a gzip stream, one after another, as `gzip >> file` writes them."""
     parts: list[bytes] = []
-    size = 0
+    size = position = 0
     try:
-        while content:
+        while position < len(content):
             member = zlib.decompressobj(_GZIP_WINDOW)
-            pending = content
             while not member.eof:
-                part = member.decompress(pending, _CHUNK)
-                pending = member.unconsumed_tail
+                # In small pieces, as what a member leaves over is copied.
+                fed = content[position : position + _FED_AT_A_TIME]
+                part = member.decompress(fed, _CHUNK)
+                position += len(fed) - len(member.unconsumed_tail) - len(member.unused_data)
                 size += len(part)
                 if size > max_bytes:
                     raise _too_large(max_bytes)
-                if not part and not pending and not member.eof:
+                if not part and not fed and not member.eof:
                     raise zlib.error("it ends too early")
                 parts.append(part)
-            # Zero bytes after a member are padding, as gzip itself treats them.
-            content = member.unused_data.lstrip(b"\0")
+            position = _end_of(_PADDING, content, position)
     except zlib.error as error:
         raise UploadRejectedError("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
     return b"".join(parts)
@@ -201,12 +206,17 @@ def _has_more_objects_in_lines(text: str, elements: list[_Span], at_most: int) -
 def _beginnings_of_whole_lines(text: str, at_most: int) -> Iterator[str]:
     """The first character of each line that is JSON by itself, of others none; of one line more than ``at_most``."""
     for line in islice(_lines(text), at_most + 1):
-        yield text[line.start] if _value_end(text, line.start) == line.end else ""
+        # By its own text: to look beyond its end costs the whole upload for each line that breaks off.
+        yield text[line.start] if _is_json(text[line.start : line.end]) else ""
 
 
 def _skip_white_space(text: str, position: int) -> int:
-    blank = _BLANK.match(text, position)
-    return blank.end() if blank else position
+    return _end_of(_BLANK, text, position)
+
+
+def _end_of(pattern: re.Pattern[AnyStr], text: AnyStr, position: int) -> int:
+    found = pattern.match(text, position)
+    return found.end() if found else position
 
 
 def _first_line(text: str, start: int) -> str:
@@ -249,15 +259,18 @@ def _value_end_of_any_digits(text: str, start: int) -> int | None:
 def _array(text: str, start: int, at_most: int) -> tuple[list[_Span], int, bool]:
     """An array's elements, where reading ended, and whether that is behind its closing bracket.
 
-    One element more than ``at_most`` is where reading ends in any case.
+    One element more than ``at_most`` is where reading ends in any case, and so is one broken element too many, as each
+    costs a look through all that comes before it.
     """
     elements: list[_Span] = []
+    broken = 0
     position = _skip_white_space(text, start + 1)
     while position < len(text) and len(elements) <= at_most:
         if text[position] == "]":
             return elements, position + 1, True
         end = _value_end(text, position)
-        if end is None:
+        if end is None and broken < _MOST_BROKEN_ELEMENTS:
+            broken += 1
             end = _broken_element_end(text, position)
         if end is None:
             break

@@ -11,7 +11,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.table import Table
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.contracts import CONTRACTS
@@ -21,6 +21,7 @@ from telemetry_assets.settings import Settings
 logger = logging.getLogger(__name__)
 
 CATALOG_NAME = "telemetry"
+_CATALOG_FILE = "catalog.sqlite"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
 
     With a folder the catalog is SQLite at ``<lakehouse>/catalog.sqlite``, named ``telemetry``.
 
-    :raises SettingsError: where the folder cannot be made, or its path cannot stand in a file's URI.
+    :raises SettingsError: where the folder or the catalog in it cannot be made or opened, or the folder's path cannot
+        stand in a file's URI.
     """
     folder = settings.lakehouse_folder()
     if any(character in str(folder) for character in "#?%*[]{}"):
@@ -134,14 +136,20 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} cannot be made a folder: {error.strerror}.") from error
-    return Lakehouse(_sqlite_catalog(folder), f"file://{folder}")
+    try:
+        return Lakehouse(_sqlite_catalog(folder), f"file://{folder}")
+    except DatabaseError as error:
+        raise SettingsError(
+            f"{folder / _CATALOG_FILE} cannot be opened as a catalog: {error.orig}. See that this user may write to "
+            f"TELEMETRY_LAKEHOUSE_URI={folder}, and that the file is a SQLite database."
+        ) from error
 
 
 def _sqlite_catalog(folder: Path) -> Catalog:
     def opened() -> Catalog:
         return SqlCatalog(
             CATALOG_NAME,
-            uri=f"sqlite:///{folder / 'catalog.sqlite'}",
+            uri=f"sqlite:///{folder / _CATALOG_FILE}",
             warehouse=f"file://{folder}",
             pool_pre_ping="true",
         )
@@ -151,3 +159,8 @@ def _sqlite_catalog(folder: Path) -> Catalog:
     except (IntegrityError, OperationalError):
         # Two processes made the catalog's own tables at the same moment; they are there now.
         return opened()
+
+
+def has_lakehouse(settings: Settings) -> bool:
+    """Whether the lakehouse that the settings name has a catalog already. Makes nothing."""
+    return (settings.lakehouse_folder() / _CATALOG_FILE).exists()

@@ -50,7 +50,8 @@ def _behind(lakehouse: Lakehouse, contract: TableContract) -> Iterator[Finding]:
     upstream = UPSTREAM[contract]
     try:
         changes = changes_since_applied(lakehouse.table(contract), upstream, lakehouse.table(upstream))
-    except NoSuchTableError:
+    except (NoSuchTableError, OSError):
+        # The upstream's own finding says so.
         return
     if changes:
         dates = "everything" if changes.everything else f"{len(changes.dates)} event dates"

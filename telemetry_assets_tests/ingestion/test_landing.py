@@ -49,7 +49,7 @@ def names(landing: Landing) -> list[str]:
 
 def test_an_empty_location_has_nothing_waiting(place: FolderPlace) -> None:
     assert names(place.landing) == []
-    assert list(place.landing.claimed()) == []
+    assert list(place.landing.claimed()) == list(place.landing.obstacles()) == []
 
 
 @pytest.mark.parametrize("name", ["a b.json", "Ünïcode 車.json", "100%.json", "a+b&c#d?.json", "deep/er/x.json", "x"])
@@ -161,26 +161,31 @@ class TestAFolder:
         (place.folder / "nowhere.json").symlink_to(place.folder / "missing")
         assert names(place.landing) == []
 
-    def test_a_link_is_left_alone_because_it_would_lead_elsewhere_once_it_is_moved(
-        self, place: FolderPlace, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_link_is_left_alone_because_it_would_lead_elsewhere_once_it_is_moved(self, place: FolderPlace) -> None:
         (place.archive.parent / "elsewhere.json").write_bytes(b"content")
         (place.folder / "x.json").symlink_to("../elsewhere.json")
         assert names(place.landing) == []
-        assert "x.json is not taken: it is a link" in caplog.text
+        [(path, problem)] = place.landing.obstacles()
+        assert path.endswith("x.json")
+        assert "it is a link" in problem
 
     def test_a_file_that_may_not_be_moved_is_left_alone(
-        self, place: FolderPlace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, place: FolderPlace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         place.put("locked/x.json", b"content")
         # Tests may run as root, who may write everywhere.
         monkeypatch.setattr(os, "access", lambda path, _: not str(path).endswith("locked"))
         assert names(place.landing) == []
-        assert "this user may not move it" in caplog.text
+        [(path, problem)] = place.landing.obstacles()
+        assert path.endswith("locked/x.json")
+        assert "this user may not move it" in problem
 
-    def test_a_missing_folder_has_nothing_waiting(self, place: FolderPlace) -> None:
+    def test_a_missing_folder_has_nothing_waiting_and_says_so(self, place: FolderPlace) -> None:
         shutil.rmtree(place.folder)
         assert names(place.landing) == []
+        assert list(place.landing.obstacles()) == [
+            (str(place.folder), "the folder does not exist; make it, or correct TELEMETRY_LANDING_URI")
+        ]
         assert list(place.landing.claimed()) == []
 
     def test_without_its_folder_nobody_says_that_an_upload_is_gone(self, place: FolderPlace) -> None:

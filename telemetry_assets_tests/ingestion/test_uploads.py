@@ -104,6 +104,24 @@ def test_a_zip_bomb_is_rejected_before_it_is_unpacked() -> None:
     assert [one.reason for one in result.rejections] == ["too_large"]
 
 
+# Each took minutes or hours where its cost grew with the square of its size; the suite's time limit holds that.
+@pytest.mark.parametrize(
+    ("name", "content", "outcomes"),
+    [
+        ("open.json", b'{"a":\n' * 200_000, 1),
+        ("open.jsonl", b'{"a":\n' * 200_000, 200_000),
+        ("brackets.json", b"[\n" * 200_000, 1),
+        ("members.json.gz", gzip.compress(f"{GOOD}\n".encode()) * 100_000, 100_000),
+        ("broken-elements.json", b"[" + b"oops," * 2_000_000 + b"1]", 1_001),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_upload_made_to_be_slow_comes_to_its_end(name: str, content: bytes, outcomes: int) -> None:
+    limits = Limits(content_bytes=256 * 1024 * 1024, documents=1_000_000)
+    result = parsed(name, content, limits)
+    assert len(result.rows) + len(result.rejections) == outcomes
+
+
 def test_several_gzip_members_are_one_stream() -> None:
     assert outcome("x.jsonl.gz", gzip.compress(f"{GOOD}\n".encode()) + gzip.compress(GOOD.encode())) == (2, [])
 
