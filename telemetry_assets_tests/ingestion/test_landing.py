@@ -49,7 +49,8 @@ def names(landing: Landing) -> list[str]:
 
 def test_an_empty_location_has_nothing_waiting(place: FolderPlace) -> None:
     assert names(place.landing) == []
-    assert list(place.landing.claimed()) == list(place.landing.obstacles()) == []
+    assert list(place.landing.claimed()) == []
+    assert list(place.landing.obstacles()) == []
 
 
 @pytest.mark.parametrize("name", ["a b.json", "Ünïcode 車.json", "100%.json", "a+b&c#d?.json", "deep/er/x.json", "x"])
