@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
@@ -154,7 +155,7 @@ def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
 
 def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:
     commit_id = uuid.uuid4().hex
-    _without_rebase(table)
+    table.metadata = _for_one_commit(table.metadata)
     transaction = table.transaction()
     change(transaction, {**summary, _COMMIT_ID: commit_id})
     try:
@@ -168,8 +169,18 @@ def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object
         logger.warning("a commit answered with an error and is in the table all the same: %s", error)
 
 
-def _without_rebase(table: Table) -> None:
-    # In memory only: written into the table, the property would take the retries from every other writer too.
-    table.metadata = table.metadata.model_copy(
-        update={"properties": {**table.metadata.properties, "commit.retry.num-retries": "0"}}
+def _for_one_commit(metadata: TableMetadata) -> TableMetadata:
+    """The metadata as a commit is made from it: never rebased, and without the table's history.
+
+    In memory only. Written into the table, the property would take the retries from every other writer too; and
+    PyIceberg copies the metadata some hundred times for each commit, which made a table slower with every snapshot.
+    """
+    current = metadata.current_snapshot()
+    return metadata.model_copy(
+        update={
+            "properties": {**metadata.properties, "commit.retry.num-retries": "0"},
+            "snapshots": [current] if current else [],
+            "snapshot_log": [],
+            "metadata_log": [],
+        }
     )
