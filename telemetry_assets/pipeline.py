@@ -78,7 +78,7 @@ class Pipeline:
         :raises TableMismatchError: before anything is written, where a table differs from its contract.
         :raises QualityError: before anything is written, where its upstream or its new rows would mislead.
         """
-        self.lakehouse.prepare()
+        self.lakehouse.prepare((UPSTREAM[contract], contract))
         as_of = insurance_as_of or datetime.now(UTC).date()
         result = self.engine.refresh(
             contract, event_dates, StepParameters(as_of, rebuild=event_dates is not None), run_id

@@ -42,8 +42,11 @@ def _life_sign(settings: Settings, run_id: str) -> Path:
 def _alive(settings: Settings, run_id: str) -> Iterator[None]:
     path = _life_sign(settings, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    drafted = path.with_name(f".{run_id}")
+    with drafted.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        # It appears with its lock: without one it would be the sign of a dead run.
+        drafted.rename(path)
         try:
             yield
         finally:

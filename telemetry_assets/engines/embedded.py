@@ -79,8 +79,6 @@ class EmbeddedEngine:
         target, upstream = self._lakehouse.table(contract), self._lakehouse.table(upstream_contract)
         behind = changes_since_applied(target, upstream_contract, upstream)
         changes = _chosen(behind, event_dates, contract)
-        if upstream_contract in UPSTREAM:
-            hold_upstream_keys(upstream, upstream_contract, None if changes.everything else changes.dates)
         inputs = _PinnedInputs(self._spark, Path(self._scratch.name), contract, target, upstream)
         step = replacement(contract, changes, inputs, parameters)
         rows = _collected(step.rows, contract)
@@ -125,6 +123,8 @@ class _PinnedInputs:
     def upstream(self, event_dates: Partitions) -> DataFrame:
         """See :meth:`telemetry_assets.steps.Inputs.upstream`."""
         upstream = UPSTREAM[self.contract]
+        if upstream in UPSTREAM:
+            hold_upstream_keys(self.upstream_table, upstream, event_dates)
         tasks = list(self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files())
         self.rows_read += sum(task.file.record_count for task in tasks)
         return self._frame(self.upstream_table, upstream, tasks)

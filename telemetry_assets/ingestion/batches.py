@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import UnclaimableUploadsError
@@ -119,24 +120,31 @@ class Ingestion:
         return manifest
 
     def _new_manifest(self, uploads: list[WaitingUpload]) -> Manifest:
-        now = datetime.now(UTC)
-        latest = self._latest_ingestion()
-        # A batch is newer than all batches before it, whatever the machine's clock says.
-        ingested_at = now if latest is None or now > latest else latest + timedelta(microseconds=1)
         return Manifest(
             batch_id=uuid.uuid4().hex,
-            ingested_at=ingested_at,
+            ingested_at=datetime.now(UTC),
             uploads=[BatchUpload(upload=upload) for upload in uploads],
         )
 
-    def _latest_ingestion(self) -> datetime | None:
-        moments = (summary_of(snapshot).get(_INGESTED_AT) for snapshot in self.lakehouse.table(BRONZE).snapshots())
-        return max((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+    def _hold_newest(self, manifest: Manifest, bronze: Table) -> None:
+        """A batch is newer than all batches before it, whatever the clock says and however long its run has paused.
+
+        While its manifest is the one in progress no other batch can come before it; once it has rows its moment stays.
+        """
+        moments = (summary_of(snapshot).get(_INGESTED_AT) for snapshot in bronze.snapshots())
+        latest = max((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+        if latest is None or manifest.ingested_at > latest:
+            return
+        if batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id) is None:
+            manifest.ingested_at = latest + timedelta(microseconds=1)
+            self.manifest_file.replace(manifest)
 
     def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
-        committed = batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id)
+        bronze = self.lakehouse.table(BRONZE)
+        committed = batch_snapshot(bronze, manifest.batch_id)
         if committed is None:
+            self._hold_newest(manifest, bronze)
             self._claim(manifest)
             if any(item.is_in_batch for item in manifest.uploads):
                 committed = self._committed(manifest, run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _CLAIMS = ".claimed"
 _RELEASED = ".released"
+_UNARCHIVED = ".unarchived"
 # The year 9999, in seconds: a file system can hold times that no date can.
 _LATEST_TIME = 253_370_764_800
 
@@ -53,6 +55,8 @@ class FolderLanding:
         for path, _, problem in _entries_below(self.folder):
             if problem and is_finished(os.path.relpath(path, self.folder)):
                 yield _printable(path), problem
+        for path, _, _ in _entries_below(self.folder / _UNARCHIVED):
+            yield _printable(path), "it is rejected as unreadable, and cannot be copied to the archive; move it there"
 
     def begin(self, batch_id: str) -> None:
         """See :meth:`Landing.begin`."""
@@ -92,6 +96,15 @@ class FolderLanding:
             if not archived.exists():
                 self._hold_reachable(batch_id)
                 logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
+        except PermissionError:
+            if os.access(claimed, os.R_OK):
+                raise
+            kept = self.folder / _UNARCHIVED / batch_id / upload.name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            claimed.rename(kept)
+            logger.warning(
+                "%s cannot be read, so it cannot be copied to the archive; it is kept at %s", upload.uri, kept
+            )
 
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.release`."""
@@ -221,7 +234,7 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # Another file system: copy under a name of its own first, so that a kill leaves no half file.
-        copied = target.with_name(f".{target.name}.copying")
+        copied = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
         shutil.copy2(source, copied)
         copied.rename(target)
         source.unlink()

@@ -42,12 +42,12 @@ class Lakehouse:
         """
         return self.catalog.load_table(contract.identifier)
 
-    def prepare(self) -> None:
-        """Make the tables that are missing, then hold every table against its contract.
+    def prepare(self, contracts: Iterable[TableContract] = CONTRACTS) -> None:
+        """Make those of the tables that are missing, and hold each against its contract.
 
         :raises TableMismatchError: for the first table that differs, listing all its differences.
         """
-        for contract in CONTRACTS:
+        for contract in contracts:
             differences = self.differences(self._created(contract), contract)
             if differences:
                 raise TableMismatchError(contract.full_name, differences)

@@ -14,7 +14,7 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from telemetry_assets.lakehouse.commits import holds_what_properties_say, summary_of
+from telemetry_assets.lakehouse.commits import BATCH_ID, holds_what_properties_say, summary_of
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 MAINTENANCE = "telemetry.maintenance"
@@ -82,12 +82,17 @@ def changes_since_applied(derived: Table, upstream_contract: TableContract, upst
 def files_appended_since_applied(
     derived: Table, upstream_contract: TableContract, upstream: Table
 ) -> frozenset[str] | None:
-    """The paths of the data files added since; None where more happened than appends, or nobody can say."""
+    """The paths of the data files that batches have added since; None where more happened, or nobody can say.
+
+    What is appended by hand may be as old as what is there already, and only all rows together tell which one wins.
+    """
     applied = derived.properties.get(applied_property(upstream_contract))
     paths: set[str] = set()
     snapshot = upstream.current_snapshot()
     while snapshot is not None and str(snapshot.snapshot_id) != applied:
         if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
+            return None
+        if BATCH_ID not in summary_of(snapshot):
             return None
         for manifest in snapshot.manifests(upstream.io):
             if manifest.added_snapshot_id == snapshot.snapshot_id:

@@ -21,7 +21,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 
 from telemetry_assets.errors import ConcurrentWriteError
@@ -83,8 +83,9 @@ def append_batch(
 
 
 def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
-    """The snapshot that brought a batch into the table, None where it is not in it."""
-    return next((snapshot for snapshot in table.snapshots() if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
+    """The snapshot that brought a batch into the table, None where it is not in it, or was rolled back."""
+    snapshots = ancestors_of(table.current_snapshot(), table.metadata)
+    return next((snapshot for snapshot in snapshots if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
 
 
 def summary_of(snapshot: Snapshot) -> dict[str, str]:
@@ -142,11 +143,8 @@ def holds_what_properties_say(table: Table) -> bool:
     Properties do not roll back with a table, so they name the snapshot that they were set in.
     """
     set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
-    snapshot = table.current_snapshot()
-    while snapshot is not None and str(snapshot.snapshot_id) != set_in:
-        parent = snapshot.parent_snapshot_id
-        snapshot = table.snapshot_by_id(parent) if parent is not None else None
-    return snapshot is not None or set_in == _NO_SNAPSHOT
+    ancestors = ancestors_of(table.current_snapshot(), table.metadata)
+    return set_in == _NO_SNAPSHOT or any(str(snapshot.snapshot_id) == set_in for snapshot in ancestors)
 
 
 def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
