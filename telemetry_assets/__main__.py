@@ -19,7 +19,7 @@ import click
 
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import TelemetryAssetsError
-from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import Processed, open_pipeline
@@ -97,19 +97,13 @@ def _summary(processed: Processed) -> str:
 
 
 def _certificate(processed: Processed) -> dict[str, object]:
-    def added_up(field: str) -> dict[str, int]:
-        total: dict[str, int] = {}
-        for one in processed.certificates:
-            for name, count in getattr(one, field).items():
-                total[name] = total.get(name, 0) + count
-        return total
-
     counts = {
         name: sum(getattr(one, name) for one in processed.certificates)
         for name in ("uploads", "documents", "accepted", "rejected")
     }
     names = {
-        name: added_up(name) for name in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields", "event_dates")
+        name: added_up(getattr(one, name) for one in processed.certificates)
+        for name in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields", "event_dates")
     }
     tables = {
         one.contract.full_name: {

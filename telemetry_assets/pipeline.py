@@ -87,7 +87,7 @@ class Pipeline:
             "%s: %d event dates, %d rows read, %d written%s, %.2f s",
             contract.full_name,
             len(result.event_dates),
-            result.rows_read,
+            sum(result.rows_read.values()),
             result.rows_written,
             "" if result.changed else " (as they were)",
             result.seconds,

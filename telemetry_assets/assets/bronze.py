@@ -1,15 +1,23 @@
 """The Bronze asset: uploads, ingested."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
-from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, MaterializeResult, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    AssetsDefinition,
+    BackfillPolicy,
+    MaterializeResult,
+    asset,
+)
 
 from telemetry_assets.assets.checks import check_ingest, check_specs
 from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, preview, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.rows import OTHERS
 from telemetry_assets.lakehouse.contracts import BRONZE
 from telemetry_assets.lakehouse.quality import partition_sample
 from telemetry_assets.pipeline import Pipeline
@@ -23,7 +31,8 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
 
     @asset(
         key=asset_key(BRONZE),
-        description=f"{BRONZE.description} Materializing takes in every upload that waits, whatever its event dates.",
+        description=f"{BRONZE.description} The job `ingest`, which the sensor `uploads` starts, keeps it up to date. "
+        "Materializing takes in every upload that waits, whatever its event dates.",
         group_name=BRONZE.layer,
         kinds={"iceberg", "json"},
         owners=[OWNER],
@@ -36,20 +45,31 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
     def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
         certificates = pipeline.ingest(context.run.run_id)
-        days = event_dates_of(list(context.partition_keys))
-        for day, metadata in date_metadata(pipeline, certificates, days).items():
-            context.add_asset_metadata(metadata, asset_key=asset_key(BRONZE), partition_key=day.isoformat())
+        chosen = event_dates_of(context.partition_keys)
+        for day, metadata in date_metadata(pipeline, certificates, chosen | event_dates_taken(certificates)).items():
+            if day in chosen:
+                context.add_asset_metadata(metadata, asset_key=asset_key(BRONZE), partition_key=day.isoformat())
+            else:
+                context.log_event(AssetMaterialization(asset_key(BRONZE), partition=day.isoformat(), metadata=metadata))
         return MaterializeResult(check_results=list(check_ingest(pipeline.lakehouse, certificates)))
 
     return car_telemetry
 
 
-def date_metadata(pipeline: Pipeline, certificates: list[Certificate], days: Iterable[date]) -> dict[date, Metadata]:
+def event_dates_taken(certificates: Iterable[Certificate]) -> frozenset[date]:
+    """The event dates that some batches brought rows of."""
+    return event_dates_of({day for one in certificates for day in one.event_dates if day != OTHERS})
+
+
+def date_metadata(
+    pipeline: Pipeline, certificates: Sequence[Certificate], days: frozenset[date]
+) -> dict[date, Metadata]:
     """The metadata of each event date after some batches."""
     table = pipeline.lakehouse.table(BRONZE)
     columns = ("event_id", "car_chassis", "event_primary_timestamp", "document_shape", "source_uri")
-    samples = partition_sample(table, BRONZE, frozenset(days), columns)
+    current = table.current_snapshot()
+    snapshot_id = current.snapshot_id if current else None
     return {
-        day: ingest_metadata(certificates, day, rows, {"preview": preview(sample)})
-        for day, (rows, sample) in sorted(samples.items())
+        day: ingest_metadata(certificates, day, snapshot_id, rows, {"preview": preview(sample)})
+        for day, (rows, sample) in sorted(partition_sample(table, BRONZE, days, columns).items())
     }

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    OpExecutionContext,
+)
 
-from telemetry_assets.assets.metadata import added_up, asset_key
+from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import QualityError
-from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, contract_named
 from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
@@ -54,10 +62,27 @@ def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[Asset
     yield _result(contract, _ONE_ROW_PER_KEY[contract], repeated == 0, {"repeated_keys": repeated})
 
 
-def failed_key_check(error: QualityError) -> AssetCheckResult:
-    """What the key check of a table says that a refresh was stopped for."""
-    contract = contract_named(error.table)
-    return _result(contract, _ONE_ROW_PER_KEY[contract], False, {"repeated_keys": error.rows, "what_to_do": str(error)})
+@contextmanager
+def telling_of_misleading_rows(context: OpExecutionContext | AssetExecutionContext) -> Iterator[None]:
+    """Around a refresh: where rows of a table stop it, the key check of that table fails, refreshed or not."""
+    try:
+        yield
+    except QualityError as error:
+        contract = contract_named(error.table)
+        figures = {"repeated_keys": error.rows, "what_to_do": str(error)}
+        context.log_event(evaluation(_result(contract, _ONE_ROW_PER_KEY[contract], False, figures)))  # type: ignore[arg-type]
+        raise
+
+
+def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
+    """A check's result as an op logs it."""
+    return AssetCheckEvaluation(
+        asset_key=result.asset_key,  # type: ignore[arg-type]
+        check_name=str(result.check_name),
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+    )
 
 
 def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> Iterator[AssetCheckResult]:

@@ -12,7 +12,7 @@ from dagster import (
 )
 
 from telemetry_assets.assets.bronze import OWNER
-from telemetry_assets.assets.checks import check_refresh, check_specs
+from telemetry_assets.assets.checks import check_refresh, check_specs, telling_of_misleading_rows
 from telemetry_assets.assets.metadata import asset_key, refresh_metadata, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
@@ -33,7 +33,8 @@ def derived_asset(
     @asset(
         key=asset_key(contract),
         deps=[asset_key(UPSTREAM[contract])],
-        description=f"{contract.description} {description}",
+        description=f"{contract.description} The job `ingest`, which the sensor `uploads` starts, keeps it up to date. "
+        f"{description}",
         group_name=contract.layer,
         kinds={"iceberg", "spark"},
         owners=[OWNER],
@@ -46,8 +47,9 @@ def derived_asset(
     )
     def table(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
-        days = event_dates_of(list(context.partition_keys))
-        result = pipeline.refresh(contract, context.run.run_id, days)
+        days = event_dates_of(context.partition_keys)
+        with telling_of_misleading_rows(context):
+            result = pipeline.refresh(contract, context.run.run_id, days)
         for day in days:
             context.add_asset_metadata(
                 refresh_metadata(result, day), asset_key=asset_key(contract), partition_key=day.isoformat()

@@ -17,7 +17,7 @@ from dagster import (
 )
 
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
 
@@ -25,6 +25,8 @@ Metadata = dict[str, Any]
 
 _LONGEST_CELL = 40
 _PREVIEW_COLUMNS = 16
+_DECIMALS = 3
+_WITHOUT_EVENT_DATE = ("rejected", "rejected_by_reason", "unknown_fields", "wrong_typed_fields")
 
 
 def asset_key(contract: TableContract) -> AssetKey:
@@ -64,26 +66,38 @@ def _lineage(contract: TableContract) -> TableColumnLineage:
 
 
 def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
-    """Of one event date of a refreshed Silver or Gold table."""
+    """Of one event date of a refreshed Silver or Gold table; what begins with ``run_`` is of all its dates together."""
     partition = result.of_event_date(day)
     return {
         **_table_figures(result.contract, result.snapshot_id, partition.rows),
-        "rows_read": result.rows_read,
-        "rows_written": result.rows_written,
+        "rows_read": result.rows_read.get(day, 0),
+        "rows_written": partition.rows if result.changed else 0,
+        # Rejecting is ingestion's alone.
+        "rejected": 0,
         "changed": result.changed,
-        "seconds": round(result.seconds, 3),
-        **partition.figures,
+        "run_rows_read": sum(result.rows_read.values()),
+        "run_rows_written": result.rows_written,
+        "run_seconds": round(result.seconds, 3),
+        **{name: round(figure, _DECIMALS) for name, figure in partition.figures.items()},
         "preview": preview(partition.preview),
     }
 
 
-def ingest_metadata(certificates: Sequence[Certificate], day: date, partition_rows: int, sample: Metadata) -> Metadata:
-    """Of one event date of Bronze, after some batches."""
-    latest = certificates[-1] if certificates else None
+def ingest_metadata(
+    certificates: Sequence[Certificate], day: date, snapshot_id: int | None, partition_rows: int, sample: Metadata
+) -> Metadata:
+    """Of one event date of Bronze, after some batches; what begins with ``run_`` is of all their dates together.
+
+    :param snapshot_id: the table's current snapshot.
+    """
     return {
-        **_table_figures(BRONZE, latest.snapshot_id if latest else None, partition_rows),
+        **_table_figures(BRONZE, snapshot_id, partition_rows),
         "rows_written": sum(one.event_dates.get(day.isoformat(), 0) for one in certificates),
-        **certificate_metadata(certificates),
+        **{
+            # What is rejected has no event date of its own, and is looked for on every one.
+            name if name in _WITHOUT_EVENT_DATE else f"run_{name}": figure
+            for name, figure in certificate_metadata(certificates).items()
+        },
         **sample,
     }
 
@@ -101,15 +115,6 @@ def certificate_metadata(certificates: Sequence[Certificate]) -> Metadata:
         "wrong_typed_fields": added_up(one.wrong_typed_fields for one in certificates),
         "batch_ids": MetadataValue.json([one.batch_id for one in certificates]),
     }
-
-
-def added_up(counts: Any) -> dict[str, int]:
-    """Counts by name, over several batches."""
-    total: dict[str, int] = {}
-    for one in counts:
-        for name, count in one.items():
-            total[name] = total.get(name, 0) + count
-    return total
 
 
 def _table_figures(contract: TableContract, snapshot_id: int | None, partition_rows: int) -> Metadata:
@@ -135,5 +140,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(value: object) -> str:
+    value = round(value, _DECIMALS) if isinstance(value, float) else value
     text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"

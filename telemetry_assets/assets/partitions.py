@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 from dagster import DailyPartitionsDefinition
@@ -14,6 +15,6 @@ def event_date_partitions(settings: Settings) -> DailyPartitionsDefinition:
     return DailyPartitionsDefinition(start_date=settings.first_event_date.isoformat(), end_offset=1)
 
 
-def event_dates_of(partition_keys: list[str]) -> frozenset[date]:
+def event_dates_of(partition_keys: Iterable[str]) -> frozenset[date]:
     """The event dates of partition keys."""
     return frozenset(date.fromisoformat(key) for key in partition_keys)

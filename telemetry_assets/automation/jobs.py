@@ -1,10 +1,9 @@
 """The jobs that run without anybody's click: uploads to Gold, and the daily look at insurances."""
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
 
 from dagster import (
-    AssetCheckEvaluation,
     AssetCheckResult,
     AssetCheckSeverity,
     AssetMaterialization,
@@ -20,13 +19,12 @@ from dagster import (
     op,
 )
 
-from telemetry_assets.assets.bronze import date_metadata
-from telemetry_assets.assets.checks import check_ingest, check_refresh, failed_key_check
+from telemetry_assets.assets.bronze import date_metadata, event_dates_taken
+from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, telling_of_misleading_rows
 from telemetry_assets.assets.metadata import asset_key, certificate_metadata, refresh_metadata
-from telemetry_assets.assets.partitions import event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.errors import QualityError
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
@@ -72,8 +70,9 @@ def refresh_insurance_job() -> JobDefinition:
     def refresh_insurance_status(
         context: OpExecutionContext, telemetry: TelemetryResource, config: InsuranceConfig
     ) -> None:
-        as_of = next(iter(event_dates_of([config.as_of])), None) if config.as_of else None
-        result = telemetry.pipeline.refresh(CURRENT_STATE, context.run.run_id, insurance_as_of=as_of)
+        as_of = _as_of(config)
+        with telling_of_misleading_rows(context):
+            result = telemetry.pipeline.refresh(CURRENT_STATE, context.run.run_id, insurance_as_of=as_of)
         _report_refresh(context, telemetry.pipeline, result)
 
     @job(
@@ -88,6 +87,13 @@ def refresh_insurance_job() -> JobDefinition:
     return refresh_insurance
 
 
+def _as_of(config: InsuranceConfig) -> date | None:
+    try:
+        return date.fromisoformat(config.as_of) if config.as_of else None
+    except ValueError as error:
+        raise Failure(f"as_of is {config.as_of!r}; write a date as YYYY-MM-DD, or leave it empty for today.") from error
+
+
 def _pool(contract: TableContract) -> str:
     return contract.full_name.replace(".", "_")
 
@@ -95,22 +101,31 @@ def _pool(contract: TableContract) -> str:
 def _ingest_op() -> OpDefinition:
     @op(name="ingest_uploads", pool=_pool(BRONZE), description="Takes every upload that waits into Bronze.")
     def ingest_uploads(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        pipeline = telemetry.pipeline
-        certificates = pipeline.ingest(
-            context.run.run_id,
-            lambda one: context.log.info(
+        finished: list[Certificate] = []
+
+        def tell(one: Certificate) -> None:
+            finished.append(one)
+            context.log.info(
                 f"batch {one.batch_id}: {one.uploads} uploads, {one.documents} documents = {one.accepted} accepted"
                 f" + {one.rejected} rejected"
-            ),
-        )
-        days = event_dates_of(sorted({day for one in certificates for day in one.event_dates if day != "(others)"}))
-        for day, metadata in date_metadata(pipeline, certificates, days).items():
-            context.log_event(AssetMaterialization(asset_key(BRONZE), partition=day.isoformat(), metadata=metadata))
-        context.add_output_metadata(certificate_metadata(certificates))
-        if certificates:
-            _log_checks(context, check_ingest(pipeline.lakehouse, certificates))
+            )
+
+        try:
+            telemetry.pipeline.ingest(context.run.run_id, tell)
+        finally:
+            # Batches that ended before another one failed are in Bronze, and no later run tells of them.
+            _report_batches(context, telemetry.pipeline, finished)
 
     return ingest_uploads
+
+
+def _report_batches(context: OpExecutionContext, pipeline: Pipeline, certificates: Sequence[Certificate]) -> None:
+    context.add_output_metadata(certificate_metadata(certificates))
+    if not certificates:
+        return
+    for day, metadata in date_metadata(pipeline, certificates, event_dates_taken(certificates)).items():
+        context.log_event(AssetMaterialization(asset_key(BRONZE), partition=day.isoformat(), metadata=metadata))
+    _log_checks(context, check_ingest(pipeline.lakehouse, certificates))
 
 
 def _refresh_op(contract: TableContract) -> OpDefinition:
@@ -123,11 +138,8 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
         description=f"Brings {contract.full_name} up to date with its upstream.",
     )
     def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        try:
+        with telling_of_misleading_rows(context):
             result = telemetry.pipeline.refresh(contract, context.run.run_id)
-        except QualityError as error:
-            _report_at_once(context, [failed_key_check(error)])
-            raise
         _report_refresh(context, telemetry.pipeline, result)
 
     return refresh
@@ -148,27 +160,9 @@ def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: Ref
 
 def _log_checks(context: OpExecutionContext, results: Iterable[AssetCheckResult]) -> None:
     judged = list(results)
+    for result in judged:
+        context.log_event(evaluation(result))  # type: ignore[arg-type]
     failed = [result for result in judged if not result.passed and result.severity == AssetCheckSeverity.ERROR]
-    if not failed:
-        for result in judged:
-            context.log_event(_evaluation(result))  # type: ignore[arg-type]
-        return
-    _report_at_once(context, judged)
-    told = "; ".join(f"{result.check_name}: {dict(result.metadata)}" for result in failed)
-    raise Failure(f"Tables after this one are not refreshed from misleading rows: {told}")
-
-
-def _report_at_once(context: OpExecutionContext, results: Iterable[AssetCheckResult]) -> None:
-    # What an op logs before it fails is not kept.
-    for result in results:
-        context.instance.report_runless_asset_event(_evaluation(result))
-
-
-def _evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
-    return AssetCheckEvaluation(
-        asset_key=result.asset_key,  # type: ignore[arg-type]
-        check_name=str(result.check_name),
-        passed=result.passed,
-        metadata=result.metadata,
-        severity=result.severity,
-    )
+    if failed:
+        told = "; ".join(f"{result.check_name}: {dict(result.metadata)}" for result in failed)
+        raise Failure(f"Tables after this one are not refreshed from misleading rows: {told}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from telemetry_assets.lakehouse.changes import (
     applied_mark,
     changes_since_applied,
     files_appended_since_applied,
+    partition_date,
 )
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.contracts import UPSTREAM
@@ -101,7 +103,7 @@ class EmbeddedEngine:
             contract=contract,
             event_dates=tuple(sorted(changes.dates)),
             rows_read=inputs.rows_read,
-            rows_written=rows.num_rows,
+            rows_written=rows.num_rows if changed else 0,
             partitions=partition_results(contract, rows),
             changed=changed,
             snapshot_id=current.snapshot_id if current else None,
@@ -118,7 +120,7 @@ class _PinnedInputs:
     contract: TableContract
     target: Table
     upstream_table: Table
-    rows_read: int = 0
+    rows_read: Counter[date] = field(default_factory=Counter)
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
         """See :meth:`telemetry_assets.steps.Inputs.upstream`."""
@@ -126,7 +128,7 @@ class _PinnedInputs:
         if upstream in UPSTREAM:
             hold_upstream_keys(self.upstream_table, upstream, event_dates)
         tasks = list(self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files())
-        self.rows_read += sum(task.file.record_count for task in tasks)
+        self._count(tasks)
         return self._frame(self.upstream_table, upstream, tasks)
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
@@ -137,8 +139,12 @@ class _PinnedInputs:
             return None
         tasks = self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files()
         arrived = [task for task in tasks if task.file.file_path in paths]
-        self.rows_read += sum(task.file.record_count for task in arrived)
+        self._count(arrived)
         return self._frame(self.upstream_table, upstream, arrived)
+
+    def _count(self, tasks: Iterable[FileScanTask]) -> None:
+        for task in tasks:
+            self.rows_read[partition_date(task.file)] += task.file.record_count
 
     def previous(self, partitions: Partitions) -> DataFrame:
         """See :meth:`telemetry_assets.steps.Inputs.previous`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
@@ -34,8 +34,8 @@ class RefreshResult:
     """What a refresh did to a table.
 
     :param event_dates: the event dates that it took, oldest first.
-    :param rows_read: rows in the upstream's files that were read.
-    :param rows_written: rows in the replaced partitions now.
+    :param rows_read: rows in the upstream's files that were read, by their event date.
+    :param rows_written: rows put into the replaced partitions; 0 where they were as they are.
     :param partitions: the replaced partitions that hold rows; a table without partitions has one, under None.
     :param changed: whether any row differs from before; if not, no snapshot was made.
     :param snapshot_id: the table's current snapshot, None where it never had a row.
@@ -43,7 +43,7 @@ class RefreshResult:
 
     contract: TableContract
     event_dates: tuple[date, ...]
-    rows_read: int
+    rows_read: Mapping[date, int]
     rows_written: int
     partitions: dict[date | None, PartitionResult]
     changed: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -51,3 +51,12 @@ def certificate_of(manifest: Manifest, taken: Sequence[UploadRows]) -> Certifica
         wrong_typed_fields=counts.wrong_typed_fields.listed(_NAMES_LISTED),
         event_dates=dict(sorted(counts.event_dates.listed(_DATES_LISTED).items())),
     )
+
+
+def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts by name, over several batches."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total

@@ -25,6 +25,8 @@ _ROWS_IN_PIECE = 10_000
 _CHARACTERS_IN_PIECE = 8 * 1024 * 1024
 _NAMES_COUNTED = 10_000
 _LONGEST_NAME = 100
+OTHERS = "(others)"
+"""The name under which the rarest names are counted together."""
 
 
 class BoundedCounter:
@@ -55,10 +57,10 @@ class BoundedCounter:
             self._counts = kept
 
     def listed(self, at_most: int) -> dict[str, int]:
-        """The most frequent names with their counts, the rest together under ``(others)``."""
+        """The most frequent names with their counts, the rest together under :data:`OTHERS`."""
         listed = dict(self._counts.most_common(at_most))
         others = self._counts.total() - sum(listed.values()) + self._others
-        return {**listed, "(others)": others} if others else listed
+        return {**listed, OTHERS: others} if others else listed
 
 
 @dataclass
