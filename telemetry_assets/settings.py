@@ -98,7 +98,7 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
     given = {*os.environ, *dotenv_values(project_root() / ".env")}
     for name in sorted(given):
         if name.startswith("TELEMETRY_") and name not in known:
-            yield name, next(iter(get_close_matches(name, known, n=1)), "")
+            yield name, next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), "")
 
 
 def load_settings() -> Settings:

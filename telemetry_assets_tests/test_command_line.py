@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,45 @@ def test_the_doctor_is_content_with_a_new_place_and_with_a_used_one(shell: Shell
     told = shell.run("doctor")
     assert told.returncode == 0
     assert "silver.car_telemetry: 1 rows" in told.stdout
+    assert told.stdout.endswith("All is well.\n")
+
+
+def test_the_doctor_makes_nothing(shell: Shell) -> None:
+    shell.landing.mkdir()
+    assert shell.run("doctor").returncode == 0
+    assert not shell.lakehouse.exists()
+    assert list(shell.landing.iterdir()) == []
+
+
+def test_the_doctor_tells_what_keeps_uploads_from_being_taken(shell: Shell) -> None:
+    told = shell.run("doctor", TELEMETRY_LANDNG_URI="elsewhere")
+    assert told.returncode == 1
+    assert f"{shell.landing} is not taken: the folder does not exist" in told.stdout
+    assert "is it meant to be TELEMETRY_LANDING_URI?" in told.stdout
+
+
+@pytest.mark.parametrize("table", ["bronze", "silver"])
+def test_the_doctor_survives_a_table_whose_metadata_is_gone(shell: Shell, table: str) -> None:
+    shell.landing.mkdir()
+    (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
+    shell.run("process")
+    shutil.rmtree(shell.lakehouse / table / "car_telemetry" / "metadata")
+    told = shell.run("doctor")
+    assert told.returncode == 1
+    assert f"{table}.car_telemetry: its metadata cannot be read" in told.stdout
+    assert "gold.performance_alerts: " in told.stdout
+    for command in (["show", f"{table}.car_telemetry"], ["process"]):
+        failed = shell.run(*command)
+        assert (failed.returncode, "Traceback" in failed.stderr) == (1, False)
+
+
+def test_a_catalog_and_a_manifest_that_somebody_has_overwritten_are_named(shell: Shell) -> None:
+    manifest, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    assert f"{manifest} is no manifest" in shell.run("process").stderr
+    catalog.write_text("no database")
+    assert f"{catalog} cannot be opened" in shell.run("process").stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_assets import settings as module
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.settings import load_settings
+from telemetry_assets.settings import load_settings, unknown_settings
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +49,14 @@ def test_a_setting_that_cannot_be_used_is_named_with_the_reason(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=says):
         load_settings()
+
+
+def test_a_misspelled_setting_is_told_with_the_one_that_it_is_most_like(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".env").write_text("TELEMETRY_LANDNG_URI=elsewhere\nTELEMETRY_READ_THREADS=2\n")
+    monkeypatch.setenv("TELEMETRY_OF_ANOTHER_KIND", "x")
+    assert dict(unknown_settings()) == {
+        "TELEMETRY_LANDNG_URI": "TELEMETRY_LANDING_URI",
+        "TELEMETRY_OF_ANOTHER_KIND": "",
+    }

@@ -6,43 +6,19 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.definitions import definitions
 from telemetry_assets.errors import QualityError
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.settings import load_settings
+from telemetry_assets_tests.assets.dagster_runs import materialize, run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
 TABLES = (BRONZE, *UPSTREAM)
-
-
-@pytest.fixture
-def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
-    """The definitions over the deployment's folders, by environment as a user sets them."""
-    monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
-    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
-    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
-    return definitions(load_settings())
-
-
-def run(defs: Definitions, instance: DagsterInstance, job: str) -> ExecuteInProcessResult:
-    return defs.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
-
-
-def materialize(defs: Definitions, instance: DagsterInstance, first: date, last: date) -> ExecuteInProcessResult:
-    """What Dagster's own backfill does: all assets, a range of dates, one run."""
-    job = defs.resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(
-        instance=instance,
-        raise_on_error=False,
-        tags={"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)},
-    )
 
 
 def latest(instance: DagsterInstance, table: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dagster import (
 )
 from pyiceberg.expressions import AlwaysTrue
 
+from telemetry_assets.assets import resources
 from telemetry_assets.definitions import definitions
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.contracts import SILVER
@@ -111,6 +112,22 @@ def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, 
     assert run is not None
     assert run.status == DagsterRunStatus.FAILURE
     assert not (running / run_id).exists()
+
+
+def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
+    tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = ingest_run(instance, DagsterRunStatus.STARTED)
+    lock = fcntl.flock
+
+    def lock_after_a_look(file: object, how: int) -> None:
+        monkeypatch.undo()
+        assert not resources.is_dead(deployed.settings, run_id)
+        lock(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_a_look)
+    with resources._alive(deployed.settings, run_id):
+        assert resources.is_alive(deployed.settings, run_id)
 
 
 def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(

@@ -189,6 +189,35 @@ class TestAFolder:
         ]
         assert list(place.landing.claimed()) == []
 
+    def test_a_folder_that_vanishes_while_it_is_listed_holds_nothing(self, place: FolderPlace) -> None:
+        for folder in ("one", "other"):
+            place.put(f"{folder}/x.json", b"content")
+        waiting = place.landing.waiting()
+        first = next(waiting)
+        shutil.rmtree(place.folder / ("other" if first.name.startswith("one") else "one"))
+        assert list(waiting) == []
+
+    def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and_is_told(
+        self, place: FolderPlace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def forbidden(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        place.put("secret.json", b"content")
+        [upload] = place.landing.waiting()
+        assert place.landing.claim(BATCH, upload)
+        # Tests may run as root, whom nothing is kept from.
+        monkeypatch.setattr("telemetry_assets.ingestion.folder_landing._move", forbidden)
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        place.landing.archive(BATCH, upload)
+        place.landing.finish(BATCH)
+        monkeypatch.undo()
+        assert list(place.landing.claimed()) == []
+        assert list(place.landing.waiting()) == []
+        [(path, problem)] = place.landing.obstacles()
+        assert path.endswith(f".unarchived/{BATCH}/secret.json")
+        assert "unreadable" in problem
+
     def test_without_its_folder_nobody_says_that_an_upload_is_gone(self, place: FolderPlace) -> None:
         place.put("x.json", b"content")
         [upload] = place.landing.waiting()

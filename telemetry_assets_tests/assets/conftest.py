@@ -1,0 +1,19 @@
+"""Fixtures of the graph's tests."""
+
+from __future__ import annotations
+
+import pytest
+from dagster import Definitions
+
+from telemetry_assets.definitions import definitions
+from telemetry_assets.settings import load_settings
+from telemetry_assets_tests.deployment import Deployment
+
+
+@pytest.fixture
+def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
+    """The definitions over the deployment's folders, by environment as a user sets them."""
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    return definitions(load_settings())

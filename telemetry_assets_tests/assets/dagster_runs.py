@@ -1,0 +1,43 @@
+"""Runs in this process, and what Dagster then shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
+
+from telemetry_assets.assets.metadata import asset_key
+from telemetry_assets.lakehouse.table_contract import TableContract
+
+
+def run(defs: Definitions, instance: DagsterInstance, job: str) -> ExecuteInProcessResult:
+    return defs.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+
+
+def materialize(
+    defs: Definitions,
+    instance: DagsterInstance,
+    first: date,
+    last: date,
+    selection: Sequence[AssetKey] | None = None,
+) -> ExecuteInProcessResult:
+    """What Dagster's own backfill does: the chosen assets or all, a range of dates, one run."""
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        tags={"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)},
+        asset_selection=selection,
+    )
+
+
+def metadata_by_date(instance: DagsterInstance, table: TableContract) -> dict[str, dict[str, Any]]:
+    """Each event date's newest metadata."""
+    newest: dict[str, dict[str, Any]] = {}
+    for record in instance.fetch_materializations(asset_key(table), limit=100).records:
+        told = record.event_log_entry.asset_materialization
+        assert told is not None
+        newest.setdefault(str(told.partition), {name: value.value for name, value in told.metadata.items()})
+    return newest
