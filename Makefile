@@ -3,21 +3,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo dev test lint docs bench clean browser
+.PHONY: help setup demo dev test lint docs bench clean clean-data browser
 
 help: ## Say what each target does
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(INSTALLED) ## Make .venv with the exact versions of constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): about a minute"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## Take simulated uploads to Gold and print the three Gold tables
+demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the three Gold tables
 	$(BIN)/telemetry-assets simulate --mess
-	$(BIN)/telemetry-assets process
+	@mkdir -p .dagster
+	@echo "Running the job ingest: its log is .dagster/demo.log, and the UI will show it"
+	@DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)} $(BIN)/dagster job execute -m telemetry_assets.definitions -j ingest \
+		> .dagster/demo.log 2>&1 || { cat .dagster/demo.log; exit 1; }
+	@sed -n 's/.* - INFO - .* - //p' .dagster/demo.log
 	@for table in car_current_state fuel_efficiency_monthly performance_alerts; do \
 		echo; $(BIN)/telemetry-assets show gold.$$table --limit 5 || exit 1; done
 
@@ -46,5 +51,8 @@ bench: setup ## Measure what the README and docs state
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.upload_to_gold
 
-clean: ## Remove the virtual environment, caches, and what the demo and the UI have made
-	rm -rf $(VENV) .dagster data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove the virtual environment and caches; data/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*
+
+clean-data: ## Remove data/ and .dagster/: all tables, the archive, uploads that wait, Dagster's history
+	rm -rf data .dagster

@@ -1,6 +1,6 @@
 """A fleet that uploads telemetry: realistic documents in both shapes, the same for the same seed.
 
-For demonstrations, tests and measurements. Nothing else in the project imports it but the command line.
+For demonstrations, tests and measurements; of the project only the command line imports it.
 """
 
 from __future__ import annotations
@@ -82,11 +82,12 @@ def simulate(fleet: Fleet) -> Iterator[SimulatedUpload]:
     start = datetime.combine(fleet.last_day - timedelta(days=fleet.days - 1), time(), UTC)
     pace = timedelta(days=fleet.days) / total
     late: list[Document] = []
-    for number in range(fleet.uploads):
-        places = range(total * number // fleet.uploads, total * (number + 1) // fleet.uploads)
+    count = min(fleet.uploads, total)
+    for number in range(count):
+        places = range(total * number // count, total * (number + 1) // count)
         documents = [_drive(random, cars[place % len(cars)], start + pace * place, place) for place in places]
         if fleet.mess and documents:
-            documents = _disturbed(random, documents, late, is_last=number == fleet.uploads - 1)
+            documents = _disturbed(random, documents, late, is_last=number == count - 1)
         day = (start + pace * places.start).date()
         yield _upload(random, f"{day}/upload-{number:05d}", documents)
     if fleet.mess:
@@ -96,13 +97,12 @@ def simulate(fleet: Fleet) -> Iterator[SimulatedUpload]:
 def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
     """Write uploads below a folder, each renamed when it is whole; returns how many there were."""
     count = 0
-    for upload in uploads:
+    for count, upload in enumerate(uploads, start=1):
         path = folder / upload.name
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.tmp")
         unfinished.write_bytes(upload.content)
         os.replace(unfinished, path)
-        count += 1
     return count
 
 

@@ -146,9 +146,9 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
 
 
 def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: RefreshResult) -> None:
+    rows = f"{result.rows_written} rows written" if result.changed else "all rows as they were"
     context.log.info(
-        f"{result.contract.full_name}: {len(result.event_dates)} event dates, {result.rows_written} rows in the"
-        f" replaced partitions, {'changed' if result.changed else 'as they were'}, {result.seconds:.2f} s"
+        f"{result.contract.full_name}: {len(result.event_dates)} event dates, {rows}, {result.seconds:.2f} s"
     )
     key = asset_key(result.contract)
     # A refresh for no event date is the daily one, of the insurances: today's.

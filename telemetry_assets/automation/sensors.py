@@ -33,6 +33,7 @@ _LONGEST_WAIT_SECONDS = 300
 _RUNS_LOOKED_AT = 10
 # Its process is silent for some seconds while it starts, and shows its life sign before its first work.
 _SILENCE_SECONDS = 120
+_OBSTACLES_TOLD = 5
 _OWN_JOBS = ("ingest", "refresh_insurance")
 
 
@@ -54,8 +55,10 @@ def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition
             return SkipReason(reason_to_wait)
         with open_pipeline(current) as pipeline:
             work = what_is_to_do(pipeline)
+            obstacles = list(pipeline.ingestion.landing.obstacles()) if work is None else []
         if work is None:
-            return SkipReason(f"Nothing waits in {current.landing_uri}, and every table is up to date.")
+            told = "".join(f" {place} is not taken: {problem}." for place, problem in obstacles[:_OBSTACLES_TOLD])
+            return SkipReason(f"Nothing waits in {current.landing_uri}, and every table is up to date.{told}")
         context.log.info(work)
         return RunRequest(tags={"telemetry/reason": work})
 

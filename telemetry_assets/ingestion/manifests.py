@@ -101,7 +101,11 @@ class ManifestFile:
         draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
             # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
-            draft.write_text(json.dumps(asdict(manifest), default=datetime.isoformat), encoding="ascii")
+            with draft.open("w", encoding="ascii") as file:
+                json.dump(asdict(manifest), file, default=datetime.isoformat)
+                file.flush()
+                # On the disk before it has its name, or a loss of power could leave an empty manifest.
+                os.fsync(file.fileno())
             yield draft
         finally:
             draft.unlink(missing_ok=True)

@@ -82,10 +82,10 @@ def _broken_rest(text: str, position: int) -> Rejection:
 def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes: int) -> Rejection:
     """The one rejection of an upload that cannot be taken apart into documents.
 
-    Its payload is the upload itself, in base64 where it is not text; None where that is larger than
-    ``max_bytes`` (the archive has it).
+    Its payload is the upload itself, in base64 where it is not text; None where that is larger than ``max_bytes`` or
+    than a document may be (the archive has it).
     """
-    if content is None or len(content) > max_bytes:
+    if content is None or len(content) > min(max_bytes, MAX_DOCUMENT_CHARACTERS):
         return Rejection(None, reason, message, None)
     try:
         payload = content.decode()

@@ -113,7 +113,7 @@ def _head(table: Table, task: FileScanTask, columns: tuple[str, ...], rows: int)
 def first_rows(
     lakehouse: Lakehouse, contract: TableContract, car: str | None, limit: int, *, internal: bool
 ) -> tuple[pa.Table, int]:
-    """A table's first rows by its key, and how many there are, of one car or of all.
+    """A table's first rows, and how many there are, of one car or of all: by key, but the newest batch's of Bronze.
 
     :param internal: whether the columns that only keep the table incremental are wanted too.
     """
@@ -125,4 +125,6 @@ def first_rows(
         return contract.arrow_schema.empty_table().select(list(columns)), 0
     rows = table.scan(where, selected_fields=columns).to_arrow()
     order = [(name, "ascending") for name in contract.key if name in columns]
+    if contract.layer == "bronze":
+        order.insert(0, ("ingested_at", "descending"))
     return rows.sort_by(order).slice(0, limit), rows.num_rows
