@@ -1,7 +1,4 @@
-"""A fleet that uploads telemetry: realistic documents in both shapes, the same for the same seed.
-
-For demonstrations, tests and measurements; of the project only the command line imports it.
-"""
+"""A fleet that uploads telemetry: realistic documents in both shapes, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -97,12 +94,13 @@ def simulate(fleet: Fleet) -> Iterator[SimulatedUpload]:
 def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
     """Write uploads below a folder, each renamed when it is whole; returns how many there were."""
     count = 0
-    for count, upload in enumerate(uploads, start=1):
+    for upload in uploads:
         path = folder / upload.name
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.tmp")
         unfinished.write_bytes(upload.content)
         os.replace(unfinished, path)
+        count += 1
     return count
 
 
