@@ -182,8 +182,12 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         frame = rows.to_pandas(integer_object_nulls=True).astype(object)
         frame = frame.where(frame.notna(), "")
         for column in () if all_columns else _LONG_COLUMNS.intersection(frame.columns):
-            frame[column] = frame[column].str.slice(0, _SHOWN_CHARACTERS)
+            frame[column] = frame[column].map(_cut)
         click.echo(frame.to_string(index=False, max_colwidth=None))
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= _SHOWN_CHARACTERS else f"{cell[: _SHOWN_CHARACTERS - 1]}…"
 
 
 @main.command()
