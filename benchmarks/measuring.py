@@ -56,7 +56,8 @@ class Place:
 @contextmanager
 def place() -> Iterator[Place]:
     """A new place."""
-    with tempfile.TemporaryDirectory() as folder:
+    # Processes that were measured may still be writing when it is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield Place(Path(folder))
 
 
