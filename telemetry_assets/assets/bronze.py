@@ -13,7 +13,7 @@ from dagster import (
 )
 
 from telemetry_assets.assets.checks import check_ingest, check_specs
-from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, preview, table_metadata
+from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, pool, preview, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.ingestion.certificates import Certificate
@@ -39,7 +39,7 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
         metadata=table_metadata(BRONZE),
         partitions_def=event_date_partitions(settings),
         backfill_policy=BackfillPolicy.single_run(),
-        pool=BRONZE.full_name.replace(".", "_"),
+        pool=pool(BRONZE),
         check_specs=check_specs(BRONZE),
     )
     def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other

@@ -13,7 +13,7 @@ from dagster import (
 
 from telemetry_assets.assets.bronze import OWNER
 from telemetry_assets.assets.checks import check_refresh, check_specs, telling_of_misleading_rows
-from telemetry_assets.assets.metadata import asset_key, refresh_metadata, table_metadata
+from telemetry_assets.assets.metadata import asset_key, pool, refresh_metadata, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.lakehouse.contracts import UPSTREAM
@@ -42,7 +42,7 @@ def derived_asset(
         partitions_def=event_date_partitions(settings),
         backfill_policy=BackfillPolicy.single_run(),
         freshness_policy=FreshnessPolicy.time_window(fail_window=fresh_within) if fresh_within else None,
-        pool=contract.full_name.replace(".", "_"),
+        pool=pool(contract),
         check_specs=check_specs(contract),
     )
     def table(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other

@@ -1,4 +1,4 @@
-"""What a person sees of a table and of each materialization in the Dagster UI."""
+"""A table as Dagster knows it: its key, its pool, and what a person sees of it and of each materialization."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ _WITHOUT_EVENT_DATE = ("rejected", "rejected_by_reason", "unknown_fields", "wron
 def asset_key(contract: TableContract) -> AssetKey:
     """``[layer, table]``."""
     return AssetKey(list(contract.identifier))
+
+
+def pool(contract: TableContract) -> str:
+    """The pool of everything that writes to the table: one writer at a time, whichever asset or job it belongs to."""
+    return contract.full_name.replace(".", "_")
 
 
 def table_metadata(contract: TableContract) -> Metadata:

@@ -21,7 +21,7 @@ from dagster import (
 
 from telemetry_assets.assets.bronze import date_metadata, event_dates_taken
 from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, telling_of_misleading_rows
-from telemetry_assets.assets.metadata import asset_key, certificate_metadata, refresh_metadata
+from telemetry_assets.assets.metadata import asset_key, certificate_metadata, pool, refresh_metadata
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate
@@ -66,7 +66,7 @@ class InsuranceConfig(Config):
 def refresh_insurance_job() -> JobDefinition:
     """``refresh_insurance``: every car's insurance status, also of cars that did not report."""
 
-    @op(pool=_pool(CURRENT_STATE), description="Tells every car's insurance status as of a date.")
+    @op(pool=pool(CURRENT_STATE), description="Tells every car's insurance status as of a date.")
     def refresh_insurance_status(
         context: OpExecutionContext, telemetry: TelemetryResource, config: InsuranceConfig
     ) -> None:
@@ -94,12 +94,8 @@ def _as_of(config: InsuranceConfig) -> date | None:
         raise Failure(f"as_of is {config.as_of!r}; write a date as YYYY-MM-DD, or leave it empty for today.") from error
 
 
-def _pool(contract: TableContract) -> str:
-    return contract.full_name.replace(".", "_")
-
-
 def _ingest_op() -> OpDefinition:
-    @op(name="ingest_uploads", pool=_pool(BRONZE), description="Takes every upload that waits into Bronze.")
+    @op(name="ingest_uploads", pool=pool(BRONZE), description="Takes every upload that waits into Bronze.")
     def ingest_uploads(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
         finished: list[Certificate] = []
 
@@ -134,7 +130,7 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
     @op(
         name=f"refresh_{layer}_{table}",
         ins={"upstream": In(Nothing)},
-        pool=_pool(contract),
+        pool=pool(contract),
         description=f"Brings {contract.full_name} up to date with its upstream.",
     )
     def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
