@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
@@ -22,8 +22,11 @@ from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import has_lakehouse
-from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.pipeline import Processed, open_pipeline, refusals_in_words
 from telemetry_assets.settings import Settings, load_settings, unknown_settings
+
+if TYPE_CHECKING:
+    from telemetry_assets.lakehouse.doctor import Finding
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
@@ -191,15 +194,16 @@ def _cut(cell: str) -> str:
 
 
 @main.command()
+@click.option("--repair", is_flag=True, help="Mend what is safe to mend: what the catalog says, never a row.")
 @_errors_in_words
-def doctor() -> None:
-    """Look at settings, uploads and tables, and say what is wrong. Changes nothing.
+def doctor(repair: bool) -> None:
+    """Look at settings, uploads and tables, and say what is wrong. Without --repair it changes nothing.
 
     Exit code 1 where something has to be done.
     """
     settings = load_settings()
     # A list, so that every one of them is told.
-    needs_action = [_tell_settings(settings), _tell_uploads(settings), _tell_tables(settings)]
+    needs_action = [_tell_settings(settings), _tell_uploads(settings), _tell_tables(settings, repair)]
     if any(needs_action):
         raise SystemExit(1)
     click.echo("All is well.")
@@ -216,31 +220,43 @@ def _tell_settings(settings: Settings) -> bool:
 
 
 def _tell_uploads(settings: Settings) -> bool:
-    landing = open_landing(settings)
-    waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
+    with refusals_in_words(settings):
+        landing = open_landing(settings)
+        waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
     click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
     for place, problem in obstacles:
         click.echo(f"  {place} is not taken: {problem}")
     return bool(obstacles)
 
 
-def _tell_tables(settings: Settings) -> bool:
+def _tell_tables(settings: Settings, repair: bool) -> bool:
     from telemetry_assets.lakehouse.doctor import examine
 
     click.echo("Tables")
-    if not has_lakehouse(settings):
+    if not has_lakehouse(settings) and not repair:
         click.echo(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
         return False
     with open_pipeline(settings) as pipeline:
-        in_progress = pipeline.ingestion.manifest_file.load()
-        findings = examine(pipeline.lakehouse)
-    if in_progress:
-        click.echo(
-            f"  batch {in_progress.batch_id} of {len(in_progress.uploads)} uploads is unfinished; the next run ends it"
-        )
-    for finding in findings:
-        click.echo(f"  {finding.table}: {finding.text}")
-    return any(finding.needs_action for finding in findings)
+        in_progress = pipeline.ingestion.manifests.load()
+        if in_progress:
+            uploads = len(in_progress.uploads)
+            click.echo(f"  batch {in_progress.batch_id} of {uploads} uploads is unfinished; the next run ends it")
+        needs_action = [_tell_finding(finding, repair) for finding in examine(pipeline.lakehouse)]
+    return any(needs_action)
+
+
+def _tell_finding(finding: Finding, repair: bool) -> bool:
+    click.echo(f"  {finding.table}: {finding.text}")
+    if finding.refusal:
+        click.echo(f"    not to be mended by this command: {finding.refusal}")
+    elif finding.repair is None:
+        return finding.needs_action
+    elif repair:
+        click.echo(f"    mended: {finding.repair()}")
+        return False
+    elif finding.needs_action:
+        click.echo("    `telemetry-assets doctor --repair` mends it")
+    return finding.needs_action
 
 
 if __name__ == "__main__":

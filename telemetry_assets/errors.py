@@ -17,6 +17,10 @@ class SettingsError(TelemetryAssetsError):
     """A setting is missing, contradicts another, or names something that cannot be used."""
 
 
+class AwsError(TelemetryAssetsError):
+    """AWS, or the way to it, refused a request, and the SDK's retries did not help."""
+
+
 class TableMismatchError(TelemetryAssetsError):
     """A table is not what its contract says, so nothing may write to it.
 
@@ -36,7 +40,8 @@ class TableMismatchError(TelemetryAssetsError):
         )
         super().__init__(
             f"{table} differs from its contract, so nothing was written to it:\n{listed}\n"
-            "Run `telemetry-assets doctor` to see every table. Then change the table back to its contract. "
+            "Run `telemetry-assets doctor` to see every table: what is safe to mend, `doctor --repair` mends. "
+            "Otherwise change the table back to its contract. "
             f"{otherwise}"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -61,8 +61,9 @@ class Pipeline:
 
         :raises TableMismatchError: before anything is taken, where a table differs from its contract.
         """
-        self.lakehouse.prepare()
-        return self.ingestion.ingest_waiting(run_id, progress)
+        with refusals_in_words(self.settings):
+            self.lakehouse.prepare()
+            return self.ingestion.ingest_waiting(run_id, progress)
 
     def refresh(
         self,
@@ -78,11 +79,10 @@ class Pipeline:
         :raises TableMismatchError: before anything is written, where a table differs from its contract.
         :raises QualityError: before anything is written, where its upstream or its new rows would mislead.
         """
-        self.lakehouse.prepare((UPSTREAM[contract], contract))
-        as_of = insurance_as_of or datetime.now(UTC).date()
-        result = self.engine.refresh(
-            contract, event_dates, StepParameters(as_of, rebuild=event_dates is not None), run_id
-        )
+        parameters = StepParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
+        with refusals_in_words(self.settings):
+            self.lakehouse.prepare((UPSTREAM[contract], contract))
+            result = self.engine.refresh(contract, event_dates, parameters, run_id)
         logger.info(
             "%s: %d event dates, %d rows read, %d written%s, %.2f s",
             contract.full_name,
@@ -128,9 +128,9 @@ class Pipeline:
     def tables_behind(self) -> list[TableContract]:
         """The derived tables whose upstream has changed since they last took it. Makes and writes nothing."""
         existing = {
-            contract: self.lakehouse.table(contract)
+            contract: table
             for contract in {*UPSTREAM, *UPSTREAM.values()}
-            if self.lakehouse.catalog.table_exists(contract.identifier)
+            if (table := self.lakehouse.existing(contract)) is not None
         }
         return [
             contract
@@ -147,9 +147,19 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
 
     :raises SettingsError: where one of them cannot be used.
     """
-    lakehouse = open_lakehouse(settings)
-    pipeline = Pipeline(settings, lakehouse, open_ingestion(settings, open_landing(settings), lakehouse))
-    try:
-        yield pipeline
-    finally:
-        pipeline.close()
+    with refusals_in_words(settings):
+        lakehouse = open_lakehouse(settings)
+        pipeline = Pipeline(settings, lakehouse, open_ingestion(settings, open_landing(settings), lakehouse))
+        try:
+            yield pipeline
+        finally:
+            pipeline.close()
+
+
+def refusals_in_words(settings: Settings) -> AbstractContextManager[None]:
+    """Turns what AWS refuses into an :class:`AwsError` that says what to do, where the settings name S3."""
+    if not settings.is_in_s3:
+        return nullcontext()
+    from telemetry_assets import aws
+
+    return aws.refusals_in_words()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from datetime import date
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from dotenv import dotenv_values
@@ -18,8 +18,10 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from telemetry_assets.errors import SettingsError
+from telemetry_assets.locations import S3Location, is_s3
 
 MEBIBYTE = 1024 * 1024
+MOST_THREADS = 32
 
 
 def project_root() -> Path:
@@ -36,9 +38,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TELEMETRY_", extra="ignore", frozen=True)
 
-    landing_uri: str = Field("data/landing", description="Where uploads arrive: a folder.")
-    lakehouse_uri: str = Field("data/lakehouse", description="Where tables, archive and state live: a folder.")
-    catalog: Literal["sqlite"] = Field("sqlite", description="The Iceberg catalog.")
+    landing_uri: str = Field("data/landing", description="Where uploads arrive: a folder, or s3://bucket/prefix.")
+    lakehouse_uri: str = Field(
+        "data/lakehouse", description="Where tables, archive and state live: a folder, or s3://bucket/prefix."
+    )
+    catalog: Literal["sqlite", "glue"] = Field(
+        "sqlite", description="The Iceberg catalog: SQLite with a folder, the Glue Data Catalog with S3."
+    )
     engine: Literal["embedded"] = Field("embedded", description="Where the transforms run.")
     first_event_date: date = Field(
         date(2020, 1, 1), description="The first partition of the assets in Dagster. Tables take earlier dates too."
@@ -58,7 +64,10 @@ class Settings(BaseSettings):
     upload_max_documents: int = Field(
         1_000_000, ge=1, description="Documents of one upload, above which it is rejected."
     )
-    read_threads: int = Field(4, ge=1, description="Uploads read at a time.")
+    read_threads: int = Field(8, ge=1, le=MOST_THREADS, description="Uploads and files moved or read at a time.")
+    kms_key_id: str = Field(
+        "", description="The KMS key for everything written to S3; where it is empty, as the bucket says."
+    )
     # Dagster's daemon goes round every 5 s; an interval of just as long is often missed by a moment, and is then 10 s.
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks of the upload sensor.")
 
@@ -66,30 +75,33 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: str) -> str:
         if not value.strip():
-            raise ValueError("is empty; give a folder")
+            raise ValueError("is empty; give a folder, or s3://bucket/prefix")
+        if is_s3(value):
+            return S3Location.parse(value).uri().rstrip("/")
         if "://" in value and not value.startswith("file://"):
-            return value.rstrip("/")
+            raise ValueError("is neither a folder nor an address that begins with s3://")
         return str((project_root() / Path(value.removeprefix("file://")).expanduser()).resolve())
 
-    def landing_folder(self) -> Path:
-        """The landing location as a folder.
+    @property
+    def is_in_s3(self) -> bool:
+        """Whether uploads and tables are in S3; otherwise they are in folders."""
+        return is_s3(self.lakehouse_uri)
 
-        :raises SettingsError: where it is not one.
-        """
-        return _folder(self.landing_uri, "TELEMETRY_LANDING_URI")
+    def landing_folder(self) -> Path:
+        """The landing location, which is a folder."""
+        return Path(self.landing_uri)
 
     def lakehouse_folder(self) -> Path:
-        """The lakehouse as a folder.
+        """The lakehouse, which is a folder."""
+        return Path(self.lakehouse_uri)
 
-        :raises SettingsError: where it is not one.
-        """
-        return _folder(self.lakehouse_uri, "TELEMETRY_LAKEHOUSE_URI")
+    def landing_in_s3(self) -> S3Location:
+        """The landing location, which is in S3."""
+        return S3Location.parse(self.landing_uri)
 
-
-def _folder(location: str, variable: str) -> Path:
-    if "://" in location:
-        raise SettingsError(f"{variable}={location} is not a folder. This version reads and writes folders only.")
-    return Path(location)
+    def lakehouse_in_s3(self) -> S3Location:
+        """The lakehouse, which is in S3."""
+        return S3Location.parse(self.lakehouse_uri)
 
 
 def unknown_settings() -> Iterator[tuple[str, str]]:
@@ -115,15 +127,36 @@ def load_settings() -> Settings:
             for problem in error.errors()
         )
         raise SettingsError(f"These settings cannot be used:\n{problems}") from error
-    landing, lakehouse = Path(settings.landing_uri), Path(settings.lakehouse_uri)
+    _hold_one_place(settings)
+    _hold_apart(settings)
+    return settings
+
+
+def _hold_one_place(settings: Settings) -> None:
+    if is_s3(settings.landing_uri) != settings.is_in_s3:
+        raise SettingsError(
+            f"TELEMETRY_LANDING_URI={settings.landing_uri} and TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} have "
+            "to be two folders or two locations in S3: an upload moves from the one to the other in one step."
+        )
+    catalog = "glue" if settings.is_in_s3 else "sqlite"
+    if settings.catalog != catalog:
+        raise SettingsError(
+            f"TELEMETRY_CATALOG={settings.catalog} does not go with TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri}. "
+            f"Set it to {catalog}: tables in a folder are in a SQLite catalog, tables in S3 in the Glue Data Catalog."
+        )
+
+
+def _hold_apart(settings: Settings) -> None:
+    landing, lakehouse = PurePosixPath(settings.landing_uri), PurePosixPath(settings.lakehouse_uri)
     if landing.is_relative_to(lakehouse):
         raise SettingsError(
-            f"TELEMETRY_LANDING_URI={landing} lies inside TELEMETRY_LAKEHOUSE_URI={lakehouse}, so what the lakehouse "
-            "keeps there would be taken for uploads. Put them side by side."
+            f"TELEMETRY_LANDING_URI={settings.landing_uri} lies inside "
+            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri}, so what the lakehouse keeps there would be taken for "
+            "uploads. Put them side by side."
         )
     if lakehouse.is_relative_to(landing):
         raise SettingsError(
-            f"TELEMETRY_LAKEHOUSE_URI={lakehouse} lies inside TELEMETRY_LANDING_URI={landing}, so the tables' own "
-            "files would be taken for uploads. Put them side by side."
+            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} lies inside "
+            f"TELEMETRY_LANDING_URI={settings.landing_uri}, so the tables' own files would be taken for uploads. "
+            "Put them side by side."
         )
-    return settings

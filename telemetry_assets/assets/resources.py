@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster import ConfigurableResource, InitResourceContext
+from dagster import ConfigurableResource, DagsterInstance, InitResourceContext
 from pydantic import PrivateAttr
 
 from telemetry_assets.pipeline import Pipeline, open_pipeline
-from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.settings import load_settings
 
 
 class TelemetryResource(ConfigurableResource[Any]):
@@ -28,19 +28,20 @@ class TelemetryResource(ConfigurableResource[Any]):
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Iterator[TelemetryResource]:
         """Open the pipeline around a run."""
-        settings = load_settings()
-        with _alive(settings, context.run.run_id if context.run else "no-run"), open_pipeline(settings) as pipeline:
+        run_id = context.run.run_id if context.run else "no-run"
+        with _alive(context.instance or DagsterInstance.get(), run_id), open_pipeline(load_settings()) as pipeline:
             self._pipeline = pipeline
             yield self
 
 
-def _life_sign(settings: Settings, run_id: str) -> Path:
-    return settings.lakehouse_folder() / "ingestion" / "running" / run_id
+def _life_sign(instance: DagsterInstance, run_id: str) -> Path:
+    # Where this instance keeps its own files: other instances' runs are none of its business.
+    return Path(instance.storage_directory()) / "telemetry_assets_running" / run_id
 
 
 @contextmanager
-def _alive(settings: Settings, run_id: str) -> Iterator[None]:
-    path = _life_sign(settings, run_id)
+def _alive(instance: DagsterInstance, run_id: str) -> Iterator[None]:
+    path = _life_sign(instance, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     drafted = path.with_name(f".{run_id}")
     with drafted.open("w") as file:
@@ -53,25 +54,25 @@ def _alive(settings: Settings, run_id: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def is_dead(settings: Settings, run_id: str) -> bool:
+def is_dead(instance: DagsterInstance, run_id: str) -> bool:
     """Whether the process of a run ended without the run's end: it left its life sign, and no lock on it.
 
     The kernel releases the lock with the process, however that ends. A run that has shown no life sign yet
     counts as alive.
     """
     try:
-        with _life_sign(settings, run_id).open("r") as file:
+        with _life_sign(instance, run_id).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (FileNotFoundError, BlockingIOError):
         return False
     return True
 
 
-def is_alive(settings: Settings, run_id: str) -> bool:
+def is_alive(instance: DagsterInstance, run_id: str) -> bool:
     """Whether the process of a run holds its life sign."""
-    return _life_sign(settings, run_id).exists() and not is_dead(settings, run_id)
+    return _life_sign(instance, run_id).exists() and not is_dead(instance, run_id)
 
 
-def forget(settings: Settings, run_id: str) -> None:
+def forget(instance: DagsterInstance, run_id: str) -> None:
     """Remove the life sign of a dead run."""
-    _life_sign(settings, run_id).unlink(missing_ok=True)
+    _life_sign(instance, run_id).unlink(missing_ok=True)

@@ -49,7 +49,7 @@ def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition
     )
     def uploads(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         current = load_settings()
-        end_dead_runs(context.instance, current)
+        end_dead_runs(context.instance)
         reason_to_wait = _active_run(context.instance, ingest.name) or _after_failures(context.instance, ingest.name)
         if reason_to_wait:
             return SkipReason(reason_to_wait)
@@ -73,21 +73,21 @@ def what_is_to_do(pipeline: Pipeline) -> str | None:
     return f"behind upstream: {', '.join(contract.full_name for contract in behind)}" if behind else None
 
 
-def end_dead_runs(instance: DagsterInstance, settings: Settings) -> None:
+def end_dead_runs(instance: DagsterInstance) -> None:
     """Mark runs whose process is gone as failed, and free their pools.
 
     Dagster keeps a run that was killed together with its code server as started for ever.
     """
     for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
         run = record.dagster_run
-        if is_dead(settings, run.run_id) or (
-            run.job_name in _OWN_JOBS and not is_alive(settings, run.run_id) and _never_came_to_life(instance, record)
+        if is_dead(instance, run.run_id) or (
+            run.job_name in _OWN_JOBS and not is_alive(instance, run.run_id) and _never_came_to_life(instance, record)
         ):
             instance.report_run_failed(
                 run, "The run's process is gone, so nobody will end it. What it left is taken up."
             )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            forget(settings, run.run_id)
+            forget(instance, run.run_id)
 
 
 def _never_came_to_life(instance: DagsterInstance, record: RunRecord) -> bool:

@@ -5,11 +5,15 @@ Files are planned with PyIceberg and handed to Sail as Parquet paths, which pins
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
 from pyiceberg.table import FileScanTask, Table
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -33,6 +38,8 @@ from telemetry_assets.lakehouse.commits import replace_rows, set_table_propertie
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import hold_one_row_per_key, hold_upstream_keys, partition_filter
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.locations import is_s3
+from telemetry_assets.settings import MOST_THREADS
 from telemetry_assets.steps import Partitions, StepParameters, replacement
 
 if TYPE_CHECKING:
@@ -160,12 +167,34 @@ class _PinnedInputs:
 
             scan = ArrowScan(table.metadata, table.io, table.schema(), partition_filter(contract, None))
             rows = scan.to_table(tasks).cast(contract.arrow_schema)
-            path = self.scratch / f"{len(os.listdir(self.scratch))}.parquet"
+            path = self.scratch / f"{uuid.uuid4().hex}.parquet"
             pq.write_table(rows, path)
             return self.spark.read.schema(schema).parquet(f"file://{path}")
         if not tasks:
             return self.spark.createDataFrame([], schema)
-        return self.spark.read.schema(schema).parquet(*(task.file.file_path for task in tasks))
+        return self.spark.read.schema(schema).parquet(*self._local(table.io, tasks))
+
+    def _local(self, io: FileIO, tasks: Iterable[FileScanTask]) -> list[str]:
+        """The files' paths where Sail can read them: those in S3 are copied here.
+
+        Sail could read S3 by itself, but neither with every kind of credentials that AWS's own tools know, nor with
+        their retries.
+        """
+        paths = [task.file.file_path for task in tasks]
+        if not any(is_s3(path) for path in paths):
+            return paths
+        with ThreadPoolExecutor(MOST_THREADS) as threads:
+            return list(threads.map(lambda path: self._copied(io, path), paths))
+
+    def _copied(self, io: FileIO, path: str) -> str:
+        # A data file never changes, and another frame of this step may have copied it already.
+        copy = self.scratch / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
+        if not copy.exists():
+            draft = copy.with_name(f"{uuid.uuid4().hex}.draft")
+            with io.new_input(path).open(seekable=False) as source, draft.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            draft.rename(copy)
+        return f"file://{copy}"
 
 
 def _chosen(behind: Changes, event_dates: frozenset[date] | None, contract: TableContract) -> Changes:

@@ -1,8 +1,8 @@
 """One batch of uploads into Bronze exactly once, across crashes.
 
 The steps, each skipped when it is found done, so that a kill anywhere is repaired by the next run:
-manifest in progress (one at a time, create-if-absent), claim, read, rejected documents, Bronze,
-archive, manifest away. The same manifest always gives the same rows.
+manifest in progress (one at a time, create-if-absent), claim, read, manifest settled, rejected documents, Bronze,
+archive, manifest away. A settled manifest always gives the same rows, whoever reads it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pyarrow as pa
-from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.certificates import Certificate, certificate_of
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
-from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestFile
+from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore, open_manifests
 from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
 from telemetry_assets.ingestion.uploads import Limits, whole_upload
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 _CERTIFICATE = "telemetry.certificate"
 _INGESTED_AT = "telemetry.ingested-at"
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Ingestion:
@@ -43,13 +46,13 @@ class Ingestion:
 
     landing: Landing
     lakehouse: Lakehouse
-    manifest_file: ManifestFile
+    manifests: ManifestStore
     settings: Settings
 
     def has_work(self) -> bool:
         """Whether an upload waits or a batch is unfinished. Reads no upload."""
         return (
-            self.manifest_file.load() is not None
+            self.manifests.load() is not None
             or next(iter(self.landing.waiting()), None) is not None
             or next(iter(self.landing.claimed()), None) is not None
         )
@@ -79,7 +82,7 @@ class Ingestion:
         while queue:
             batch = _next_batch(queue, self.settings)
             manifest = self._begun(batch)
-            if self.manifest_file.create(manifest):
+            if self.manifests.create(manifest):
                 postponed = finish(manifest)
             else:
                 self.landing.finish(manifest.batch_id)
@@ -91,7 +94,7 @@ class Ingestion:
         return certificates
 
     def _finish_batch_in_progress(self, finish: Callable[[Manifest], list[WaitingUpload]]) -> list[WaitingUpload]:
-        manifest = self.manifest_file.load()
+        manifest = self.manifests.load()
         if manifest is None:
             return []
         logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
@@ -100,7 +103,7 @@ class Ingestion:
     def _take_up_lost_claims(self) -> None:
         """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again."""
         lost = list(self.landing.claimed())
-        if not lost or self.manifest_file.load() is not None:
+        if not lost or self.manifests.load() is not None:
             return
         taken: dict[str, set[str]] = {}
         for batch_id, upload in lost:
@@ -126,31 +129,13 @@ class Ingestion:
             uploads=[BatchUpload(upload=upload) for upload in uploads],
         )
 
-    def _hold_newest(self, manifest: Manifest, bronze: Table) -> None:
-        """A batch is newer than all batches before it, whatever the clock says and however long its run has paused.
-
-        While its manifest is the one in progress no other batch can come before it; once it has rows its moment stays.
-        """
-        moments = (summary_of(snapshot).get(_INGESTED_AT) for snapshot in bronze.snapshots())
-        latest = max((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
-        if latest is None or manifest.ingested_at > latest:
-            return
-        if batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id) is None:
-            manifest.ingested_at = latest + timedelta(microseconds=1)
-            self.manifest_file.replace(manifest)
-
     def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
-        bronze = self.lakehouse.table(BRONZE)
-        committed = batch_snapshot(bronze, manifest.batch_id)
-        if committed is None:
-            self._hold_newest(manifest, bronze)
-            self._claim(manifest)
-            if any(item.is_in_batch for item in manifest.uploads):
-                committed = self._committed(manifest, run_id)
-        # What another run, with another view, has made of the same batch stands in its manifest.
-        current = self.manifest_file.load()
+        committed = self._committed(manifest, run_id)
+        # What another run has made of the same batch stands in its manifest.
+        current = self.manifests.load()
         if current is not None and current.batch_id == manifest.batch_id:
+            manifest.uploads = current.uploads
             self._clear(current)
         if committed is None:
             return None
@@ -158,23 +143,71 @@ class Ingestion:
             update={"snapshot_id": committed.snapshot_id}
         )
 
-    def _clear(self, manifest: Manifest) -> None:
-        for item in manifest.uploads:
-            if item.is_in_batch:
-                self.landing.archive(manifest.batch_id, item.upload)
-            elif item.outcome == "postponed":
-                self.landing.release(manifest.batch_id, item.upload)
-        self.landing.finish(manifest.batch_id)
-        self.manifest_file.remove(manifest)
-
-    def _committed(self, manifest: Manifest, run_id: str) -> Snapshot:
-        taken = self._taken(manifest)
-        if any(item.outcome != "claimed" for item in manifest.uploads):
-            # Another run may have carried the same batch to its end, and its uploads away, since this one looked.
+    def _committed(self, manifest: Manifest, run_id: str) -> Snapshot | None:
+        """The batch's snapshot of Bronze, made where it is not there yet; None where no upload is in the batch."""
+        current: Manifest | None = manifest
+        while True:
             committed = batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id)
-            if committed is not None:
+            if committed is not None or current is None or current.batch_id != manifest.batch_id:
                 return committed
-            self.manifest_file.replace(manifest)
+            taken = self._settled(current)
+            if taken is not None:
+                return self._appended(current, taken, run_id) if taken else None
+            # Another run has settled the same batch first, or has ended it.
+            current = self.manifests.load()
+
+    def _settled(self, manifest: Manifest) -> list[UploadRows] | None:
+        """The rows of every upload of the batch; None where the manifest is another one by now.
+
+        The manifest says what becomes of each upload before any row is written, so that all runs write the same.
+        """
+        unsettled = deepcopy(manifest)
+        if not manifest.settled:
+            self._hold_newest(manifest)
+            self._claim(manifest)
+        taken = self._taken(manifest)
+        manifest.settled = True
+        return taken if manifest == unsettled or self.manifests.replace(manifest) else None
+
+    def _hold_newest(self, manifest: Manifest) -> None:
+        """A batch is newer than all batches before it, whatever the clock says and however long its run has paused.
+
+        While its manifest is the one in progress no other batch can come before it.
+        """
+        moments = (summary_of(snapshot).get(_INGESTED_AT) for snapshot in self.lakehouse.table(BRONZE).snapshots())
+        latest = max((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+        if latest is not None and manifest.ingested_at <= latest:
+            manifest.ingested_at = latest + timedelta(microseconds=1)
+
+    def _claim(self, manifest: Manifest) -> None:
+        def claim(item: BatchUpload) -> None:
+            if item.outcome != "claimed":
+                return
+            try:
+                claimed = self.landing.claim(manifest.batch_id, item.upload)
+            except OSError as error:
+                claimed, item.problem = False, error.strerror or str(error)
+            if not claimed:
+                logger.info("%s is left out: %s", item.upload.uri, item.problem or "it was replaced or removed")
+                item.outcome = "gone"
+
+        self._each(claim, manifest.uploads)
+
+    def _clear(self, manifest: Manifest) -> None:
+        def clear(item: BatchUpload) -> None:
+            step = self.landing.archive if item.is_in_batch else self.landing.release
+            step(manifest.batch_id, item.upload)
+
+        self._each(clear, manifest.uploads)
+        self.landing.finish(manifest.batch_id)
+        self.manifests.remove(manifest)
+
+    def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:
+        """What a step of the landing location gives for each upload, several at a time."""
+        with ThreadPoolExecutor(self.settings.read_threads) as threads:
+            return list(threads.map(step, items))
+
+    def _appended(self, manifest: Manifest, taken: list[UploadRows], run_id: str) -> Snapshot:
         certificate = certificate_of(manifest, taken)
         summary = {
             "telemetry.run-id": run_id,
@@ -188,33 +221,21 @@ class Ingestion:
         bronze = pa.concat_tables(one.bronze for one in taken)
         return append_batch(self.lakehouse, BRONZE, manifest.batch_id, bronze, summary)
 
-    def _claim(self, manifest: Manifest) -> None:
-        for item in manifest.uploads:
-            if item.outcome != "claimed":
-                continue
-            try:
-                claimed = self.landing.claim(manifest.batch_id, item.upload)
-            except OSError as error:
-                claimed, item.problem = False, error.strerror or str(error)
-            if not claimed:
-                logger.info("%s is left out: %s", item.upload.uri, item.problem or "it was replaced or removed")
-                item.outcome = "gone"
-        if any(item.outcome == "gone" for item in manifest.uploads):
-            self.manifest_file.replace(manifest)
-
     def _taken(self, manifest: Manifest) -> list[UploadRows]:
         """The rows of every upload of the batch. What cannot be read, or is too much for one batch, is noted."""
         taken: list[UploadRows] = []
-        size = 0
+        size, limit = 0, self.settings.batch_max_bytes
         items = [item for item in manifest.uploads if item.is_in_batch]
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
             contents = threads.map(lambda item: self._content(manifest, item), items)
             for item, content in zip(items, contents, strict=True):
-                rows = self._rows(manifest, item, content) if size <= self.settings.batch_max_bytes else None
+                # A settled batch has said already what is too much for it.
+                is_open = manifest.settled or size <= limit
+                rows = self._rows(manifest, item, content) if is_open else None
                 size += rows.size if rows else 0
-                if rows is None or (taken and size > self.settings.batch_max_bytes):
+                if rows is None or (taken and size > limit and not manifest.settled):
                     # All that come after it wait too, as the newest ingestion of an event wins.
-                    item.outcome, size = "postponed", self.settings.batch_max_bytes + 1
+                    item.outcome, size = "postponed", limit + 1
                 else:
                     taken.append(rows)
         return taken
@@ -225,6 +246,9 @@ class Ingestion:
         try:
             return self.landing.read(manifest.batch_id, item.upload)
         except OSError as error:
+            if manifest.settled and batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id):
+                # What was rejected stands already, so this can no longer be.
+                raise
             item.outcome, item.problem = "unreadable", error.strerror or str(error)
             return None
 
@@ -264,5 +288,4 @@ def _next_batch(queue: deque[WaitingUpload], settings: Settings) -> list[Waiting
 
 def open_ingestion(settings: Settings, landing: Landing, lakehouse: Lakehouse) -> Ingestion:
     """Ingestion into a lakehouse; its state is kept beside the tables, in ``ingestion/``."""
-    state = settings.lakehouse_folder() / "ingestion"
-    return Ingestion(landing, lakehouse, ManifestFile(state / "in_progress.json"), settings)
+    return Ingestion(landing, lakehouse, open_manifests(settings), settings)

@@ -94,6 +94,18 @@ def open_landing(settings: Settings) -> Landing:
 
     :raises SettingsError: where it exists and is not a folder.
     """
+    if settings.is_in_s3:
+        from telemetry_assets.aws import encryption, s3_client
+        from telemetry_assets.ingestion.s3_landing import S3Landing
+
+        lakehouse = settings.lakehouse_in_s3()
+        return S3Landing(
+            s3_client(),
+            settings.landing_in_s3(),
+            archive_location=lakehouse.below("archive"),
+            released=lakehouse.below("ingestion", "released"),
+            encryption=encryption(settings.kms_key_id),
+        )
     from telemetry_assets.ingestion.folder_landing import FolderLanding
 
     folder = settings.landing_folder()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 from telemetry_assets.errors import ManifestUnreadableError
 from telemetry_assets.ingestion.landing import WaitingUpload
+from telemetry_assets.settings import Settings
+
+_FILE_NAME = "in_progress.json"
 
 
 @dataclass
@@ -46,63 +50,92 @@ class Manifest:
     batch_id: str
     ingested_at: datetime
     uploads: list[BatchUpload]
+    settled: bool = False
+    """Whether the batch's moment and what becomes of each upload stand, so that its rows may be written."""
+    tag: str = field(default="", compare=False)
+    """Which state of the manifest in progress this is, as its store tells states apart."""
+
+    def of_state(self, tag: str) -> Manifest:
+        """The same manifest, as the state of this tag."""
+        return replace(self, tag=tag)
 
 
-@dataclass(frozen=True)
-class ManifestFile:
-    """The manifest in progress, kept in a file that exists for as long as its batch is unfinished."""
-
-    path: Path
+class ManifestStore(Protocol):
+    """Keeps the manifest in progress, for as long as its batch is unfinished. One at a time, whoever writes."""
 
     def load(self) -> Manifest | None:
         """The batch in progress, None where there is none.
 
         :raises ManifestUnreadableError: where somebody else has written to it.
         """
-        try:
-            return _manifest(json.loads(self.path.read_text(encoding="ascii")))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ManifestUnreadableError(str(self.path), str(error)) from error
+        ...
 
     def create(self, manifest: Manifest) -> bool:
-        """Make it the batch in progress; False where another one is. The file appears whole or not at all."""
+        """Make it the batch in progress; False where another one is."""
+        ...
+
+    def replace(self, manifest: Manifest) -> bool:
+        """Write the batch in progress anew; False where it is in another state than the one this was loaded from."""
+        ...
+
+    def remove(self, manifest: Manifest) -> None:
+        """Say that the batch is finished, where it still is the one in progress."""
+        ...
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """The manifest in progress in a file."""
+
+    path: Path
+
+    def load(self) -> Manifest | None:
+        """See :meth:`ManifestStore.load`."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return read_manifest(content, _digest(content), str(self.path))
+
+    def create(self, manifest: Manifest) -> bool:
+        """See :meth:`ManifestStore.create`. The file appears whole or not at all."""
         with self._drafted(manifest) as draft:
             try:
                 os.link(draft, self.path)
             except FileExistsError:
                 return False
+        manifest.tag = _digest(written(manifest))
         return True
 
-    def replace(self, manifest: Manifest) -> None:
-        """Write the batch in progress anew, in one step, where it still is the one in progress."""
-        with self._drafted(manifest) as draft, self._of_this_batch(manifest) as is_current:
-            if is_current:
-                draft.rename(self.path)
+    def replace(self, manifest: Manifest) -> bool:
+        """See :meth:`ManifestStore.replace`. In one step."""
+        with self._drafted(manifest) as draft, self._current() as current:
+            if current is None or current.tag != manifest.tag:
+                return False
+            draft.rename(self.path)
+        manifest.tag = _digest(written(manifest))
+        return True
 
     def remove(self, manifest: Manifest) -> None:
-        """Say that the batch is finished, where it still is the one in progress."""
-        with self._of_this_batch(manifest) as is_current:
-            if is_current:
+        """See :meth:`ManifestStore.remove`."""
+        with self._current() as current:
+            if current is not None and current.batch_id == manifest.batch_id:
                 self.path.unlink()
 
     @contextmanager
-    def _of_this_batch(self, manifest: Manifest) -> Iterator[bool]:
-        """Whether the batch is the one in progress; nobody ends it or begins another before this is over."""
+    def _current(self) -> Iterator[Manifest | None]:
+        """The batch in progress; nobody ends it or begins another before this is over."""
         with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            current = self.load()
-            yield current is not None and current.batch_id == manifest.batch_id
+            yield self.load()
 
     @contextmanager
     def _drafted(self, manifest: Manifest) -> Iterator[Path]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
-            # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
-            with draft.open("w", encoding="ascii") as file:
-                json.dump(asdict(manifest), file, default=datetime.isoformat)
+            with draft.open("wb") as file:
+                file.write(written(manifest))
                 file.flush()
                 # On the disk before it has its name, or a loss of power could leave an empty manifest.
                 os.fsync(file.fileno())
@@ -111,13 +144,43 @@ class ManifestFile:
             draft.unlink(missing_ok=True)
 
 
-def _manifest(read: dict[str, Any]) -> Manifest:
-    uploads = [
-        BatchUpload(
-            WaitingUpload(**{**one["upload"], "modified": datetime.fromisoformat(one["upload"]["modified"])}),
-            one["outcome"],
-            one["problem"],
-        )
-        for one in read["uploads"]
-    ]
-    return Manifest(read["batch_id"], datetime.fromisoformat(read["ingested_at"]), uploads)
+def open_manifests(settings: Settings) -> ManifestStore:
+    """The manifest in progress of the lakehouse that the settings name."""
+    if settings.is_in_s3:
+        from telemetry_assets.aws import encryption, s3_client
+        from telemetry_assets.ingestion.s3_manifest import ManifestObject
+
+        state = settings.lakehouse_in_s3().below("ingestion")
+        return ManifestObject(s3_client(), state.bucket, f"{state.prefix}{_FILE_NAME}", encryption(settings.kms_key_id))
+    return ManifestFile(settings.lakehouse_folder() / "ingestion" / _FILE_NAME)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def written(manifest: Manifest) -> bytes:
+    """A manifest as it is stored."""
+    # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
+    return json.dumps(asdict(manifest.of_state("")), default=datetime.isoformat).encode("ascii")
+
+
+def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
+    """A manifest as :func:`written` has stored it.
+
+    :raises ManifestUnreadableError: where somebody else has written to it.
+    """
+    try:
+        read = json.loads(content)
+        uploads = [
+            BatchUpload(
+                WaitingUpload(**{**one["upload"], "modified": datetime.fromisoformat(one["upload"]["modified"])}),
+                one["outcome"],
+                one["problem"],
+            )
+            for one in read["uploads"]
+        ]
+        moment = datetime.fromisoformat(read["ingested_at"])
+        return Manifest(read["batch_id"], moment, uploads, bool(read.get("settled")), tag)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestUnreadableError(place, str(error)) from error

@@ -9,12 +9,19 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    NoSuchIcebergTableError,
+    NoSuchPropertyException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.table import Table
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
+from telemetry_assets.lakehouse.catalog_entries import catalog_entries, entry_differences
 from telemetry_assets.lakehouse.contracts import CONTRACTS
+from telemetry_assets.lakehouse.recovery import metadata_files
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 
@@ -39,16 +46,32 @@ class Lakehouse:
         """The table as it is now, freshly loaded.
 
         :raises NoSuchTableError: before :meth:`prepare` has made it.
+        :raises TableMismatchError: where the catalog has an entry of its name that is no Iceberg table.
         """
-        return self.catalog.load_table(contract.identifier)
+        try:
+            return self.catalog.load_table(contract.identifier)
+        except (NoSuchPropertyException, NoSuchIcebergTableError) as error:
+            raise TableMismatchError(
+                contract.full_name,
+                [f"its catalog entry is not that of an Iceberg table ({error}); `doctor --repair` may mend it"],
+            ) from error
+
+    def existing(self, contract: TableContract) -> Table | None:
+        """The table as it is now, None where it is not made yet."""
+        try:
+            return self.table(contract)
+        except NoSuchTableError:
+            return None
 
     def prepare(self, contracts: Iterable[TableContract] = CONTRACTS) -> None:
-        """Make those of the tables that are missing, and hold each against its contract.
+        """Make those of the tables that are missing, and hold each, and its catalog entry, against its contract.
 
         :raises TableMismatchError: for the first table that differs, listing all its differences.
         """
+        entries = catalog_entries(self.catalog)
         for contract in contracts:
-            differences = self.differences(self._created(contract), contract)
+            table = self._created(contract)
+            differences = [*self.differences(table, contract), *entry_differences(entries, table)]
             if differences:
                 raise TableMismatchError(contract.full_name, differences)
 
@@ -60,7 +83,8 @@ class Lakehouse:
         try:
             return self.table(contract)
         except NoSuchTableError:
-            self._create_database(contract.layer)
+            self._hold_nothing_there(contract)
+            self.create_database(contract.layer)
         except OSError as error:
             raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
         try:
@@ -74,9 +98,23 @@ class Lakehouse:
         except TableAlreadyExistsError:
             return self.table(contract)
 
-    def _create_database(self, name: str) -> None:
+    def _hold_nothing_there(self, contract: TableContract) -> None:
+        """A new table of Bronze beside the files of a lost one would hide rows that only the archive has too."""
+        if contract.layer == "bronze" and metadata_files(self.table_location(contract)):
+            raise TableMismatchError(
+                contract.full_name,
+                [
+                    f"the catalog has no entry of it, and its files are at {self.table_location(contract)}; "
+                    "`doctor --repair` brings it back"
+                ],
+            )
+
+    def create_database(self, name: str) -> None:
+        """Make a database where there is none of this name."""
         try:
-            self.catalog.create_namespace_if_not_exists(name)
+            # Asked first, because making one needs a permission that a user of existing ones may lack.
+            if not self.catalog.namespace_exists(name):
+                self.catalog.create_namespace_if_not_exists(name)
         except IntegrityError:
             # SQLite: another process made it between the look and the creation.
             logger.info("another process has just made the database %s", name)
@@ -122,11 +160,17 @@ def _partitioning(fields: Sequence[tuple[str | None, str]]) -> str:
 def open_lakehouse(settings: Settings) -> Lakehouse:
     """Open the catalog that the settings name, making an empty one where there is none. Makes no table.
 
-    With a folder the catalog is SQLite at ``<lakehouse>/catalog.sqlite``, named ``telemetry``.
+    With a folder the catalog is SQLite at ``<lakehouse>/catalog.sqlite``, named ``telemetry``; with S3 it is the Glue
+    Data Catalog.
 
     :raises SettingsError: where the folder or the catalog in it cannot be made or opened, or the folder's path cannot
         stand in a file's URI.
     """
+    if settings.is_in_s3:
+        from telemetry_assets.lakehouse.glue import open_glue_catalog
+
+        catalog = open_glue_catalog(CATALOG_NAME, settings.lakehouse_uri, settings.kms_key_id)
+        return Lakehouse(catalog, settings.lakehouse_uri)
     folder = settings.lakehouse_folder()
     if any(character in str(folder) for character in "#?%*[]{}"):
         raise SettingsError(
@@ -163,4 +207,4 @@ def _sqlite_catalog(folder: Path) -> Catalog:
 
 def has_lakehouse(settings: Settings) -> bool:
     """Whether the lakehouse that the settings name has a catalog already. Makes nothing."""
-    return (settings.lakehouse_folder() / _CATALOG_FILE).exists()
+    return settings.is_in_s3 or (settings.lakehouse_folder() / _CATALOG_FILE).exists()

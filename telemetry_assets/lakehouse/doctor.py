@@ -1,58 +1,159 @@
-"""Holds every table against its contract and its upstream, and says what is found, in words. Changes nothing."""
+"""Holds contract, catalog entry and Iceberg metadata of every table against each other; says in words what differs.
+
+What is safe to mend can be mended: it changes what the catalog says, never a row. Everything else is refused, with the
+reason, for a person to decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io import load_file_io
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 
+from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.catalog_entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.changes import changes_since_applied
 from telemetry_assets.lakehouse.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 
-class Finding(NamedTuple):
-    """One thing to know about a table; ``needs_action`` where somebody has to do something about it."""
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a table.
+
+    :param needs_action: whether somebody has to do something about it.
+    :param repair: mends it, where that is safe; it answers what it did.
+    :param refusal: why it is not mended, where somebody has to decide.
+    """
 
     table: str
     text: str
     needs_action: bool = False
+    repair: Callable[[], str] | None = None
+    refusal: str = ""
 
 
 def examine(lakehouse: Lakehouse) -> list[Finding]:
     """The findings of all tables, in the order of the contracts; a healthy table has one that says so."""
-    return [finding for contract in CONTRACTS for finding in _examine_table(lakehouse, contract)]
+    return [finding for contract in CONTRACTS for finding in _Examination(lakehouse, contract).findings()]
 
 
-def _examine_table(lakehouse: Lakehouse, contract: TableContract) -> Iterator[Finding]:
-    name = contract.full_name
-    try:
-        table = lakehouse.table(contract)
-    except NoSuchTableError:
-        yield Finding(name, "not there yet; the first run makes it")
-        return
-    except OSError as error:
-        yield Finding(name, f"its metadata cannot be read, so nobody can read or write the table: {error}", True)
-        return
-    differences = lakehouse.differences(table, contract)
-    for difference in differences:
-        yield Finding(name, f"{difference}, so no run writes to it", True)
-    snapshot = table.current_snapshot()
-    rows = snapshot.summary.additional_properties.get("total-records", "?") if snapshot and snapshot.summary else "0"
-    yield Finding(name, f"{rows} rows, {len(table.snapshots())} snapshots, metadata {table.metadata_location}")
-    if contract in UPSTREAM and not differences:
-        yield from _behind(lakehouse, contract)
+@dataclass(frozen=True)
+class _Examination:
+    lakehouse: Lakehouse
+    contract: TableContract
 
+    @property
+    def _catalog(self) -> Catalog:
+        return self.lakehouse.catalog
 
-def _behind(lakehouse: Lakehouse, contract: TableContract) -> Iterator[Finding]:
-    upstream = UPSTREAM[contract]
-    try:
-        changes = changes_since_applied(lakehouse.table(contract), upstream, lakehouse.table(upstream))
-    except (NoSuchTableError, OSError):
-        # The upstream's own finding says so.
-        return
-    if changes:
-        dates = "everything" if changes.everything else f"{len(changes.dates)} event dates"
-        yield Finding(contract.full_name, f"behind {upstream.full_name} by {dates}; the next run takes it")
+    def findings(self) -> Iterator[Finding]:
+        entry = catalog_entries(self._catalog).entry(self.contract.identifier)
+        if entry is None:
+            yield self._without_entry()
+            return
+        if not entry.is_iceberg:
+            yield self._without_metadata(self._not_iceberg(entry))
+            return
+        try:
+            table = self.lakehouse.table(self.contract)
+        except NoSuchTableError:
+            # Dropped since the entry was read.
+            yield self._without_entry()
+        except OSError as error:
+            unreadable = f"its metadata cannot be read, so nobody can read or write the table: {error}"
+            yield self._without_metadata(unreadable, entry.metadata_location)
+        else:
+            yield from self._of_table(table, entry)
+
+    def _finding(self, text: str, repair: Callable[[], str] | None = None, refusal: str = "") -> Finding:
+        return Finding(self.contract.full_name, text, True, repair, refusal)
+
+    def _not_iceberg(self, entry: CatalogEntry) -> str:
+        columns = f" with {len(entry.columns)} columns" if entry.columns is not None else ""
+        return (
+            f"the catalog's entry{columns} (table type {entry.table_type}, metadata "
+            f"{entry.metadata_location or 'none'}) is not that of an Iceberg table, so no engine can open it as one"
+        )
+
+    def _without_entry(self) -> Finding:
+        if not metadata_files(self.lakehouse.table_location(self.contract)):
+            return Finding(self.contract.full_name, "not there yet; the first run makes it", repair=self._make)
+        return self._without_metadata("the catalog has no entry of it, so no engine sees the rows in its files")
+
+    def _make(self) -> str:
+        self.lakehouse.prepare((self.contract,))
+        return "made it from its contract"
+
+    def _without_metadata(self, text: str, lost: str | None = None) -> Finding:
+        """What to do about an entry that points at no metadata, or at some that is lost."""
+        location = self.lakehouse.table_location(self.contract)
+        files = metadata_files(location)
+        if not files:
+            return self._finding(
+                text,
+                refusal=f"there is no Iceberg metadata at {location}. If the entry is not yours, give this project an "
+                "account or a region of its own; if it is, drop it, and the next run makes the table",
+            )
+        try:
+            newest, metadata = newest_metadata(files, load_file_io(dict(self._catalog.properties), files[0]))
+        except AmbiguousMetadataError as error:
+            return self._finding(text, refusal=f"{error}. Register the right one by hand")
+        if lost is not None and all(past.metadata_file != lost for past in metadata.metadata_log):
+            return self._finding(
+                text,
+                refusal=f"the newest whole metadata there, {newest}, does not come after it, so commits could be "
+                f"undone. Bring {lost} back from a backup, or from an older version of the object",
+            )
+        return self._pointing_at(newest, metadata, text)
+
+    def _pointing_at(self, newest: str, metadata: TableMetadata, text: str) -> Finding:
+        table = Table(self.contract.identifier, metadata, newest, load_file_io({}, newest), self._catalog)
+        differences = self.lakehouse.differences(table, self.contract)
+        if differences:
+            return self._finding(text, refusal=f"the metadata {newest} differs from the contract: {differences[0]}")
+        return self._finding(text, repair=lambda: self._point_at(newest, metadata))
+
+    def _point_at(self, metadata_location: str, metadata: TableMetadata) -> str:
+        entries = catalog_entries(self._catalog)
+        if entries.entry(self.contract.identifier) is None:
+            self.lakehouse.create_database(self.contract.layer)
+            self._catalog.register_table(self.contract.identifier, metadata_location)
+        else:
+            entries.correct(self.contract.identifier, metadata_location, metadata)
+        return f"the catalog points at {metadata_location} now, and shows what it says"
+
+    def _of_table(self, table: Table, entry: CatalogEntry) -> Iterator[Finding]:
+        differences = self.lakehouse.differences(table, self.contract)
+        for difference in differences:
+            yield self._finding(
+                f"{difference}, so no run writes to it",
+                refusal="a table's own schema is nobody's to guess: change it back, or see docs/operating.md",
+            )
+        for difference in entry.differences(table.metadata):
+            yield self._finding(difference, repair=lambda: self._point_at(table.metadata_location, table.metadata))
+        snapshot = table.current_snapshot()
+        summary = snapshot.summary if snapshot else None
+        rows = summary.additional_properties.get("total-records", "?") if summary else "0"
+        text = f"{rows} rows, {len(table.snapshots())} snapshots, metadata {table.metadata_location}"
+        yield Finding(self.contract.full_name, text)
+        if self.contract in UPSTREAM and not differences:
+            yield from self._behind(table)
+
+    def _behind(self, table: Table) -> Iterator[Finding]:
+        upstream = UPSTREAM[self.contract]
+        try:
+            changes = changes_since_applied(table, upstream, self.lakehouse.table(upstream))
+        except (NoSuchTableError, TableMismatchError, OSError):
+            # The upstream's own finding says so.
+            return
+        if changes:
+            dates = "everything" if changes.everything else f"{len(changes.dates)} event dates"
+            yield Finding(self.contract.full_name, f"behind {upstream.full_name} by {dates}; the next run takes it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from dagster import (
@@ -86,7 +87,7 @@ def test_an_unfinished_batch_starts_a_run(tick: Tick, deployed: Deployment) -> N
     from datetime import UTC, datetime
 
     manifest = Manifest(batch_id="left behind", ingested_at=datetime.now(UTC), uploads=[])
-    assert deployed.pipeline.ingestion.manifest_file.create(manifest)
+    assert deployed.pipeline.ingestion.manifests.create(manifest)
     assert isinstance(tick(), RunRequest)
 
 
@@ -109,7 +110,7 @@ def test_one_run_at_a_time(tick: Tick, deployed: Deployment, instance: DagsterIn
 def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, instance: DagsterInstance) -> None:
     deployed.upload("x.json", b"{}")
     run_id = ingest_run(instance, DagsterRunStatus.STARTED)
-    running = deployed.settings.lakehouse_folder() / "ingestion" / "running"
+    running = Path(instance.storage_directory()) / "telemetry_assets_running"
     running.mkdir(parents=True)
     with (running / run_id).open("w") as life_sign:
         fcntl.flock(life_sign, fcntl.LOCK_EX)
@@ -129,12 +130,12 @@ def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
 
     def lock_after_a_look(file: object, how: int) -> None:
         monkeypatch.undo()
-        assert not resources.is_dead(deployed.settings, run_id)
+        assert not resources.is_dead(instance, run_id)
         lock(file, how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fcntl, "flock", lock_after_a_look)
-    with resources._alive(deployed.settings, run_id):
-        assert resources.is_alive(deployed.settings, run_id)
+    with resources._alive(instance, run_id):
+        assert resources.is_alive(instance, run_id)
 
 
 def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(

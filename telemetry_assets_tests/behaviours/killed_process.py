@@ -270,7 +270,7 @@ class Stage:
                 # Each upload lies below its batch's identifier.
                 archive=sorted(("/".join(path.parts[1:]), (archive / path).read_bytes()) for path in _files(archive)),
                 still_in_landing=_files(self.landing),
-                batch_in_progress=pipeline.ingestion.manifest_file.load() is not None,
+                batch_in_progress=pipeline.ingestion.manifests.load() is not None,
                 tables_behind=[table.full_name for table in pipeline.tables_behind()],
             )
 

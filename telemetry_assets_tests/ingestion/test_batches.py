@@ -164,7 +164,7 @@ def test_uploads_that_are_all_gone_make_no_batch(deployed: Deployment, monkeypat
     monkeypatch.setattr(FolderLanding, "claim", lambda *_: False)
     deployed.upload("x.json", one())
     assert deployed.process().certificates == ()
-    assert deployed.pipeline.ingestion.manifest_file.load() is None
+    assert deployed.pipeline.ingestion.manifests.load() is None
 
 
 def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None:
@@ -262,16 +262,16 @@ def test_a_name_that_is_not_utf8_is_no_reason_to_leave_an_upload(deployed: Deplo
     deployed.process()
     [row] = deployed.rows(BRONZE)
     assert row["source_uri"].endswith("/caf\\xe9.json")
-    assert deployed.pipeline.ingestion.manifest_file.load() is None
+    assert deployed.pipeline.ingestion.manifests.load() is None
 
 
 def test_a_run_that_wakes_up_late_neither_ends_nor_overwrites_the_batch_of_another(deployed: Deployment) -> None:
-    manifest_file = deployed.pipeline.ingestion.manifest_file
+    manifests = deployed.pipeline.ingestion.manifests
     sleeper, other = (Manifest(name, datetime.now(UTC), []) for name in ("sleeper", "other"))
-    assert manifest_file.create(sleeper)
-    assert not manifest_file.create(other)
-    manifest_file.remove(sleeper)
-    assert manifest_file.create(other)
-    manifest_file.replace(sleeper)
-    manifest_file.remove(sleeper)
-    assert manifest_file.load() == other
+    assert manifests.create(sleeper)
+    assert not manifests.create(other)
+    manifests.remove(sleeper)
+    assert manifests.create(other)
+    manifests.replace(sleeper)
+    manifests.remove(sleeper)
+    assert manifests.load() == other

@@ -1,0 +1,45 @@
+"""How PyIceberg reads and writes files in S3: with s3fs, by the same credential chain and retries as all else."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from pyiceberg.io import S3_SSE_KMS_KEY_ID
+from pyiceberg.io.fsspec import FsspecFileIO
+from s3fs import S3FileSystem
+
+from telemetry_assets.aws import CONNECT_SECONDS, READ_SECONDS, RETRIES, encryption, environment
+from telemetry_assets.settings import MOST_THREADS
+
+_one_at_a_time = threading.Lock()
+
+
+class S3FileIO(FsspecFileIO):
+    """PyIceberg's own, but for one client of S3 in the whole process, where it makes one for each thread."""
+
+    def get_fs(self, scheme: str, hostname: str | None = None) -> AbstractFileSystem:
+        """The file system of a scheme; that of S3 may be used by several threads."""
+        if scheme != "s3":
+            return super().get_fs(scheme, hostname)
+        kms_key_id = self.properties.get(S3_SSE_KMS_KEY_ID, "")
+        with _one_at_a_time:
+            return _file_system(environment(), kms_key_id)
+
+
+@cache
+def _file_system(_environment: frozenset[tuple[str, str]], kms_key_id: str) -> Any:
+    return S3FileSystem(
+        config_kwargs={
+            "retries": RETRIES,
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "max_pool_connections": MOST_THREADS,
+        },
+        s3_additional_kwargs=encryption(kms_key_id),
+        # Other processes write there too.
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
