@@ -9,44 +9,20 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.certificates import Certificate, added_up
-from telemetry_assets.ingestion.landing import open_landing
-from telemetry_assets.lakehouse.catalog import has_lakehouse
-from telemetry_assets.pipeline import Processed, open_pipeline, refusals_in_words
-from telemetry_assets.settings import Settings, load_settings, unknown_settings
-
-if TYPE_CHECKING:
-    from telemetry_assets.lakehouse.doctor import Finding
-
-Parameters = ParamSpec("Parameters")
-Answer = TypeVar("Answer")
+from telemetry_assets.operator_commands import certificate, doctor, errors_in_words, replay_rejected
+from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.settings import load_settings
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 _LONG_COLUMNS = {"payload", "alert_id"}
 _SHOWN_CHARACTERS = 40
-
-
-def _errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
-    @wraps(command)
-    def told(*arguments: Parameters.args, **options: Parameters.kwargs) -> Answer:
-        try:
-            return command(*arguments, **options)
-        except TelemetryAssetsError as error:
-            raise click.ClickException(str(error)) from error
-        except OSError as error:
-            raise click.ClickException(f"{error}. `telemetry-assets doctor` looks at every place and table.") from error
-
-    return told
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -63,7 +39,7 @@ def main() -> None:
     "--insurance-as-of", type=_DATE, help="The date to tell the insurance status for; today (UTC) if not given."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the run's certificate as JSON.")
-@_errors_in_words
+@errors_in_words
 def process(insurance_as_of: datetime | None, as_json: bool) -> None:
     """Take every upload that waits to Bronze, Silver and Gold.
 
@@ -132,7 +108,7 @@ def _certificate(processed: Processed) -> dict[str, object]:
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path), help="The folder; the landing location if not given."
 )
-@_errors_in_words
+@errors_in_words
 def simulate(
     cars: int,
     days: int,
@@ -166,7 +142,7 @@ def simulate(
 @click.option("--car", help="Only rows of this chassis.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows to print at most.")
 @click.option("--all-columns", is_flag=True, help="Also the columns that keep a table incremental, and whole cells.")
-@_errors_in_words
+@errors_in_words
 def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
     """Print rows of TABLE, e.g. gold.car_current_state."""
     from telemetry_assets.lakehouse.contracts import contract_named
@@ -193,70 +169,8 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= _SHOWN_CHARACTERS else f"{cell[: _SHOWN_CHARACTERS - 1]}…"
 
 
-@main.command()
-@click.option("--repair", is_flag=True, help="Mend what is safe to mend: what the catalog says, never a row.")
-@_errors_in_words
-def doctor(repair: bool) -> None:
-    """Look at settings, uploads and tables, and say what is wrong. Without --repair it changes nothing.
-
-    Exit code 1 where something has to be done.
-    """
-    settings = load_settings()
-    # A list, so that every one of them is told.
-    needs_action = [_tell_settings(settings), _tell_uploads(settings), _tell_tables(settings, repair)]
-    if any(needs_action):
-        raise SystemExit(1)
-    click.echo("All is well.")
-
-
-def _tell_settings(settings: Settings) -> bool:
-    click.echo("Settings")
-    for name, value in settings.model_dump().items():
-        click.echo(f"  TELEMETRY_{name.upper()}={value}")
-    unknown = list(unknown_settings())
-    for name, meant in unknown:
-        click.echo(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
-    return bool(unknown)
-
-
-def _tell_uploads(settings: Settings) -> bool:
-    with refusals_in_words(settings):
-        landing = open_landing(settings)
-        waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
-    click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
-    for place, problem in obstacles:
-        click.echo(f"  {place} is not taken: {problem}")
-    return bool(obstacles)
-
-
-def _tell_tables(settings: Settings, repair: bool) -> bool:
-    from telemetry_assets.lakehouse.doctor import examine
-
-    click.echo("Tables")
-    if not has_lakehouse(settings) and not repair:
-        click.echo(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
-        return False
-    with open_pipeline(settings) as pipeline:
-        in_progress = pipeline.ingestion.manifests.load()
-        if in_progress:
-            uploads = len(in_progress.uploads)
-            click.echo(f"  batch {in_progress.batch_id} of {uploads} uploads is unfinished; the next run ends it")
-        needs_action = [_tell_finding(finding, repair) for finding in examine(pipeline.lakehouse)]
-    return any(needs_action)
-
-
-def _tell_finding(finding: Finding, repair: bool) -> bool:
-    click.echo(f"  {finding.table}: {finding.text}")
-    if finding.refusal:
-        click.echo(f"    not to be mended by this command: {finding.refusal}")
-    elif finding.repair is None:
-        return finding.needs_action
-    elif repair:
-        click.echo(f"    mended: {finding.repair()}")
-        return False
-    elif finding.needs_action:
-        click.echo("    `telemetry-assets doctor --repair` mends it")
-    return finding.needs_action
+for command in (doctor, replay_rejected, certificate):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from functools import cached_property
 
 from telemetry_assets.engines.results import Engine, RefreshResult
 from telemetry_assets.errors import QualityError
-from telemetry_assets.ingestion.batches import Ingestion, open_ingestion
 from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
 from telemetry_assets.lakehouse.contracts import UPSTREAM
@@ -65,6 +67,22 @@ class Pipeline:
             self.lakehouse.prepare()
             return self.ingestion.ingest_waiting(run_id, progress)
 
+    def replay_rejected(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
+        """Put rejected documents through ingestion once more. See :meth:`Ingestion.replay`."""
+        with refusals_in_words(self.settings):
+            self.lakehouse.prepare()
+            return self.ingestion.replay(selection, run_id)
+
+    def refresh_all(
+        self, run_id: str, insurance_as_of: date | None, progress: Callable[[RefreshResult], None]
+    ) -> list[RefreshResult]:
+        """Bring Silver and Gold up to date with what they are behind on."""
+        results: list[RefreshResult] = []
+        for contract in DERIVED_TABLES:
+            results.append(self.refresh(contract, run_id, insurance_as_of=insurance_as_of))
+            progress(results[-1])
+        return results
+
     def refresh(
         self,
         contract: TableContract,
@@ -108,11 +126,7 @@ class Pipeline:
         certificates = self.ingest(run_id, progress)
         for certificate in certificates:
             self._hold_conservation(certificate)
-        results: list[RefreshResult] = []
-        for contract in DERIVED_TABLES:
-            results.append(self.refresh(contract, run_id, insurance_as_of=insurance_as_of))
-            progress(results[-1])
-        return Processed(tuple(certificates), tuple(results))
+        return Processed(tuple(certificates), tuple(self.refresh_all(run_id, insurance_as_of, progress)))
 
     def _hold_conservation(self, certificate: Certificate) -> None:
         in_bronze, in_rejected = batch_rows(self.lakehouse, certificate.batch_id)

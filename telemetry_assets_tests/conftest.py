@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, instance_for_test
 
+from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment, deployment
 
 
@@ -25,3 +27,22 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     home.mkdir()
     with instance_for_test(temp_dir=str(home)) as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def aws_services() -> Iterator[AwsServices]:
+    """The server that stands for AWS."""
+    with AwsServices() as services:
+        yield services
+
+
+@pytest.fixture
+def aws(aws_services: AwsServices, monkeypatch: pytest.MonkeyPatch) -> AwsServices:
+    """AWS with nothing in it, which every client of this process speaks to."""
+    aws_services.reset()
+    for name in os.environ:
+        if name.startswith(("AWS_", "TELEMETRY_")):
+            monkeypatch.delenv(name)
+    for name, value in aws_services.environment().items():
+        monkeypatch.setenv(name, value)
+    return aws_services

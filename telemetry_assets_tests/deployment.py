@@ -1,4 +1,4 @@
-"""A whole deployment in a temporary folder, and what its tables should hold by the independent reading."""
+"""A whole deployment, in folders or in S3, and what its tables should hold by the independent reading."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from typing import Any
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.locations import S3Location
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.contract_reading import Batch, Reading, Upload, read_batches
 
 AS_OF = date(2026, 1, 15)
+BUCKET = "cars"
+IN_S3 = {"landing_uri": f"s3://{BUCKET}/landing", "lakehouse_uri": f"s3://{BUCKET}/lakehouse", "catalog": "glue"}
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "samples"
 
 Row = dict[str, Any]
@@ -62,18 +66,52 @@ class Deployment:
         return read_batches([self._batch(one) for one in self.certificates], AS_OF, self.settings.upload_max_bytes)
 
     def _batch(self, certificate: Certificate) -> Batch:
-        folder = self.settings.lakehouse_folder() / "archive" / certificate.batch_id
-        uploads = tuple(
+        return Batch(certificate.batch_id, certificate.ingested_at, tuple(self.archived(certificate.batch_id)))
+
+    def archived(self, batch_id: str) -> list[Upload]:
+        """The archived uploads of a batch, as they were received."""
+        folder = self.settings.lakehouse_folder() / "archive" / batch_id
+        return [
             Upload(f"file://{self.landing / path.relative_to(folder)}", path.read_bytes())
             for path in sorted(folder.rglob("*"))
             if path.is_file()
-        )
-        return Batch(certificate.batch_id, certificate.ingested_at, uploads)
+        ]
 
     def assert_equals_the_contract(self) -> None:
         reading = self.expected()
         for contract, of_contract in READINGS.items():
             assert_same_rows(contract, self.rows(contract), of_contract(reading))
+
+
+@dataclass
+class DeploymentInS3(Deployment):
+    """A landing prefix and a lakehouse prefix in one bucket, the Glue Data Catalog, and a pipeline over them."""
+
+    client: Any = None
+
+    def upload(self, name: str, content: bytes | str) -> Path:
+        body = content if isinstance(content, bytes) else content.encode()
+        location = self.settings.landing_in_s3()
+        self.client.put_object(Bucket=location.bucket, Key=f"{location.prefix}{name}", Body=body)
+        return Path(name)
+
+    def archived(self, batch_id: str) -> list[Upload]:
+        location, landing = self.settings.lakehouse_in_s3().below("archive", batch_id), self.settings.landing_in_s3()
+        return [
+            Upload(landing.uri(key.removeprefix(location.prefix)), self.content(key))
+            for key in keys(self.client, location)
+        ]
+
+    def content(self, key: str) -> bytes:
+        """What an object of the deployment's bucket holds."""
+        body: bytes = self.client.get_object(Bucket=self.settings.landing_in_s3().bucket, Key=key)["Body"].read()
+        return body
+
+
+def keys(client: Any, location: S3Location) -> list[str]:
+    """All keys at a location."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 def assert_same_rows(contract: TableContract, found: list[Row], wanted: list[dict[str, object]]) -> None:
@@ -97,3 +135,12 @@ def deployment(folder: Path, **settings: Any) -> Iterator[Deployment]:
     )
     with open_pipeline(chosen) as pipeline:
         yield Deployment(chosen, pipeline)
+
+
+@contextmanager
+def deployment_in_s3(aws: AwsServices, *, versioned: bool = True, **settings: Any) -> Iterator[DeploymentInS3]:
+    """A deployment in an empty account, whose services the environment names."""
+    aws.make_bucket(BUCKET, versioned=versioned)
+    chosen = Settings(**{**IN_S3, **settings})
+    with open_pipeline(chosen) as pipeline:
+        yield DeploymentInS3(chosen, pipeline, client=aws.client("s3"))

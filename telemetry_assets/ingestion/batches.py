@@ -8,126 +8,41 @@ archive, manifest away. A settled manifest always gives the same rows, whoever r
 from __future__ import annotations
 
 import logging
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pyarrow as pa
 from pyiceberg.table.snapshots import Snapshot
 
-from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.ingestion.certificates import Certificate, certificate_of
+from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_of
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
-from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore, open_manifests
+from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore
 from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
 from telemetry_assets.ingestion.uploads import Limits, whole_upload
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_batch, batch_snapshot, summary_of
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
-from telemetry_assets.lakehouse.quality import uploads_of_batch
 from telemetry_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_CERTIFICATE = "telemetry.certificate"
 _INGESTED_AT = "telemetry.ingested-at"
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Ingestion:
-    """Takes uploads from a landing location into Bronze, batch by batch."""
+class Batches:
+    """Carries batches of claimed uploads into Bronze."""
 
     landing: Landing
     lakehouse: Lakehouse
     manifests: ManifestStore
     settings: Settings
-
-    def has_work(self) -> bool:
-        """Whether an upload waits or a batch is unfinished. Reads no upload."""
-        return (
-            self.manifests.load() is not None
-            or next(iter(self.landing.waiting()), None) is not None
-            or next(iter(self.landing.claimed()), None) is not None
-        )
-
-    def ingest_waiting(self, run_id: str, progress: Callable[[Certificate], None]) -> list[Certificate]:
-        """Take everything that waits now, oldest first, after finishing the batch that is in progress, if any.
-
-        :param run_id: goes into the snapshots' summaries.
-        :param progress: is told of each finished batch.
-        """
-        certificates: list[Certificate] = []
-        unclaimable: dict[str, str] = {}
-
-        def finish(manifest: Manifest) -> list[WaitingUpload]:
-            certificate = self.finish(manifest, run_id)
-            if certificate is not None:
-                certificates.append(certificate)
-                progress(certificate)
-            unclaimable.update((item.upload.uri, item.problem) for item in manifest.uploads if item.is_unclaimable)
-            return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
-
-        self._finish_batch_in_progress(finish)
-        self._take_up_lost_claims()
-        for place, problem in self.landing.obstacles():
-            logger.warning("%s is not taken: %s", place, problem)
-        queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
-        while queue:
-            batch = _next_batch(queue, self.settings)
-            manifest = self._begun(batch)
-            if self.manifests.create(manifest):
-                postponed = finish(manifest)
-            else:
-                self.landing.finish(manifest.batch_id)
-                postponed = [*self._finish_batch_in_progress(finish), *batch]
-            queue.extendleft(reversed(postponed))
-        if unclaimable and not certificates:
-            # With other uploads taken, tables come first: the next run tells it.
-            raise UnclaimableUploadsError(sorted(unclaimable.items()))
-        return certificates
-
-    def _finish_batch_in_progress(self, finish: Callable[[Manifest], list[WaitingUpload]]) -> list[WaitingUpload]:
-        manifest = self.manifests.load()
-        if manifest is None:
-            return []
-        logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
-        return finish(manifest)
-
-    def _take_up_lost_claims(self) -> None:
-        """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again."""
-        lost = list(self.landing.claimed())
-        if not lost or self.manifests.load() is not None:
-            return
-        taken: dict[str, set[str]] = {}
-        for batch_id, upload in lost:
-            if batch_id not in taken:
-                taken[batch_id] = uploads_of_batch(self.lakehouse, batch_id)
-            if upload.uri in taken[batch_id]:
-                self.landing.archive(batch_id, upload)
-            else:
-                logger.warning("%s was claimed for batch %s, which is lost; it waits again", upload.uri, batch_id)
-                self.landing.release(batch_id, upload)
-        for batch_id in taken:
-            self.landing.finish(batch_id)
-
-    def _begun(self, uploads: list[WaitingUpload]) -> Manifest:
-        manifest = self._new_manifest(uploads)
-        self.landing.begin(manifest.batch_id)
-        return manifest
-
-    def _new_manifest(self, uploads: list[WaitingUpload]) -> Manifest:
-        return Manifest(
-            batch_id=uuid.uuid4().hex,
-            ingested_at=datetime.now(UTC),
-            uploads=[BatchUpload(upload=upload) for upload in uploads],
-        )
 
     def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
@@ -139,7 +54,7 @@ class Ingestion:
             self._clear(current)
         if committed is None:
             return None
-        return Certificate.model_validate_json(summary_of(committed)[_CERTIFICATE]).model_copy(
+        return Certificate.model_validate_json(summary_of(committed)[CERTIFICATE]).model_copy(
             update={"snapshot_id": committed.snapshot_id}
         )
 
@@ -213,7 +128,7 @@ class Ingestion:
             "telemetry.run-id": run_id,
             "telemetry.step": "ingest",
             _INGESTED_AT: manifest.ingested_at.isoformat(),
-            _CERTIFICATE: certificate.model_dump_json(exclude={"snapshot_id"}),
+            CERTIFICATE: certificate.model_dump_json(exclude={"snapshot_id"}),
         }
         if certificate.rejected:
             rejected = pa.concat_tables(one.rejected for one in taken)
@@ -267,25 +182,3 @@ class Ingestion:
 def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
     # A compressed upload is never larger than what is in it by more than gzip's own overhead.
     return upload.size > limit + limit // 100 + 1024
-
-
-def _next_batch(queue: deque[WaitingUpload], settings: Settings) -> list[WaitingUpload]:
-    """Take the oldest uploads off the queue, as many as a batch may hold; one always fits.
-
-    Two of one name are two batches, as the newer one's rows win over the older one's.
-    """
-    batch: list[WaitingUpload] = []
-    names: set[str] = set()
-    size = 0
-    while queue and len(batch) < settings.batch_max_uploads and queue[0].name not in names:
-        size += queue[0].size
-        if batch and size > settings.batch_max_bytes:
-            break
-        names.add(queue[0].name)
-        batch.append(queue.popleft())
-    return batch
-
-
-def open_ingestion(settings: Settings, landing: Landing, lakehouse: Lakehouse) -> Ingestion:
-    """Ingestion into a lakehouse; its state is kept beside the tables, in ``ingestion/``."""
-    return Ingestion(landing, lakehouse, open_manifests(settings), settings)

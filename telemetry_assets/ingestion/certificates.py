@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.ingestion.rows import Counts, UploadRows
 
+CERTIFICATE = "telemetry.certificate"
+"""The property of a snapshot's summary that holds the certificate of its batch."""
+
 _NAMES_LISTED = 100
 _DATES_LISTED = 1000
 

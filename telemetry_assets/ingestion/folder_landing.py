@@ -116,6 +116,11 @@ class FolderLanding:
         except FileNotFoundError:
             logger.debug("%s is claimed no longer", upload.uri)
 
+    def read_archived(self, batch_id: str, uri: str) -> bytes:
+        """See :meth:`Landing.read_archived`."""
+        name = os.path.relpath(uri.removeprefix("file://"), self.folder)
+        return (self.archive_folder / batch_id / name).read_bytes()
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
         for folder in _folders(self.folder / _CLAIMS):

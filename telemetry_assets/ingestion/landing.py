@@ -71,6 +71,13 @@ class Landing(Protocol):
         """Give a claimed upload back: it waits again, also beside a newer one that has taken its name since."""
         ...
 
+    def read_archived(self, batch_id: str, uri: str) -> bytes:
+        """The bytes of an archived upload of a batch.
+
+        :raises OSError: where the archive does not have it, or no longer.
+        """
+        ...
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """Every claimed upload that is not archived yet, with its batch's id."""
         ...

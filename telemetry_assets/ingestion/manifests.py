@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from telemetry_assets.errors import ManifestUnreadableError
 from telemetry_assets.ingestion.landing import WaitingUpload
@@ -43,15 +43,40 @@ class BatchUpload:
         return self.outcome == "gone" and bool(self.problem)
 
 
+@dataclass(frozen=True)
+class ReplaySelection:
+    """Which rejected documents are put through ingestion once more: those for which all that is given holds.
+
+    :param reasons: any of these reasons; all where there is none.
+    :param uploads: any of these uploads, by their whole URI or what it ends in after a slash; all where there is none.
+    :param since: rejected at this moment (UTC) or later.
+    """
+
+    reasons: tuple[str, ...] = ()
+    uploads: tuple[str, ...] = ()
+    since: datetime | None = None
+
+    def names(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of the rejected documents is among them."""
+        uri = row["source_uri"]
+        return (
+            (not self.reasons or row["reason"] in self.reasons)
+            and (not self.uploads or any(uri == one or uri.endswith(f"/{one}") for one in self.uploads))
+            and (self.since is None or row["ingested_at"] >= self.since)
+        )
+
+
 @dataclass
 class Manifest:
-    """The one batch in progress."""
+    """The one batch in progress, or the one replay of rejected documents."""
 
     batch_id: str
     ingested_at: datetime
     uploads: list[BatchUpload]
     settled: bool = False
     """Whether the batch's moment and what becomes of each upload stand, so that its rows may be written."""
+    replay: ReplaySelection | None = None
+    """Set where no uploads are taken, but rejected documents once more."""
     tag: str = field(default="", compare=False)
     """Which state of the manifest in progress this is, as its store tells states apart."""
 
@@ -181,6 +206,13 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
             for one in read["uploads"]
         ]
         moment = datetime.fromisoformat(read["ingested_at"])
-        return Manifest(read["batch_id"], moment, uploads, bool(read.get("settled")), tag)
+        return Manifest(read["batch_id"], moment, uploads, bool(read.get("settled")), _replay(read.get("replay")), tag)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestUnreadableError(place, str(error)) from error
+
+
+def _replay(read: dict[str, Any] | None) -> ReplaySelection | None:
+    if read is None:
+        return None
+    since = datetime.fromisoformat(read["since"]) if read["since"] else None
+    return ReplaySelection(tuple(read["reasons"]), tuple(read["uploads"]), since)

@@ -109,6 +109,16 @@ class S3Landing:
             self._deleted(upload)
         self.client.delete_object(Bucket=self.archive_location.bucket, Key=archived)
 
+    def read_archived(self, batch_id: str, uri: str) -> bytes:
+        """See :meth:`Landing.read_archived`."""
+        key = f"{self.archive_location.prefix}{batch_id}/{uri.removeprefix(self.landing.uri())}"
+        try:
+            return get_object(self.client, self.archive_location.bucket, key)[0]
+        except ClientError as error:
+            if error_code(error) not in GONE:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "the archive has no copy of it", uri) from error
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`. A claimed upload waits where it is until its rows are in Bronze."""
         return iter(())

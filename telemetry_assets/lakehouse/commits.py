@@ -31,7 +31,8 @@ from telemetry_assets.lakehouse.table_contract import TableContract
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 8
-_COMMIT_ID = "telemetry.commit-id"
+COMMIT_ID = "telemetry.commit-id"
+"""In the summary of each snapshot: the commit that made it, perhaps together with another snapshot."""
 BATCH_ID = "telemetry.batch-id"
 _SET_IN = "telemetry.properties-set-in"
 _NO_SNAPSHOT = "none"
@@ -80,6 +81,15 @@ def append_batch(
         return committed
 
     return until_committed(contract, attempt)
+
+
+def append_rows(table: Table, rows: pa.Table, summary: Mapping[str, str]) -> None:
+    """Append rows, as one snapshot.
+
+    :param table: as it was loaded before it was found out which rows it lacks.
+    :raises CommitFailedException: where the table has changed since; read again, then try again.
+    """
+    _commit(table, lambda transaction, properties: transaction.append(rows, properties), summary)
 
 
 def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
@@ -155,14 +165,14 @@ def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object
     commit_id = uuid.uuid4().hex
     table.metadata = _for_one_commit(table.metadata)
     transaction = table.transaction()
-    change(transaction, {**summary, _COMMIT_ID: commit_id})
+    change(transaction, {**summary, COMMIT_ID: commit_id})
     try:
         transaction.commit_transaction()
     except CommitFailedException:
         raise
     except Exception as error:
         table.refresh()
-        if not any(summary_of(snapshot).get(_COMMIT_ID) == commit_id for snapshot in table.snapshots()):
+        if not any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in table.snapshots()):
             raise
         logger.warning("a commit answered with an error and is in the table all the same: %s", error)
 

@@ -11,7 +11,7 @@ from dagster import AssetCheckKey, DagsterInstance, Definitions
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.ingestion.batches import Ingestion
+from telemetry_assets.ingestion.intake import Ingestion
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, SILVER
 from telemetry_assets_tests.assets.dagster_runs import materialize, metadata_by_date, run
 from telemetry_assets_tests.deployment import Deployment

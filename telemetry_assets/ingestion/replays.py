@@ -1,0 +1,175 @@
+"""Rejected documents, put back through ingestion: those that are accepted now leave the quarantine for Bronze.
+
+A replayed document keeps its batch and its moment, as if it had been accepted then: a correction that came later still
+wins over it, and documents received = accepted + rejected holds for its batch as before.
+
+For each batch the documents are appended to Bronze first, then taken out of the rejected documents. What is in both,
+after a kill in between, leaves the quarantine when the replay is done again, whatever is judged then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.expressions import AlwaysTrue, EqualTo, GreaterThanOrEqual
+from pyiceberg.table import Table
+
+from telemetry_assets.ingestion.documents import accept
+from telemetry_assets.ingestion.landing import Landing
+from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
+from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.table_contract import TableContract
+
+REPLAYED_BATCH = "telemetry.replayed-batch"
+REPLAYED_DOCUMENTS = "telemetry.replayed-documents"
+"""In the summary of a snapshot of the rejected documents: by how many documents the batch has grown, because uploads
+that were one rejection are documents now."""
+
+Row = dict[str, Any]
+_Key = tuple[str, int | None]
+
+
+@dataclass
+class ReplayResult:
+    """What became of the chosen rows.
+
+    :param chosen: rejected documents, and rejected uploads, that the selection names.
+    :param accepted: documents that went to Bronze.
+    :param still_rejected: documents that stay rejected, by reason; an upload's documents count one by one.
+    :param unavailable: uploads that are rejected as a whole and cannot be read from the archive, each with the reason.
+    """
+
+    chosen: int = 0
+    accepted: int = 0
+    still_rejected: Counter[str] = field(default_factory=Counter)
+    unavailable: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Judges chosen rejected documents anew."""
+
+    landing: Landing
+    lakehouse: Lakehouse
+    limits: Limits
+
+    def run(self, selection: ReplaySelection, run_id: str, *, dry: bool) -> ReplayResult:
+        """Judge what the selection names; unless it is a dry run, move what is accepted to Bronze, batch by batch."""
+        result = ReplayResult()
+        for batch_id in self._batches(selection):
+            chosen = self._chosen(batch_id, selection)
+            judged = [self._judged(row, result) for row in chosen]
+            if not dry:
+                self._append(batch_id, judged, run_id)
+                self._take_out(batch_id, judged, run_id)
+        return result
+
+    def _batches(self, selection: ReplaySelection) -> list[str]:
+        where = (
+            GreaterThanOrEqual(term="ingested_at", value=selection.since.isoformat())
+            if selection.since
+            else AlwaysTrue()
+        )
+        columns = ("batch_id", "ingested_at", "reason", "source_uri")
+        rows = self.lakehouse.table(REJECTED).scan(where, selected_fields=columns).to_arrow()
+        return sorted({row["batch_id"] for row in rows.to_pylist() if selection.names(row)})
+
+    def _chosen(self, batch_id: str, selection: ReplaySelection) -> list[Row]:
+        rows = _of_batch(self.lakehouse, REJECTED, batch_id)
+        return [row for row in rows.to_pylist() if selection.names(row)]
+
+    def _judged(self, row: Row, result: ReplayResult) -> _Judged:
+        result.chosen += 1
+        origin = Origin(row["source_uri"], row["ingested_at"], row["batch_id"])
+        if row["source_position"] is not None:
+            rows = gathered([accept(row["payload"], row["source_position"], row["ingested_at"])], origin)
+        else:
+            try:
+                content = self.landing.read_archived(row["batch_id"], row["source_uri"])
+            except OSError as error:
+                result.unavailable.append((row["source_uri"], error.strerror or str(error)))
+                return _Judged(row, None)
+            rows = upload_rows(row["source_uri"], content, origin, self.limits)
+        result.accepted += rows.bronze.num_rows
+        result.still_rejected.update(rows.rejected["reason"].to_pylist())
+        return _Judged(row, rows)
+
+    def _append(self, batch_id: str, judged: Sequence[_Judged], run_id: str) -> None:
+        accepted = [one.rows.bronze for one in judged if one.rows is not None and one.rows.bronze.num_rows]
+        if not accepted:
+            return
+        rows = pa.concat_tables(accepted)
+
+        def attempt() -> None:
+            table = self.lakehouse.table(BRONZE)
+            there = _keys(_of_batch(self.lakehouse, BRONZE, batch_id, table))
+            new = _not_in(rows, there)
+            if new.num_rows:
+                append_rows(table, new, _summary(batch_id, run_id))
+
+        until_committed(BRONZE, attempt)
+
+    def _take_out(self, batch_id: str, judged: Sequence[_Judged], run_id: str) -> None:
+        """Leave in the quarantine what Bronze does not have; an upload that is documents now, as those it rejects."""
+
+        def attempt() -> None:
+            table = self.lakehouse.table(REJECTED)
+            there = _keys(_of_batch(self.lakehouse, BRONZE, batch_id))
+            before = _of_batch(self.lakehouse, REJECTED, batch_id, table)
+            still_there = _keys(before)
+            anew = [(one, one.rows) for one in judged if one.rows is not None and _key(one.row) in still_there]
+            kept = _not_in(before, {_key(one.row) for one, _ in anew})
+            after = pa.concat_tables([kept, *(_not_in(rows.rejected, there) for _, rows in anew)])
+            if after.num_rows == before.num_rows and _keys(after) == still_there:
+                return
+            grown = sum(one.growth for one, _ in anew)
+            summary = {**_summary(batch_id, run_id), REPLAYED_DOCUMENTS: str(grown)}
+            replace_rows(table, EqualTo(term="batch_id", value=batch_id), after, summary, {})
+
+        until_committed(REJECTED, attempt)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A row of the rejected documents, and what it is now; None where nobody can say."""
+
+    row: Row
+    rows: UploadRows | None
+
+    @property
+    def growth(self) -> int:
+        """By how many documents the row has turned out to be more than one."""
+        return self.rows.bronze.num_rows + self.rows.rejected.num_rows - 1 if self.rows is not None else 0
+
+
+def _summary(batch_id: str, run_id: str) -> dict[str, str]:
+    return {"telemetry.run-id": run_id, "telemetry.step": "replay-rejected", REPLAYED_BATCH: batch_id}
+
+
+def _of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str, table: Table | None = None) -> pa.Table:
+    scan = (table or lakehouse.table(contract)).scan(EqualTo(term="batch_id", value=batch_id))
+    return scan.to_arrow().select(list(contract.column_names)).cast(contract.arrow_schema)
+
+
+def _key(row: Row) -> _Key:
+    return row["source_uri"], row["source_position"]
+
+
+def _key_list(rows: pa.Table) -> list[_Key]:
+    return list(zip(rows["source_uri"].to_pylist(), rows["source_position"].to_pylist(), strict=True))
+
+
+def _keys(rows: pa.Table) -> set[_Key]:
+    return set(_key_list(rows))
+
+
+def _not_in(rows: pa.Table, keys: set[_Key]) -> pa.Table:
+    return rows.filter([key not in keys for key in _key_list(rows)])

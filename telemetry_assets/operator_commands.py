@@ -1,0 +1,181 @@
+"""The commands of whoever operates the pipeline: look after it, put rejected documents through it, account for it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
+
+import click
+
+from telemetry_assets.errors import TelemetryAssetsError
+from telemetry_assets.ingestion.documents import Reason
+from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.lakehouse.catalog import has_lakehouse
+from telemetry_assets.pipeline import open_pipeline, refusals_in_words
+from telemetry_assets.settings import Settings, load_settings, unknown_settings
+
+if TYPE_CHECKING:
+    from telemetry_assets.engines.results import RefreshResult
+    from telemetry_assets.ingestion.replays import ReplayResult
+    from telemetry_assets.lakehouse.doctor import Finding
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
+_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+_LISTED = 20
+
+
+def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+    """Let a command end with what a person can do, and exit code 1, where something is wrong."""
+
+    @wraps(command)
+    def told(*arguments: Parameters.args, **options: Parameters.kwargs) -> Answer:
+        try:
+            return command(*arguments, **options)
+        except TelemetryAssetsError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error}. `telemetry-assets doctor` looks at every place and table.") from error
+
+    return told
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend what is safe to mend: what the catalog says, never a row.")
+@errors_in_words
+def doctor(repair: bool) -> None:
+    """Look at settings, uploads and tables, and say what is wrong. Without --repair it changes nothing.
+
+    Exit code 1 where something has to be done.
+    """
+    settings = load_settings()
+    # A list, so that every one of them is told.
+    needs_action = [_tell_settings(settings), _tell_uploads(settings), _tell_tables(settings, repair)]
+    if any(needs_action):
+        raise SystemExit(1)
+    click.echo("All is well.")
+
+
+def _tell_settings(settings: Settings) -> bool:
+    click.echo("Settings")
+    for name, value in settings.model_dump().items():
+        click.echo(f"  TELEMETRY_{name.upper()}={value}")
+    unknown = list(unknown_settings())
+    for name, meant in unknown:
+        click.echo(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
+    return bool(unknown)
+
+
+def _tell_uploads(settings: Settings) -> bool:
+    with refusals_in_words(settings):
+        landing = open_landing(settings)
+        waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
+    click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
+    for place, problem in obstacles:
+        click.echo(f"  {place} is not taken: {problem}")
+    return bool(obstacles)
+
+
+def _tell_tables(settings: Settings, repair: bool) -> bool:
+    from telemetry_assets.lakehouse.doctor import examine
+
+    click.echo("Tables")
+    if not has_lakehouse(settings) and not repair:
+        click.echo(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
+        return False
+    with open_pipeline(settings) as pipeline:
+        in_progress = pipeline.ingestion.manifests.load()
+        if in_progress:
+            uploads = len(in_progress.uploads)
+            click.echo(f"  batch {in_progress.batch_id} of {uploads} uploads is unfinished; the next run ends it")
+        needs_action = [_tell_finding(finding, repair) for finding in examine(pipeline.lakehouse)]
+    return any(needs_action)
+
+
+def _tell_finding(finding: Finding, repair: bool) -> bool:
+    click.echo(f"  {finding.table}: {finding.text}")
+    if finding.refusal:
+        click.echo(f"    not to be mended by this command: {finding.refusal}")
+    elif finding.repair is None:
+        return finding.needs_action
+    elif repair:
+        click.echo(f"    mended: {finding.repair()}")
+        return False
+    elif finding.needs_action:
+        click.echo("    `telemetry-assets doctor --repair` mends it")
+    return finding.needs_action
+
+
+@click.command("replay-rejected")
+@click.option("--reason", "reasons", multiple=True, type=click.Choice(get_args(Reason)), help="Only of this reason.")
+@click.option("--upload", "uploads", multiple=True, help="Only of this upload: its URI, or what that ends in.")
+@click.option("--since", type=_MOMENT, help="Only what was rejected at this date or moment (UTC), or later.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of them, and change nothing.")
+@errors_in_words
+def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: datetime | None, dry_run: bool) -> None:
+    """Put rejected documents through ingestion once more, after a fix.
+
+    What is accepted now leaves bronze.rejected_documents for bronze.car_telemetry, with its own batch and moment, and
+    goes on to Silver and Gold. Without options all rejected documents are tried. Options of one kind add up.
+    """
+    selection = ReplaySelection(reasons, uploads, since.replace(tzinfo=UTC) if since else None)
+    with open_pipeline(load_settings()) as pipeline:
+        if dry_run:
+            _tell_replay(pipeline.ingestion.try_replay(selection), "would be accepted")
+            return
+        run_id = f"cli-{uuid.uuid4().hex}"
+        _tell_replay(pipeline.replay_rejected(selection, run_id), "accepted")
+        pipeline.refresh_all(run_id, None, _say)
+
+
+def _tell_replay(result: ReplayResult, accepted: str) -> None:
+    still = ", ".join(f"{reason} {count}" for reason, count in result.still_rejected.most_common())
+    click.echo(
+        f"{result.chosen} rejected documents and uploads chosen: {result.accepted} documents {accepted}, "
+        f"{result.still_rejected.total()} stay rejected{f' ({still})' if still else ''}"
+    )
+    for uri, problem in result.unavailable[:_LISTED]:
+        click.echo(f"  {uri} stays as it is: {problem}")
+
+
+def _say(done: RefreshResult) -> None:
+    click.echo(f"{done.contract.full_name}: {f'{done.rows_written} rows' if done.changed else 'up to date'}", err=True)
+
+
+@click.command()
+@click.option("--since", type=_MOMENT, help="Batches from this date or moment (UTC) on.")
+@click.option("--until", type=_MOMENT, help="Batches before this date or moment (UTC).")
+@click.option("--json", "as_json", is_flag=True, help="Print the batches as JSON.")
+@errors_in_words
+def certificate(since: datetime | None, until: datetime | None, as_json: bool) -> None:
+    """Account for the documents of every batch of a time range, from the tables alone.
+
+    Exit code 1 where the documents received are not those accepted and rejected.
+    """
+    from telemetry_assets.ingestion.accounts import batch_accounts
+
+    with open_pipeline(load_settings()) as pipeline:
+        moments = (moment.replace(tzinfo=UTC) if moment else None for moment in (since, until))
+        accounts = batch_accounts(pipeline.lakehouse, *moments).to_pylist()
+    lost = [account for account in accounts if account["conserved"] is False]
+    if as_json:
+        click.echo(json.dumps(accounts, indent=2, default=str))
+    else:
+        totals = {name: sum(one[name] or 0 for one in accounts) for name in ("received", "accepted", "rejected")}
+        click.echo(
+            f"{len(accounts)} batches: {totals['received']} documents received = {totals['accepted']} accepted + "
+            f"{totals['rejected']} rejected"
+        )
+        for account in lost[:_LISTED]:
+            click.echo(
+                f"  batch {account['batch_id']} of {account['ingested_at']:%Y-%m-%d %H:%M:%S} does not add up: "
+                f"{account['received']} received, {account['accepted']} accepted, {account['rejected']} rejected"
+            )
+    if lost:
+        raise SystemExit(1)

@@ -1,0 +1,110 @@
+"""moto's server with what it gets wrong put right.
+
+``python -m telemetry_assets_tests.aws.moto_server`` prints the port of 127.0.0.1 that it listens on, and ends when its
+standard input is closed, so that none is left over when a run of the tests is killed.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterable
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from moto.backends import SERVICE_NAMES
+from moto.core.responses import BaseResponse
+from moto.core.utils import convert_to_flask_response
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from telemetry_assets_tests.aws.corrected_glue import VERSION_LOCK, CorrectedGlueResponse
+from telemetry_assets_tests.aws.corrected_s3 import CorrectedS3Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+HARNESS_PATH = "/moto-api/harness/"
+CORRECTED: dict[str, type[BaseResponse]] = {"s3": CorrectedS3Response, "glue": CorrectedGlueResponse}
+
+
+class Corrected:
+    """moto's application, asked one request at a time.
+
+    AWS evaluates a condition (``If-Match``, Glue's ``VersionId``) and writes as one step; moto answers requests in
+    threads without any lock in between. A request is read whole before it counts: AWS refuses one that breaks off,
+    moto takes what has come for all of it.
+    """
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+        self._one_at_a_time = Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not _read_whole(environ):
+            start_response("400 Bad Request", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>IncompleteBody</Code><Message>The body broke off.</Message></Error>"]
+        path = environ["PATH_INFO"]
+        if path.startswith(HARNESS_PATH):
+            VERSION_LOCK.is_on = path.endswith("/on")
+            start_response("204 No Content", [])
+            return []
+        _route_any_key(environ)
+        with self._one_at_a_time:
+            return self._application(environ, start_response)
+
+
+def _read_whole(environ: WSGIEnvironment) -> bool:
+    """Read the body into memory; False where the sender broke off."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    try:
+        chunked = environ.get("wsgi.input_terminated")
+        body = environ["wsgi.input"].read() if chunked else environ["wsgi.input"].read(length)
+    except OSError:
+        return False
+    if not chunked and len(body) < length:
+        return False
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    return True
+
+
+def _route_any_key(environ: WSGIEnvironment) -> None:
+    """Let every key of S3 through to moto, which reads it from the raw URI.
+
+    S3 takes keys as they are. werkzeug decodes the path before it looks for a route, merges its slashes, and redirects.
+    """
+    if "/s3/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+        return
+    _, bucket, *key = environ["RAW_URI"].split("?", 1)[0].split("/", 2)
+    environ["PATH_INFO"] = f"/{bucket}/key" if key and key[0] else f"/{bucket}"
+
+
+def _corrected_service(service: SERVICE_NAMES) -> Flask:
+    """moto's application of one service, answering with a corrected class where there is one."""
+    application = create_backend_app(service)
+    if corrected := CORRECTED.get(service):
+        for view in application.view_functions.values():
+            assert isinstance(view, convert_to_flask_response)
+            view.callback = getattr(corrected, view.callback.__name__)
+    return application
+
+
+class _SilentHandler(MotoRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug names it so
+        """Say nothing of each request."""
+
+
+def serve(announce: Callable[[int], None]) -> None:
+    """Serve until standard input is closed."""
+    application = Corrected(DomainDispatcherApplication(_corrected_service))
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_SilentHandler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    announce(server.server_port)
+    sys.stdin.buffer.read()
+
+
+if __name__ == "__main__":
+    serve(lambda port: print(port, flush=True))

@@ -1,0 +1,96 @@
+"""AWS as the tests have it: a process of its own, and what a program needs to speak to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+from botocore.config import Config
+
+from telemetry_assets_tests.aws.moto_server import HARNESS_PATH
+
+REGION = "eu-central-1"
+_KEY_ID, _SECRET = "AKIAIOSFODNN7EXAMPLE", "not-a-secret"
+_NO_RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 1}
+
+
+class AwsServices:
+    """S3, Glue and the rest of what moto has, empty at first; a context manager."""
+
+    def __init__(self) -> None:
+        # It keeps what it has read of the services, which takes most of the time that a client takes.
+        self._session = boto3.Session(region_name=REGION)
+
+    def __enter__(self) -> AwsServices:
+        command = [sys.executable, "-m", "telemetry_assets_tests.aws.moto_server"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        port = self.process.stdout.readline().strip()
+        if not port:
+            raise RuntimeError(f"moto's server did not start; it ended with {self.process.wait()}")
+        self.endpoint = f"http://127.0.0.1:{port}"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # That closes its standard input, which ends it.
+        self.process.communicate(timeout=20)
+
+    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+        """What a program must find in its environment to speak to these services, or to a proxy before them."""
+        return {
+            "AWS_ENDPOINT_URL": endpoint or self.endpoint,
+            "AWS_ACCESS_KEY_ID": _KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            # Whoever runs the tests may have profiles of their own.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def client(self, service: str, endpoint: str | None = None, **config: Any) -> Any:
+        """A client that asks once, straight at the server or at a proxy before it.
+
+        :param config: arguments of botocore's ``Config``, such as ``retries``.
+        """
+        return self._session.client(
+            service,  # type: ignore[call-overload]  # any service
+            endpoint_url=endpoint or self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=_KEY_ID,
+            aws_secret_access_key=_SECRET,
+            config=Config(**{"retries": _NO_RETRIES, **config}),
+        )
+
+    def make_bucket(self, name: str, *, versioned: bool = False) -> None:
+        """Make a bucket, empty."""
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        if versioned:
+            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._post("/moto-api/reset")
+        self._post(f"{HARNESS_PATH}version-lock/on")
+
+    @contextmanager
+    def without_version_lock(self) -> Iterator[None]:
+        """Let Glue's ``UpdateTable`` overlook ``VersionId``, as moto does by itself."""
+        self._post(f"{HARNESS_PATH}version-lock/off")
+        try:
+            yield
+        finally:
+            self._post(f"{HARNESS_PATH}version-lock/on")
+
+    def _post(self, path: str) -> None:
+        with urlopen(Request(f"{self.endpoint}{path}", method="POST"), timeout=20):
+            pass

@@ -1,0 +1,97 @@
+"""Thousands of uploads that nobody would send on purpose: none stops a run, and every document is accounted for."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from telemetry_assets.ingestion.certificates import added_up
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets_tests.contract_reading_of_uploads import Piece, RejectedError, documents, upload_text
+from telemetry_assets_tests.deployment import Deployment, Row
+from telemetry_assets_tests.fuzzed_uploads import FuzzedUpload, fuzzed_uploads
+
+SEED = int(os.environ.get("TELEMETRY_FUZZ_SEED", "20251104"))
+LARGE_UPLOADS = 400
+SMALL_UPLOADS = 1_200
+RUNS = 2
+LEAST_DOCUMENTS = 10_000
+# The other reasons are for uploads larger than these, files that may not be read, and defects.
+REASONS = {
+    *("broken_gzip", "empty_upload", "not_utf8", "unsupported_ending", "missing_car_chassis", "missing_time"),
+    *("nested_too_deep", "not_an_object", "not_json", "time_before_2000", "time_in_future", "unparseable_time"),
+}
+
+
+def test_any_ten_thousand_documents_are_taken_without_a_crash_and_all_accounted_for(deployed: Deployment) -> None:
+    uploads = list(fuzzed_uploads(SEED, large=LARGE_UPLOADS, small=SMALL_UPLOADS))
+    assert len(uploads) == LARGE_UPLOADS + SMALL_UPLOADS
+    for run in range(RUNS):
+        for name, content in uploads[run::RUNS]:
+            deployed.upload(name, content)
+        deployed.process()
+    bronze, rejected = deployed.rows(BRONZE), deployed.rows(REJECTED)
+    assert_uploads_are_archived(deployed, uploads)
+    assert_documents_are_counted(deployed, bronze, rejected)
+    assert_each_document_stands_once_as_received(deployed, uploads, bronze, rejected)
+    assert_fuzz_is_worth_its_time(bronze, rejected)
+    deployed.assert_equals_the_contract()
+
+
+def assert_uploads_are_archived(deployed: Deployment, uploads: list[FuzzedUpload]) -> None:
+    assert not deployed.pipeline.ingestion.has_work()
+    assert [path for path in deployed.landing.rglob("*") if path.is_file()] == []
+    archive = deployed.settings.lakehouse_folder() / "archive"
+    folders = [archive / certificate.batch_id for certificate in deployed.certificates]
+    files = [(folder, path) for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == len(uploads)
+    assert {str(path.relative_to(folder)): path.read_bytes() for folder, path in files} == dict(uploads)
+
+
+def assert_documents_are_counted(deployed: Deployment, bronze: list[Row], rejected: list[Row]) -> None:
+    accepted = sum(certificate.accepted for certificate in deployed.certificates)
+    refused = sum(certificate.rejected for certificate in deployed.certificates)
+    received = sum(certificate.documents for certificate in deployed.certificates)
+    assert (accepted, refused, received) == (len(bronze), len(rejected), len(bronze) + len(rejected))
+    by_reason = added_up(certificate.rejected_by_reason for certificate in deployed.certificates)
+    assert by_reason == Counter(row["reason"] for row in rejected)
+
+
+def assert_each_document_stands_once_as_received(
+    deployed: Deployment, uploads: list[FuzzedUpload], bronze: list[Row], rejected: list[Row]
+) -> None:
+    found: defaultdict[str, list[tuple[int | None, str]]] = defaultdict(list)
+    for row in [*bronze, *rejected]:
+        found[row["source_uri"]].append((row["source_position"], row["payload"]))
+    for upload in uploads:
+        shown = sorted(found.pop(f"file://{deployed.landing}/{upload.name}", []), key=lambda row: row[0] or 0)
+        assert shown == list(expected_payloads(upload, deployed.settings.upload_max_bytes)), upload.name
+    assert not found
+
+
+def expected_payloads(upload: FuzzedUpload, max_bytes: int) -> Iterator[tuple[int | None, str]]:
+    """Each position of an upload with what has to be kept of it; none of an empty array."""
+    try:
+        text = upload_text(upload.name, upload.content, max_bytes)
+    except RejectedError:
+        yield None, text_or_base64(upload.content)
+        return
+    pieces: list[Piece] = documents(text, upload.name.removesuffix(".gz"))
+    yield from ((position, piece.text) for position, piece in enumerate(pieces))
+
+
+def text_or_base64(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(content).decode()
+
+
+def assert_fuzz_is_worth_its_time(bronze: list[Row], rejected: list[Row]) -> None:
+    """That most documents are good enough to reach the tables, and some bad in every way that there is."""
+    assert len(bronze) + len(rejected) >= LEAST_DOCUMENTS
+    assert len(bronze) >= LEAST_DOCUMENTS // 2
+    assert {row["document_shape"] for row in bronze} == {"event", "vehicle"}
+    assert {row["reason"] for row in rejected} == REASONS
