@@ -7,10 +7,11 @@ import warnings
 from dagster import BetaWarning, Definitions, in_process_executor
 
 from telemetry_assets.assets.bronze import bronze_asset
+from telemetry_assets.assets.checks import every_batch_conserved
 from telemetry_assets.assets.gold import gold_assets
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.assets.silver import silver_asset
-from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job
+from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
 from telemetry_assets.automation.schedules import insurance_schedule
 from telemetry_assets.automation.sensors import upload_sensor
 from telemetry_assets.settings import Settings, load_settings
@@ -23,7 +24,8 @@ def definitions(settings: Settings) -> Definitions:
     ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
     return Definitions(
         assets=[bronze_asset(settings), silver_asset(settings), *gold_assets(settings)],
-        jobs=[ingest, refresh_insurance],
+        asset_checks=[every_batch_conserved()],
+        jobs=[ingest, refresh_insurance, replay_rejected_job()],
         sensors=[upload_sensor(ingest, settings)],
         schedules=[insurance_schedule(refresh_insurance)],
         resources={"telemetry": TelemetryResource()},

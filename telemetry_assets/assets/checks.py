@@ -1,23 +1,29 @@
 """The assets' checks: blocking where a consumer would be misled, warnings where a person should look."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckExecutionContext,
     AssetCheckResult,
+    AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
+    Config,
+    Failure,
     OpExecutionContext,
+    asset_check,
 )
 
 from telemetry_assets.assets.metadata import asset_key
+from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import QualityError
+from telemetry_assets.ingestion.accounts import batch_accounts
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, contract_named
@@ -30,6 +36,7 @@ _ONE_ROW_PER_KEY = {
     FUEL_EFFICIENCY: "one_row_per_car_and_month",
     ALERTS: "one_row_per_alert",
 }
+_BATCHES_LISTED = 20
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
 _WARNINGS = {
@@ -52,6 +59,44 @@ def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
     else:
         specs.append(spec(_ONE_ROW_PER_KEY[contract], f"No two rows share {', '.join(contract.key)}.", True))
     return specs
+
+
+class TimeRange(Config):
+    """``since`` and ``until`` (ISO 8601, UTC): moments of ingestion; empty is from the beginning, to the end."""
+
+    since: str = ""
+    until: str = ""
+
+
+def every_batch_conserved() -> AssetChecksDefinition:
+    """A check of Bronze that people execute when they want to know: of all batches, or of a time range."""
+
+    @asset_check(
+        asset=asset_key(BRONZE),
+        name="every_batch_conserved",
+        description="For every batch of a time range: documents received = accepted + rejected, from the tables alone.",
+    )
+    def check(context: AssetCheckExecutionContext, telemetry: TelemetryResource, config: TimeRange) -> AssetCheckResult:
+        moments = [moment(name, text) for name, text in (("since", config.since), ("until", config.until))]
+        accounts = batch_accounts(telemetry.pipeline.lakehouse, *moments).to_pylist()
+        lost = [one["batch_id"] for one in accounts if one["conserved"] is False]
+        figures = {name: sum(one[name] or 0 for one in accounts) for name in ("received", "accepted", "rejected")}
+        told = {"batches": len(accounts), **figures, "batches_that_do_not_add_up": lost[:_BATCHES_LISTED]}
+        return AssetCheckResult(passed=not lost, metadata=told)
+
+    return check
+
+
+def moment(name: str, text: str) -> datetime | None:
+    """A moment (UTC) that a person has written into a configuration; None where it is empty.
+
+    :raises Failure: where it is none.
+    """
+    try:
+        read = datetime.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise Failure(f"{name} is {text!r}; write a date or a moment in ISO 8601, or leave it empty.") from error
+    return read.replace(tzinfo=UTC) if read and read.tzinfo is None else read
 
 
 def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[AssetCheckResult]:

@@ -18,13 +18,15 @@ from dagster import (
     job,
     op,
 )
+from pydantic import Field
 
 from telemetry_assets.assets.bronze import date_metadata, event_dates_taken
-from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, telling_of_misleading_rows
+from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, moment, telling_of_misleading_rows
 from telemetry_assets.assets.metadata import asset_key, certificate_metadata, pool, refresh_metadata
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
@@ -85,6 +87,50 @@ def refresh_insurance_job() -> JobDefinition:
         refresh_insurance_status()
 
     return refresh_insurance
+
+
+class ReplayConfig(Config):
+    """Which rejected documents: of any of these reasons and uploads, since a moment (ISO 8601, UTC); empty is all."""
+
+    reasons: list[str] = Field(default_factory=list)
+    uploads: list[str] = Field(default_factory=list)
+    since: str = ""
+    dry_run: bool = False
+
+
+def replay_rejected_job() -> JobDefinition:
+    """``replay_rejected``: rejected documents through ingestion once more. The upload sensor then refreshes Gold."""
+
+    @op(pool=pool(BRONZE), description="Moves rejected documents that are accepted now to Bronze.")
+    def replay_rejected_documents(
+        context: OpExecutionContext, telemetry: TelemetryResource, config: ReplayConfig
+    ) -> None:
+        selection = ReplaySelection(tuple(config.reasons), tuple(config.uploads), moment("since", config.since))
+        pipeline = telemetry.pipeline
+        result = (
+            pipeline.ingestion.try_replay(selection)
+            if config.dry_run
+            else pipeline.replay_rejected(selection, context.run.run_id)
+        )
+        context.add_output_metadata(
+            {
+                "chosen": result.chosen,
+                "accepted": result.accepted,
+                "still_rejected": dict(result.still_rejected),
+                "unavailable": dict(result.unavailable),
+            }
+        )
+
+    @job(
+        name="replay_rejected",
+        description="Puts rejected documents through ingestion once more, after a fix; `ingest` then takes them on.",
+        executor_def=in_process_executor,
+        tags=_NO_RETRY,
+    )
+    def replay_rejected() -> None:
+        replay_rejected_documents()
+
+    return replay_rejected
 
 
 def _as_of(config: InsuranceConfig) -> date | None:

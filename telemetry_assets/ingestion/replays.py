@@ -172,4 +172,4 @@ def _keys(rows: pa.Table) -> set[_Key]:
 
 
 def _not_in(rows: pa.Table, keys: set[_Key]) -> pa.Table:
-    return rows.filter([key not in keys for key in _key_list(rows)])
+    return rows.filter(pa.array([key not in keys for key in _key_list(rows)], pa.bool_()))

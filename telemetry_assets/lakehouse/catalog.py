@@ -166,16 +166,17 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
     :raises SettingsError: where the folder or the catalog in it cannot be made or opened, or the folder's path cannot
         stand in a file's URI.
     """
+    if any(character in settings.lakehouse_uri for character in "#?%*[]{}"):
+        raise SettingsError(
+            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} has one of #?%*[] or a brace in it, which no table "
+            "location may."
+        )
     if settings.is_in_s3:
         from telemetry_assets.lakehouse.glue import open_glue_catalog
 
         catalog = open_glue_catalog(CATALOG_NAME, settings.lakehouse_uri, settings.kms_key_id)
         return Lakehouse(catalog, settings.lakehouse_uri)
     folder = settings.lakehouse_folder()
-    if any(character in str(folder) for character in "#?%*[]{}"):
-        raise SettingsError(
-            f"TELEMETRY_LAKEHOUSE_URI={folder} has one of #?%*[] or a brace in it, which no table location may."
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions
+from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions, define_asset_job
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
@@ -42,7 +42,8 @@ def test_five_assets_in_three_groups_partitioned_by_event_date(defs: Definitions
 
 
 def test_a_backfill_is_one_run(defs: Definitions) -> None:
-    policies = {definition.backfill_policy for definition in defs.resolve_asset_graph().assets_defs}
+    definitions = defs.resolve_asset_graph().assets_defs
+    policies = {definition.backfill_policy for definition in definitions if definition.keys}
     assert {policy.max_partitions_per_run for policy in policies if policy} == {None}
     assert None not in policies
 
@@ -80,8 +81,30 @@ def test_the_ingest_job_evaluates_every_check(
     deployed.upload("x.json", framed([event(altitude=3)], "array")[1])
     result = run(defs, instance, "ingest")
     evaluations = {(one.asset_key, one.check_name): one.passed for one in result.get_asset_check_evaluations()}
-    assert set(evaluations) == {(key.asset_key, key.name) for key in defs.resolve_asset_graph().asset_check_keys}
+    all_checks = {(key.asset_key, key.name) for key in defs.resolve_asset_graph().asset_check_keys}
+    assert all_checks - set(evaluations) == {(asset_key(BRONZE), "every_batch_conserved")}
     assert {name for (_, name), passed in evaluations.items() if not passed} == {"no_unknown_fields"}
+
+
+def test_people_can_have_the_documents_of_every_batch_counted(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(), {}], "array")[1])
+    deployed.process()
+    key = AssetCheckKey(asset_key(BRONZE), "every_batch_conserved")
+
+    def executed() -> tuple[bool, dict[str, object]]:
+        job = define_asset_job("count", selection=AssetSelection.checks(key))
+        counting = Definitions.merge(defs, Definitions(jobs=[job])).get_job_def("count")
+        [found] = counting.execute_in_process(instance=instance).get_asset_check_evaluations()
+        return found.passed, {name: value.value for name, value in found.metadata.items()}
+
+    counted = {"batches": 1, "received": 2, "accepted": 1, "rejected": 1, "batches_that_do_not_add_up": []}
+    assert executed() == (True, counted)
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+    [certificate] = deployed.certificates
+    lost = {**counted, "accepted": 0, "batches_that_do_not_add_up": [certificate.batch_id]}
+    assert executed() == (False, lost)
 
 
 def test_materializing_a_range_rebuilds_it_in_one_run(
