@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_glue.client import GlueClient
     from mypy_boto3_s3.client import S3Client
 
-RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 6}
+RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 5}
 """The SDK's standard mode: exponential waits with jitter, and a quota that ends retries when a service is down."""
 
 CONNECT_SECONDS = 10

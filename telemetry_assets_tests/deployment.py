@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from telemetry_assets.ingestion.accounts import certificates_in
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
@@ -56,6 +57,10 @@ class Deployment:
         processed = self.pipeline.process("test-run", AS_OF)
         self.certificates += processed.certificates
         return processed
+
+    def recall_batches(self) -> None:
+        """Know all batches from the table itself, where a run that was cut off has told of none."""
+        self.certificates = certificates_in(self.pipeline.lakehouse.table(BRONZE))
 
     def rows(self, contract: TableContract) -> list[Row]:
         rows: list[Row] = self.pipeline.lakehouse.table(contract).scan().to_arrow().to_pylist()

@@ -45,7 +45,7 @@ def batch_accounts(lakehouse: Lakehouse, since: datetime | None = None, until: d
     accepted, refused = _rows_by_batch(bronze, BRONZE, where), _rows_by_batch(rejected, REJECTED, where)
     certificates = {
         (one.batch_id, one.ingested_at): one
-        for one in _certificates(bronze)
+        for one in certificates_in(bronze)
         if (since is None or one.ingested_at >= since) and (until is None or one.ingested_at < until)
     }
     grown = _grown_by_replays(rejected)
@@ -85,7 +85,8 @@ def _rows_by_batch(table: Table, contract: TableContract, where: BooleanExpressi
     return counted
 
 
-def _certificates(bronze: Table) -> list[Certificate]:
+def certificates_in(bronze: Table) -> list[Certificate]:
+    """The certificates of all batches whose snapshots Bronze still has."""
     texts = (summary_of(snapshot).get(CERTIFICATE) for snapshot in bronze.snapshots())
     return [Certificate.model_validate_json(text) for text in texts if text]
 

@@ -31,7 +31,7 @@ class S3FileIO(FsspecFileIO):
 
 @cache
 def _file_system(_environment: frozenset[tuple[str, str]], kms_key_id: str) -> Any:
-    return S3FileSystem(
+    file_system = S3FileSystem(
         config_kwargs={
             "retries": RETRIES,
             "connect_timeout": CONNECT_SECONDS,
@@ -43,3 +43,6 @@ def _file_system(_environment: frozenset[tuple[str, str]], kms_key_id: str) -> A
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+    # Beside the SDK's own: of answers that break off while they are read.
+    file_system.retries = 2
+    return file_system

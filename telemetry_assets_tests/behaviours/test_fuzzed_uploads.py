@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 from telemetry_assets.ingestion.certificates import added_up
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
-from telemetry_assets_tests.contract_reading_of_uploads import Piece, RejectedError, documents, upload_text
+from telemetry_assets_tests.contract_reading_of_uploads import documents, upload_text
 from telemetry_assets_tests.deployment import Deployment, Row, deployment
 from telemetry_assets_tests.fuzzed_uploads import FuzzedUpload, fuzzed_uploads
 
@@ -19,6 +18,7 @@ LARGE_UPLOADS = 400
 SMALL_UPLOADS = 1_300
 RUNS = 3
 LEAST_DOCUMENTS = 10_000
+BETWEEN_DOCUMENTS = " \t\r\n,[]"
 # The other reasons are for uploads larger than these, files that may not be read, and defects.
 REASONS = {
     *("broken_gzip", "empty_upload", "not_utf8", "unsupported_ending", "missing_car_chassis", "missing_time"),
@@ -64,24 +64,32 @@ def assert_documents_are_counted(deployed: Deployment, bronze: list[Row], reject
 def assert_each_document_stands_once_as_received(
     deployed: Deployment, uploads: list[FuzzedUpload], bronze: list[Row], rejected: list[Row]
 ) -> None:
-    found: defaultdict[str, list[tuple[int | None, str]]] = defaultdict(list)
+    found: defaultdict[str, list[Row]] = defaultdict(list)
     for row in [*bronze, *rejected]:
-        found[row["source_uri"]].append((row["source_position"], row["payload"]))
+        found[row["source_uri"]].append(row)
     for upload in uploads:
-        shown = sorted(found.pop(f"file://{deployed.landing}/{upload.name}", []), key=lambda row: row[0] or 0)
-        assert shown == list(expected_payloads(upload, deployed.settings.upload_max_bytes)), upload.name
+        rows = sorted(
+            found.pop(f"file://{deployed.landing}/{upload.name}", []), key=lambda row: row["source_position"] or 0
+        )
+        payloads = [row["payload"] for row in rows]
+        if [row["source_position"] for row in rows] == [None]:
+            assert payloads == [text_or_base64(upload.content)], upload.name
+            continue
+        assert [row["source_position"] for row in rows] == list(range(len(rows))), upload.name
+        text = upload_text(upload.name, upload.content, deployed.settings.upload_max_bytes)
+        assert between(text, payloads).strip(BETWEEN_DOCUMENTS) == "", upload.name
+        assert rows or documents(text, upload.name.removesuffix(".gz")) == [], upload.name
     assert not found
 
 
-def expected_payloads(upload: FuzzedUpload, max_bytes: int) -> Iterator[tuple[int | None, str]]:
-    """Each position of an upload with what has to be kept of it; none of an empty array."""
-    try:
-        text = upload_text(upload.name, upload.content, max_bytes)
-    except RejectedError:
-        yield None, text_or_base64(upload.content)
-        return
-    pieces: list[Piece] = documents(text, upload.name.removesuffix(".gz"))
-    yield from ((position, piece.text) for position, piece in enumerate(pieces))
+def between(text: str, payloads: list[str]) -> str:
+    """What is left of an upload's text without the documents that were made of it, in their order."""
+    left, position = [], 0
+    for payload in payloads:
+        start = text.index(payload, position)
+        left.append(text[position:start])
+        position = start + len(payload)
+    return "".join([*left, text[position:]])
 
 
 def text_or_base64(content: bytes) -> str:
