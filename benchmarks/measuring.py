@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from telemetry_assets.fleet_simulator import Fleet, simulate, write_uploads
+from telemetry_assets.fleet_simulator import Fleet, simulate
+from telemetry_assets.fleet_uploads import write_uploads
 
 LAST_DAY = date(2025, 11, 30)
 

@@ -120,7 +120,8 @@ def simulate(
     into: Path | None,
 ) -> None:
     """Write realistic uploads of a fleet into the landing location, in both document shapes."""
-    from telemetry_assets.fleet_simulator import Fleet, simulate, write_uploads
+    from telemetry_assets.fleet_simulator import Fleet, simulate
+    from telemetry_assets.fleet_uploads import send_uploads
 
     fleet = Fleet(
         cars=cars,
@@ -131,10 +132,10 @@ def simulate(
         mess=mess,
         last_day=last_day.date() if last_day else datetime.now(UTC).date() - timedelta(days=1),
     )
-    folder = into or load_settings().landing_folder()
+    place = str(into) if into else load_settings().landing_uri
     with click.progressbar(simulate(fleet), length=uploads, label="Writing uploads", file=sys.stderr) as written:
-        count = write_uploads(written, folder)
-    click.echo(f"{count} uploads in {folder}")
+        count = send_uploads(written, place)
+    click.echo(f"{count} uploads in {place}")
 
 
 @main.command()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -89,19 +87,6 @@ def simulate(fleet: Fleet) -> Iterator[SimulatedUpload]:
         yield _upload(random, f"{day}/upload-{number:05d}", documents)
     if fleet.mess:
         yield from _broken_uploads(fleet.last_day)
-
-
-def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
-    """Write uploads below a folder, each renamed when it is whole; returns how many there were."""
-    count = 0
-    for upload in uploads:
-        path = folder / upload.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.tmp")
-        unfinished.write_bytes(upload.content)
-        os.replace(unfinished, path)
-        count += 1
-    return count
 
 
 def _car(random: Random, number: int, last_day: date) -> _Car:

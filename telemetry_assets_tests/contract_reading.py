@@ -244,8 +244,14 @@ def _fuel_row(month: date, steps: Sequence[tuple[Row | None, Row]]) -> dict[str,
         "trip_count": trip_count,
         "measured_km": measured_km,
         "total_fuel_liters": total_fuel,
-        "avg_fuel_efficiency_kmpl": measured_km / total_fuel if total_fuel > 0 else None,
+        "avg_fuel_efficiency_kmpl": _quotient(measured_km, total_fuel) if total_fuel > 0 else None,
     }
+
+
+def _quotient(dividend: float, divisor: float) -> float | None:
+    """Null where sums beyond what a double holds give no number."""
+    quotient = dividend / divisor
+    return None if quotient != quotient else quotient
 
 
 def _contribution(previous: Row | None, event: Row) -> tuple[float | None, float | None]:

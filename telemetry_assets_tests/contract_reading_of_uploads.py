@@ -80,7 +80,7 @@ def documents(text: str, name: str) -> list[Piece]:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        json.loads(text, parse_int=str)
     except (ValueError, RecursionError):
         return False
     return True
@@ -92,7 +92,7 @@ def _array_elements(text: str) -> tuple[list[str], str | None]:
     start = len(text) - len(text[1:].lstrip(BLANKS))
     while text[start : start + 1] != "]":
         try:
-            _, end = json.JSONDecoder().raw_decode(text, start)
+            _, end = json.JSONDecoder(parse_int=str).raw_decode(text, start)
         except (ValueError, RecursionError):
             end = _end_of_broken(text, start)
             if end < 0:
@@ -126,7 +126,7 @@ def _reason_of_broken(text: str) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError) as error:
-        if _nesting(text[: getattr(error, "pos", len(text))]) > PARSER_NESTING:
+        if _nesting(text[: getattr(error, "pos", len(text))]) > PARSER_NESTING or _nesting(text) > DEEPEST_NESTING:
             return "nested_too_deep"
     return "not_json"
 
@@ -146,7 +146,11 @@ def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
         raise RejectedError(piece.reason)
     if _nesting(piece.text) > DEEPEST_NESTING:
         raise RejectedError("nested_too_deep")
-    document = json.loads(piece.text)
+    try:
+        document = json.loads(piece.text)
+    except ValueError:
+        # JSON, with an integer of more digits than Python reads.
+        raise RejectedError("not_json") from None
     if not isinstance(document, dict):
         raise RejectedError("not_an_object")
     car_chassis = text_value(document.get("carChassis"))
@@ -191,9 +195,16 @@ def _is_iso_8601(text: str) -> bool:
     except ValueError:
         return False
     day, *clock = re.split("[T ]", text, maxsplit=1)
-    # Only seconds may have a fraction here: 14:30.5 is half a minute in ISO 8601, and half a second for Python.
-    whole = re.split("[.,]", clock[0])[0].replace(":", "") if clock and re.search("[.,]", clock[0]) else "hhmmss"
-    return date_value(day) is not None and text.isascii() and len(whole) == 6
+    if date_value(day) is None or not text.isascii():
+        return False
+    if not clock:
+        return True
+    time, sign, offset = re.fullmatch(r"([^Z+-]*)([Z+-]?)(.*)", clock[0], re.DOTALL).groups()  # type: ignore[union-attr]  # matches anything
+    hands, dot, fraction = re.fullmatch(r"([^.,]*)([.,]?)(.*)", time, re.DOTALL).groups()  # type: ignore[union-attr]  # matches anything
+    # Only seconds may have a fraction: 14:30.5 is half a minute in ISO 8601, and half a second for Python.
+    has_whole_fraction = not dot or (fraction.isdigit() and len(hands.replace(":", "")) == 6)
+    has_whole_offset = not offset if sign in ("", "Z") else re.fullmatch(r"\d\d(:?\d\d(:?\d\d)?)?", offset)
+    return bool(re.fullmatch(r"\d\d(:\d\d){0,2}|(\d\d){1,3}", hands) and has_whole_fraction and has_whole_offset)
 
 
 def text_value(value: object) -> str | None:

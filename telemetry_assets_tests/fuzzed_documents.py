@@ -35,6 +35,8 @@ _BARE_WORDS = (
         "[1,]",
     ),
 )
+# None whose sums overflow: of an infinite sum of kilometres by one of litres comes NaN, which equals nothing, itself
+# included, so that no comparison of rows could hold.
 _NUMBERS = (
     *(0, -1, -0.0, 4.99, 5, 10, 99.5, 100, 115.5, 140.5, 100_000, 100_001.5, 2**31, -(2**31), 2024.0, 2024.5, 5e-324),
     *(1e300, -1e300, 10**30, -(10**400), float("nan"), float("inf"), float("-inf")),

@@ -18,7 +18,8 @@ _WRONG_ENDINGS = (
     *(".json.zip", ".json\n", ".jsonlines", "json", ".json.bak", ".xml", ".json\u200b", ".\uff4ason", ".gz.json"),
 )
 # No name that begins with a dot or an underline, or ends in .tmp, .part or .crdownload: those are uploads that
-# somebody still writes, which rightly wait.
+# somebody still writes, which rightly wait. No name that is not UTF-8: the pipeline writes its bytes as escapes into
+# `source_uri`, and the reading as lone surrogates, which no table can hold.
 _NAMES = (
     *("upload", "with space", "per%20cent", "ha#sh", "que?ry", "plus+and&", "quo'te", 'quo"te', "semi;colon"),
     *("co:lon", "st*r", "back\\slash", "line\nbreak", "tab\t", "re\rturn", "bell\x07", "\x7f", "\u00e9", "e\u0301"),

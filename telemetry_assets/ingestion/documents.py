@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from telemetry_assets.ingestion.document_shapes import Shape, date_of, text_of, unknown_fields, values_of
+from telemetry_assets.ingestion.document_shapes import Shape, text_of, unknown_fields, values_of
 
 Reason = Literal[
     "broken_gzip",
@@ -37,7 +37,10 @@ MAX_DOCUMENT_CHARACTERS = 32 * 1024 * 1024
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
-_FRACTION_OF_NO_SECOND = re.compile(r"[T ][0-9]{2}(:?[0-9]{2})?[.,]")
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?"
+_TIME_OF_DAY = r"[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[0-9]{2}([0-9]{2}([.,][0-9]+)?)?)?"
+_OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
+_ISO_8601 = re.compile(rf"({_DATE})([T ]({_TIME_OF_DAY})({_OFFSET})?)?", re.ASCII)
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -189,18 +192,15 @@ def _excerpt(value: object) -> str:
 def parse_time(written: object) -> datetime | None:
     """The UTC moment of an ISO 8601 time; one without an offset is UTC. None where it is not one.
 
-    What is ISO 8601 is what ``datetime.fromisoformat`` takes, with ``T`` or a space before the time of day. It takes a
-    fraction of an hour or a minute for one of a second, so those are not taken.
+    ``T`` or a space stands before the time of day; only seconds have a fraction. ``datetime.fromisoformat`` would take
+    more than is ISO 8601, and reads some of it wrong.
     A moment outside the years 1 to 9999 comes back as the nearest that can be held.
     """
-    if not isinstance(written, str) or not written.isascii() or _FRACTION_OF_NO_SECOND.search(written):
+    if not isinstance(written, str) or not _ISO_8601.fullmatch(written):
         return None
     try:
         moment = datetime.fromisoformat(written)
-        separators_stand = date_of(written) is not None or "T" in written or " " in written
     except ValueError:
-        return None
-    if not separators_stand:
         return None
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)

@@ -168,8 +168,12 @@ def _documents(text: str, name: str, at_most: int) -> Iterator[_Span]:
         if len(elements) > at_most or (whole and trailing == len(text)):
             yield from elements
             return
+        first = _first_line(text, start)
+        # What is one line is not lines, however its brackets stand.
         is_lines = (
-            line_ending or _is_json(_first_line(text, start)) or _has_more_objects_in_lines(text, elements, at_most)
+            line_ending
+            or (start + len(first) < len(text.rstrip(_WHITE_SPACE)) and _is_json(first))
+            or _has_more_objects_in_lines(text, elements, at_most)
         )
         if not is_lines:
             yield from elements

@@ -34,15 +34,15 @@ def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
         f.last("model", ignorenulls=True).over(so_far).alias("model"),
         _is_last(month).alias("_is_last"),
     ).where("_is_last")
+    # Sums beyond what a double holds are infinite, and one infinity by another is no number.
+    efficiency = f.col("measured_km") / f.col("total_fuel_liters")
     return shaped(
         FUEL_EFFICIENCY,
         totals,
         {
             "year_month": f.date_format("_month", "yyyy-MM"),
             "month": f.col("_month"),
-            "avg_fuel_efficiency_kmpl": f.when(
-                f.col("total_fuel_liters") > 0, f.col("measured_km") / f.col("total_fuel_liters")
-            ),
+            "avg_fuel_efficiency_kmpl": f.when(f.col("total_fuel_liters") > 0, f.nanvl(efficiency, f.lit(None))),
             "updated_at": f.current_timestamp(),
         },
     )

@@ -1,4 +1,4 @@
-"""Several `process` commands at once on one lakehouse: each document once, Gold right, nobody fails."""
+"""Several writers on one lakehouse, by mistake or not: each document once, Gold right, nobody fails."""
 
 from __future__ import annotations
 
@@ -7,46 +7,111 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import date
+from pathlib import Path
 
-from telemetry_assets.fleet_simulator import Fleet, simulate, write_uploads
+import pytest
+
+from telemetry_assets.fleet_simulator import Fleet, SimulatedUpload, simulate
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
-from telemetry_assets_tests.contract_reading import Batch, Upload, read_batches
-from telemetry_assets_tests.deployment import AS_OF, READINGS, Deployment, assert_same_rows
+from telemetry_assets.settings import project_root
+from telemetry_assets_tests.aws.fault_proxy import FaultProxy
+from telemetry_assets_tests.aws.faults import Fault, FaultKind
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.deployment import AS_OF, Deployment, DeploymentInS3
 
-PROCESSES = 6
+PROCESSES = 8
+PROCESS = (sys.executable, "-m", "telemetry_assets", "process", "--insurance-as-of", AS_OF.isoformat())
 
 
-def test_six_processes_share_the_uploads_and_all_end_well(deployed: Deployment) -> None:
-    write_uploads(simulate(Fleet(date(2025, 12, 31), uploads=40, mess=True)), deployed.landing)
-    uploads = {f"file://{path}": path.read_bytes() for path in deployed.landing.rglob("*") if path.is_file()}
-    environment = {
-        **os.environ,
-        "TELEMETRY_LANDING_URI": deployed.settings.landing_uri,
-        "TELEMETRY_LAKEHOUSE_URI": deployed.settings.lakehouse_uri,
-        "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
-        "TELEMETRY_BATCH_MAX_UPLOADS": "6",
-    }
-    command = [sys.executable, "-m", "telemetry_assets", "process", "--insurance-as-of", AS_OF.isoformat()]
-    running = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(PROCESSES)
-    ]
-    ended = [(process.communicate(timeout=120)[0], process.returncode) for process in running]
-    assert [code for _, code in ended] == [0] * PROCESSES, [told for told, code in ended if code]
+def send(deployed: Deployment, uploads: int) -> list[SimulatedUpload]:
+    """A messy fleet's uploads."""
+    sent = list(simulate(Fleet(date(2025, 12, 31), uploads=uploads, mess=True)))
+    for upload in sent:
+        deployed.upload(upload.name, upload.content)
+    return sent
 
+
+def start(deployed: Deployment, *command: str, **environment: str) -> subprocess.Popen[str]:
+    settings = deployed.settings
+    return subprocess.Popen(
+        command,
+        cwd=project_root(),
+        env={
+            **os.environ,
+            "TELEMETRY_LANDING_URI": settings.landing_uri,
+            "TELEMETRY_LAKEHOUSE_URI": settings.lakehouse_uri,
+            "TELEMETRY_CATALOG": settings.catalog,
+            "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
+            "TELEMETRY_BATCH_MAX_UPLOADS": "6",
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
+    """Every upload is taken, each of its documents once, and every table is as the contract has it."""
     received = deployed.rows(BRONZE) + deployed.rows(REJECTED)
     times = Counter((row["source_uri"], row["source_position"]) for row in received)
     assert set(times.values()) == {1}
-    batches = {(row["ingested_at"], row["batch_id"]) for row in received}
-    by_batch = [
-        Batch(batch_id, moment, tuple(Upload(uri, uploads[uri]) for uri in _uris(received, batch_id)))
-        for moment, batch_id in sorted(batches)
-    ]
-    reading = read_batches(by_batch, AS_OF)
-    for contract, of_contract in READINGS.items():
-        assert_same_rows(contract, deployed.rows(contract), of_contract(reading))
-    assert {row["source_uri"] for row in received} == set(uploads)
+    deployed.recall_batches()
+    assert sum(certificate.uploads for certificate in deployed.certificates) == len(sent)
+    deployed.assert_equals_the_contract()
+    assert not deployed.pipeline.ingestion.has_work()
+    assert deployed.pipeline.tables_behind() == []
 
 
-def _uris(rows: list[dict[str, object]], batch_id: str) -> list[str]:
-    return sorted({str(row["source_uri"]) for row in rows if row["batch_id"] == batch_id})
+def assert_all_end_well(processes: list[subprocess.Popen[str]]) -> None:
+    ended = [(process.communicate(timeout=240)[0], process.returncode) for process in processes]
+    assert [code for _, code in ended] == [0] * len(processes), [told for told, code in ended if code]
+
+
+def test_eight_processes_share_the_uploads_and_all_end_well(deployed: Deployment) -> None:
+    sent = send(deployed, 40)
+    assert_all_end_well([start(deployed, *PROCESS) for _ in range(PROCESSES)])
+    assert_exact(deployed, sent)
+
+
+def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deployment, tmp_path: Path) -> None:
+    sent = send(deployed, 12)
+    command = (sys.executable, "-m", "dagster", "job", "execute", "-m", "telemetry_assets.definitions", "-j", "ingest")
+    homes = [tmp_path / name for name in ("one", "other")]
+    for home in homes:
+        home.mkdir()
+    assert_all_end_well([start(deployed, *command, DAGSTER_HOME=str(home)) for home in homes])
+    deployed.process()
+    assert_exact(deployed, sent)
+
+
+@pytest.mark.parametrize("deployed", ["s3"], indirect=True)
+@pytest.mark.parametrize(
+    ("operation", "key", "after"),
+    [
+        ("PutObject", "in_progress.json", 0),
+        ("CopyObject", "archive/", 3),
+        ("PutObject", "in_progress.json", 1),
+        ("UpdateTable", "rejected_documents", 0),
+        ("UpdateTable", "car_telemetry", 0),
+        ("DeleteObject", "landing/", 2),
+        ("DeleteObject", "in_progress.json", 0),
+        ("UpdateTable", "car_telemetry", 1),
+    ],
+)
+def test_a_run_that_is_paused_and_wakes_up_after_another_has_ended_its_batch_changes_nothing(
+    deployed: DeploymentInS3, aws: AwsServices, operation: str, key: str, after: int
+) -> None:
+    deployed.process()
+    sent = send(deployed, 5)
+    with FaultProxy(aws.endpoint) as proxy:
+        pause = proxy.inject(Fault(FaultKind.PAUSED, operation, key, after=after))
+        paused = start(deployed, *PROCESS, AWS_ENDPOINT_URL=proxy.endpoint)
+        assert pause.wait_until_reached(60)
+        deployed.process()
+        deployed.upload(sent[0].name, sent[0].content)
+        deployed.process()
+        pause.release()
+        assert_all_end_well([paused])
+    deployed.process()
+    assert_exact(deployed, [*sent, sent[0]])

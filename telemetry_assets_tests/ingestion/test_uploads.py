@@ -247,3 +247,9 @@ def test_documents_received_are_rows_and_rejections(upload: tuple[list[Document]
     result = parsed(f"x{ending}", content)
     positions = [row.position for row in result.rows] + [one.position for one in result.rejections]
     assert sorted(position or 0 for position in positions) == list(range(len(upload[0])))
+
+
+def test_an_element_that_nests_too_deep_does_not_take_a_broken_array_for_lines() -> None:
+    deep = "[" * 1_500 + "]" * 1_500
+    told = [(1, "nested_too_deep"), (2, "not_json"), (3, "not_json")]
+    assert outcome("x.json", f'[{GOOD},{deep},"a" "b"]') == (1, told)

@@ -1,0 +1,58 @@
+"""Many uploads in one prefix: all are taken, in bounded batches, oldest first."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+
+from telemetry_assets.ingestion.accounts import batch_accounts
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.deployment import deployment_in_s3
+from telemetry_assets_tests.made_documents import FRAMINGS, Document, event, framed, vehicle
+
+SEED_ACCIDENT_FILES = 2_116
+BATCH = 500
+
+
+def document(number: int, random: Random) -> Document:
+    """Of either shape, or of none."""
+    time = f"2025-{number % 12 + 1:02d}-{number % 28 + 1:02d}T{number % 24:02d}:00:00Z"
+    car = f"CAR-{number % 40}"
+    if number % 50 == 0:
+        return {"who": "knows"}
+    if random.random() < 0.5:
+        return event(car, time, currentMileageKm=number, engineTempCelsius=80 + number % 50)
+    snapshot = {"currentMileage": number, "tire_pressures_psi": {"front_left": 30 + number % 5}}
+    return vehicle(car, time, snapshot=snapshot, insurance={"provider": "SafeAuto", "validUntil": "2026-02-01"})
+
+
+@pytest.mark.timeout(600)
+def test_the_seed_s_accident_2116_files_of_mixed_shapes_in_one_prefix(aws: AwsServices) -> None:
+    random = Random(1)
+    with deployment_in_s3(aws, versioned=False, batch_max_uploads=BATCH) as deployed:
+
+        def send(number: int) -> None:
+            documents = [document(number * 3 + one, random) for one in range(number % 3 + 1)]
+            ending, content = framed(documents, FRAMINGS[number % len(FRAMINGS)])
+            deployed.upload(f"{number:04d}{ending}", content)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(send, range(SEED_ACCIDENT_FILES)))
+        listed = {upload.uri: upload.modified for upload in deployed.pipeline.ingestion.landing.waiting()}
+        deployed.process()
+
+        assert [one.uploads for one in deployed.certificates] == [BATCH] * 4 + [SEED_ACCIDENT_FILES - 4 * BATCH]
+        taken = sorted(deployed.rows(BRONZE) + deployed.rows(REJECTED), key=lambda row: row["ingested_at"])
+        batches = [
+            [listed[row["source_uri"]] for row in rows]
+            for _, rows in itertools.groupby(taken, key=lambda row: row["batch_id"])
+        ]
+        assert all(max(older) <= min(newer) for older, newer in itertools.pairwise(batches))
+        assert {row["source_uri"] for row in taken} == set(listed)
+        assert all(account["conserved"] for account in batch_accounts(deployed.pipeline.lakehouse).to_pylist())
+        assert list(deployed.pipeline.ingestion.landing.waiting()) == []
+        deployed.assert_equals_the_contract()
