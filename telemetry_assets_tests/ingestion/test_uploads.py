@@ -251,5 +251,5 @@ def test_documents_received_are_rows_and_rejections(upload: tuple[list[Document]
 
 def test_an_element_that_nests_too_deep_does_not_take_a_broken_array_for_lines() -> None:
     deep = "[" * 1_500 + "]" * 1_500
-    told = [(1, "nested_too_deep"), (2, "not_json"), (3, "not_json")]
+    told = [(1, "nested_too_deep"), (2, "not_an_object"), (3, "not_json")]
     assert outcome("x.json", f'[{GOOD},{deep},"a" "b"]') == (1, told)
