@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import boto3
 from botocore.config import Config
 from botocore.exceptions import (
@@ -169,5 +170,5 @@ def refusals_in_words() -> Iterator[None]:
         raise AwsError(
             "No AWS credentials were found. Run as a role (instance, container), or set AWS_PROFILE, or log in."
         ) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, aiohttp.ClientError) as error:
         raise AwsError(f"{error}. See that AWS can be reached from here, then run this again.") from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from telemetry_assets_tests.fuzzed_documents import WHITE_SPACE, extreme_text, fuzzed_text, realistic_documents
+from telemetry_assets_tests.fuzzed_documents import WHITE_SPACE, fuzzed_text, realistic_documents
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ENDINGS = (".json", ".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
@@ -54,14 +54,8 @@ def fuzzed_uploads(seed: int, *, large: int, small: int) -> Iterator[FuzzedUploa
     sizes = [random.randrange(25, 45) for _ in range(large)] + [random.choice((0, 1, 1, 2, 3, 5)) for _ in range(small)]
     random.shuffle(sizes)
     for number, size in enumerate(sizes):
-        # Damaged, such documents are judged differently by the pipeline and by the reading: which reason one has that
-        # is broken besides, and how its upload is taken apart. Which of the two is right is not decided.
-        if size < 10 and random.random() < 0.05:
-            texts = [extreme_text(random, documents, with_number=size == 1 and number % 2 == 0) for _ in range(size)]
-            yield _fuzzed_upload(random, number, texts, 0.0)
-        else:
-            texts = [fuzzed_text(random, documents) for _ in range(size)]
-            yield _fuzzed_upload(random, number, texts, 0.08 if size > 10 else 0.35)
+        texts = [fuzzed_text(random, documents) for _ in range(size)]
+        yield _fuzzed_upload(random, number, texts, 0.08 if size > 10 else 0.35)
 
 
 def _fuzzed_upload(random: Random, number: int, texts: list[str], damage: float) -> FuzzedUpload:

@@ -44,5 +44,5 @@ def _file_system(_environment: frozenset[tuple[str, str]], kms_key_id: str) -> A
         skip_instance_cache=True,
     )
     # Beside the SDK's own: of answers that break off while they are read.
-    file_system.retries = 2
+    file_system.retries = 3
     return file_system
