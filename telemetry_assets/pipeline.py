@@ -76,10 +76,10 @@ class Pipeline:
     def refresh_all(
         self, run_id: str, insurance_as_of: date | None, progress: Callable[[RefreshResult], None]
     ) -> list[RefreshResult]:
-        """Bring Silver and Gold up to date with what they are behind on."""
+        """Bring Silver and Gold up to date with what they are behind on, after :meth:`ingest` has held the tables."""
         results: list[RefreshResult] = []
         for contract in DERIVED_TABLES:
-            results.append(self.refresh(contract, run_id, insurance_as_of=insurance_as_of))
+            results.append(self._refresh(contract, run_id, None, insurance_as_of))
             progress(results[-1])
         return results
 
@@ -97,9 +97,15 @@ class Pipeline:
         :raises TableMismatchError: before anything is written, where a table differs from its contract.
         :raises QualityError: before anything is written, where its upstream or its new rows would mislead.
         """
-        parameters = StepParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
         with refusals_in_words(self.settings):
             self.lakehouse.prepare((UPSTREAM[contract], contract))
+        return self._refresh(contract, run_id, event_dates, insurance_as_of)
+
+    def _refresh(
+        self, contract: TableContract, run_id: str, event_dates: frozenset[date] | None, insurance_as_of: date | None
+    ) -> RefreshResult:
+        parameters = StepParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
+        with refusals_in_words(self.settings):
             result = self.engine.refresh(contract, event_dates, parameters, run_id)
         logger.info(
             "%s: %d event dates, %d rows read, %d written%s, %.2f s",

@@ -6,6 +6,7 @@ and shares no code with `telemetry_assets`, so that a mistake would have to be m
 
 import hashlib
 import json
+import math
 import sys
 import threading
 from collections import defaultdict
@@ -234,6 +235,7 @@ def _fuel_row(month: date, steps: Sequence[tuple[Row | None, Row]]) -> dict[str,
         if fuel is not None and fuel >= 0:
             measured_km += km
             total_fuel += fuel
+    efficiency = measured_km / total_fuel if total_fuel > 0 else math.nan
     return {
         "car_chassis": events[0]["car_chassis"],
         "year_month": f"{month.year:04d}-{month.month:02d}",
@@ -244,14 +246,8 @@ def _fuel_row(month: date, steps: Sequence[tuple[Row | None, Row]]) -> dict[str,
         "trip_count": trip_count,
         "measured_km": measured_km,
         "total_fuel_liters": total_fuel,
-        "avg_fuel_efficiency_kmpl": _quotient(measured_km, total_fuel) if total_fuel > 0 else None,
+        "avg_fuel_efficiency_kmpl": None if math.isnan(efficiency) else efficiency,
     }
-
-
-def _quotient(dividend: float, divisor: float) -> float | None:
-    """Null where sums beyond what a double holds give no number."""
-    quotient = dividend / divisor
-    return None if quotient != quotient else quotient
 
 
 def _contribution(previous: Row | None, event: Row) -> tuple[float | None, float | None]:

@@ -18,7 +18,6 @@ NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 ENDINGS = (".json", ".jsonl", ".ndjson")
 BLANKS = " \t\r\n"
 DEEPEST_NESTING = 900
-PARSER_NESTING = 1000
 TIME_KEYS = {"event": "telemetryTimestamp", "vehicle": "event_primary_timestamp"}
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 SEPARATOR = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
@@ -29,7 +28,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """A slice of an upload that counts as one document; `reason` is set where framing has already rejected it."""
+    """A slice of an upload that counts as one document; `reason` is set where it is rejected even if it is JSON."""
 
     text: str
     reason: str | None = None
@@ -62,28 +61,38 @@ def upload_text(source_uri: str, content: bytes, max_upload_bytes: int) -> str:
 def documents(text: str, name: str) -> list[Piece]:
     """The documents in a text that is not blank, in order; `name` is the upload's, without `.gz`."""
     text = text.strip(BLANKS)
+    elements, rest = _array_elements(text) if text[0] == "[" else ([], text)
+    if rest is None:
+        return [Piece(element) for element in elements]
+    if text[0] != "[" and _is_json(text):
+        return [Piece(text)]
     lines = [stripped for line in text.split("\n") if (stripped := line.strip(BLANKS))]
-    if _is_json(text):
-        return [Piece(element) for element in _array_elements(text)[0]] if text[0] == "[" else [Piece(text)]
     whole_lines = [line for line in lines if _is_json(line)]
     object_lines = [line for line in whole_lines if line[0] == "{"]
-    elements, rest = _array_elements(text) if text[0] == "[" else ([], None)
     is_array = len([one for one in elements if one[0] == "{"]) >= len(object_lines)
-    may_break_off = not name.endswith((".jsonl", ".ndjson")) and not _is_json(lines[0])
-    if text[0] == "[" and (rest is None or (is_array and may_break_off)):
-        whole = [Piece(one) if _is_json(one) else Piece(one, _reason_of_broken(one)) for one in elements]
-        return whole if rest is None else [*whole, Piece(rest, _reason_of_broken(rest))]
+    may_break_off = not name.endswith((".jsonl", ".ndjson")) and (len(lines) == 1 or not _is_json(lines[0]))
+    if text[0] == "[" and is_array and may_break_off:
+        reason = "nested_too_deep" if _nesting(rest) > DEEPEST_NESTING else "not_json"
+        return [*(Piece(element) for element in elements), Piece(rest, reason)]
     if name.endswith(".json") and len(lines) > 1 and not object_lines and len(whole_lines) < len(lines):
-        return [Piece(text, _reason_of_broken(text))]
-    return [Piece(line) if _is_json(line) else Piece(line, _reason_of_broken(line)) for line in lines]
+        return [Piece(text)]
+    return [Piece(line) for line in lines]
 
 
 def _is_json(text: str) -> bool:
+    return _end_of_json(text, 0) == len(text)
+
+
+def _end_of_json(text: str, start: int) -> int:
+    """Where the JSON value that begins here ends; -1 where there is none.
+
+    One that nests too deep for Python's parser, which gives up before it meets an error, ends where its brackets do:
+    it is rejected in any case, and its neighbours are not.
+    """
     try:
-        json.loads(text, parse_int=str)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return json.JSONDecoder(parse_int=str).raw_decode(text, start)[1]
+    except json.JSONDecodeError as error:
+        return _end_of_brackets(text, start) if _nesting(text[start : error.pos]) > DEEPEST_NESTING else -1
 
 
 def _array_elements(text: str) -> tuple[list[str], str | None]:
@@ -91,12 +100,10 @@ def _array_elements(text: str) -> tuple[list[str], str | None]:
     elements: list[str] = []
     start = len(text) - len(text[1:].lstrip(BLANKS))
     while text[start : start + 1] != "]":
-        try:
-            _, end = json.JSONDecoder(parse_int=str).raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = _end_of_broken(text, start)
-            if end < 0:
-                return elements, text[start:]
+        end = _end_of_json(text, start)
+        end = _end_of_broken(text, start) if end < 0 else end
+        if end < 0:
+            return elements, text[start:]
         elements.append(text[start:end])
         separator = SEPARATOR.match(text, end)
         assert separator is not None
@@ -109,26 +116,21 @@ def _array_elements(text: str) -> tuple[list[str], str | None]:
 def _end_of_broken(text: str, start: int) -> int:
     """Where something that is not JSON ends, if it is seen to be an element by itself; else -1."""
     if text[start : start + 1] in ("{", "["):
-        level, end = 0, -1
-        for token in STRING_OR_BRACKET.finditer(text, start):
-            level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-            if level == 0 and token[0][0] != '"':
-                end = token.end()
-                break
+        end = _end_of_brackets(text, start)
     else:
         end = start + len(re.split(r'[,"\[\]{}]', text[start:], maxsplit=1)[0].rstrip(BLANKS))
         end = -1 if end == start else end
     return end if end >= 0 and text[end:].lstrip(BLANKS)[:1] in (",", "]") else -1
 
 
-def _reason_of_broken(text: str) -> str:
-    """`not_json`, unless Python's parser with its usual limit would have given up before it met the error."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if _nesting(text[: getattr(error, "pos", len(text))]) > PARSER_NESTING or _nesting(text) > DEEPEST_NESTING:
-            return "nested_too_deep"
-    return "not_json"
+def _end_of_brackets(text: str, start: int) -> int:
+    """Where the object or array that begins here ends by its brackets alone; -1 where it does not."""
+    level = 0
+    for token in STRING_OR_BRACKET.finditer(text, start):
+        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if level == 0 and token[0][0] != '"':
+            return token.end()
+    return -1
 
 
 def _nesting(text: str) -> int:
@@ -149,7 +151,7 @@ def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
     try:
         document = json.loads(piece.text)
     except ValueError:
-        # JSON, with an integer of more digits than Python reads.
+        # Broken, or with an integer of more digits than Python reads.
         raise RejectedError("not_json") from None
     if not isinstance(document, dict):
         raise RejectedError("not_an_object")

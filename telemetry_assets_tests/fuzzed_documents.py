@@ -41,6 +41,7 @@ _NUMBERS = (
     *(0, -1, -0.0, 4.99, 5, 10, 99.5, 100, 115.5, 140.5, 100_000, 100_001.5, 2**31, -(2**31), 2024.0, 2024.5, 5e-324),
     *(1e300, -1e300, 1.7e308, -1.7e308, 10**30, -(10**400), float("nan"), float("inf"), float("-inf")),
 )
+_SUMMED_FIELDS = {"currentMileageKm", "currentMileage", "fuelAvailableLiters", "tripMileage", "tripFuelLiters"}
 _WORDS = (
     *("", " ", "hot", "n/a", "92.5", " 92.5\t", "\u00a092.5", "92,5", "9_2", "0x10", "1e2", "1e400", "-1e999", ".5"),
     *("+7", "5.", "NaN", "Infinity", "-inf", "\u0669\u0662", "\uff19\uff12", "2024", "2024.0", "2024.5", "4e9", "true"),
@@ -194,6 +195,16 @@ def _set_the_chassis(random: Random, document: Document) -> None:
     document["carChassis"] = random.choice(_CHASSIS)
 
 
+def _go_beyond_doubles(random: Random, document: Document) -> None:
+    """Readings whose sums and differences overflow, of a car of their own, so that other cars' sums stay to be seen."""
+    document["carChassis"] = random.choice(("CAR-HUGE-1", "CAR-HUGE-2"))
+    holders = [document]
+    for holder in holders:
+        holders += [value for value in holder.values() if isinstance(value, dict)]
+        for name in sorted(_SUMMED_FIELDS & holder.keys()):
+            holder[name] = random.choice((1.7e308, 1.7e308, -1.7e308, 12.5))
+
+
 def _nest_deep(random: Random, document: Document) -> None:
     inner: Any = random.choice((1, {}, []))
     for _ in range(random.choice((5, 100, 250))):
@@ -204,6 +215,7 @@ def _nest_deep(random: Random, document: Document) -> None:
 _CHANGES: tuple[Callable[[Random, Document], None], ...] = (
     *(_set_a_field, _set_a_field, _set_a_field, _nudge_a_number, _nudge_a_number, _drop_a_field, _add_a_field),
     *(_give_it_an_id, _set_the_time, _misspell_the_time, _set_the_chassis),
+    lambda random, document: _go_beyond_doubles(random, document) if random.random() < 0.15 else None,
     lambda random, document: _nest_deep(random, document) if random.random() < 0.15 else None,
 )
 

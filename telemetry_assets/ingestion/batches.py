@@ -65,11 +65,21 @@ class Batches:
             committed = batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id)
             if committed is not None or current is None or current.batch_id != manifest.batch_id:
                 return committed
-            taken = self._settled(current)
+            tag = current.tag
+            try:
+                taken = self._settled(current)
+            except OSError:
+                current = self.manifests.load()
+                if current is not None and current.tag == tag and not self._is_committed(manifest):
+                    raise
+                continue
             if taken is not None:
                 return self._appended(current, taken, run_id) if taken else None
             # Another run has settled the same batch first, or has ended it.
             current = self.manifests.load()
+
+    def _is_committed(self, manifest: Manifest) -> bool:
+        return batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id) is not None
 
     def _settled(self, manifest: Manifest) -> list[UploadRows] | None:
         """The rows of every upload of the batch; None where the manifest is another one by now.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from telemetry_assets.ingestion.document_shapes import Shape, text_of, unknown_fields, values_of
+from telemetry_assets.ingestion.json_values import MAX_DOCUMENT_CHARACTERS, MAX_NESTING, nests_too_deep
 
 Reason = Literal[
     "broken_gzip",
@@ -28,20 +28,12 @@ Reason = Literal[
     "unsupported_ending",
 ]
 
-MAX_NESTING = 900
-"""Levels of objects and arrays in a document. Python's parser gives up near 1,000, depending on how deep
-its caller is; a bound of our own gives the same answer wherever a document is parsed."""
-
-MAX_DOCUMENT_CHARACTERS = 32 * 1024 * 1024
-"""Characters of a document's text. Parsed, a document takes up to thirty times its text's memory."""
-
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?"
 _TIME_OF_DAY = r"[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[0-9]{2}([0-9]{2}([.,][0-9]+)?)?)?"
 _OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
 _ISO_8601 = re.compile(rf"({_DATE})([T ]({_TIME_OF_DAY})({_OFFSET})?)?", re.ASCII)
-_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 class Rejection(NamedTuple):
@@ -126,27 +118,6 @@ def _parse(payload: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
     return document
-
-
-def nests_too_deep(text: str) -> bool:
-    """Whether more than :data:`MAX_NESTING` objects and arrays are open at some place of a JSON text."""
-    may = text.count("[") + text.count("{") > MAX_NESTING
-    return may and any(depth > MAX_NESTING for _, depth in _brackets(text, 0))
-
-
-def bracketed_end(text: str, start: int) -> int | None:
-    """Where the object or array that begins at ``start`` ends, by its brackets alone; None where it does not end."""
-    return next((end for end, depth in _brackets(text, start) if depth <= 0), None)
-
-
-def _brackets(text: str, start: int) -> Iterator[tuple[int, int]]:
-    """The position behind each bracket outside of texts, and how many are open there."""
-    depth = 0
-    for token in _BRACKETS.finditer(text, start):
-        if token.group()[0] == '"':
-            continue
-        depth += 1 if token.group() in "[{" else -1
-        yield token.end(), depth
 
 
 def _kind(value: object) -> str:

@@ -42,7 +42,7 @@ class FolderLanding:
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
         now = time.time()
-        for folder in (self.folder, *_folders(self.folder / _RELEASED)):
+        for folder in (*_folders(self.folder / _RELEASED), self.folder):
             for upload, found in self._uploads(folder):
                 # A time in the future says nothing about how long the file has rested; it must not wait for ever.
                 if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
@@ -110,11 +110,14 @@ class FolderLanding:
         """See :meth:`Landing.release`."""
         # Not to where it came from: a newer one may wait there.
         released = self.folder / _RELEASED / batch_id / upload.name
-        released.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._claimed(batch_id, upload).rename(released)
-        except FileNotFoundError:
-            logger.debug("%s is claimed no longer", upload.uri)
+        claimed = self._claimed(batch_id, upload)
+        while claimed.exists():
+            try:
+                released.parent.mkdir(parents=True, exist_ok=True)
+                claimed.rename(released)
+            except (FileNotFoundError, FileExistsError) as error:
+                # Another run has released it, or takes away the folder that was empty.
+                logger.debug("releasing %s: %s", upload.uri, error)
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""

@@ -32,7 +32,10 @@ class Landing(Protocol):
     """A location where uploads arrive. It is the queue: what is there is what is to do."""
 
     def waiting(self) -> Iterator[WaitingUpload]:
-        """Every upload that may be taken now, in no order. Names of unfinished writes are not among them."""
+        """Every upload that may be taken now; of two of one name and age the older first, else in no order.
+
+        Names of unfinished writes are not among them.
+        """
         ...
 
     def obstacles(self) -> Iterator[tuple[str, str]]:

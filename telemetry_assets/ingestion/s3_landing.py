@@ -54,11 +54,12 @@ class S3Landing:
 
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`."""
+        # First, as they are older than what has replaced them, also within a second, which is all that S3 tells.
+        for _, upload in self._released():
+            yield upload
         for upload, problem in self._listed():
             if not problem:
                 yield upload
-        for _, upload in self._released():
-            yield upload
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Landing.obstacles`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -11,15 +10,8 @@ from datetime import datetime
 from itertools import islice
 from typing import AnyStr, NamedTuple
 
-from telemetry_assets.ingestion.documents import (
-    MAX_DOCUMENT_CHARACTERS,
-    BronzeRow,
-    Reason,
-    Rejection,
-    accept,
-    bracketed_end,
-    nests_too_deep,
-)
+from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection, accept
+from telemetry_assets.ingestion.json_values import MAX_DOCUMENT_CHARACTERS, bracketed_end, nests_too_deep, value_end
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 _LINE_ENDINGS = (".jsonl", ".ndjson")
@@ -28,8 +20,6 @@ _CHUNK = 1024 * 1024
 _FED_AT_A_TIME = 16 * 1024
 _MOST_BROKEN_ELEMENTS = 1000
 _GZIP_WINDOW = 31
-_DECODER = json.JSONDecoder()
-_DIGITS_KEPT_DECODER = json.JSONDecoder(parse_int=str)
 _BLANK = re.compile(r"[ \t\r\n]*")
 # Zero bytes after a member are padding, as gzip itself treats them.
 _PADDING = re.compile(rb"\0*")
@@ -179,7 +169,7 @@ def _documents(text: str, name: str, at_most: int) -> Iterator[_Span]:
             yield from elements
             yield _Span(trailing, len(text.rstrip(_WHITE_SPACE)), is_broken_rest=True)
             return
-    elif (end := _value_end(text, start)) is not None and _skip_white_space(text, end) == len(text):
+    elif (end := value_end(text, start)) is not None and _skip_white_space(text, end) == len(text):
         yield _Span(start, end)
         return
     beginnings = _beginnings_of_whole_lines
@@ -228,36 +218,7 @@ def _first_line(text: str, start: int) -> str:
 
 
 def _is_json(text: str) -> bool:
-    return _value_end(text, 0) == len(text)
-
-
-def _value_end(text: str, start: int) -> int | None:
-    """Where the JSON value that begins at ``start`` ends; None where there is none.
-
-    A value that is JSON and that Python declines (too deep, too many digits), or that is too long to be parsed, has
-    an end all the same, so that it is rejected alone and not together with what follows it.
-    """
-    if len(text) - start > MAX_DOCUMENT_CHARACTERS and text[start] in "[{":
-        end = bracketed_end(text, start)
-        if end is None or end - start > MAX_DOCUMENT_CHARACTERS:
-            return end
-    try:
-        return _DECODER.raw_decode(text, start)[1]
-    except json.JSONDecodeError:
-        return None
-    except ValueError:
-        return _value_end_of_any_digits(text, start)
-    except RecursionError:
-        return bracketed_end(text, start)
-
-
-def _value_end_of_any_digits(text: str, start: int) -> int | None:
-    try:
-        return _DIGITS_KEPT_DECODER.raw_decode(text, start)[1]
-    except json.JSONDecodeError:
-        return None
-    except RecursionError:
-        return bracketed_end(text, start)
+    return value_end(text, 0) == len(text)
 
 
 def _array(text: str, start: int, at_most: int) -> tuple[list[_Span], int, bool]:
@@ -272,7 +233,7 @@ def _array(text: str, start: int, at_most: int) -> tuple[list[_Span], int, bool]
     while position < len(text) and len(elements) <= at_most:
         if text[position] == "]":
             return elements, position + 1, True
-        end = _value_end(text, position)
+        end = value_end(text, position)
         if end is None and broken < _MOST_BROKEN_ELEMENTS:
             broken += 1
             end = _broken_element_end(text, position)

@@ -15,13 +15,14 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
+from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import Table
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.catalog_entries import catalog_entries, entry_differences
 from telemetry_assets.lakehouse.contracts import CONTRACTS
-from telemetry_assets.lakehouse.recovery import metadata_files
+from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 
@@ -83,7 +84,8 @@ class Lakehouse:
         try:
             return self.table(contract)
         except NoSuchTableError:
-            self._hold_nothing_there(contract)
+            if (lost := self._lost_rows(contract)) is not None:
+                return self._just_made(contract, lost)
             self.create_database(contract.layer)
         except OSError as error:
             raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
@@ -98,16 +100,26 @@ class Lakehouse:
         except TableAlreadyExistsError:
             return self.table(contract)
 
-    def _hold_nothing_there(self, contract: TableContract) -> None:
-        """A new table of Bronze beside the files of a lost one would hide rows that only the archive has too."""
-        if contract.layer == "bronze" and metadata_files(self.table_location(contract)):
-            raise TableMismatchError(
-                contract.full_name,
-                [
-                    f"the catalog has no entry of it, and its files are at {self.table_location(contract)}; "
-                    "`doctor --repair` brings it back"
-                ],
-            )
+    def _lost_rows(self, contract: TableContract) -> str | None:
+        """The metadata of rows of Bronze of which the catalog says nothing; a new table would hide them.
+
+        Only the archive has them too. A file without a snapshot is what a run leaves that is about to make the table.
+        """
+        if contract.layer != "bronze":
+            return None
+        files = metadata_files(self.table_location(contract))
+        return next((file for file in files if holds_rows(file, self._io(file))), None)
+
+    def _just_made(self, contract: TableContract, metadata: str) -> Table:
+        """The table, which another run may have made and filled since it was looked for."""
+        table = self.existing(contract)
+        if table is None:
+            lost = f"the catalog has no entry of it, and its rows are in {metadata}; `doctor --repair` brings it back"
+            raise TableMismatchError(contract.full_name, [lost])
+        return table
+
+    def _io(self, location: str) -> FileIO:
+        return load_file_io(dict(self.catalog.properties), location)
 
     def create_database(self, name: str) -> None:
         """Make a database where there is none of this name."""

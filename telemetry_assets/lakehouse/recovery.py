@@ -26,6 +26,12 @@ def metadata_files(table_location: str) -> list[str]:
     return sorted((file for file in found if _METADATA_FILE.search(file)), key=_number, reverse=True)
 
 
+def holds_rows(file: str, io: FileIO) -> bool:
+    """Whether a metadata file is of a table that somebody has written to."""
+    metadata = _read(io, file)
+    return metadata is not None and metadata.current_snapshot_id is not None
+
+
 def newest_metadata(files: Iterable[str], io: FileIO) -> tuple[str, TableMetadata]:
     """The newest whole metadata among a table's files.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from functools import cache
+from io import BytesIO
 from typing import Any
+from urllib.parse import urlparse
 
 from fsspec import AbstractFileSystem
-from pyiceberg.io import S3_SSE_KMS_KEY_ID
-from pyiceberg.io.fsspec import FsspecFileIO
+from pyiceberg.io import S3_SSE_KMS_KEY_ID, InputStream
+from pyiceberg.io.fsspec import FsspecFileIO, FsspecInputFile
 from s3fs import S3FileSystem
 
 from telemetry_assets.aws import CONNECT_SECONDS, READ_SECONDS, RETRIES, encryption, environment
@@ -17,8 +19,21 @@ from telemetry_assets.settings import MOST_THREADS
 _one_at_a_time = threading.Lock()
 
 
+class _InputFile(FsspecInputFile):
+    """One request for a file of metadata, which is read whole, where asking for its size first would make it two."""
+
+    def open(self, seekable: bool = True) -> InputStream:
+        if self.location.endswith((".json", ".avro")):
+            return BytesIO(self._fs.cat_file(self.location))
+        return super().open(seekable)
+
+
 class S3FileIO(FsspecFileIO):
     """PyIceberg's own, but for one client of S3 in the whole process, where it makes one for each thread."""
+
+    def new_input(self, location: str) -> FsspecInputFile:
+        """A file to be read."""
+        return _InputFile(location, self.get_fs(urlparse(location).scheme))
 
     def get_fs(self, scheme: str, hostname: str | None = None) -> AbstractFileSystem:
         """The file system of a scheme; that of S3 may be used by several threads."""

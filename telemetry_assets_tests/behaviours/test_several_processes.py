@@ -54,7 +54,7 @@ def start(deployed: Deployment, *command: str, **environment: str) -> subprocess
 def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
     """Every upload is taken, each of its documents once, and every table is as the contract has it."""
     received = deployed.rows(BRONZE) + deployed.rows(REJECTED)
-    times = Counter((row["source_uri"], row["source_position"]) for row in received)
+    times = Counter((row["batch_id"], row["source_uri"], row["source_position"]) for row in received)
     assert set(times.values()) == {1}
     deployed.recall_batches()
     assert sum(certificate.uploads for certificate in deployed.certificates) == len(sent)

@@ -1,0 +1,68 @@
+"""Random lives of deployments end as they must; and the checker that says so can say otherwise."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from telemetry_assets_tests.chaos.lanes import played
+from telemetry_assets_tests.chaos.points import Record
+from telemetry_assets_tests.chaos.report import failure_in_words, page
+from telemetry_assets_tests.chaos.schedules import drawn_schedule, seeds
+from telemetry_assets_tests.chaos.steps import Moment, Pause, Put, Run, Schedule, Step
+from telemetry_assets_tests.made_documents import event
+
+SEED = 20251104
+
+
+def upload(number: int, documents: int = 1) -> Put:
+    text = json.dumps([event(sent=number, event_id=f"evt-{one}") for one in range(documents)])
+    return Put("a.json", text.encode(), documents, f"number {number}")
+
+
+def schedule(place: str, *steps: Step, **settings: int) -> Schedule:
+    return Schedule(SEED, place, versioned=True, settings=settings, steps=(Run(), *steps))
+
+
+def test_random_lives_end_as_they_must() -> None:
+    outcomes = list(played([drawn_schedule(seed) for seed in seeds(SEED, 12)]))
+
+    record = Record()
+    for outcome in outcomes:
+        record.add(outcome.record)
+    assert not [failure_in_words(outcome) for outcome in outcomes if outcome.problems]
+    assert min(record.counts[name] for name in ("runs killed", "runs paused", "runs with faults", "documents")) > 0
+    assert "| Schedules that failed | 0 |" in page(outcomes, "pytest", 1)
+
+
+def test_a_schedule_follows_from_its_seed_alone() -> None:
+    drawn = [drawn_schedule(seed) for seed in seeds(SEED, 3)]
+
+    assert drawn == [drawn_schedule(one.seed, one.place) for one in drawn]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "broken", "found"),
+    [
+        ("a batch is appended twice", schedule("folder", upload(1)), "is not conserved"),
+        ("batches are archived without their rows", schedule("folder", upload(1)), "which no table has"),
+        (
+            "replayed documents stay rejected",
+            schedule("folder", upload(1, documents=4), upload_max_documents=3),
+            "bronze.rejected_documents: 1 rows too many",
+        ),
+        (
+            "the newest version is deleted",
+            schedule("s3", upload(1), Run(disturbance=Pause(Moment(4, True, True), (upload(2),)))),
+            "had to be taken 1 times, and is in the archive 0 times",
+        ),
+    ],
+)
+def test_a_product_that_is_broken_on_purpose_is_found_out(sabotage: str, broken: Schedule, found: str) -> None:
+    [outcome] = played([broken], sabotage)
+
+    told = failure_in_words(outcome)
+    assert outcome.problems, "the checker has not noticed"
+    assert found in told
+    assert f"--schedules 1 --seed {SEED} --place {broken.place}" in told

@@ -1,0 +1,77 @@
+"""Lanes play schedules beside each other, each in a process of its own, with its own AWS and its own workers."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.chaos.crew import Crew, Worker, preload
+from telemetry_assets_tests.chaos.player import Outcome, Player
+from telemetry_assets_tests.chaos.stages import BucketStage, FolderStage, Stage
+from telemetry_assets_tests.chaos.steps import Schedule
+
+_SPARE = 2
+
+
+class Lane:
+    """A stage in each place that is asked for, and the workers for it."""
+
+    def __init__(self, folder: Path, places: Collection[str], sabotage: str) -> None:
+        preload()
+        temporary = folder / "tmp"
+        temporary.mkdir(parents=True)
+        environment = {"TMPDIR": str(temporary)}
+        self._stages: dict[str, Stage] = {}
+        self._crews: dict[str, Crew] = {}
+        if "folder" in places:
+            self._stages["folder"] = FolderStage(folder / "deployment")
+            self._crews["folder"] = Crew(lambda: Worker(environment, None, sabotage), _SPARE)
+        if "s3" in places:
+            # It ends with this process, whose end closes its standard input.
+            aws = AwsServices().__enter__()
+            # The judge and the producer ask AWS straight, past every proxy.
+            os.environ.update(aws.environment())
+            self._stages["s3"] = BucketStage(aws)
+            self._crews["s3"] = Crew(lambda: Worker(environment, aws, sabotage), _SPARE)
+
+    def play(self, schedule: Schedule) -> Outcome:
+        """Play a schedule."""
+        player = Player(schedule, self._stages[schedule.place], self._crews[schedule.place])
+        try:
+            return player.play()
+        except Exception:
+            player.outcome.problems.append(f"the schedule cannot be judged:\n{traceback.format_exc()}")
+            return player.outcome
+
+
+_lane: list[Lane] = []
+
+
+def _open(folder: str, places: Collection[str], sabotage: str) -> None:
+    _lane.append(Lane(Path(folder) / str(os.getpid()), places, sabotage))
+
+
+def _play(schedule: Schedule) -> Outcome:
+    return _lane[0].play(schedule)
+
+
+def played(schedules: Sequence[Schedule], sabotage: str = "", lanes: int = 2) -> Iterator[Outcome]:
+    """The outcomes of schedules, as they come.
+
+    :param sabotage: how the product is broken on purpose; not at all where it is empty.
+    """
+    places = {schedule.place for schedule in schedules}
+    with (
+        TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder,
+        ProcessPoolExecutor(
+            min(lanes, len(schedules)), get_context("spawn"), initializer=_open, initargs=(folder, places, sabotage)
+        ) as pool,
+    ):
+        for future in as_completed([pool.submit(_play, schedule) for schedule in schedules]):
+            yield future.result()

@@ -1,0 +1,53 @@
+"""The product, broken on purpose in a worker, to see that the checker finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from telemetry_assets.ingestion import batches, replays
+from telemetry_assets.ingestion.s3_landing import S3Landing
+from telemetry_assets.lakehouse import commits
+
+
+def _double_append() -> None:
+    """A batch is appended without a look whether it is there already."""
+
+    def append_batch(lakehouse: Any, contract: Any, batch_id: str, rows: Any, summary: Any) -> Any:
+        table = lakehouse.table(contract)
+        for _ in range(2):
+            table.append(rows, snapshot_properties={**summary, commits.BATCH_ID: batch_id})
+        return commits.batch_snapshot(lakehouse.table(contract), batch_id)
+
+    setattr(batches, append_batch.__name__, append_batch)
+
+
+def _newest_deleted() -> None:
+    """Whatever waits under an upload's name is deleted once the upload is taken."""
+
+    def archive(self: S3Landing, _batch_id: str, upload: Any) -> None:
+        self.client.delete_object(Bucket=self.landing.bucket, Key=f"{self.landing.prefix}{upload.name}")
+
+    setattr(S3Landing, archive.__name__, archive)
+
+
+def _rejected_kept() -> None:
+    """A replayed document stays among the rejected ones."""
+    replays.Replay._take_out = lambda *_: None  # type: ignore[method-assign]
+
+
+def _uploads_forgotten() -> None:
+    """A batch's uploads are archived, and its rows are never written."""
+
+    def committed(self: batches.Batches, manifest: Any, _run_id: str) -> None:
+        self._settled(manifest)
+
+    setattr(batches.Batches, f"_{committed.__name__}", committed)
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "a batch is appended twice": _double_append,
+    "the newest version is deleted": _newest_deleted,
+    "replayed documents stay rejected": _rejected_kept,
+    "batches are archived without their rows": _uploads_forgotten,
+}

@@ -1,0 +1,160 @@
+"""Draws schedules: everything that happens in one follows from its seed."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+
+from telemetry_assets_tests.aws.faults import FaultKind
+from telemetry_assets_tests.chaos.steps import (
+    Backfill,
+    Delete,
+    Disturbance,
+    HandMade,
+    Kill,
+    Moment,
+    OneFault,
+    Pause,
+    PutAgain,
+    RandomFaults,
+    Run,
+    Schedule,
+    Step,
+    Together,
+    Work,
+)
+from telemetry_assets_tests.chaos.uploads import DAYS, NAMES, drawn_upload
+
+PLACES = ("s3", "folder")
+FAULT_KINDS = tuple(kind for kind in FaultKind if kind not in (FaultKind.ACCESS_DENIED, FaultKind.PAUSED))
+BY_HAND = (
+    "a row is appended to Bronze",
+    "a row is appended to Bronze",
+    "silver.car_telemetry is rolled back",
+    "gold.car_current_state is rolled back",
+    "gold.performance_alerts is rolled back",
+    "silver.car_telemetry loses a date, and is made anew in the end",
+    "silver.car_telemetry is changed, and is made anew in the end",
+    "gold.performance_alerts loses its rows, and is made anew in the end",
+    "gold.fuel_efficiency_monthly is dropped",
+    "gold.car_current_state is dropped",
+)
+_DERIVED = ("silver.car_telemetry", "gold.car_current_state", "gold.fuel_efficiency_monthly", "gold.performance_alerts")
+_WITH_TABLES = 0.8
+"""The share of schedules whose first disturbed run finds tables; in others it makes them."""
+
+MOST_DOCUMENTS = 3
+"""The bound of an upload's documents in schedules that replay with a higher one."""
+
+
+def seeds(first: int, count: int) -> list[int]:
+    """The seeds of so many schedules; the first is the given one, so that each can be run again by itself."""
+    later = (hashlib.sha256(f"{first}/{number}".encode()).digest() for number in range(1, count))
+    return [first, *(int.from_bytes(digest[:5], "big") for digest in later)]
+
+
+def drawn_schedule(seed: int, place: str | None = None) -> Schedule:
+    """The schedule of a seed, in a place that the seed chooses where none is given."""
+    random = Random(seed)
+    chosen = random.choices(PLACES, (2, 3))[0]
+    return _Drawing(Random(seed + 1), place or chosen).schedule(seed)
+
+
+class _Drawing:
+    def __init__(self, random: Random, place: str) -> None:
+        self._random = random
+        self._in_s3 = place == "s3"
+        self._place = place
+        self._uploads = 0
+        self._replays = random.random() < 0.3
+
+    def schedule(self, seed: int) -> Schedule:
+        random = self._random
+        settings = {"batch_max_uploads": random.choice((2, 3, 4, 1000)), "read_threads": random.choice((1, 4, 8))}
+        if random.random() < 0.3:
+            settings["batch_max_bytes"] = random.choice((300, 1000, 3000))
+        if self._replays:
+            settings["upload_max_documents"] = MOST_DOCUMENTS
+        steps: list[Step] = [Run()] if random.random() < _WITH_TABLES else []
+        steps += [*self._burst(), *(step for _ in range(random.randint(2, 4)) for step in self._turn())]
+        return Schedule(seed, self._place, random.random() < 0.7, settings, tuple(steps))
+
+    def _turn(self) -> list[Step]:
+        """Something that runs, and what happens around it."""
+        around = self._burst() if self._random.random() < 0.75 else []
+        if self._random.random() < 0.2:
+            around.append(HandMade(self._random.choice(BY_HAND), self._random.randrange(1000)))
+        return [*around, self._at_work()]
+
+    def _burst(self) -> list[Step]:
+        return [self._change() for _ in range(self._random.choice((1, 1, 2, 3, 4)))]
+
+    def _change(self) -> Step:
+        drawn = self._random.random()
+        if drawn < 0.1:
+            return Delete(self._random.choice(NAMES)[0])
+        if drawn < 0.2:
+            return PutAgain(self._random.choice(NAMES)[0])
+        self._uploads += 1
+        return drawn_upload(self._random, self._uploads)
+
+    def _at_work(self) -> Step:
+        drawn = self._random.random()
+        if drawn < 0.12:
+            return self._run(None)
+        if drawn < 0.5:
+            return self._run(Kill(self._moment()))
+        if drawn < 0.66:
+            return self._run(self._faults() if self._in_s3 else Kill(self._moment()))
+        if drawn < 0.84:
+            return self._run(Pause(self._moment(), self._meanwhile()))
+        runs = [self._run(None) for _ in range(self._random.choice((2, 2, 3)))]
+        if self._random.random() < 0.4:
+            runs[0] = self._run(Kill(self._moment()))
+        return Together(tuple(runs))
+
+    def _meanwhile(self) -> tuple[Step, ...]:
+        """What happens during a pause: the producer's changes, a run that ends or dies, changes again."""
+        random = self._random
+        before = self._burst() if random.random() < 0.6 else []
+        after = self._burst() if random.random() < 0.3 else []
+        if random.random() < 0.25 and before:
+            return tuple(before)
+        run = self._run(Kill(self._moment()) if random.random() < 0.2 else None)
+        return (*before, run, *after)
+
+    def _run(self, disturbance: Disturbance | None) -> Run:
+        random = self._random
+        clock = random.choice((-7200.0, -60.0, 30.0)) if random.random() < 0.1 else 0.0
+        work = self._work()
+        settings = {"upload_max_documents": 1_000_000} if work == "replay" else {}
+        return Run(work, settings, clock, disturbance)
+
+    def _work(self) -> Work:
+        drawn = self._random.random()
+        if self._replays and drawn < 0.25:
+            return "replay"
+        if drawn > 0.92:
+            dates = self._random.sample(DAYS, self._random.randint(1, 3))
+            return Backfill(self._random.choice(_DERIVED), tuple(sorted(dates)))
+        return "process"
+
+    def _moment(self) -> Moment:
+        random = self._random
+        before = random.random() < 0.5
+        if not self._in_s3:
+            return Moment(random.randint(1, random.choice((12, 45))), False, before)
+        if random.random() < 0.75:
+            return Moment(random.randint(1, random.choice((12, 30, 45))), True, before)
+        return Moment(random.randint(1, random.choice((60, 350))), False, before)
+
+    def _faults(self) -> Disturbance:
+        random = self._random
+        if random.random() < 0.5:
+            return RandomFaults(random.randrange(1_000_000), random.choice((0.02, 0.05, 0.1)))
+        kind = random.choice(FAULT_KINDS)
+        return OneFault(kind, random.randint(0, 3 if kind in _RARE else 250), random.choice((1, 1, 2, 6)))
+
+
+# These can happen to few requests only.
+_RARE = (FaultKind.CONFLICT, FaultKind.LOST_LOCK)

@@ -1,0 +1,181 @@
+"""The process that runs are done in. It is kept for many runs, of one deployment after another, until it is killed.
+
+Its imports are done once, in the server that it is forked from; so a worker that really dies costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import re
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from multiprocessing.connection import Connection
+from threading import Lock
+from typing import Any
+
+from telemetry_assets.engines.embedded import EmbeddedEngine
+from telemetry_assets.ingestion import intake
+from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.lakehouse.contracts import contract_named
+from telemetry_assets.pipeline import Pipeline, open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets_tests.behaviours.killed_process import BOUNDARIES, Boundary
+from telemetry_assets_tests.chaos.steps import Backfill, Kill, Pause, Work
+from telemetry_assets_tests.deployment import AS_OF
+
+_SHORTENED = 0.1
+_PARTICULAR = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is told to do.
+
+    :param at: where it stops by itself, which only a worker on folders does.
+    """
+
+    settings: dict[str, Any]
+    work: tuple[Work, ...]
+    clock: float
+    at: Kill | Pause | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a worker tells: ``ready``, ``done``, ``failed``, ``paused`` or ``killed``, and more about it."""
+
+    what: str
+    about: str = ""
+    error: str = ""
+
+
+class _ShiftedClock(datetime):
+    """The clock of a machine whose time is wrong."""
+
+    seconds: float = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain moment, as others compare
+        return datetime.now(tz) + timedelta(seconds=cls.seconds)
+
+
+class _Stops:
+    """The boundaries of the product's steps on folders, at which this process can be killed or paused."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._passed = 0
+        self._at: Kill | Pause | None = None
+        self._one_at_a_time = Lock()
+        for boundary in BOUNDARIES:
+            self._wrap(boundary)
+
+    def order(self, at: Kill | Pause | None) -> None:
+        self._passed, self._at = 0, at
+
+    def _wrap(self, boundary: Boundary) -> None:
+        original = getattr(boundary.owner, boundary.function)
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            ordered = self._ordered()
+            if ordered is None:
+                return original(*args, **kwargs)
+            step = boundary.step.format(boundary.of(signature.bind(*args, **kwargs).arguments))
+            if ordered.at.before:
+                self._stop(ordered, f"before {step}")
+            result = original(*args, **kwargs)
+            if not ordered.at.before:
+                self._stop(ordered, f"after {step}")
+            return result
+
+        static = isinstance(inspect.getattr_static(boundary.owner, boundary.function), staticmethod)
+        setattr(boundary.owner, boundary.function, staticmethod(wrapped) if static else wrapped)
+
+    def _ordered(self) -> Kill | Pause | None:
+        """The order, at the one boundary that it is for."""
+        with self._one_at_a_time:
+            self._passed += 1
+            return self._at if self._at is not None and self._passed == self._at.at.number else None
+
+    def _stop(self, ordered: Kill | Pause, point: str) -> None:
+        point = _PARTICULAR.sub("…", point)
+        if isinstance(ordered, Kill):
+            self._connection.send(Told("killed", point))
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._connection.send(Told("paused", point))
+        self._connection.recv()
+
+
+def serve(connection: Connection, environment: Mapping[str, str], sabotage: str) -> None:
+    """Do what is ordered, until nobody is there to order."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TELEMETRY_"))]:
+        del os.environ[name]
+    os.environ.update(environment)
+    tempfile.tempdir = None
+    _shorten_waits()
+    setattr(intake, datetime.__name__, _ShiftedClock)
+    if sabotage:
+        from telemetry_assets_tests.chaos.sabotage import SABOTAGES
+
+        SABOTAGES[sabotage]()
+    stops = _Stops(connection) if "AWS_ENDPOINT_URL" not in environment else None
+    engine = EmbeddedEngine(None)  # type: ignore[arg-type]  # each run brings its own lakehouse
+    connection.send(Told("ready"))
+    while True:
+        try:
+            order: Order = connection.recv()
+        except EOFError:
+            return
+        if stops is not None:
+            stops.order(order.at)
+        told = _done(order, engine)
+        if stops is not None:
+            stops.order(None)
+        connection.send(told)
+
+
+def _done(order: Order, engine: EmbeddedEngine) -> Told:
+    _ShiftedClock.seconds = order.clock
+    try:
+        with open_pipeline(Settings(**order.settings)) as pipeline:
+            # Starting an engine takes as long as a run; what a run depends on is only the lakehouse in it.
+            engine._lakehouse = pipeline.lakehouse
+            pipeline.__dict__["engine"] = engine
+            try:
+                for work in order.work:
+                    _do(pipeline, work)
+            finally:
+                del pipeline.__dict__["engine"]
+    except Exception as error:
+        return Told("failed", f"{type(error).__name__}: {str(error)[:300]}", "".join(traceback.format_exception(error)))
+    return Told("done")
+
+
+def _do(pipeline: Pipeline, work: Work) -> None:
+    if isinstance(work, Backfill):
+        pipeline.refresh(contract_named(work.table), "backfill", frozenset(work.dates), AS_OF)
+    elif work == "replay":
+        pipeline.replay_rejected(ReplaySelection(), "replay")
+    else:
+        pipeline.process("run", AS_OF)
+
+
+def _shorten_waits() -> None:
+    """Let retries come soon: how long one waits between them changes nothing but the time that a schedule takes."""
+    sleep, sleep_in_loop = time.sleep, asyncio.sleep
+
+    async def short_in_loop(delay: Any, result: Any = None) -> Any:
+        return await sleep_in_loop(delay * _SHORTENED, result)
+
+    time.sleep = lambda seconds: sleep(float(seconds) * _SHORTENED)
+    asyncio.sleep = short_in_loop
