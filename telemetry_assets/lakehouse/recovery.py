@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from pyiceberg.exceptions import ValidationError
 from pyiceberg.io import FileIO
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table.metadata import TableMetadata
@@ -73,7 +74,8 @@ def _number(file: str) -> int:
 def _read(io: FileIO, file: str) -> TableMetadata | None:
     try:
         return FromInputFile.table_metadata(io.new_input(file))
-    except (OSError, ValueError):
+    except (OSError, ValueError, ValidationError):
+        # Gone since it was listed, or not yet written to its end.
         return None
 
 

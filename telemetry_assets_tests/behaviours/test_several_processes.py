@@ -69,7 +69,7 @@ def assert_all_end_well(processes: list[subprocess.Popen[str]]) -> None:
 
 
 def test_eight_processes_share_the_uploads_and_all_end_well(deployed: Deployment) -> None:
-    sent = send(deployed, 40)
+    sent = send(deployed, 16)
     assert_all_end_well([start(deployed, *PROCESS) for _ in range(PROCESSES)])
     assert_exact(deployed, sent)
 

@@ -180,10 +180,17 @@ class Crew:
 
 def preload() -> None:
     """Let the server that workers are forked from import what they need, once."""
-    _CONTEXT.set_forkserver_preload(["telemetry_assets_tests.chaos.worker", *_IMPORTED_LATER])
+    _CONTEXT.set_forkserver_preload(["telemetry_assets_tests.chaos.worker", *_OF_THE_MAIN_MODULE, *_IMPORTED_LATER])
 
 
+# Each process imports the main module of the one that started it, and with it all that this one imports.
+_OF_THE_MAIN_MODULE = ["telemetry_assets_tests.chaos.lanes", "telemetry_assets_tests.chaos.report"]
 _IMPORTED_LATER = [
+    "grpc._channel",
+    "pyarrow.acero",
+    "pyspark.sql.connect.window",
+    "sqlalchemy.dialects.sqlite",
+    "sqlite3",
     "pysail.spark",
     "pyspark.sql.connect.session",
     "boto3",
