@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo dev test lint docs bench clean clean-data browser
+.PHONY: help setup demo dev test lint docs bench chaos clean clean-data browser
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,10 @@ docs: setup ## Write docs/tables.md from the contracts
 bench: setup ## Measure what the README and docs state
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.upload_to_gold
+	$(BIN)/python -m benchmarks.uploads_in_s3
+
+chaos: setup ## Play random lives of deployments, with kills, faults and pauses, and judge each (SCHEDULES=1000 SEED=1)
+	$(BIN)/python -m telemetry_assets_tests.chaos --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),1)
 
 clean: ## Remove the virtual environment and caches; data/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*

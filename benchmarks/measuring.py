@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 from telemetry_assets.fleet_simulator import Fleet, simulate
 from telemetry_assets.fleet_uploads import write_uploads
@@ -25,6 +26,15 @@ class Measured:
 
     seconds: float
     megabytes: float
+
+
+class Environment(Protocol):
+    """Where a process that is measured works."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a process that works here."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ def place() -> Iterator[Place]:
         yield Place(Path(folder))
 
 
-def measure(arguments: Sequence[str], at: Place) -> Measured:
+def measure(arguments: Sequence[str], at: Environment) -> Measured:
     """Run ``python <arguments>`` to its end.
 
     :raises CalledProcessError: where it fails.

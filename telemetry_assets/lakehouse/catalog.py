@@ -14,6 +14,7 @@ from pyiceberg.exceptions import (
     NoSuchPropertyException,
     NoSuchTableError,
     TableAlreadyExistsError,
+    ValidationError,
 )
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import Table
@@ -87,7 +88,7 @@ class Lakehouse:
             if (lost := self._lost_rows(contract)) is not None:
                 return self._just_made(contract, lost)
             self.create_database(contract.layer)
-        except OSError as error:
+        except (OSError, ValidationError) as error:
             raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
         try:
             return self.catalog.create_table(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import NoSuchTableError, ValidationError
 from pyiceberg.io import load_file_io
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
@@ -67,7 +67,7 @@ class _Examination:
         except NoSuchTableError:
             # Dropped since the entry was read.
             yield self._without_entry()
-        except OSError as error:
+        except (OSError, ValidationError) as error:
             unreadable = f"its metadata cannot be read, so nobody can read or write the table: {error}"
             yield self._without_metadata(unreadable, entry.metadata_location)
         else:

@@ -16,8 +16,8 @@ from typing import Any
 from telemetry_assets_tests.aws.api_requests import Request
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
-from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.chaos import worker
+from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.points import Record, is_write, point_of, request_point
 from telemetry_assets_tests.chaos.steps import Disturbance, Kill, OneFault, Pause
 from telemetry_assets_tests.chaos.worker import Order, Told
@@ -33,10 +33,10 @@ class StuckError(Exception):
 class Worker:
     """A process that works, and what it has told. On S3 it stands behind a proxy of its own."""
 
-    def __init__(self, environment: dict[str, str], aws: AwsServices | None, sabotage: str) -> None:
+    def __init__(self, environment: dict[str, str], aws: AwsHere | None, sabotage: str) -> None:
         self._proxy: FaultProxy | None = None
         if aws is not None:
-            self._proxy = FaultProxy(aws.endpoint).__enter__()
+            self._proxy = aws.proxy().__enter__()
             self._proxy.on_request(self._met)
             environment = {**environment, **aws.environment(self._proxy.endpoint)}
         self._told: queue.SimpleQueue[Told] = queue.SimpleQueue()
@@ -184,7 +184,7 @@ def preload() -> None:
 
 
 # Each process imports the main module of the one that started it, and with it all that this one imports.
-_OF_THE_MAIN_MODULE = ["telemetry_assets_tests.chaos.lanes", "telemetry_assets_tests.chaos.report"]
+_OF_THE_MAIN_MODULE = [f"telemetry_assets_tests.chaos.{name}" for name in ("lanes", "report", "schedules")]
 _IMPORTED_LATER = [
     "grpc._channel",
     "pyarrow.acero",

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.crew import Crew, Worker, preload
 from telemetry_assets_tests.chaos.player import Outcome, Player
 from telemetry_assets_tests.chaos.stages import BucketStage, FolderStage, Stage
@@ -33,8 +33,7 @@ class Lane:
             self._stages["folder"] = FolderStage(folder / "deployment")
             self._crews["folder"] = Crew(lambda: Worker(environment, None, sabotage), _SPARE)
         if "s3" in places:
-            # It ends with this process, whose end closes its standard input.
-            aws = AwsServices().__enter__()
+            aws = AwsHere().__enter__()
             # The judge and the producer ask AWS straight, past every proxy.
             os.environ.update(aws.environment())
             self._stages["s3"] = BucketStage(aws)
