@@ -8,12 +8,13 @@ import pytest
 
 from telemetry_assets import settings as module
 from telemetry_assets.errors import SettingsError
+from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import load_settings, unknown_settings
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI"):
+    for name in ("TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI", "TELEMETRY_CATALOG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     return tmp_path
@@ -41,6 +42,10 @@ def test_the_environment_wins_over_the_env_file(root: Path, monkeypatch: pytest.
         ("TELEMETRY_LAKEHOUSE_URI", "data/landing/tables", "lies inside"),
         ("TELEMETRY_LAKEHOUSE_URI", "data/landing", "lies inside"),
         ("TELEMETRY_LANDING_URI", "data/lakehouse/archive", "lies inside"),
+        ("TELEMETRY_LANDING_URI", "s3:///landing", "names no bucket"),
+        ("TELEMETRY_LANDING_URI", "gs://cars/landing", "begins with s3://"),
+        ("TELEMETRY_LANDING_URI", "s3://cars/landing", "two folders or two locations in S3"),
+        ("TELEMETRY_CATALOG", "glue", "Set it to sqlite"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_with_the_reason(
@@ -49,6 +54,33 @@ def test_a_setting_that_cannot_be_used_is_named_with_the_reason(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=says):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("landing", "lakehouse", "catalog", "says"),
+    [
+        ("s3://cars/landing", "s3://cars/lakehouse", "sqlite", "Set it to glue"),
+        ("s3://cars/data/landing", "s3://cars/data", "glue", "lies inside"),
+        ("s3://cars", "s3://cars/lakehouse", "glue", "lies inside"),
+        ("data/landing", "s3://cars/lakehouse", "glue", "two folders or two locations in S3"),
+    ],
+)
+def test_locations_in_s3_that_do_not_go_together_are_refused(
+    landing: str, lakehouse: str, catalog: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LANDING_URI", landing), ("LAKEHOUSE_URI", lakehouse), ("CATALOG", catalog)):
+        monkeypatch.setenv(f"TELEMETRY_{name}", value)
+    with pytest.raises(SettingsError, match=says):
+        load_settings()
+
+
+def test_a_whole_bucket_and_prefixes_with_or_without_a_slash_are_locations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", "s3://cars/")
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", "s3://lakehouse/a/b/")
+    monkeypatch.setenv("TELEMETRY_CATALOG", "glue")
+    settings = load_settings()
+    assert settings.landing_in_s3() == S3Location("cars", "")
+    assert settings.lakehouse_in_s3().below("archive").uri("x.json") == "s3://lakehouse/a/b/archive/x.json"
 
 
 def test_a_misspelled_setting_is_told_with_the_one_that_it_is_most_like(

@@ -39,13 +39,16 @@ def left_to_do(pipeline: Pipeline) -> list[str]:
 
 
 def judged(pipeline: Pipeline, ledger: Ledger, record: Record) -> list[str]:
-    """What is wrong."""
+    """What is wrong with the tables and the archive."""
     archive = ledger.stage.archived()
-    problems = [*left_to_do(pipeline), *_accounts(pipeline, archive), *_taken(pipeline, ledger, archive)]
+    accounts: list[Row] = batch_accounts(pipeline.lakehouse).to_pylist()
+    moments = {one["batch_id"]: one["ingested_at"] for one in accounts}
+    problems = [*_accounts(accounts, archive), *ledger.problems(archive, moments)]
     rows = {one: _rows(pipeline, one) for one in (BRONZE, REJECTED, SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS)}
     # What was appended by hand is in no upload; Silver and Gold have it all the same.
     received = [row for row in rows[BRONZE] if not row["batch_id"].startswith(BY_HAND)]
-    reading = read_batches(_batches(pipeline, archive), AS_OF, pipeline.settings.upload_max_bytes)
+    batches = [Batch(batch, moment, tuple(archive.get(batch, ()))) for batch, moment in moments.items()]
+    reading = read_batches(batches, AS_OF, pipeline.settings.upload_max_bytes)
     problems += _differences(BRONZE, received, reading.bronze)
     problems += _differences(REJECTED, rows[REJECTED], reading.rejected)
     problems += _derived(rows)
@@ -59,10 +62,10 @@ def _rows(pipeline: Pipeline, contract: TableContract) -> list[Row]:
     return rows
 
 
-def _accounts(pipeline: Pipeline, archive: Mapping[str, Sequence[Upload]]) -> Iterator[str]:
+def _accounts(accounts: Sequence[Row], archive: Mapping[str, Sequence[Upload]]) -> Iterator[str]:
     """Batches whose documents are not all there once, or whose uploads are not all in the archive."""
     known = set()
-    for account in batch_accounts(pipeline.lakehouse).to_pylist():
+    for account in accounts:
         batch = account["batch_id"]
         known.add(batch)
         if batch.startswith(BY_HAND):
@@ -73,16 +76,6 @@ def _accounts(pipeline: Pipeline, archive: Mapping[str, Sequence[Upload]]) -> It
             yield f"batch {batch} has {account['uploads']} uploads and {len(archive.get(batch, []))} in the archive"
     for batch in sorted(archive.keys() - known):
         yield f"the archive has {[one.source_uri for one in archive[batch]]} of batch {batch}, which no table has"
-
-
-def _taken(pipeline: Pipeline, ledger: Ledger, archive: Mapping[str, Sequence[Upload]]) -> Iterator[str]:
-    moments = {row["batch_id"]: row["ingested_at"] for row in batch_accounts(pipeline.lakehouse).to_pylist()}
-    yield from ledger.problems(archive, moments)
-
-
-def _batches(pipeline: Pipeline, archive: Mapping[str, Sequence[Upload]]) -> list[Batch]:
-    accounts = batch_accounts(pipeline.lakehouse).to_pylist()
-    return [Batch(one["batch_id"], one["ingested_at"], tuple(archive.get(one["batch_id"], ()))) for one in accounts]
 
 
 def _derived(rows: Mapping[TableContract, list[Row]]) -> Iterator[str]:

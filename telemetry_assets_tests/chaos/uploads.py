@@ -82,7 +82,7 @@ def drawn_upload(random: Random, number: int) -> Put:
     if random.random() < 0.12:
         content, words = _hostile(random, name, number)
         return Put(name, content, 1, words)
-    documents = [{**_document(random), "sent": number} for _ in range(random.choice((1, 1, 2, 3, 5, 8)))]
+    documents = [{**_document(random), "sent": number} for _ in range(random.choice((1, 1, 1, 2, 3, 4, 6)))]
     if framing == "gzip":
         _, content = framed(documents, "lines")
         content = gzip.compress(content, mtime=0)

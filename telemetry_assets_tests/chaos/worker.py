@@ -177,7 +177,7 @@ def _spare_work() -> None:
     from pyspark.sql.connect.client import SparkConnectClient
 
     # Each plan as a text, for a log that nobody keeps.
-    setattr(SparkConnectClient, "_proto_to_string", lambda *_: "")
+    SparkConnectClient._proto_to_string = lambda *_: ""
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
