@@ -21,7 +21,11 @@ from telemetry_assets_tests.contract_reading import Batch, Reading, Upload, read
 
 AS_OF = date(2026, 1, 15)
 BUCKET = "cars"
-IN_S3 = {"landing_uri": f"s3://{BUCKET}/landing", "lakehouse_uri": f"s3://{BUCKET}/lakehouse", "catalog": "glue"}
+IN_S3: dict[str, Any] = {
+    "landing_uri": f"s3://{BUCKET}/landing",
+    "lakehouse_uri": f"s3://{BUCKET}/lakehouse",
+    "catalog": "glue",
+}
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "samples"
 
 Row = dict[str, Any]

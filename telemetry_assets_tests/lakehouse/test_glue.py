@@ -101,6 +101,6 @@ class TestRefusalsInWords:
             proxy.inject(Fault(FaultKind.ACCESS_DENIED, "GetTable"))
             with (
                 open_pipeline(deployed.settings) as pipeline,
-                pytest.raises(AwsError, match="GetTable.*has the policy"),
+                pytest.raises(AwsError, match=r"GetTable.*has the policy"),
             ):
                 pipeline.process("test-run")
