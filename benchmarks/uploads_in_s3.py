@@ -66,7 +66,7 @@ def look(waiting: int) -> list[Measured]:
     measured = []
     with account(versioned=False) as at:
         measure(PROCESS, at)
-        at.fill(documents=waiting, uploads=waiting, cars=50, days=7)
+        at.services.fill_bucket("cars", "landing", waiting)
         os.environ.update(at.environment)
         for _ in range(5):
             started = time.monotonic()

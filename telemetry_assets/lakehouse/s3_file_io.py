@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from fsspec import AbstractFileSystem
-from pyiceberg.io import S3_SSE_KMS_KEY_ID, InputStream
-from pyiceberg.io.fsspec import FsspecFileIO, FsspecInputFile
+from pyiceberg.io import S3_SSE_KMS_KEY_ID, InputStream, OutputStream
+from pyiceberg.io.fsspec import FsspecFileIO, FsspecInputFile, FsspecOutputFile
 from s3fs import S3FileSystem
 
 from telemetry_assets.aws import CONNECT_SECONDS, READ_SECONDS, RETRIES, encryption, environment
@@ -20,12 +20,19 @@ _one_at_a_time = threading.Lock()
 
 
 class _InputFile(FsspecInputFile):
-    """One request for a file of metadata, which is read whole, where asking for its size first would make it two."""
+    """One request for a file that is read whole, as all metadata is; asking for its size first would make it two."""
 
     def open(self, seekable: bool = True) -> InputStream:
-        if self.location.endswith((".json", ".avro")):
-            return BytesIO(self._fs.cat_file(self.location))
+        if not seekable or self.location.endswith((".json", ".avro")):
+            return BytesIO(self._fs.cat_file(self.location, max_concurrency=1))
         return super().open(seekable)
+
+
+class _OutputFile(FsspecOutputFile):
+    """Does not ask whether a file is there before it is written: every name that Iceberg gives carries a UUID."""
+
+    def create(self, overwrite: bool = False) -> OutputStream:
+        return super().create(overwrite=True)
 
 
 class S3FileIO(FsspecFileIO):
@@ -34,6 +41,10 @@ class S3FileIO(FsspecFileIO):
     def new_input(self, location: str) -> FsspecInputFile:
         """A file to be read."""
         return _InputFile(location, self.get_fs(urlparse(location).scheme))
+
+    def new_output(self, location: str) -> FsspecOutputFile:
+        """A file to be written."""
+        return _OutputFile(location, self.get_fs(urlparse(location).scheme))
 
     def get_fs(self, scheme: str, hostname: str | None = None) -> AbstractFileSystem:
         """The file system of a scheme; that of S3 may be used by several threads."""

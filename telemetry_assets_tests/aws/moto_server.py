@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from moto.backends import SERVICE_NAMES
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.responses import BaseResponse
 from moto.core.utils import convert_to_flask_response
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
 from telemetry_assets_tests.aws.corrected_glue import VERSION_LOCK, CorrectedGlueResponse
@@ -47,12 +49,22 @@ class Corrected:
             return [b"<Error><Code>IncompleteBody</Code><Message>The body broke off.</Message></Error>"]
         path = environ["PATH_INFO"]
         if path.startswith(HARNESS_PATH):
-            VERSION_LOCK.is_on = path.endswith("/on")
+            _obey(path.removeprefix(HARNESS_PATH))
             start_response("204 No Content", [])
             return []
         _route_any_key(environ)
         with self._one_at_a_time:
             return self._application(environ, start_response)
+
+
+def _obey(order: str) -> None:
+    """Do what a test asks of the harness itself."""
+    if order.startswith("fill/"):
+        _, bucket, prefix, count = order.split("/")
+        for number in range(int(count)):
+            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{number:05d}.json", b"{}")
+    else:
+        VERSION_LOCK.is_on = order.endswith("/on")
 
 
 def _read_whole(environ: WSGIEnvironment) -> bool:

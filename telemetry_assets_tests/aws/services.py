@@ -77,6 +77,10 @@ class AwsServices:
         if versioned:
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
+    def fill_bucket(self, name: str, prefix: str, count: int) -> None:
+        """Put so many small objects below a prefix, without as many requests."""
+        self._post(f"{HARNESS_PATH}fill/{name}/{prefix}/{count}")
+
     def reset(self) -> None:
         """Forget everything."""
         self._post("/moto-api/reset")

@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> int:
             print(failure_in_words(outcome), flush=True)
         if len(outcomes) % _TOLD_EVERY == 0 or len(outcomes) == chosen.schedules:
             print(_progress(outcomes, time.monotonic() - started), flush=True)
-    if chosen.report:
-        chosen.report.write_text(page(outcomes, command, time.monotonic() - started))
+            if chosen.report:
+                chosen.report.write_text(page(outcomes, command, time.monotonic() - started))
     return int(any(outcome.problems for outcome in outcomes))
 
 

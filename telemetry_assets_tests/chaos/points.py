@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER
 from telemetry_assets_tests.aws.api_requests import Request
+
+# A fault in Glue is told with its table's name, without its database; one name is in two of them.
+_FULL_NAMES = {one.full_name.partition(".")[2]: one.full_name for one in CONTRACTS if one not in (BRONZE, SILVER)}
 
 
 def is_write(request: Request) -> bool:
@@ -31,7 +35,7 @@ def _subject(key: str, database: str) -> str:
     if place == "landing":
         return "waiting uploads" if not rest else "waiting upload"
     if place != "lakehouse":
-        return f"{database}.{key}".strip(".") if database else key
+        return f"{database}.{key}".strip(".") if database else _FULL_NAMES.get(key, key)
     first, _, rest = rest.partition("/")
     if first == "archive":
         return "archived copy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -9,6 +10,13 @@ from telemetry_assets_tests.chaos.player import Outcome
 from telemetry_assets_tests.chaos.points import Record
 
 _COUNTED = ("runs", "runs killed", "runs paused", "runs with faults", "faults", "requests", "uploads", "documents")
+
+_COLUMNS = ("killed before", "killed after", "paused before", "paused after", "faults")
+_TABLE = re.compile(r"\b(?:(?:bronze|silver|gold)\.\w+|car_telemetry)")
+_HOW_POINTS_ARE_COUNTED = (
+    "Distinct points and how often they were met, as in 6/15. Points of S3 and Glue bear an operation's name, those in "
+    "folders a step's. A point counts once for each table and each kind of disturbance."
+)
 
 
 def again(outcome: Outcome) -> str:
@@ -28,14 +36,27 @@ def failure_in_words(outcome: Outcome) -> str:
 
 
 def page(outcomes: Sequence[Outcome], command: str, seconds: float) -> str:
-    """The report."""
+    """The report: totals, and what was disturbed where. It stays short however many schedules there are."""
     record = Record()
     for outcome in outcomes:
         record.add(outcome.record)
     failed = [outcome for outcome in outcomes if outcome.problems]
+    lines = ["# Histories checked", "", *_table(("", ""), _facts(outcomes, failed, record, command, seconds))]
+    steps = [(name.removeprefix("step: "), f"{n:,}") for name, n in sorted(record.counts.items()) if "step: " in name]
+    lines += ["", "## Steps", "", *_table(("Step", "Times"), steps)]
+    lines += ["", "## Points", "", _HOW_POINTS_ARE_COUNTED, ""]
+    lines += _table(("Point", "Tables", *_COLUMNS), _point_rows(record))
+    lines += ["", "## Faults", "", *_table(("Fault", "Points", "Times"), _fault_rows(record))]
+    lines += [line for outcome in failed for line in ("", "```", failure_in_words(outcome), "```")]
+    return "\n".join([*lines, ""])
+
+
+def _facts(
+    outcomes: Sequence[Outcome], failed: Sequence[Outcome], record: Record, command: str, seconds: float
+) -> list[tuple[str, ...]]:
     places = [outcome.schedule.place for outcome in outcomes]
     of_places = ", ".join(f"{places.count(one):,} in {one}" for one in sorted(set(places)))
-    facts = [
+    return [
         ("Command", f"`{command}`"),
         ("Schedules", f"{len(outcomes):,} ({of_places})"),
         *((name.capitalize(), f"{record.counts[name]:,}") for name in _COUNTED),
@@ -45,27 +66,41 @@ def page(outcomes: Sequence[Outcome], command: str, seconds: float) -> str:
         ("Schedules that failed", f"{len(failed):,}"),
         ("Time taken", f"{seconds / 60:.1f} min"),
     ]
-    steps = [(name.removeprefix("step: "), f"{n:,}") for name, n in sorted(record.counts.items()) if "step: " in name]
-    lines = ["# Histories checked", "", *_table(("", ""), facts), "", "## Steps", "", *_table(("step", "times"), steps)]
-    lines += ["", "## Points", "", *_table(("disturbance", "operation", "of", "times"), _point_rows(record))]
-    lines += [line for outcome in failed for line in ("", "```", failure_in_words(outcome), "```")]
-    return "\n".join([*lines, ""])
 
 
 def _verdict(failed: Sequence[Outcome]) -> str:
     return "see the failures" if failed else "0"
 
 
+def _column(kind: str) -> str:
+    """The column that a kind of disturbance is counted in."""
+    return kind if kind in _COLUMNS else _COLUMNS[-1]
+
+
 def _point_rows(record: Record) -> list[tuple[str, ...]]:
-    grouped: defaultdict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    """A row for all points that differ in their table only."""
+    grouped: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    tables: defaultdict[str, set[str]] = defaultdict(set)
     for (kind, point), times in record.points.items():
-        operation, _, about = point.partition(" ")
-        grouped[kind, operation].append((about, times))
+        group = _TABLE.sub("", point).removesuffix(" of ").strip()
+        tables[group].update(_TABLE.findall(point))
+        grouped[group][_column(kind)].append(times)
     return [
-        (kind, operation, about, f"{times:,}")
-        for (kind, operation), points in sorted(grouped.items())
-        for about, times in sorted(points)
+        (group, f"{len(tables[group]) or ''}", *(_cell(grouped[group][column]) for column in _COLUMNS))
+        for group in sorted(grouped, key=str.lower)
     ]
+
+
+def _cell(times: Sequence[int]) -> str:
+    return f"{len(times)}/{sum(times):,}" if times else ""
+
+
+def _fault_rows(record: Record) -> list[tuple[str, ...]]:
+    of_kind: defaultdict[str, list[int]] = defaultdict(list)
+    for (kind, _), times in record.points.items():
+        if _column(kind) != kind:
+            of_kind[kind].append(times)
+    return [(kind, f"{len(times):,}", f"{sum(times):,}") for kind, times in sorted(of_kind.items())]
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

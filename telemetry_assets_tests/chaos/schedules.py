@@ -82,7 +82,8 @@ class _Drawing:
         if random.random() < _WITH_TABLES:
             # Before what waits as often as after it: tables may hold rows, or none.
             steps.insert(random.choice((0, len(steps))), Run())
-        steps += [step for _ in range(random.choice((1, 1, 2, 2, 3))) for step in self._turn()]
+        turns = random.choice((1, 1, 2) if self._in_s3 else (1, 1, 2, 2, 3))
+        steps += [step for _ in range(turns) for step in self._turn()]
         return Schedule(seed, self._place, random.random() < 0.7, settings, tuple(steps))
 
     def _turn(self) -> list[Step]:

@@ -45,7 +45,7 @@ class BucketStage:
 
     def __init__(self, aws: AwsServices) -> None:
         self.aws = aws
-        self.settings = Settings(**IN_S3)  # type: ignore[arg-type]  # each is of its field's type
+        self.settings = Settings(**IN_S3)
         self._client: Any = aws.client("s3", max_pool_connections=10)
 
     def clear(self, *, versioned: bool) -> None:

@@ -33,6 +33,7 @@ from telemetry_assets_tests.chaos.steps import Backfill, Kill, Pause, Work
 from telemetry_assets_tests.deployment import AS_OF
 
 _SHORTENED = 0.1
+_PLAN_AS_TEXT = "_proto_to_string"
 _PARTICULAR = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*")
 
 
@@ -177,7 +178,7 @@ def _spare_work() -> None:
     from pyspark.sql.connect.client import SparkConnectClient
 
     # Each plan as a text, for a log that nobody keeps.
-    SparkConnectClient._proto_to_string = lambda *_: ""
+    setattr(SparkConnectClient, _PLAN_AS_TEXT, lambda *_: "")
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 

@@ -43,7 +43,8 @@ def test_every_entry_shows_the_columns_of_the_contract(deployed: DeploymentInS3,
 
 def test_any_engine_of_the_catalog_reads_the_tables(deployed: DeploymentInS3, aws: AwsServices) -> None:
     send_one(deployed)
-    catalog = GlueCatalog("analyst", **{"s3.endpoint": aws.endpoint})
+    properties: dict[str, Any] = {"s3.endpoint": aws.endpoint}
+    catalog = GlueCatalog("analyst", **properties)
     alerts = catalog.load_table("gold.performance_alerts").scan().to_arrow().to_pylist()
     assert [alert["alert_type"] for alert in alerts] == ["OVERHEAT_ENGINE"]
 
