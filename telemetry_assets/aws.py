@@ -20,10 +20,16 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigNotFound,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from telemetry_assets.errors import AwsError
@@ -41,6 +47,14 @@ READ_SECONDS = 60
 
 GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound"})
 PRECONDITION_FAILED = frozenset({"PreconditionFailed", "412"})
+_CREDENTIAL_ERRORS = (
+    ConfigNotFound,
+    CredentialRetrievalError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 _CONFLICT = "ConditionalRequestConflict"
 _CONFLICT_ATTEMPTS = 6
 _READ_ATTEMPTS = 6
@@ -85,7 +99,12 @@ def _client(service: str, _environment: frozenset[tuple[str, str]]) -> Any:
         read_timeout=READ_SECONDS,
         max_pool_connections=MOST_THREADS,
     )
-    return boto3.Session().client(service, config=config)  # type: ignore[call-overload]  # of a name that is no literal
+    return boto3.Session(region_name=region()).client(service, config=config)  # type: ignore[call-overload]  # of a name that is no literal
+
+
+def region() -> str | None:
+    """The region of ``AWS_REGION``, which boto3 alone among AWS's tools does not read; None for all other ways."""
+    return os.environ.get("AWS_REGION") or None
 
 
 def environment() -> frozenset[tuple[str, str]]:
@@ -170,5 +189,7 @@ def refusals_in_words() -> Iterator[None]:
         raise AwsError(
             "No AWS credentials were found. Run as a role (instance, container), or set AWS_PROFILE, or log in."
         ) from error
+    except _CREDENTIAL_ERRORS as error:
+        raise AwsError(f"{error}. Correct the profile or the credentials, or log in anew.") from error
     except (BotoCoreError, aiohttp.ClientError) as error:
         raise AwsError(f"{error}. See that AWS can be reached from here, then run this again.") from error

@@ -74,7 +74,13 @@ class ManifestUnreadableError(TelemetryAssetsError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
             f"{path} is no manifest of a batch ({problem}), so something else has written to it. "
-            "Move it away, then run this again: the uploads that it claimed wait again, but for those that a table has."
+            + (
+                "Bring back an older version of the object. Where there is none: of the batch's uploads, those that a "
+                "table has already would be taken again, so take them out of the landing location; then delete it."
+                if path.startswith("s3://")
+                else "Move it away, then run this again: the uploads that it claimed wait again, but for those that a "
+                "table has."
+            )
         )
 
 
@@ -85,7 +91,8 @@ class UnclaimableUploadsError(TelemetryAssetsError):
         listed = "\n".join(f"  - {uri}: {problem}" for uri, problem in uploads)
         super().__init__(
             f"These uploads cannot be taken out of the landing location, and stay there:\n{listed}\n"
-            "Let the user of this process rename files there, or take them away."
+            "Let the user or role of this process take them out of there (rename a file; copy and delete an object), "
+            "or take them away."
         )
 
 

@@ -127,7 +127,7 @@ def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: d
     selection = ReplaySelection(reasons, uploads, since.replace(tzinfo=UTC) if since else None)
     with open_pipeline(load_settings()) as pipeline:
         if dry_run:
-            _tell_replay(pipeline.ingestion.try_replay(selection), "would be accepted")
+            _tell_replay(pipeline.try_replay(selection), "would be accepted")
             return
         run_id = f"cli-{uuid.uuid4().hex}"
         _tell_replay(pipeline.replay_rejected(selection, run_id), "accepted")

@@ -23,10 +23,18 @@ from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import QualityError
-from telemetry_assets.ingestion.accounts import batch_accounts
+from telemetry_assets.ingestion.accounts import batch_accounts, grown_by_replays
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, contract_named
+from telemetry_assets.lakehouse.contracts import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    REJECTED,
+    SILVER,
+    contract_named,
+)
 from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
 from telemetry_assets.lakehouse.table_contract import TableContract
 
@@ -137,7 +145,8 @@ def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> I
     for certificate in certificates:
         in_bronze, in_rejected = batch_rows(lakehouse, certificate.batch_id)
         accepted, rejected = accepted + in_bronze, rejected + in_rejected
-    documents = sum(one.documents for one in certificates)
+    grown = grown_by_replays(lakehouse.table(REJECTED))
+    documents = sum(one.documents + grown[one.batch_id] for one in certificates)
     conserved = documents == accepted + rejected
     figures = {"documents": documents, "bronze_rows": accepted, "rejected_rows": rejected}
     yield _result(BRONZE, _CONSERVED, conserved, figures)

@@ -108,7 +108,7 @@ def replay_rejected_job() -> JobDefinition:
         selection = ReplaySelection(tuple(config.reasons), tuple(config.uploads), moment("since", config.since))
         pipeline = telemetry.pipeline
         result = (
-            pipeline.ingestion.try_replay(selection)
+            pipeline.try_replay(selection)
             if config.dry_run
             else pipeline.replay_rejected(selection, context.run.run_id)
         )

@@ -27,7 +27,9 @@ ACCOUNT_SCHEMA = pa.schema(
         pa.field("conserved", pa.bool_()),
     ]
 )
-"""One row for each batch. ``uploads``, ``received`` and ``conserved`` are null where its certificate has expired."""
+"""One row for each batch. ``uploads``, ``received`` and ``conserved`` are null where its certificate has expired.
+
+Snapshots of the rejected documents tell of replays, and have to be kept for as long as those of Bronze."""
 
 
 def batch_accounts(lakehouse: Lakehouse, since: datetime | None = None, until: datetime | None = None) -> pa.Table:
@@ -40,7 +42,9 @@ def batch_accounts(lakehouse: Lakehouse, since: datetime | None = None, until: d
     :param until: before this moment, UTC; to the end where it is not given.
     :returns: rows of :data:`ACCOUNT_SCHEMA`.
     """
-    bronze, rejected = lakehouse.table(BRONZE), lakehouse.table(REJECTED)
+    bronze, rejected = lakehouse.existing(BRONZE), lakehouse.existing(REJECTED)
+    if bronze is None or rejected is None:
+        return ACCOUNT_SCHEMA.empty_table()
     where = _between(since, until)
     accepted, refused = _rows_by_batch(bronze, BRONZE, where), _rows_by_batch(rejected, REJECTED, where)
     certificates = {
@@ -48,7 +52,7 @@ def batch_accounts(lakehouse: Lakehouse, since: datetime | None = None, until: d
         for one in certificates_in(bronze)
         if (since is None or one.ingested_at >= since) and (until is None or one.ingested_at < until)
     }
-    grown = _grown_by_replays(rejected)
+    grown = grown_by_replays(rejected)
     rows = []
     for key in sorted({*accepted, *refused, *certificates}, key=lambda key: (key[1], key[0])):
         certificate = certificates.get(key)
@@ -91,8 +95,9 @@ def certificates_in(bronze: Table) -> list[Certificate]:
     return [Certificate.model_validate_json(text) for text in texts if text]
 
 
-def _grown_by_replays(rejected: Table) -> Counter[str]:
-    """By how many documents each batch has grown. One commit may be two snapshots."""
+def grown_by_replays(rejected: Table) -> Counter[str]:
+    """By how many documents each batch has grown, because uploads that were one rejection are documents now."""
+    # One commit may be two snapshots.
     commits = {summary[COMMIT_ID]: summary for summary in map(summary_of, rejected.snapshots()) if COMMIT_ID in summary}
     grown: Counter[str] = Counter()
     for summary in commits.values():

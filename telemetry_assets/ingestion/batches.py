@@ -51,7 +51,12 @@ class Batches:
         current = self.manifests.load()
         if current is not None and current.batch_id == manifest.batch_id:
             manifest.uploads = current.uploads
-            self._clear(current)
+            if current.settled:
+                self._clear(current)
+            else:
+                # A request to create it whose first answer was lost can bring a manifest back after its batch has
+                # ended. It says nothing of what became of its uploads.
+                self.manifests.remove(current)
         if committed is None:
             return None
         return Certificate.model_validate_json(summary_of(committed)[CERTIFICATE]).model_copy(
@@ -166,7 +171,7 @@ class Batches:
         return taken
 
     def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
-        if item.outcome == "unreadable" or _too_large_to_read(item.upload, self.settings.upload_max_bytes):
+        if item.outcome == "unreadable" or _too_large_to_read(item.upload, self._limits(manifest).content_bytes):
             return None
         try:
             return self.landing.read(manifest.batch_id, item.upload)
@@ -177,11 +182,15 @@ class Batches:
             item.outcome, item.problem = "unreadable", error.strerror or str(error)
             return None
 
+    def _limits(self, manifest: Manifest) -> Limits:
+        return manifest.limits or Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
+
     def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
-        limit = self.settings.upload_max_bytes
+        limits = self._limits(manifest)
+        limit = limits.content_bytes
         origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
         if content is not None:
-            return upload_rows(item.upload.name, content, origin, Limits(limit, self.settings.upload_max_documents))
+            return upload_rows(item.upload.name, content, origin, limits)
         if item.outcome == "unreadable":
             message = f"The upload cannot be read: {item.problem}. Grant access, then move it back from the archive."
             return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)

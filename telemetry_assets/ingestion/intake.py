@@ -84,27 +84,29 @@ class Ingestion:
 
     def replay(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
         """Put rejected documents through ingestion once more, after finishing what is in progress."""
-        manifest = Manifest(uuid.uuid4().hex, datetime.now(UTC), [], replay=selection)
+        manifest = Manifest(uuid.uuid4().hex, datetime.now(UTC), [], limits=self._limits, replay=selection)
         while not self.manifests.create(manifest):
             in_progress = self.manifests.load()
             if in_progress is not None:
                 self._finish(in_progress, run_id)
-        result = self._replay.run(selection, run_id, dry=False)
+        result = self._replay(manifest.limits).run(selection, run_id, dry=False)
         self.manifests.remove(manifest)
         return result
 
     def try_replay(self, selection: ReplaySelection) -> ReplayResult:
         """What :meth:`replay` would do. Changes nothing."""
-        return self._replay.run(selection, "", dry=True)
+        return self._replay(None).run(selection, "", dry=True)
 
     @property
-    def _replay(self) -> Replay:
-        limits = Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
-        return Replay(self.landing, self.lakehouse, limits)
+    def _limits(self) -> Limits:
+        return Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
+
+    def _replay(self, limits: Limits | None) -> Replay:
+        return Replay(self.landing, self.lakehouse, limits or self._limits)
 
     def _finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         if manifest.replay is not None:
-            self._replay.run(manifest.replay, run_id, dry=False)
+            self._replay(manifest.limits).run(manifest.replay, run_id, dry=False)
             self.manifests.remove(manifest)
             return None
         return Batches(self.landing, self.lakehouse, self.manifests, self.settings).finish(manifest, run_id)
@@ -143,6 +145,7 @@ class Ingestion:
             batch_id=uuid.uuid4().hex,
             ingested_at=datetime.now(UTC),
             uploads=[BatchUpload(upload=upload) for upload in uploads],
+            limits=self._limits,
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from telemetry_assets.errors import ManifestUnreadableError
 from telemetry_assets.ingestion.landing import WaitingUpload
+from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.settings import Settings
 
 _FILE_NAME = "in_progress.json"
@@ -75,6 +76,8 @@ class Manifest:
     uploads: list[BatchUpload]
     settled: bool = False
     """Whether the batch's moment and what becomes of each upload stand, so that its rows may be written."""
+    limits: Limits | None = None
+    """What one upload may hold, for every run of the batch or the replay, whatever its own settings say."""
     replay: ReplaySelection | None = None
     """Set where no uploads are taken, but rejected documents once more."""
     tag: str = field(default="", compare=False)
@@ -206,7 +209,9 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
             for one in read["uploads"]
         ]
         moment = datetime.fromisoformat(read["ingested_at"])
-        return Manifest(read["batch_id"], moment, uploads, bool(read.get("settled")), _replay(read.get("replay")), tag)
+        limits = Limits(*read["limits"]) if read.get("limits") else None
+        replay = _replay(read.get("replay"))
+        return Manifest(read["batch_id"], moment, uploads, bool(read.get("settled")), limits, replay, tag)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestUnreadableError(place, str(error)) from error
 

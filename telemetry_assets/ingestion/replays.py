@@ -10,7 +10,7 @@ after a kill in between, leaves the quarantine when the replay is done again, wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ REPLAYED_DOCUMENTS = "telemetry.replayed-documents"
 """In the summary of a snapshot of the rejected documents: by how many documents the batch has grown, because uploads
 that were one rejection are documents now."""
 
+_BYTES_IN_PIECE = 64 * 1024 * 1024
+_ROWS_IN_PIECE = 10_000
 Row = dict[str, Any]
 _Key = tuple[str, int | None]
 
@@ -65,11 +67,10 @@ class Replay:
         """Judge what the selection names; unless it is a dry run, move what is accepted to Bronze, batch by batch."""
         result = ReplayResult()
         for batch_id in self._batches(selection):
-            chosen = self._chosen(batch_id, selection)
-            judged = [self._judged(row, result) for row in chosen]
-            if not dry:
-                self._append(batch_id, judged, run_id)
-                self._take_out(batch_id, judged, run_id)
+            for judged in self._pieces(self._chosen(batch_id, selection), result):
+                if not dry:
+                    self._append(batch_id, judged, run_id)
+                    self._take_out(batch_id, judged, run_id)
         return result
 
     def _batches(self, selection: ReplaySelection) -> list[str]:
@@ -79,12 +80,25 @@ class Replay:
             else AlwaysTrue()
         )
         columns = ("batch_id", "ingested_at", "reason", "source_uri")
-        rows = self.lakehouse.table(REJECTED).scan(where, selected_fields=columns).to_arrow()
+        table = self.lakehouse.existing(REJECTED)
+        if table is None:
+            return []
+        rows = table.scan(where, selected_fields=columns).to_arrow()
         return sorted({row["batch_id"] for row in rows.to_pylist() if selection.names(row)})
 
     def _chosen(self, batch_id: str, selection: ReplaySelection) -> list[Row]:
         rows = _of_batch(self.lakehouse, REJECTED, batch_id)
         return [row for row in rows.to_pylist() if selection.names(row)]
+
+    def _pieces(self, chosen: Iterable[Row], result: ReplayResult) -> Iterator[list[_Judged]]:
+        """What the chosen rows are now, in pieces of bounded size: an upload may be far more than its rejection."""
+        piece: list[_Judged] = []
+        for row in chosen:
+            piece.append(self._judged(row, result))
+            if sum(one.rows.size for one in piece if one.rows) > _BYTES_IN_PIECE or len(piece) >= _ROWS_IN_PIECE:
+                yield piece
+                piece = []
+        yield piece
 
     def _judged(self, row: Row, result: ReplayResult) -> _Judged:
         result.chosen += 1
@@ -110,7 +124,7 @@ class Replay:
 
         def attempt() -> None:
             table = self.lakehouse.table(BRONZE)
-            there = _keys(_of_batch(self.lakehouse, BRONZE, batch_id, table))
+            there = _keys_of_batch(table, batch_id)
             new = _not_in(rows, there)
             if new.num_rows:
                 append_rows(table, new, _summary(batch_id, run_id))
@@ -122,7 +136,7 @@ class Replay:
 
         def attempt() -> None:
             table = self.lakehouse.table(REJECTED)
-            there = _keys(_of_batch(self.lakehouse, BRONZE, batch_id))
+            there = _keys_of_batch(self.lakehouse.table(BRONZE), batch_id)
             before = _of_batch(self.lakehouse, REJECTED, batch_id, table)
             still_there = _keys(before)
             anew = [(one, one.rows) for one in judged if one.rows is not None and _key(one.row) in still_there]
@@ -157,6 +171,11 @@ def _summary(batch_id: str, run_id: str) -> dict[str, str]:
 def _of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str, table: Table | None = None) -> pa.Table:
     scan = (table or lakehouse.table(contract)).scan(EqualTo(term="batch_id", value=batch_id))
     return scan.to_arrow().select(list(contract.column_names)).cast(contract.arrow_schema)
+
+
+def _keys_of_batch(table: Table, batch_id: str) -> set[_Key]:
+    columns = ("source_uri", "source_position")
+    return _keys(table.scan(EqualTo(term="batch_id", value=batch_id), selected_fields=columns).to_arrow())
 
 
 def _key(row: Row) -> _Key:

@@ -33,7 +33,14 @@ _LONGEST_KEY = 1024
 _ASLEEP = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _FOLDER_MARK = "_$folder$"
 _UNVERSIONED = "null"
-_FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "InvalidObjectState", "KMS.DisabledException"})
+# Refusals that are about this process or the bucket, and not about one object.
+_OF_ALL_OBJECTS = frozenset(
+    {
+        *("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"),
+        *("NoSuchBucket", "SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"),
+        *("OperationAborted", "ConditionalRequestConflict"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class S3Landing:
             return get_object(self.client, self.archive_location.bucket, key)[0]
         except ClientError as error:
             if error_code(error) not in GONE:
-                raise
+                raise _refused(error) from error
             raise FileNotFoundError(errno.ENOENT, "the archive has no copy of it", uri) from error
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
@@ -139,16 +146,20 @@ class S3Landing:
 
     def _problem(self, upload: WaitingUpload, storage_class: str) -> str:
         if storage_class in _ASLEEP:
-            return f"its storage class is {storage_class}; restore it to another one"
-        key = self._archived_at("0" * 32, upload)
-        if len(key.encode()) > _LONGEST_KEY:
-            return f"its archived copy's key would be longer than {_LONGEST_KEY} bytes; give it a shorter name"
+            return f"its storage class is {storage_class}; copy it to another one, as restoring it does not change that"
+        keys = (self._archived_at("0" * 32, upload), self._released_at("0" * 32, upload))
+        if max(len(key.encode()) for key in keys) > _LONGEST_KEY:
+            return f"the keys of its copies would be longer than {_LONGEST_KEY} bytes; give it a shorter name"
         return ""
 
     def _released(self) -> Iterator[tuple[str, WaitingUpload]]:
         """Released uploads with their keys, which keep what the copy does not: the version and its age."""
         for entry in _entries(self.client, self.released):
-            _, modified, version, name = entry["Key"].removeprefix(self.released.prefix).split("/", 3)
+            parts = entry["Key"].removeprefix(self.released.prefix).split("/", 3)
+            if len(parts) < 4:
+                # Somebody's mark of a folder.
+                continue
+            _, modified, version, name = parts
             moment = datetime.fromisoformat(modified)
             yield entry["Key"], WaitingUpload(self.landing.uri(name), name, unquote(version), entry["Size"], moment)
 
@@ -177,9 +188,7 @@ class S3Landing:
         except ClientError as error:
             if error_code(error) in GONE | PRECONDITION_FAILED:
                 return False
-            if error_code(error) in _FORBIDDEN or error_code(error).startswith("KMS"):
-                raise PermissionError(errno.EACCES, str(error)) from error
-            raise
+            raise _refused(error) from error
         return True
 
     def _holds(self, location: S3Location, key: str, **condition: Any) -> bool:
@@ -238,3 +247,11 @@ class S3Landing:
 def _entries(client: S3Client, location: S3Location) -> Iterator[Any]:
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix):
         yield from page.get("Contents", [])
+
+
+def _refused(error: ClientError) -> Exception:
+    """A refusal of one object as a file's error, so that it does not hold up all others; any other error is itself."""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if 400 <= status < 500 and error_code(error) not in _OF_ALL_OBJECTS:
+        return PermissionError(errno.EACCES, str(error))
+    return error

@@ -88,7 +88,7 @@ class Lakehouse:
             if (lost := self._lost_rows(contract)) is not None:
                 return self._just_made(contract, lost)
             self.create_database(contract.layer)
-        except (OSError, ValidationError) as error:
+        except (FileNotFoundError, ValidationError) as error:
             raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
         try:
             return self.catalog.create_table(

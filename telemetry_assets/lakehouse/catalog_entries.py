@@ -33,12 +33,14 @@ class CatalogEntry:
     :param table_type: what the catalog says that the table is; Iceberg engines open ``ICEBERG`` only.
     :param location: where the catalog says that the table's files are; None where it does not say.
     :param columns: names and types that the catalog shows; None where it keeps none.
+    :param version: which state of the entry this is, where the catalog tells.
     """
 
     metadata_location: str | None
     table_type: str = _ICEBERG
     location: str | None = None
     columns: tuple[tuple[str, str], ...] | None = None
+    version: str = ""
 
     @property
     def is_iceberg(self) -> bool:
@@ -84,10 +86,12 @@ class CatalogEntries(Protocol):
         """The entry of a table, None where there is none."""
         ...
 
-    def correct(self, identifier: tuple[str, str], metadata_location: str, metadata: TableMetadata) -> None:
-        """Let the existing entry say what the metadata says, and point at it.
+    def correct(
+        self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
+    ) -> None:
+        """Let an entry, as it was read, say what the metadata says, and point at it.
 
-        :raises ConcurrentWriteError: where somebody changed the entry at the same moment.
+        :raises ConcurrentWriteError: where somebody has changed the entry since it was read.
         """
         ...
 
@@ -106,9 +110,10 @@ class _SqliteEntries:
             row = session.scalar(select(IcebergTables).where(*self._of(identifier)))
             return None if row is None else CatalogEntry(row.metadata_location)
 
-    def correct(self, identifier: tuple[str, str], metadata_location: str, metadata: TableMetadata) -> None:
-        current = self.entry(identifier)
-        before = current.metadata_location if current else None
+    def correct(
+        self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
+    ) -> None:
+        before = entry.metadata_location
         with Session(self.catalog.engine) as session:
             changed = session.execute(
                 update(IcebergTables)
@@ -141,21 +146,33 @@ class _GlueEntries:
             metadata_location=parameters.get(METADATA_LOCATION),
             table_type=parameters.get(TABLE_TYPE, found.get("TableType", "not said")),
             location=storage.get("Location", "nowhere"),
-            columns=tuple((column["Name"], column.get("Type", "")) for column in storage.get("Columns", [])),
+            # Columns of earlier schemas stay in the entry, marked as such.
+            columns=tuple(
+                (column["Name"], column.get("Type", ""))
+                for column in storage.get("Columns", [])
+                if column.get("Parameters", {}).get("iceberg.field.current") != "false"
+            ),
+            version=found["VersionId"],
         )
 
-    def correct(self, identifier: tuple[str, str], metadata_location: str, metadata: TableMetadata) -> None:
+    def correct(
+        self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
+    ) -> None:
         # The one maker of entries, at each commit too; a second one is what let entries and metadata differ.
         from pyiceberg.catalog.glue import _construct_table_input
 
+        from telemetry_assets.aws import glue_client
+
         layer, name = identifier
-        found = self._found(identifier) or {}
-        pointed_at = found.get("Parameters", {}).get(METADATA_LOCATION)
-        before = pointed_at if pointed_at != metadata_location else None
+        found = self._found(identifier)
+        if found is None or found["VersionId"] != entry.version:
+            raise ConcurrentWriteError(".".join(identifier), 1)
+        before = entry.metadata_location if entry.metadata_location != metadata_location else None
         corrected = _construct_table_input(name, metadata_location, metadata.properties, metadata, found, before)  # type: ignore[arg-type]  # as Glue answers
         try:
-            self.catalog.glue.update_table(
-                DatabaseName=layer, TableInput=corrected, VersionId=found["VersionId"], SkipArchive=False
+            # Not the catalog's own client, which takes an update that leaves the pointer as it was for done.
+            glue_client().update_table(
+                DatabaseName=layer, TableInput=corrected, VersionId=entry.version, SkipArchive=False
             )
         except self.catalog.glue.exceptions.ConcurrentModificationException as error:
             raise ConcurrentWriteError(".".join(identifier), 1) from error

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError, ValidationError
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError, ValidationError
 from pyiceberg.io import load_file_io
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
-from telemetry_assets.errors import TableMismatchError
+from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.catalog_entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.changes import changes_since_applied
@@ -60,16 +60,18 @@ class _Examination:
             yield self._without_entry()
             return
         if not entry.is_iceberg:
-            yield self._without_metadata(self._not_iceberg(entry))
+            yield self._without_metadata(self._not_iceberg(entry), entry)
             return
         try:
             table = self.lakehouse.table(self.contract)
         except NoSuchTableError:
             # Dropped since the entry was read.
             yield self._without_entry()
-        except (OSError, ValidationError) as error:
+        except (FileNotFoundError, ValidationError) as error:
             unreadable = f"its metadata cannot be read, so nobody can read or write the table: {error}"
-            yield self._without_metadata(unreadable, entry.metadata_location)
+            yield self._without_metadata(unreadable, entry, entry.metadata_location)
+        except OSError as error:
+            yield self._finding(f"its metadata cannot be read now: {error}", refusal="look again when it can be")
         else:
             yield from self._of_table(table, entry)
 
@@ -86,13 +88,13 @@ class _Examination:
     def _without_entry(self) -> Finding:
         if not metadata_files(self.lakehouse.table_location(self.contract)):
             return Finding(self.contract.full_name, "not there yet; the first run makes it", repair=self._make)
-        return self._without_metadata("the catalog has no entry of it, so no engine sees the rows in its files")
+        return self._without_metadata("the catalog has no entry of it, so no engine sees the rows in its files", None)
 
     def _make(self) -> str:
         self.lakehouse.prepare((self.contract,))
         return "made it from its contract"
 
-    def _without_metadata(self, text: str, lost: str | None = None) -> Finding:
+    def _without_metadata(self, text: str, entry: CatalogEntry | None, lost: str | None = None) -> Finding:
         """What to do about an entry that points at no metadata, or at some that is lost."""
         location = self.lakehouse.table_location(self.contract)
         files = metadata_files(location)
@@ -112,22 +114,26 @@ class _Examination:
                 refusal=f"the newest whole metadata there, {newest}, does not come after it, so commits could be "
                 f"undone. Bring {lost} back from a backup, or from an older version of the object",
             )
-        return self._pointing_at(newest, metadata, text)
+        return self._pointing_at(newest, metadata, text, entry)
 
-    def _pointing_at(self, newest: str, metadata: TableMetadata, text: str) -> Finding:
+    def _pointing_at(self, newest: str, metadata: TableMetadata, text: str, entry: CatalogEntry | None) -> Finding:
         table = Table(self.contract.identifier, metadata, newest, load_file_io({}, newest), self._catalog)
         differences = self.lakehouse.differences(table, self.contract)
         if differences:
             return self._finding(text, refusal=f"the metadata {newest} differs from the contract: {differences[0]}")
-        return self._finding(text, repair=lambda: self._point_at(newest, metadata))
+        return self._finding(text, repair=lambda: self._point_at(newest, metadata, entry))
 
-    def _point_at(self, metadata_location: str, metadata: TableMetadata) -> str:
-        entries = catalog_entries(self._catalog)
-        if entries.entry(self.contract.identifier) is None:
-            self.lakehouse.create_database(self.contract.layer)
-            self._catalog.register_table(self.contract.identifier, metadata_location)
+    def _point_at(self, metadata_location: str, metadata: TableMetadata, entry: CatalogEntry | None) -> str:
+        """Only where the entry still is as it was read: a run may have committed since."""
+        if entry is not None:
+            entries = catalog_entries(self._catalog)
+            entries.correct(self.contract.identifier, entry, metadata_location, metadata)
         else:
-            entries.correct(self.contract.identifier, metadata_location, metadata)
+            self.lakehouse.create_database(self.contract.layer)
+            try:
+                self._catalog.register_table(self.contract.identifier, metadata_location)
+            except TableAlreadyExistsError as error:
+                raise ConcurrentWriteError(self.contract.full_name, 1) from error
         return f"the catalog points at {metadata_location} now, and shows what it says"
 
     def _of_table(self, table: Table, entry: CatalogEntry) -> Iterator[Finding]:
@@ -137,8 +143,9 @@ class _Examination:
                 f"{difference}, so no run writes to it",
                 refusal="a table's own schema is nobody's to guess: change it back, or see docs/operating.md",
             )
-        for difference in entry.differences(table.metadata):
-            yield self._finding(difference, repair=lambda: self._point_at(table.metadata_location, table.metadata))
+        if entry.metadata_location == table.metadata_location:
+            for difference in entry.differences(table.metadata):
+                yield self._finding(difference, repair=self._write_entry)
         snapshot = table.current_snapshot()
         summary = snapshot.summary if snapshot else None
         rows = summary.additional_properties.get("total-records", "?") if summary else "0"
@@ -146,6 +153,14 @@ class _Examination:
         yield Finding(self.contract.full_name, text)
         if self.contract in UPSTREAM and not differences:
             yield from self._behind(table)
+
+    def _write_entry(self) -> str:
+        """The entry anew from the metadata that it points at now."""
+        entry = catalog_entries(self._catalog).entry(self.contract.identifier)
+        table = self.lakehouse.table(self.contract)
+        if entry is None or entry.metadata_location != table.metadata_location:
+            raise ConcurrentWriteError(self.contract.full_name, 1)
+        return self._point_at(table.metadata_location, table.metadata, entry)
 
     def _behind(self, table: Table) -> Iterator[Finding]:
         upstream = UPSTREAM[self.contract]

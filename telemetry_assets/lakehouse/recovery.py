@@ -74,8 +74,8 @@ def _number(file: str) -> int:
 def _read(io: FileIO, file: str) -> TableMetadata | None:
     try:
         return FromInputFile.table_metadata(io.new_input(file))
-    except (OSError, ValueError, ValidationError):
-        # Gone since it was listed, or not yet written to its end.
+    except (FileNotFoundError, ValueError, ValidationError):
+        # Gone since it was listed, or not yet written to its end. Any other error tells nothing, and is not hidden.
         return None
 
 
@@ -84,6 +84,6 @@ def _is_whole(io: FileIO, metadata: TableMetadata) -> bool:
     if snapshot is None:
         return True
     try:
-        return all(io.new_input(manifest.manifest_path).exists() for manifest in snapshot.manifests(io))
-    except OSError:
+        return all(len(io.new_input(manifest.manifest_path)) > 0 for manifest in snapshot.manifests(io))
+    except FileNotFoundError:
         return False

@@ -22,54 +22,58 @@ _SPARE = 2
 class Lane:
     """A stage in each place that is asked for, and the workers for it."""
 
-    def __init__(self, folder: Path, places: Collection[str], sabotage: str) -> None:
+    def __init__(self, folder: Path, places: Collection[str]) -> None:
         preload()
         temporary = folder / "tmp"
         temporary.mkdir(parents=True)
-        environment = {"TMPDIR": str(temporary)}
+        self._environment = {"TMPDIR": str(temporary)}
+        self._aws: dict[str, AwsHere] = {}
         self._stages: dict[str, Stage] = {}
-        self._crews: dict[str, Crew] = {}
         if "folder" in places:
             self._stages["folder"] = FolderStage(folder / "deployment")
-            self._crews["folder"] = Crew(lambda: Worker(environment, None, sabotage), _SPARE)
         if "s3" in places:
-            aws = AwsHere().__enter__()
-            # The judge and the producer ask AWS straight, past every proxy.
+            aws = self._aws["s3"] = AwsHere().__enter__()
+            # The judge and the producer ask AWS straight, past every worker's proxy.
             os.environ.update(aws.environment())
             self._stages["s3"] = BucketStage(aws)
-            self._crews["s3"] = Crew(lambda: Worker(environment, aws, sabotage), _SPARE)
+        self._crews = {place: self._crew(place, "", _SPARE) for place in places}
 
     def play(self, schedule: Schedule) -> Outcome:
         """Play a schedule."""
-        player = Player(schedule, self._stages[schedule.place], self._crews[schedule.place])
+        place, sabotage = schedule.place, schedule.sabotage
+        crew = self._crew(place, sabotage, 1) if sabotage else self._crews[place]
+        player = Player(schedule, self._stages[place], crew)
         try:
             return player.play()
         except Exception:
             player.outcome.problems.append(f"the schedule cannot be judged:\n{traceback.format_exc()}")
             return player.outcome
+        finally:
+            if sabotage:
+                crew.end()
+
+    def _crew(self, place: str, sabotage: str, spare: int) -> Crew:
+        return Crew(lambda: Worker(self._environment, self._aws.get(place), sabotage), spare)
 
 
 _lane: list[Lane] = []
 
 
-def _open(folder: str, places: Collection[str], sabotage: str) -> None:
-    _lane.append(Lane(Path(folder) / str(os.getpid()), places, sabotage))
+def _open(folder: str, places: Collection[str]) -> None:
+    _lane.append(Lane(Path(folder) / str(os.getpid()), places))
 
 
 def _play(schedule: Schedule) -> Outcome:
     return _lane[0].play(schedule)
 
 
-def played(schedules: Sequence[Schedule], sabotage: str = "", lanes: int = 2) -> Iterator[Outcome]:
-    """The outcomes of schedules, as they come.
-
-    :param sabotage: how the product is broken on purpose; not at all where it is empty.
-    """
+def played(schedules: Sequence[Schedule], lanes: int = 2) -> Iterator[Outcome]:
+    """The outcomes of schedules, as they come."""
     places = {schedule.place for schedule in schedules}
     with (
         TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder,
         ProcessPoolExecutor(
-            min(lanes, len(schedules)), get_context("spawn"), initializer=_open, initargs=(folder, places, sabotage)
+            min(lanes, len(schedules)), get_context("spawn"), initializer=_open, initargs=(folder, places)
         ) as pool,
     ):
         for future in as_completed([pool.submit(_play, schedule) for schedule in schedules]):

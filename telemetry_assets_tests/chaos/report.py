@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 from telemetry_assets_tests.chaos.player import Outcome
 from telemetry_assets_tests.chaos.points import Record
+from telemetry_assets_tests.chaos.uploads import NAMES
 
 _COUNTED = ("runs", "runs killed", "runs paused", "runs with faults", "faults", "requests", "uploads", "documents")
 
 _COLUMNS = ("killed before", "killed after", "paused before", "paused after", "faults")
 _TABLE = re.compile(r"\b(?:(?:bronze|silver|gold)\.\w+|car_telemetry)")
+_UPLOAD = re.compile("|".join(re.escape(name.rpartition("/")[2]) + r"\b(?!\.)" for name, _ in NAMES))
 _HOW_POINTS_ARE_COUNTED = (
     "Distinct points and how often they were met, as in 6/15. Points of S3 and Glue bear an operation's name, those in "
-    "folders a step's. A point counts once for each table and each kind of disturbance."
+    "folders a step's. A point counts once for each table or upload and for each kind of disturbance."
 )
 
 
@@ -36,17 +38,20 @@ def failure_in_words(outcome: Outcome) -> str:
 
 
 def page(outcomes: Sequence[Outcome], command: str, seconds: float) -> str:
-    """The report: totals, and what was disturbed where. It stays short however many schedules there are."""
+    """The report, to stand under a heading: totals, and what was disturbed where.
+
+    It stays short however many schedules there are.
+    """
     record = Record()
     for outcome in outcomes:
         record.add(outcome.record)
     failed = [outcome for outcome in outcomes if outcome.problems]
-    lines = ["# Histories checked", "", *_table(("", ""), _facts(outcomes, failed, record, command, seconds))]
+    lines = _table(("", ""), _facts(outcomes, failed, record, command, seconds))
     steps = [(name.removeprefix("step: "), f"{n:,}") for name, n in sorted(record.counts.items()) if "step: " in name]
-    lines += ["", "## Steps", "", *_table(("Step", "Times"), steps)]
-    lines += ["", "## Points", "", _HOW_POINTS_ARE_COUNTED, ""]
+    lines += ["", "### Steps", "", *_table(("Step", "Times"), steps)]
+    lines += ["", "### Points", "", _HOW_POINTS_ARE_COUNTED, ""]
     lines += _table(("Point", "Tables", *_COLUMNS), _point_rows(record))
-    lines += ["", "## Faults", "", *_table(("Fault", "Points", "Times"), _fault_rows(record))]
+    lines += ["", "### Faults", "", *_table(("Fault", "Points", "Times"), _fault_rows(record))]
     lines += [line for outcome in failed for line in ("", "```", failure_in_words(outcome), "```")]
     return "\n".join([*lines, ""])
 
@@ -82,7 +87,7 @@ def _point_rows(record: Record) -> list[tuple[str, ...]]:
     grouped: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     tables: defaultdict[str, set[str]] = defaultdict(set)
     for (kind, point), times in record.points.items():
-        group = _TABLE.sub("", point).removesuffix(" of ").strip()
+        group = _UPLOAD.sub("an upload", _TABLE.sub("", point)).removesuffix(" of ").strip()
         tables[group].update(_TABLE.findall(point))
         grouped[group][_column(kind)].append(times)
     return [

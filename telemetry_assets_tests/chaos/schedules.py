@@ -82,7 +82,7 @@ class _Drawing:
         if random.random() < _WITH_TABLES:
             # Before what waits as often as after it: tables may hold rows, or none.
             steps.insert(random.choice((0, len(steps))), Run())
-        turns = random.choice((1, 1, 2) if self._in_s3 else (1, 1, 2, 2, 3))
+        turns = random.choice((1, 1, 2) if self._in_s3 else (1, 1, 2, 2))
         steps += [step for _ in range(turns) for step in self._turn()]
         return Schedule(seed, self._place, random.random() < 0.7, settings, tuple(steps))
 
@@ -106,19 +106,23 @@ class _Drawing:
         return drawn_upload(self._random, self._uploads)
 
     def _at_work(self) -> Step:
-        drawn = self._random.random()
-        if drawn < 0.12:
+        drawn = self._random.choices(("alone", "killed", "faults", "paused", "together"), self._shares())[0]
+        if drawn == "alone":
             return self._run(None)
-        if drawn < 0.5:
+        if drawn == "killed":
             return self._run(Kill(self._moment()))
-        if drawn < 0.66:
-            return self._run(self._faults() if self._in_s3 else Kill(self._moment()))
-        if drawn < 0.84:
+        if drawn == "faults":
+            return self._run(self._faults())
+        if drawn == "paused":
             return self._run(Pause(self._moment(), self._meanwhile()))
         runs = [self._run(None) for _ in range(self._random.choice((2, 2, 2, 3)))]
-        if self._random.random() < 0.4:
-            runs[0] = self._run(Kill(self._moment()))
+        if self._random.random() < 0.5:
+            runs[0] = self._run(self._faults() if self._in_s3 and self._random.random() < 0.5 else Kill(self._moment()))
         return Together(tuple(runs))
+
+    def _shares(self) -> tuple[int, ...]:
+        """How often a run goes how; only in S3 a request can go wrong."""
+        return (5, 30, 35, 18, 12) if self._in_s3 else (10, 58, 0, 20, 12)
 
     def _meanwhile(self) -> tuple[Step, ...]:
         """What happens during a pause: the producer's changes, a run that ends or dies, changes again."""
@@ -160,7 +164,8 @@ class _Drawing:
         if random.random() < 0.5:
             return RandomFaults(random.randrange(1_000_000), random.choice((0.02, 0.05, 0.1)))
         kind = random.choice(FAULT_KINDS)
-        return OneFault(kind, random.randint(0, 3 if kind in _RARE else 250), random.choice((1, 1, 2, 6)))
+        after = random.randint(0, 3 if kind in _RARE else random.choice((30, 90, 250)))
+        return OneFault(kind, after, random.choice((1, 1, 2, 6)))
 
 
 # These can happen to few requests only.

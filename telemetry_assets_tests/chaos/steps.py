@@ -168,6 +168,7 @@ class Schedule:
     """A deployment's life.
 
     :param settings: of every run, but where a run has others.
+    :param sabotage: how the product is broken on purpose; not at all where it is empty.
     """
 
     seed: int
@@ -175,3 +176,4 @@ class Schedule:
     versioned: bool
     settings: dict[str, int]
     steps: tuple[Step, ...]
+    sabotage: str = ""

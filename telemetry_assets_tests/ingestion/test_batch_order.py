@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from telemetry_assets.ingestion.folder_landing import FolderLanding
+from telemetry_assets.ingestion.manifests import BatchUpload, Manifest
 from telemetry_assets.lakehouse.contracts import BRONZE, SILVER
-from telemetry_assets_tests.deployment import deployment
+from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 
 
@@ -61,3 +62,18 @@ def test_a_batch_that_was_rolled_back_before_it_ended_is_taken_again(
         deployed.process()
         assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
         deployed.assert_equals_the_contract()
+
+
+def test_a_manifest_that_comes_back_after_its_batch_has_ended_takes_no_upload_away(deployed: Deployment) -> None:
+    first = deployed.upload("first.json", reading(90))
+    deployed.process()
+    [certificate] = deployed.certificates
+    deployed.upload("first.json", reading(91))
+    [waiting] = deployed.pipeline.ingestion.landing.waiting()
+    # What a request to create it leaves that is sent again because its first answer was lost.
+    again = Manifest(certificate.batch_id, certificate.ingested_at, [BatchUpload(waiting)])
+    assert deployed.pipeline.ingestion.manifests.create(again)
+    deployed.process()
+    assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
+    assert not first.exists()
+    deployed.assert_equals_the_contract()

@@ -185,6 +185,25 @@ def test_a_replay_that_is_killed_is_ended_by_the_next_run(
     deployed.assert_equals_the_contract()
 
 
+def test_a_killed_replay_is_ended_with_the_limits_that_it_was_begun_with(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("many.jsonl", framed([event(f"CAR-{number}") for number in range(5)], "lines")[1])
+    deployed.process()
+    own = deployed.pipeline.ingestion
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replays, "replace_rows", killed)
+        with pytest.raises(Killed):
+            with_larger_uploads(deployed).pipeline.replay_rejected(EVERYTHING, "killed")
+    deployed.pipeline.ingestion = own
+    deployed.process()
+    assert (len(deployed.rows(BRONZE)), len(deployed.rows(REJECTED))) == (5, 0)
+
+
 def test_a_replay_ends_the_batch_in_progress_first(deployed: Deployment) -> None:
     deployed.upload("x.json", "[{}]")
     [upload] = deployed.pipeline.ingestion.landing.waiting()

@@ -144,12 +144,26 @@ def test_copies_are_encrypted_with_the_key_of_the_settings(aws: AwsServices) -> 
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
-def test_an_upload_that_has_to_be_restored_first_is_told(place: S3Place, storage_class: str) -> None:
+def test_an_upload_in_a_storage_class_that_sleeps_is_told(place: S3Place, storage_class: str) -> None:
     place.put("x.json", b"content", StorageClass=storage_class)
     assert names(place.landing) == []
     [(uri, problem)] = place.landing.obstacles()
     assert uri.endswith("/x.json")
-    assert "restore it" in problem
+    assert "copy it to another one" in problem
+
+
+def test_a_refusal_of_one_object_is_that_upload_s_problem_alone(aws: AwsServices, place: S3Place) -> None:
+    place.put("x.json", b"content", StorageClass="GLACIER")
+    [(uri, _)] = place.landing.obstacles()
+    entry = place.s3.head_object(Bucket=BUCKET, Key=f"{place.location.prefix}x.json")
+    asleep = WaitingUpload(uri, "x.json", entry["ETag"], 7, entry["LastModified"])
+    with pytest.raises(PermissionError):
+        place.landing.claim(BATCH, asleep)
+
+
+def test_a_mark_of_a_folder_among_released_uploads_is_overlooked(place: S3Place) -> None:
+    place.s3.put_object(Bucket="lakehouse", Key="ingestion/released/", Body=b"")
+    assert names(place.landing) == []
 
 
 def test_a_name_that_leaves_no_room_for_its_place_in_the_archive_is_told(place: S3Place) -> None:

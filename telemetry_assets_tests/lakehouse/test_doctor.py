@@ -15,7 +15,7 @@ from pyiceberg.types import StringType
 from sqlalchemy import text
 
 from telemetry_assets.__main__ import main
-from telemetry_assets.errors import TableMismatchError
+from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CONTRACTS, SILVER
 from telemetry_assets.lakehouse.doctor import Finding, examine
 from telemetry_assets.lakehouse.recovery import metadata_files
@@ -250,6 +250,28 @@ def test_a_table_that_differs_from_its_contract_is_for_a_person_to_decide(deploy
     assert "`nickname` (string) is not in the contract, so no run writes to it" in finding.text
     assert finding.repair is None
     assert finding.refusal
+
+
+def test_a_repair_does_not_undo_what_was_committed_since_the_look(in_glue: Deployment, aws: AwsServices) -> None:
+    whole = glue_entry(aws, BRONZE)
+    write_glue_entry(aws, BRONZE, {**whole, "Parameters": {}})
+    [finding] = to_do(in_glue)
+    write_glue_entry(aws, BRONZE, whole)
+    in_glue.upload("y.json", framed([event("CAR-2")], "array")[1])
+    in_glue.process()
+    rows = in_glue.rows(BRONZE)
+    assert finding.repair is not None
+    with pytest.raises(ConcurrentWriteError):
+        finding.repair()
+    assert in_glue.rows(BRONZE) == rows
+
+
+def test_a_schema_that_was_widened_and_put_back_is_healthy(deployed: Deployment) -> None:
+    for change in ("add_column", "delete_column"):
+        with deployed.pipeline.lakehouse.table(SILVER).update_schema(allow_incompatible_changes=True) as update:
+            getattr(update, change)("nickname", *([StringType()] if change == "add_column" else []))
+    assert to_do(deployed) == []
+    deployed.process()
 
 
 class TestTheCommand:

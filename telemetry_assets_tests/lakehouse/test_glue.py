@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pyiceberg.catalog.glue import GlueCatalog
 
+from telemetry_assets.aws import RETRIES
 from telemetry_assets.errors import AwsError, SettingsError
 from telemetry_assets.lakehouse.commits import set_table_properties
-from telemetry_assets.lakehouse.contracts import CONTRACTS, SILVER
+from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
@@ -73,6 +74,20 @@ def test_a_property_that_was_set_and_answered_with_an_error_is_set(
             proxy.inject(Fault(FaultKind.RESET_AFTER, "UpdateTable", times=5))
             set_table_properties(pipeline.lakehouse.table(SILVER), {"owner": "fleet"})
             assert pipeline.lakehouse.table(SILVER).properties["owner"] == "fleet"
+
+
+def test_a_service_that_refuses_for_a_moment_does_not_let_bronze_begin_anew(
+    deployed: DeploymentInS3, aws: AwsServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_one(deployed)
+    deployed.pipeline.lakehouse.catalog.drop_table(BRONZE.identifier)
+    monkeypatch.setitem(RETRIES, "total_max_attempts", 1)
+    with FaultProxy(aws.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        proxy.inject(Fault(FaultKind.SLOW_DOWN, "GetObject", "bronze/car_telemetry/metadata", times=100))
+        with open_pipeline(deployed.settings) as pipeline, pytest.raises(OSError, match="reduce your request rate"):
+            pipeline.process("test-run")
+    assert deployed.pipeline.lakehouse.existing(BRONZE) is None
 
 
 class TestRefusalsInWords:
