@@ -106,6 +106,7 @@ class _SqliteEntries:
     catalog: SqlCatalog
 
     def entry(self, identifier: tuple[str, str]) -> CatalogEntry | None:
+        """See :meth:`CatalogEntries.entry`."""
         with Session(self.catalog.engine) as session:
             row = session.scalar(select(IcebergTables).where(*self._of(identifier)))
             return None if row is None else CatalogEntry(row.metadata_location)
@@ -113,6 +114,7 @@ class _SqliteEntries:
     def correct(
         self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
     ) -> None:
+        """See :meth:`CatalogEntries.correct`."""
         before = entry.metadata_location
         with Session(self.catalog.engine) as session:
             changed = session.execute(
@@ -138,6 +140,7 @@ class _GlueEntries:
     catalog: GlueCatalog
 
     def entry(self, identifier: tuple[str, str]) -> CatalogEntry | None:
+        """See :meth:`CatalogEntries.entry`."""
         found = self._found(identifier)
         if found is None:
             return None
@@ -158,6 +161,7 @@ class _GlueEntries:
     def correct(
         self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
     ) -> None:
+        """See :meth:`CatalogEntries.correct`."""
         # The one maker of entries, at each commit too; a second one is what let entries and metadata differ.
         from pyiceberg.catalog.glue import _construct_table_input
 

@@ -55,6 +55,7 @@ class _Examination:
         return self.lakehouse.catalog
 
     def findings(self) -> Iterator[Finding]:
+        """What is to be known about the table."""
         entry = catalog_entries(self._catalog).entry(self.contract.identifier)
         if entry is None:
             yield self._without_entry()

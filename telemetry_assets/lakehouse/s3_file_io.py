@@ -23,6 +23,7 @@ class _InputFile(FsspecInputFile):
     """One request for a file that is read whole, as all metadata is; asking for its size first would make it two."""
 
     def open(self, seekable: bool = True) -> InputStream:
+        """The file's bytes; those of data files in parts, unless they are read from their beginning to their end."""
         if not seekable or self.location.endswith((".json", ".avro")):
             return BytesIO(self._fs.cat_file(self.location, max_concurrency=1))
         return super().open(seekable)
@@ -32,6 +33,7 @@ class _OutputFile(FsspecOutputFile):
     """Does not ask whether a file is there before it is written: every name that Iceberg gives carries a UUID."""
 
     def create(self, overwrite: bool = False) -> OutputStream:
+        """A stream into the file, which is there when that is closed."""
         return super().create(overwrite=True)
 
 
