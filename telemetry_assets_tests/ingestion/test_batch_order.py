@@ -76,4 +76,5 @@ def test_a_manifest_that_comes_back_after_its_batch_has_ended_takes_no_upload_aw
     deployed.process()
     assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
     assert not first.exists()
+    deployed.recall_batches()
     deployed.assert_equals_the_contract()
