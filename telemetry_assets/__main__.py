@@ -19,6 +19,7 @@ from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.operator_commands import certificate, doctor, errors_in_words, replay_rejected
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
+from telemetry_assets.wording import counted
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 _LONG_COLUMNS = {"payload", "alert_id"}
@@ -53,17 +54,20 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
 
 def _say(done: Certificate | RefreshResult) -> None:
     if isinstance(done, Certificate):
-        text = f"batch {done.batch_id[:8]}: {done.uploads} uploads, {done.accepted} accepted, {done.rejected} rejected"
+        uploads = counted(done.uploads, "upload")
+        text = f"batch {done.batch_id[:8]}: {uploads}, {done.accepted} accepted, {done.rejected} rejected"
     else:
-        dates = f"{len(done.event_dates)} event dates, {done.rows_written} rows" if done.changed else "up to date"
+        written = f"{counted(len(done.event_dates), 'event date')}, {counted(done.rows_written, 'row')}"
+        dates = written if done.changed else "up to date"
         text = f"{done.contract.full_name}: {dates} ({done.seconds:.1f} s)"
     click.echo(text, err=True)
 
 
 def _summary(processed: Processed) -> str:
     certificate = _certificate(processed)
+    documents = counted(sum(one.documents for one in processed.certificates), "document")
     lines = [
-        f"{certificate['uploads']} uploads, {certificate['documents']} documents = "
+        f"{counted(sum(one.uploads for one in processed.certificates), 'upload')}, {documents} = "
         f"{certificate['accepted']} accepted + {certificate['rejected']} rejected"
     ]
     for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
@@ -135,7 +139,7 @@ def simulate(
     place = str(into) if into else load_settings().landing_uri
     with click.progressbar(simulate(fleet), length=uploads, label="Writing uploads", file=sys.stderr) as written:
         count = send_uploads(written, place)
-    click.echo(f"{count} uploads in {place}")
+    click.echo(f"{counted(count, 'upload')} in {place}")
 
 
 @main.command()
@@ -157,7 +161,7 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         raise click.BadParameter(f"{contract.full_name} has no column for the car", param_hint="--car")
     with open_pipeline(load_settings()) as pipeline:
         rows, total = first_rows(pipeline.lakehouse, contract, car, limit, internal=all_columns)
-    click.echo(f"{contract.full_name}: {total} rows{f' of {car}' if car else ''}")
+    click.echo(f"{contract.full_name}: {counted(total, 'row')}{f' of {car}' if car else ''}")
     if rows.num_rows:
         frame = rows.to_pandas(integer_object_nulls=True).astype(object)
         frame = frame.where(frame.notna(), "")

@@ -181,8 +181,10 @@ def refusals_in_words() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
+        bucket = error.response.get("Error", {}).get("BucketName")
+        named = f" ({bucket})" if bucket else ""
         advice = _ADVICE.get(error_code(error), "")
-        raise AwsError(f"{error}. {advice}".strip()) from error
+        raise AwsError(f"{error}{named}. {advice}".strip()) from error
     except NoRegionError as error:
         raise AwsError("No AWS region is set. Set AWS_REGION to the region of the Glue Data Catalog.") from error
     except NoCredentialsError as error:
@@ -192,4 +194,6 @@ def refusals_in_words() -> Iterator[None]:
     except _CREDENTIAL_ERRORS as error:
         raise AwsError(f"{error}. Correct the profile or the credentials, or log in anew.") from error
     except (BotoCoreError, aiohttp.ClientError) as error:
-        raise AwsError(f"{error}. See that AWS can be reached from here, then run this again.") from error
+        endpoints = sorted(name for name in os.environ if name.startswith("AWS_ENDPOINT_URL"))
+        named = f" with {', '.join(endpoints)} as it is set" if endpoints else ""
+        raise AwsError(f"{error}. See that AWS can be reached from here{named}, then run this again.") from error

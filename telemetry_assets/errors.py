@@ -22,16 +22,24 @@ class AwsError(TelemetryAssetsError):
 
 
 class TableMismatchError(TelemetryAssetsError):
-    """A table is not what its contract says, so nothing may write to it.
+    """A table is not what its contract says, or its catalog entry not what the table is, so nothing may write to it.
 
     :param table: the table's name, e.g. ``silver.car_telemetry``.
     :param differences: one sentence for each difference.
+    :param in_catalog: whether they are only in what the catalog says, which the table doctor mends.
     """
 
-    def __init__(self, table: str, differences: Sequence[str]) -> None:
+    def __init__(self, table: str, differences: Sequence[str], *, in_catalog: bool = False) -> None:
         self.table = table
         self.differences = tuple(differences)
         listed = "\n".join(f"  - {difference}" for difference in self.differences)
+        if in_catalog:
+            super().__init__(
+                f"What the catalog says of {table} is not what the table is, so nothing was written to it:\n{listed}\n"
+                "Run `telemetry-assets doctor --repair`: it changes what the catalog says, never a row, and says why "
+                "where it cannot mend it."
+            )
+            return
         otherwise = (
             "Do not drop it: only the archive holds its rows too. Where it is lost, move it away and copy the "
             "archive's uploads into the landing location."
@@ -40,9 +48,18 @@ class TableMismatchError(TelemetryAssetsError):
         )
         super().__init__(
             f"{table} differs from its contract, so nothing was written to it:\n{listed}\n"
-            "Run `telemetry-assets doctor` to see every table: what is safe to mend, `doctor --repair` mends. "
-            "Otherwise change the table back to its contract. "
+            "`telemetry-assets doctor` shows every table. Change this one back to its contract. "
             f"{otherwise}"
+        )
+
+
+class TableMissingError(TelemetryAssetsError):
+    """A table that somebody wants to read is not in the catalog."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table} is not in the catalog. Before the first run that is as it should be: `telemetry-assets process` "
+            "makes it. Otherwise its entry was lost: `telemetry-assets doctor` says what can be done."
         )
 
 

@@ -18,6 +18,7 @@ from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
 from telemetry_assets.settings import Settings, load_settings, unknown_settings
+from telemetry_assets.wording import counted
 
 if TYPE_CHECKING:
     from telemetry_assets.engines.results import RefreshResult
@@ -40,6 +41,9 @@ def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameter
             return command(*arguments, **options)
         except TelemetryAssetsError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            # Whoever read the output has seen enough.
+            raise
         except OSError as error:
             raise click.ClickException(f"{error}. `telemetry-assets doctor` looks at every place and table.") from error
 
@@ -55,47 +59,52 @@ def doctor(repair: bool) -> None:
     Exit code 1 where something has to be done.
     """
     settings = load_settings()
-    # A list, so that every one of them is told.
-    needs_action = [_tell_settings(settings), _tell_uploads(settings), _tell_tables(settings, repair)]
-    if any(needs_action):
+    to_do = _tell_settings(settings)
+    for title, tell in (("Uploads", _tell_uploads), ("Tables", lambda them: _tell_tables(them, repair))):
+        click.echo(title)
+        try:
+            to_do += tell(settings)
+        except (TelemetryAssetsError, OSError) as error:
+            click.echo(f"  cannot be looked at: {error}")
+            to_do += 1
+    if to_do:
+        click.echo(f"{counted(to_do, 'finding')} above to be mended.")
         raise SystemExit(1)
     click.echo("All is well.")
 
 
-def _tell_settings(settings: Settings) -> bool:
+def _tell_settings(settings: Settings) -> int:
     click.echo("Settings")
     for name, value in settings.model_dump().items():
         click.echo(f"  TELEMETRY_{name.upper()}={value}")
     unknown = list(unknown_settings())
     for name, meant in unknown:
         click.echo(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
-    return bool(unknown)
+    return len(unknown)
 
 
-def _tell_uploads(settings: Settings) -> bool:
+def _tell_uploads(settings: Settings) -> int:
     with refusals_in_words(settings):
         landing = open_landing(settings)
         waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
-    click.echo(f"Uploads\n  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
+    click.echo(f"  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
     for place, problem in obstacles:
         click.echo(f"  {place} is not taken: {problem}")
-    return bool(obstacles)
+    return len(obstacles)
 
 
-def _tell_tables(settings: Settings, repair: bool) -> bool:
+def _tell_tables(settings: Settings, repair: bool) -> int:
     from telemetry_assets.lakehouse.doctor import examine
 
-    click.echo("Tables")
     if not has_lakehouse(settings) and not repair:
         click.echo(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
-        return False
+        return 0
     with open_pipeline(settings) as pipeline:
         in_progress = pipeline.ingestion.manifests.load()
         if in_progress:
-            uploads = len(in_progress.uploads)
-            click.echo(f"  batch {in_progress.batch_id} of {uploads} uploads is unfinished; the next run ends it")
-        needs_action = [_tell_finding(finding, repair) for finding in examine(pipeline.lakehouse)]
-    return any(needs_action)
+            uploads = counted(len(in_progress.uploads), "upload")
+            click.echo(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run ends it")
+        return sum(_tell_finding(finding, repair) for finding in examine(pipeline.lakehouse))
 
 
 def _tell_finding(finding: Finding, repair: bool) -> bool:
@@ -137,7 +146,7 @@ def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: d
 def _tell_replay(result: ReplayResult, accepted: str) -> None:
     still = ", ".join(f"{reason} {count}" for reason, count in result.still_rejected.most_common())
     click.echo(
-        f"{result.chosen} rejected documents and uploads chosen: {result.accepted} documents {accepted}, "
+        f"{result.chosen} rejected documents and uploads chosen: {counted(result.accepted, 'document')} {accepted}, "
         f"{result.still_rejected.total()} stay rejected{f' ({still})' if still else ''}"
     )
     for uri, problem in result.unavailable[:_LISTED]:
@@ -145,7 +154,8 @@ def _tell_replay(result: ReplayResult, accepted: str) -> None:
 
 
 def _say(done: RefreshResult) -> None:
-    click.echo(f"{done.contract.full_name}: {f'{done.rows_written} rows' if done.changed else 'up to date'}", err=True)
+    text = counted(done.rows_written, "row") if done.changed else "up to date"
+    click.echo(f"{done.contract.full_name}: {text}", err=True)
 
 
 @click.command()
@@ -168,9 +178,10 @@ def certificate(since: datetime | None, until: datetime | None, as_json: bool) -
         click.echo(json.dumps(accounts, indent=2, default=str))
     else:
         totals = {name: sum(one[name] or 0 for one in accounts) for name in ("received", "accepted", "rejected")}
+        received = counted(totals["received"], "document")
         click.echo(
-            f"{len(accounts)} batches: {totals['received']} documents received = {totals['accepted']} accepted + "
-            f"{totals['rejected']} rejected"
+            f"Batches: {len(accounts)}. {received} received = {totals['accepted']:,} accepted + "
+            f"{totals['rejected']:,} rejected"
         )
         for account in lost[:_LISTED]:
             click.echo(

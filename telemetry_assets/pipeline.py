@@ -154,7 +154,7 @@ class Pipeline:
             )
 
     def tables_behind(self) -> list[TableContract]:
-        """The derived tables whose upstream has changed since they last took it. Makes and writes nothing."""
+        """The derived tables that are missing or behind a change of their upstream. Makes and writes nothing."""
         existing = {
             contract: table
             for contract in {*UPSTREAM, *UPSTREAM.values()}
@@ -163,9 +163,8 @@ class Pipeline:
         return [
             contract
             for contract, upstream in UPSTREAM.items()
-            if contract in existing
-            and upstream in existing
-            and is_behind(existing[contract], upstream, existing[upstream])
+            if upstream in existing
+            and (contract not in existing or is_behind(existing[contract], upstream, existing[upstream]))
         ]
 
 

@@ -93,7 +93,7 @@ def test_the_doctor_is_content_with_a_new_place_and_with_a_used_one(shell: Shell
     shell.run("process")
     told = shell.run("doctor")
     assert told.returncode == 0
-    assert "silver.car_telemetry: 1 rows" in told.stdout
+    assert "silver.car_telemetry: 1 row," in told.stdout
     assert told.stdout.endswith("All is well.\n")
 
 
@@ -109,6 +109,7 @@ def test_the_doctor_tells_what_keeps_uploads_from_being_taken(shell: Shell) -> N
     assert told.returncode == 1
     assert f"{shell.landing} is not taken: the folder does not exist" in told.stdout
     assert "is it meant to be TELEMETRY_LANDING_URI?" in told.stdout
+    assert told.stdout.endswith("2 findings above to be mended.\n")
 
 
 @pytest.mark.parametrize("table", ["bronze", "silver"])
@@ -126,6 +127,31 @@ def test_the_doctor_survives_a_table_whose_metadata_is_gone(shell: Shell, table:
         assert (failed.returncode, "Traceback" in failed.stderr) == (1, False)
 
 
+def test_a_table_that_is_not_there_yet_is_told_from_an_empty_one(shell: Shell) -> None:
+    told = shell.run("show", "gold.car_current_state")
+    assert told.returncode == 1
+    assert "gold.car_current_state is not in the catalog" in told.stderr
+    shell.landing.mkdir()
+    shell.run("process")
+    assert shell.run("show", "gold.car_current_state").stdout == "gold.car_current_state: 0 rows\n"
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(shell: Shell) -> None:
+    shell.landing.mkdir()
+    shell.run("process")
+    with subprocess.Popen(
+        [sys.executable, "-m", "telemetry_assets", "doctor"],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_a_catalog_and_a_manifest_that_somebody_has_overwritten_are_named(shell: Shell) -> None:
     manifest, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
     manifest.parent.mkdir(parents=True)
@@ -133,6 +159,9 @@ def test_a_catalog_and_a_manifest_that_somebody_has_overwritten_are_named(shell:
     assert f"{manifest} is no manifest" in shell.run("process").stderr
     catalog.write_text("no database")
     assert f"{catalog} cannot be opened" in shell.run("process").stderr
+    told = shell.run("doctor")
+    assert (told.returncode, "0 wait" in told.stdout) == (1, True)
+    assert f"cannot be looked at: {catalog} cannot be opened" in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dagster import (
     asset,
 )
 
-from telemetry_assets.assets.checks import check_ingest, check_specs
+from telemetry_assets.assets.checks import check_ingest, check_specs, failures_in_words
 from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, pool, preview, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
@@ -44,7 +44,8 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
     )
     def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
-        certificates = pipeline.ingest(context.run.run_id)
+        with failures_in_words(context):
+            certificates = pipeline.ingest(context.run.run_id)
         chosen = event_dates_of(context.partition_keys)
         for day, metadata in date_metadata(pipeline, certificates, chosen | event_dates_taken(certificates)).items():
             if day in chosen:

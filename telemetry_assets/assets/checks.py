@@ -22,7 +22,7 @@ from dagster import (
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
-from telemetry_assets.errors import QualityError
+from telemetry_assets.errors import QualityError, TelemetryAssetsError
 from telemetry_assets.ingestion.accounts import batch_accounts, grown_by_replays
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -116,15 +116,22 @@ def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[Asset
 
 
 @contextmanager
-def telling_of_misleading_rows(context: OpExecutionContext | AssetExecutionContext) -> Iterator[None]:
-    """Around a refresh: where rows of a table stop it, the key check of that table fails, refreshed or not."""
+def failures_in_words(context: OpExecutionContext | AssetExecutionContext) -> Iterator[None]:
+    """Around work on tables: what stops it is the first thing that the run's page says.
+
+    Where it is rows of a table, the key check of that table fails too, refreshed or not.
+
+    :raises Failure: with the text of the error.
+    """
     try:
         yield
     except QualityError as error:
         contract = contract_named(error.table)
         figures = {"repeated_keys": error.rows, "what_to_do": str(error)}
         context.log_event(evaluation(_result(contract, _ONE_ROW_PER_KEY[contract], False, figures)))  # type: ignore[arg-type]
-        raise
+        raise Failure(str(error)) from error
+    except TelemetryAssetsError as error:
+        raise Failure(str(error)) from error
 
 
 def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:

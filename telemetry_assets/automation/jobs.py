@@ -21,7 +21,7 @@ from dagster import (
 from pydantic import Field
 
 from telemetry_assets.assets.bronze import date_metadata, event_dates_taken
-from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, moment, telling_of_misleading_rows
+from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, failures_in_words, moment
 from telemetry_assets.assets.metadata import asset_key, certificate_metadata, pool, refresh_metadata
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
@@ -30,6 +30,7 @@ from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
+from telemetry_assets.wording import counted
 
 # The sensor is this project's retry: it sees from the tables what is left to do.
 _NO_RETRY = {"dagster/max_retries": "0"}
@@ -73,7 +74,7 @@ def refresh_insurance_job() -> JobDefinition:
         context: OpExecutionContext, telemetry: TelemetryResource, config: InsuranceConfig
     ) -> None:
         as_of = _as_of(config)
-        with telling_of_misleading_rows(context):
+        with failures_in_words(context):
             result = telemetry.pipeline.refresh(CURRENT_STATE, context.run.run_id, insurance_as_of=as_of)
         _report_refresh(context, telemetry.pipeline, result)
 
@@ -107,11 +108,12 @@ def replay_rejected_job() -> JobDefinition:
     ) -> None:
         selection = ReplaySelection(tuple(config.reasons), tuple(config.uploads), moment("since", config.since))
         pipeline = telemetry.pipeline
-        result = (
-            pipeline.try_replay(selection)
-            if config.dry_run
-            else pipeline.replay_rejected(selection, context.run.run_id)
-        )
+        with failures_in_words(context):
+            result = (
+                pipeline.try_replay(selection)
+                if config.dry_run
+                else pipeline.replay_rejected(selection, context.run.run_id)
+            )
         context.add_output_metadata(
             {
                 "chosen": result.chosen,
@@ -148,12 +150,13 @@ def _ingest_op() -> OpDefinition:
         def tell(one: Certificate) -> None:
             finished.append(one)
             context.log.info(
-                f"batch {one.batch_id}: {one.uploads} uploads, {one.documents} documents = {one.accepted} accepted"
-                f" + {one.rejected} rejected"
+                f"batch {one.batch_id}: {counted(one.uploads, 'upload')}, {counted(one.documents, 'document')} = "
+                f"{one.accepted} accepted + {one.rejected} rejected"
             )
 
         try:
-            telemetry.pipeline.ingest(context.run.run_id, tell)
+            with failures_in_words(context):
+                telemetry.pipeline.ingest(context.run.run_id, tell)
         finally:
             # Batches that ended before another one failed are in Bronze, and no later run tells of them.
             _report_batches(context, telemetry.pipeline, finished)
@@ -180,7 +183,7 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
         description=f"Brings {contract.full_name} up to date with its upstream.",
     )
     def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        with telling_of_misleading_rows(context):
+        with failures_in_words(context):
             result = telemetry.pipeline.refresh(contract, context.run.run_id)
         _report_refresh(context, telemetry.pipeline, result)
 
@@ -188,9 +191,9 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
 
 
 def _report_refresh(context: OpExecutionContext, pipeline: Pipeline, result: RefreshResult) -> None:
-    rows = f"{result.rows_written} rows written" if result.changed else "all rows as they were"
+    rows = f"{counted(result.rows_written, 'row')} written" if result.changed else "all rows as they were"
     context.log.info(
-        f"{result.contract.full_name}: {len(result.event_dates)} event dates, {rows}, {result.seconds:.2f} s"
+        f"{result.contract.full_name}: {counted(len(result.event_dates), 'event date')}, {rows}, {result.seconds:.2f} s"
     )
     key = asset_key(result.contract)
     # A refresh for no event date is the daily one, of the insurances: today's.

@@ -70,7 +70,11 @@ def what_is_to_do(pipeline: Pipeline) -> str | None:
     if pipeline.ingestion.has_work():
         return "an upload waits, or a batch is unfinished"
     behind = pipeline.tables_behind()
-    return f"behind upstream: {', '.join(contract.full_name for contract in behind)}" if behind else None
+    if not behind:
+        return None
+    # It is a tag of the run too, which is no place for five names.
+    others = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+    return f"behind upstream: {behind[0].full_name}{others}"
 
 
 def end_dead_runs(instance: DagsterInstance) -> None:

@@ -55,7 +55,8 @@ class Lakehouse:
         except (NoSuchPropertyException, NoSuchIcebergTableError) as error:
             raise TableMismatchError(
                 contract.full_name,
-                [f"its catalog entry is not that of an Iceberg table ({error}); `doctor --repair` may mend it"],
+                [f"its entry is not that of an Iceberg table ({error})"],
+                in_catalog=True,
             ) from error
 
     def existing(self, contract: TableContract) -> Table | None:
@@ -73,9 +74,9 @@ class Lakehouse:
         entries = catalog_entries(self.catalog)
         for contract in contracts:
             table = self._created(contract)
-            differences = [*self.differences(table, contract), *entry_differences(entries, table)]
-            if differences:
-                raise TableMismatchError(contract.full_name, differences)
+            of_table, of_entry = self.differences(table, contract), entry_differences(entries, table)
+            if of_table or of_entry:
+                raise TableMismatchError(contract.full_name, [*of_table, *of_entry], in_catalog=not of_table)
 
     def table_location(self, contract: TableContract) -> str:
         """Where the table's files are."""
@@ -89,7 +90,8 @@ class Lakehouse:
                 return self._just_made(contract, lost)
             self.create_database(contract.layer)
         except (FileNotFoundError, ValidationError) as error:
-            raise TableMismatchError(contract.full_name, [f"its metadata cannot be read: {error}"]) from error
+            unreadable = f"its metadata cannot be read: {error}"
+            raise TableMismatchError(contract.full_name, [unreadable], in_catalog=True) from error
         try:
             return self.catalog.create_table(
                 contract.identifier,
@@ -115,8 +117,8 @@ class Lakehouse:
         """The table, which another run may have made and filled since it was looked for."""
         table = self.existing(contract)
         if table is None:
-            lost = f"the catalog has no entry of it, and its rows are in {metadata}; `doctor --repair` brings it back"
-            raise TableMismatchError(contract.full_name, [lost])
+            lost = f"the catalog has no entry of it, and its rows are in {metadata}"
+            raise TableMismatchError(contract.full_name, [lost], in_catalog=True)
         return table
 
     def _io(self, location: str) -> FileIO:

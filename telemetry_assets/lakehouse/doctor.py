@@ -19,9 +19,11 @@ from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.catalog_entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.changes import changes_since_applied
+from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import CONTRACTS, UPSTREAM
 from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.wording import counted
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class _Examination:
         try:
             newest, metadata = newest_metadata(files, load_file_io(dict(self._catalog.properties), files[0]))
         except AmbiguousMetadataError as error:
-            return self._finding(text, refusal=f"{error}. Register the right one by hand")
+            anew = entry is None and self.contract in UPSTREAM
+            otherwise = ", or let the next run make the table anew from its upstream" if anew else ""
+            return self._finding(text, refusal=f"{error}. Register the right one by hand{otherwise}")
         if lost is not None and all(past.metadata_file != lost for past in metadata.metadata_log):
             return self._finding(
                 text,
@@ -148,10 +152,10 @@ class _Examination:
             for difference in entry.differences(table.metadata):
                 yield self._finding(difference, repair=self._write_entry)
         snapshot = table.current_snapshot()
-        summary = snapshot.summary if snapshot else None
-        rows = summary.additional_properties.get("total-records", "?") if summary else "0"
-        text = f"{rows} rows, {len(table.snapshots())} snapshots, metadata {table.metadata_location}"
-        yield Finding(self.contract.full_name, text)
+        total = summary_of(snapshot).get("total-records") if snapshot else "0"
+        rows = counted(int(total), "row") if total else "an unknown number of rows"
+        snapshots = counted(len(table.snapshots()), "snapshot")
+        yield Finding(self.contract.full_name, f"{rows}, {snapshots}, metadata {table.metadata_location}")
         if self.contract in UPSTREAM and not differences:
             yield from self._behind(table)
 

@@ -11,7 +11,7 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, In
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
-from telemetry_assets.errors import QualityError
+from telemetry_assets.errors import QualityError, TableMissingError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
@@ -116,13 +116,14 @@ def first_rows(
     """A table's first rows, and how many there are, of one car or of all: by key, but the newest batch's of Bronze.
 
     :param internal: whether the columns that only keep the table incremental are wanted too.
+    :raises TableMissingError: where the catalog has no such table.
     """
     where = EqualTo(term="car_chassis", value=car) if car is not None else AlwaysTrue()
     columns = contract.column_names if internal else contract.reader_columns
     try:
         table = lakehouse.table(contract)
-    except NoSuchTableError:
-        return contract.arrow_schema.empty_table().select(list(columns)), 0
+    except NoSuchTableError as error:
+        raise TableMissingError(contract.full_name) from error
     rows = table.scan(where, selected_fields=columns).to_arrow()
     order = [(name, "ascending") for name in contract.key if name in columns]
     if contract.layer == "bronze":

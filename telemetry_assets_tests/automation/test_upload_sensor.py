@@ -20,7 +20,7 @@ from pyiceberg.expressions import AlwaysTrue
 from telemetry_assets.assets import resources
 from telemetry_assets.definitions import definitions
 from telemetry_assets.ingestion.manifests import Manifest
-from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY, SILVER
 from telemetry_assets.settings import load_settings
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
@@ -98,7 +98,19 @@ def test_a_table_behind_its_upstream_starts_a_run(tick: Tick, deployed: Deployme
     deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
     decision = tick()
     assert isinstance(decision, RunRequest)
-    assert "gold.car_current_state" in decision.tags["telemetry/reason"]
+    assert decision.tags["telemetry/reason"] == "behind upstream: gold.car_current_state and 2 more"
+
+
+def test_a_derived_table_that_is_lost_starts_a_run_which_makes_it_anew(tick: Tick, deployed: Deployment) -> None:
+    deployed.upload("x.json", framed([event()], "array")[1])
+    deployed.process()
+    deployed.pipeline.lakehouse.catalog.drop_table(FUEL_EFFICIENCY.identifier)
+    decision = tick()
+    assert isinstance(decision, RunRequest)
+    assert "gold.fuel_efficiency_monthly" in decision.tags["telemetry/reason"]
+    deployed.process()
+    assert "Nothing waits" in reason(tick())
+    deployed.assert_equals_the_contract()
 
 
 def test_one_run_at_a_time(tick: Tick, deployed: Deployment, instance: DagsterInstance) -> None:

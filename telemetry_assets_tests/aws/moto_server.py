@@ -7,6 +7,7 @@ standard input is closed, so that none is left over when a run of the tests is k
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable
 from threading import Lock, Thread
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HARNESS_PATH = "/moto-api/harness/"
+_SIGNED_FOR_S3 = re.compile(r"/([^/]+)/s3/aws4_request")
 CORRECTED: dict[str, type[BaseResponse]] = {"s3": CorrectedS3Response, "glue": CorrectedGlueResponse}
 
 
@@ -52,6 +54,10 @@ class Corrected:
             _obey(path.removeprefix(HARNESS_PATH))
             start_response("204 No Content", [])
             return []
+        bucket_region = _other_region(environ)
+        if bucket_region:
+            start_response("301 Moved Permanently", [("x-amz-bucket-region", bucket_region)])
+            return [b"<Error><Code>PermanentRedirect</Code><Message>Ask the bucket's own region.</Message></Error>"]
         _route_any_key(environ)
         with self._one_at_a_time:
             return self._application(environ, start_response)
@@ -81,6 +87,15 @@ def _read_whole(environ: WSGIEnvironment) -> bool:
     environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     return True
+
+
+def _other_region(environ: WSGIEnvironment) -> str | None:
+    """The region of the bucket that is asked for, where the request is signed for another; moto answers it anyway."""
+    signed = _SIGNED_FOR_S3.search(environ.get("HTTP_AUTHORIZATION", ""))
+    bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(environ["RAW_URI"].split("?")[0].split("/")[1])
+    if signed is None or bucket is None or bucket.region_name == signed[1]:
+        return None
+    return str(bucket.region_name)
 
 
 def _route_any_key(environ: WSGIEnvironment) -> None:

@@ -56,7 +56,7 @@ class AwsServices:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def client(self, service: str, endpoint: str | None = None, **config: Any) -> Any:
+    def client(self, service: str, endpoint: str | None = None, region: str = REGION, **config: Any) -> Any:
         """A client that asks once, straight at the server or at a proxy before it.
 
         :param config: arguments of botocore's ``Config``, such as ``retries``.
@@ -64,16 +64,16 @@ class AwsServices:
         return self._session.client(
             service,  # type: ignore[call-overload]  # any service
             endpoint_url=endpoint or self.endpoint,
-            region_name=REGION,
+            region_name=region,
             aws_access_key_id=_KEY_ID,
             aws_secret_access_key=_SECRET,
             config=Config(**{"retries": _NO_RETRIES, **config}),
         )
 
-    def make_bucket(self, name: str, *, versioned: bool = False) -> None:
+    def make_bucket(self, name: str, *, versioned: bool = False, region: str = REGION) -> None:
         """Make a bucket, empty."""
-        s3 = self.client("s3")
-        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3 = self.client("s3", region=region)
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})
         if versioned:
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 

@@ -77,6 +77,15 @@ def test_each_update_of_a_table_gives_it_another_version(glue: Any) -> None:
     assert _entry(glue) == ("1", "first")
 
 
+def test_a_request_for_a_bucket_of_another_region_is_redirected(aws: AwsServices) -> None:
+    aws.make_bucket("elsewhere", region="us-west-2")
+    client, sent = aws.client("s3"), []
+    client.meta.events.register("before-send.s3.PutObject", lambda request, **_: sent.append(request.headers))
+    client.put_object(Bucket="elsewhere", Key="x", Body=b"")
+    signed_for = [str(headers["Authorization"]).split("/")[2] for headers in sent]
+    assert signed_for == ["eu-central-1", "us-west-2"]
+
+
 def test_with_the_lock_of_glue_an_update_of_another_version_is_refused(glue: Any) -> None:
     _update(glue, "first", "0")
     with pytest.raises(ClientError) as error:

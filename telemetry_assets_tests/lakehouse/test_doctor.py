@@ -2,154 +2,32 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from pyiceberg.types import StringType
 from sqlalchemy import text
 
-from telemetry_assets.__main__ import main
-from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
+from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CONTRACTS, SILVER
-from telemetry_assets.lakehouse.doctor import Finding, examine
+from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.recovery import metadata_files
 from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets_tests.aws.services import AwsServices
-from telemetry_assets_tests.deployment import Deployment, deployment, deployment_in_s3
+from telemetry_assets_tests.deployment import Deployment, deployment
+from telemetry_assets_tests.lakehouse.examined import filled, number_of, repair, to_do, write_metadata_again
 from telemetry_assets_tests.made_documents import event, framed
 
 
-@pytest.fixture(params=["sqlite", "glue"])
-def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """A deployment with rows in every table of its catalog."""
-    if request.param == "sqlite":
-        with deployment(tmp_path) as one:
-            yield filled(one)
-    else:
-        with deployment_in_s3(request.getfixturevalue("aws")) as one:
-            yield filled(one)
-
-
 @pytest.fixture
-def in_glue(aws: AwsServices) -> Iterator[Deployment]:
-    """A deployment with rows in every table, in Glue."""
-    with deployment_in_s3(aws) as one:
-        yield filled(one)
-
-
-def filled(deployed: Deployment) -> Deployment:
-    deployed.upload("x.json", framed([event(engineTempCelsius=120), {}], "array")[1])
-    deployed.process()
-    return deployed
-
-
-def to_do(deployed: Deployment) -> list[Finding]:
-    return [finding for finding in examine(deployed.pipeline.lakehouse) if finding.needs_action]
-
-
-def repair(deployed: Deployment) -> None:
-    """Mend the one thing that has to be done; there is nothing to be done after it."""
-    [finding] = to_do(deployed)
-    assert finding.repair is not None, finding
-    finding.repair()
-    assert to_do(deployed) == []
-
-
-def glue_entry(aws: AwsServices, contract: TableContract) -> dict[str, Any]:
-    layer, name = contract.identifier
-    entry = aws.client("glue").get_table(DatabaseName=layer, Name=name)["Table"]
-    return {key: entry[key] for key in ("Name", "TableType", "Parameters", "StorageDescriptor")}
-
-
-def write_glue_entry(aws: AwsServices, contract: TableContract, entry: dict[str, Any]) -> None:
-    aws.client("glue").update_table(DatabaseName=contract.layer, TableInput=entry)
-
-
-def write_metadata_again(deployed: Deployment, contract: TableContract, number: int) -> str:
-    """A copy of a table's metadata, as one more file of this number."""
-    table = deployed.pipeline.lakehouse.table(contract)
-    location = f"{table.location()}/metadata/{number:05d}-{uuid.uuid4()}.metadata.json"
-    with table.io.new_input(table.metadata_location).open() as source, table.io.new_output(location).create() as target:
-        target.write(source.read())
-    return location
-
-
-def number_of(metadata_location: str) -> int:
-    found = re.search(r"/(\d+)-[^/]*$", metadata_location)
-    assert found is not None
-    return int(found[1])
+def deployed(in_each_catalog: Deployment) -> Deployment:
+    return in_each_catalog
 
 
 def test_healthy_tables_have_nothing_to_be_done(deployed: Deployment) -> None:
     assert to_do(deployed) == []
     assert [finding.table for finding in examine(deployed.pipeline.lakehouse)] == [one.full_name for one in CONTRACTS]
-
-
-def test_the_seed_s_accident_an_entry_with_3_columns_where_the_metadata_has_all(
-    in_glue: Deployment, aws: AwsServices
-) -> None:
-    entry = glue_entry(aws, SILVER)
-    whole = entry["StorageDescriptor"]["Columns"]
-    entry["StorageDescriptor"]["Columns"] = whole[:3]
-    write_glue_entry(aws, SILVER, entry)
-    [finding] = to_do(in_glue)
-    assert f"the catalog shows 3 columns where the metadata has {len(SILVER.columns)}" in finding.text
-    assert "refuse inserts" in finding.text
-    with pytest.raises(TableMismatchError, match="3 columns"):
-        in_glue.process()
-    repair(in_glue)
-    assert glue_entry(aws, SILVER)["StorageDescriptor"]["Columns"] == whole
-    in_glue.upload("y.json", framed([event("CAR-2")], "array")[1])
-    in_glue.process()
-    in_glue.assert_equals_the_contract()
-
-
-def test_an_entry_with_another_type_or_location_is_told_and_mended(in_glue: Deployment, aws: AwsServices) -> None:
-    entry = glue_entry(aws, ALERTS)
-    entry["StorageDescriptor"]["Columns"][0]["Type"] = "bigint"
-    entry["StorageDescriptor"]["Location"] = "s3://elsewhere/alerts"
-    write_glue_entry(aws, ALERTS, entry)
-    columns, location = to_do(in_glue)
-    assert "with another type of alert_id" in columns.text
-    assert "s3://elsewhere/alerts" in location.text
-    assert columns.repair is not None
-    columns.repair()
-    assert to_do(in_glue) == []
-
-
-@pytest.mark.parametrize("parameters", [{}, {"classification": "json"}, {"table_type": "HIVE"}])
-def test_an_entry_that_a_crawler_has_overwritten_is_told_and_mended(
-    in_glue: Deployment, aws: AwsServices, parameters: dict[str, str]
-) -> None:
-    entry = glue_entry(aws, SILVER)
-    columns = [{"Name": name, "Type": "string"} for name in ("col0", "col1", "col2")]
-    storage = {**entry["StorageDescriptor"], "Columns": columns}
-    write_glue_entry(aws, SILVER, {**entry, "Parameters": parameters, "StorageDescriptor": storage})
-    [finding] = to_do(in_glue)
-    assert "with 3 columns" in finding.text
-    assert "not that of an Iceberg table" in finding.text
-    with pytest.raises(TableMismatchError, match="not that of an Iceberg table"):
-        in_glue.process()
-    repair(in_glue)
-    in_glue.process()
-    in_glue.assert_equals_the_contract()
-
-
-def test_an_entry_of_somebody_else_s_table_is_left_alone_with_the_reason(aws: AwsServices) -> None:
-    glue = aws.client("glue")
-    glue.create_database(DatabaseInput={"Name": "silver"})
-    entry = {"Name": "car_telemetry", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": {"Location": "s3://other/"}}
-    glue.create_table(DatabaseName="silver", TableInput=entry)
-    with deployment_in_s3(aws) as deployed:
-        [finding] = to_do(deployed)
-        assert finding.repair is None
-        assert "drop it" in finding.refusal
 
 
 @pytest.mark.parametrize("contract", [BRONZE, SILVER], ids=lambda one: one.full_name)
@@ -252,56 +130,12 @@ def test_a_table_that_differs_from_its_contract_is_for_a_person_to_decide(deploy
     assert finding.refusal
 
 
-def test_a_repair_does_not_undo_what_was_committed_since_the_look(in_glue: Deployment, aws: AwsServices) -> None:
-    whole = glue_entry(aws, BRONZE)
-    write_glue_entry(aws, BRONZE, {**whole, "Parameters": {}})
-    [finding] = to_do(in_glue)
-    write_glue_entry(aws, BRONZE, whole)
-    in_glue.upload("y.json", framed([event("CAR-2")], "array")[1])
-    in_glue.process()
-    rows = in_glue.rows(BRONZE)
-    assert finding.repair is not None
-    with pytest.raises(ConcurrentWriteError):
-        finding.repair()
-    assert in_glue.rows(BRONZE) == rows
-
-
 def test_a_schema_that_was_widened_and_put_back_is_healthy(deployed: Deployment) -> None:
     for change in ("add_column", "delete_column"):
         with deployed.pipeline.lakehouse.table(SILVER).update_schema(allow_incompatible_changes=True) as update:
             getattr(update, change)("nickname", *([StringType()] if change == "add_column" else []))
     assert to_do(deployed) == []
     deployed.process()
-
-
-class TestTheCommand:
-    """``telemetry-assets doctor``."""
-
-    @pytest.fixture
-    def doctor(self, deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Any:
-        for name in ("landing_uri", "lakehouse_uri", "catalog"):
-            monkeypatch.setenv(f"TELEMETRY_{name.upper()}", getattr(deployed.settings, name))
-
-        def run(*arguments: str) -> Result:
-            return CliRunner().invoke(main, ["doctor", *arguments])
-
-        return run
-
-    def test_it_mends_what_is_safe_and_ends_well(self, deployed: Deployment, doctor: Any) -> None:
-        deployed.pipeline.lakehouse.catalog.drop_table(BRONZE.identifier)
-        looked = doctor()
-        assert looked.exit_code == 1
-        assert "`telemetry-assets doctor --repair` mends it" in looked.output
-        mended = doctor("--repair")
-        assert (mended.exit_code, "All is well." in mended.output) == (0, True)
-        assert "mended: the catalog points at" in mended.output
-
-    def test_it_says_why_it_leaves_the_rest(self, deployed: Deployment, doctor: Any) -> None:
-        with deployed.pipeline.lakehouse.table(SILVER).update_schema() as update:
-            update.add_column("nickname", StringType())
-        mended = doctor("--repair")
-        assert mended.exit_code == 1
-        assert "not to be mended by this command" in mended.output
 
 
 def test_an_entry_without_a_pointer_is_mended_in_sqlite_too(tmp_path: Path) -> None:

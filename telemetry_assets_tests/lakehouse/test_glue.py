@@ -58,6 +58,22 @@ def test_everything_that_is_written_is_encrypted_with_the_key_of_the_settings(aw
         assert {(one["ServerSideEncryption"], one["SSEKMSKeyId"]) for one in heads} == {("aws:kms", "alias/telemetry")}
 
 
+def test_buckets_may_be_in_other_regions_than_the_catalog(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    # boto3 alone among AWS's tools reads only this one's other name.
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    aws.make_bucket("landing-in-ohio", versioned=True, region="us-east-2")
+    aws.make_bucket("lakehouse-in-oregon", region="us-west-2")
+    locations = {"landing_uri": "s3://landing-in-ohio", "lakehouse_uri": "s3://lakehouse-in-oregon/telemetry"}
+    with open_pipeline(Settings(**{**IN_S3, **locations})) as pipeline:
+        aws.client("s3", region="us-east-2").put_object(
+            Bucket="landing-in-ohio", Key="x.json", Body=framed([event()], "array")[1]
+        )
+        processed = pipeline.process("a run")
+        assert [one.accepted for one in processed.certificates] == [1]
+        assert pipeline.lakehouse.table(SILVER).scan().to_arrow().num_rows == 1
+        assert list(pipeline.ingestion.landing.waiting()) == []
+
+
 def test_a_lakehouse_prefix_that_engines_would_misread_is_refused(aws: AwsServices) -> None:
     settings = Settings(**{**IN_S3, "lakehouse_uri": "s3://cars/lake?house"})
     with pytest.raises(SettingsError, match="no table location may"), open_pipeline(settings):
