@@ -20,7 +20,7 @@ BATCH = 500
 
 def document(number: int, random: Random) -> Document:
     """Of either shape, or of none."""
-    time = f"2025-{number % 12 + 1:02d}-{number % 28 + 1:02d}T{number % 24:02d}:00:00Z"
+    time = f"2025-{number % 2 + 10}-{number % 21 + 1:02d}T{number % 24:02d}:00:00Z"
     car = f"CAR-{number % 40}"
     if number % 50 == 0:
         return {"who": "knows"}
