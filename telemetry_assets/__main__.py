@@ -55,7 +55,7 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
 def _say(done: Certificate | RefreshResult) -> None:
     if isinstance(done, Certificate):
         uploads = counted(done.uploads, "upload")
-        text = f"batch {done.batch_id[:8]}: {uploads}, {done.accepted} accepted, {done.rejected} rejected"
+        text = f"batch {done.batch_id[:8]}: {uploads}, {done.accepted:,} accepted, {done.rejected:,} rejected"
     else:
         written = f"{counted(len(done.event_dates), 'event date')}, {counted(done.rows_written, 'row')}"
         dates = written if done.changed else "up to date"
