@@ -50,6 +50,10 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """The engine that the settings name, started when it is first needed."""
+        if self.settings.engine == "spark":
+            from telemetry_assets.engines.spark import SparkEngine
+
+            return SparkEngine(self.lakehouse, self.settings)
         from telemetry_assets.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(self.lakehouse)

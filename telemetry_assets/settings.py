@@ -45,7 +45,13 @@ class Settings(BaseSettings):
     catalog: Literal["sqlite", "glue"] = Field(
         "sqlite", description="The Iceberg catalog: SQLite with a folder, the Glue Data Catalog with S3."
     )
-    engine: Literal["embedded"] = Field("embedded", description="Where the transforms run.")
+    engine: Literal["embedded", "spark"] = Field("embedded", description="Where the transforms run.")
+    spark_remote: str = Field(
+        "", description="The address of a Spark Connect server (sc://host:port) to use instead of a JVM of one's own."
+    )
+    spark_configuration: dict[str, str] = Field(
+        default_factory=dict, description="More of Spark's own configuration, as a JSON object."
+    )
     first_event_date: date = Field(
         date(2020, 1, 1), description="The first partition of the assets in Dagster. Tables take earlier dates too."
     )

@@ -5,16 +5,16 @@ Files are planned with PyIceberg and handed to Sail as Parquet paths, which pins
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +25,19 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import FileScanTask, Table
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import RefreshResult, partition_results
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import (
-    Changes,
-    applied_mark,
-    changes_since_applied,
-    files_appended_since_applied,
-    partition_date,
-)
+from telemetry_assets.lakehouse.changes import files_appended_since_applied
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.contracts import UPSTREAM
-from telemetry_assets.lakehouse.quality import hold_one_row_per_key, hold_upstream_keys, partition_filter
+from telemetry_assets.lakehouse.quality import (
+    hold_new_keys,
+    hold_upstream_keys,
+    partition_filter,
+    repeated_among,
+    repeated_keys,
+)
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.locations import is_s3
 from telemetry_assets.settings import MOST_THREADS
@@ -84,32 +85,22 @@ class EmbeddedEngine:
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
     ) -> RefreshResult:
         started = time.monotonic()
-        upstream_contract = UPSTREAM[contract]
-        target, upstream = self._lakehouse.table(contract), self._lakehouse.table(upstream_contract)
-        behind = changes_since_applied(target, upstream_contract, upstream)
-        changes = _chosen(behind, event_dates, contract)
-        inputs = _PinnedInputs(self._spark, Path(self._scratch.name), contract, target, upstream)
-        step = replacement(contract, changes, inputs, parameters)
+        refresh = begin_refresh(self._lakehouse, contract, event_dates, run_id)
+        inputs = _PinnedInputs(self._spark, Path(self._scratch.name), refresh)
+        step = replacement(contract, refresh.changes, inputs, parameters)
         rows = _collected(step.rows, contract)
-        hold_one_row_per_key(rows, contract)
-        where = partition_filter(contract, step.partitions)
-        mark = applied_mark(upstream_contract, upstream.current_snapshot()) if _covers(changes, behind) else {}
-        before = target.scan(where).to_arrow()
-        changed = not _same_rows(rows, before, contract)
+        hold_new_keys(contract, repeated_among(rows, contract))
+        target, where = refresh.target, partition_filter(contract, step.partitions)
+        changed = not _same_rows(rows, target.scan(where).to_arrow(), contract)
         if changed:
-            summary = {
-                "telemetry.run-id": run_id,
-                "telemetry.step": contract.full_name,
-                "telemetry.event-dates": _dates_in_words(changes.dates),
-            }
-            replace_rows(target, where, rows, summary, mark)
+            replace_rows(target, where, rows, refresh.summary, refresh.mark)
         else:
-            set_table_properties(target, mark)
+            set_table_properties(target, refresh.mark)
         current = target.current_snapshot()
         return RefreshResult(
             contract=contract,
-            event_dates=tuple(sorted(changes.dates)),
-            rows_read=inputs.rows_read,
+            event_dates=tuple(sorted(refresh.changes.dates)),
+            rows_read=refresh.rows_read,
             rows_written=rows.num_rows if changed else 0,
             partitions=partition_results(contract, rows),
             changed=changed,
@@ -118,45 +109,32 @@ class EmbeddedEngine:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _PinnedInputs:
     """A step's inputs, at the snapshots that the two tables were loaded with."""
 
     spark: SparkSession
     scratch: Path
-    contract: TableContract
-    target: Table
-    upstream_table: Table
-    rows_read: Counter[date] = field(default_factory=Counter)
+    refresh: Refresh
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
         """See :meth:`telemetry_assets.steps.Inputs.upstream`."""
-        upstream = UPSTREAM[self.contract]
-        if upstream in UPSTREAM:
-            hold_upstream_keys(self.upstream_table, upstream, event_dates)
-        tasks = list(self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files())
-        self._count(tasks)
-        return self._frame(self.upstream_table, upstream, tasks)
+        table, contract = self.refresh.upstream, self.refresh.upstream_contract
+        if contract in UPSTREAM:
+            hold_upstream_keys(contract, event_dates, repeated_keys(table, contract, event_dates))
+        return self._frame(table, contract, self.refresh.upstream_files(event_dates))
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
         """See :meth:`telemetry_assets.steps.Inputs.arrived`."""
-        upstream = UPSTREAM[self.contract]
-        paths = files_appended_since_applied(self.target, upstream, self.upstream_table)
+        table, contract = self.refresh.upstream, self.refresh.upstream_contract
+        paths = files_appended_since_applied(self.refresh.target, contract, table)
         if paths is None:
             return None
-        tasks = self.upstream_table.scan(partition_filter(upstream, event_dates)).plan_files()
-        arrived = [task for task in tasks if task.file.file_path in paths]
-        self._count(arrived)
-        return self._frame(self.upstream_table, upstream, arrived)
-
-    def _count(self, tasks: Iterable[FileScanTask]) -> None:
-        for task in tasks:
-            self.rows_read[partition_date(task.file)] += task.file.record_count
+        return self._frame(table, contract, self.refresh.upstream_files(event_dates, paths))
 
     def previous(self, partitions: Partitions) -> DataFrame:
         """See :meth:`telemetry_assets.steps.Inputs.previous`."""
-        tasks = list(self.target.scan(partition_filter(self.contract, partitions)).plan_files())
-        return self._frame(self.target, self.contract, tasks)
+        return self._frame(self.refresh.target, self.refresh.contract, self.refresh.target_files(partitions))
 
     def _frame(self, table: Table, contract: TableContract, tasks: Iterable[FileScanTask]) -> DataFrame:
         tasks = list(tasks)
@@ -182,7 +160,7 @@ class _PinnedInputs:
         """
         paths = [task.file.file_path for task in tasks]
         if not any(is_s3(path) for path in paths):
-            return paths
+            return [_existing(path) for path in paths]
         with ThreadPoolExecutor(MOST_THREADS) as threads:
             return list(threads.map(lambda path: self._copied(io, path), paths))
 
@@ -197,17 +175,15 @@ class _PinnedInputs:
         return f"file://{copy}"
 
 
-def _chosen(behind: Changes, event_dates: frozenset[date] | None, contract: TableContract) -> Changes:
-    if event_dates is None or behind.everything:
-        return behind
-    if contract.partition is None:
-        # One row gathers many dates, so what else has changed has to be taken with them.
-        return Changes(event_dates | behind.dates)
-    return Changes(event_dates)
+def _existing(path: str) -> str:
+    """The address of a local file as Sail reads it; another writer may have written it as ``file:/folder/name``.
 
-
-def _covers(changes: Changes, behind: Changes) -> bool:
-    return changes.everything or (not behind.everything and behind.dates <= changes.dates)
+    :raises FileNotFoundError: where there is no such file, which Sail would take for one without rows.
+    """
+    local = Path(path.removeprefix("file:"))
+    if not local.exists():
+        raise FileNotFoundError(errno.ENOENT, "a data file of the table is missing", str(local))
+    return f"file://{local.resolve()}"
 
 
 def _collected(frame: DataFrame, contract: TableContract) -> pa.Table:
@@ -226,9 +202,3 @@ def _same_rows(rows: pa.Table, before: pa.Table, contract: TableContract) -> boo
     keys = [(name, "ascending") for name in contract.key]
     before = before.select(names).cast(contract.arrow_schema).sort_by(keys)
     return bool(rows.sort_by(keys).equals(before))
-
-
-def _dates_in_words(dates: frozenset[date]) -> str:
-    if len(dates) <= 100:
-        return ",".join(day.isoformat() for day in sorted(dates))
-    return f"{len(dates)} dates from {min(dates)} to {max(dates)}"

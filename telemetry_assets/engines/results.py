@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.engines.figures import FIGURES
+from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.steps import StepParameters, first_of_month
 
-_PREVIEW_ROWS = 5
+PREVIEW_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -93,32 +94,5 @@ def partition_results(contract: TableContract, rows: pa.Table) -> dict[date | No
 
 
 def _partition_result(contract: TableContract, rows: pa.Table) -> PartitionResult:
-    figures = {name: figure(rows) for name, figure in _FIGURES[contract].items()}
-    return PartitionResult(rows.num_rows, figures, rows.slice(0, _PREVIEW_ROWS).to_pylist())
-
-
-def _total(column: str) -> Callable[[pa.Table], float]:
-    return lambda rows: float(pc.sum(rows[column]).as_py() or 0)
-
-
-def _where(column: str, value: str) -> Callable[[pa.Table], float]:
-    return lambda rows: int(pc.sum(pc.equal(rows[column], value)).as_py() or 0)
-
-
-def _distinct(column: str) -> Callable[[pa.Table], float]:
-    return lambda rows: int(pc.count_distinct(rows[column]).as_py())
-
-
-_FIGURES: dict[TableContract, dict[str, Callable[[pa.Table], float]]] = {
-    SILVER: {"cars": _distinct("car_chassis")},
-    CURRENT_STATE: {
-        "insurance_expired_cars": _where("insurance_status", "EXPIRED"),
-        "insurance_expiring_in_90_days_cars": _where("insurance_status", "EXPIRING_IN_90_DAYS"),
-    },
-    FUEL_EFFICIENCY: {"driven_km": _total("total_km_driven"), "fuel_liters": _total("total_fuel_liters")},
-    ALERTS: {
-        "critical_alerts": _where("alert_severity", "CRITICAL"),
-        "warning_alerts": _where("alert_severity", "WARNING"),
-        "alerted_cars": _distinct("car_chassis"),
-    },
-}
+    figures = {name: figure.of_rows(rows) for name, figure in FIGURES[contract].items()}
+    return PartitionResult(rows.num_rows, figures, rows.slice(0, PREVIEW_ROWS).to_pylist())

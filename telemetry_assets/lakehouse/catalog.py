@@ -30,7 +30,7 @@ from telemetry_assets.settings import Settings
 logger = logging.getLogger(__name__)
 
 CATALOG_NAME = "telemetry"
-_CATALOG_FILE = "catalog.sqlite"
+CATALOG_FILE = "catalog.sqlite"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
         return Lakehouse(_sqlite_catalog(folder), f"file://{folder}")
     except DatabaseError as error:
         raise SettingsError(
-            f"{folder / _CATALOG_FILE} cannot be opened as a catalog: {error.orig}. See that this user may write to "
+            f"{folder / CATALOG_FILE} cannot be opened as a catalog: {error.orig}. See that this user may write to "
             f"TELEMETRY_LAKEHOUSE_URI={folder}, and that the file is a SQLite database."
         ) from error
 
@@ -209,7 +209,7 @@ def _sqlite_catalog(folder: Path) -> Catalog:
     def opened() -> Catalog:
         return SqlCatalog(
             CATALOG_NAME,
-            uri=f"sqlite:///{folder / _CATALOG_FILE}",
+            uri=f"sqlite:///{folder / CATALOG_FILE}",
             warehouse=f"file://{folder}",
             pool_pre_ping="true",
         )
@@ -223,4 +223,4 @@ def _sqlite_catalog(folder: Path) -> Catalog:
 
 def has_lakehouse(settings: Settings) -> bool:
     """Whether the lakehouse that the settings name has a catalog already. Makes nothing."""
-    return settings.is_in_s3 or (settings.lakehouse_folder() / _CATALOG_FILE).exists()
+    return settings.is_in_s3 or (settings.lakehouse_folder() / CATALOG_FILE).exists()

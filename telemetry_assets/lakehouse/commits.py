@@ -157,6 +157,11 @@ def holds_what_properties_say(table: Table) -> bool:
     return set_in == _NO_SNAPSHOT or any(str(snapshot.snapshot_id) == set_in for snapshot in ancestors)
 
 
+def has_commit(table: Table, commit_id: str) -> bool:
+    """Whether a commit is among the table's snapshots, whatever was answered to it."""
+    return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in table.snapshots())
+
+
 def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
     return {_SET_IN: str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
 
@@ -171,8 +176,7 @@ def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object
     except CommitFailedException:
         raise
     except Exception as error:
-        table.refresh()
-        if not any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in table.snapshots()):
+        if not has_commit(table.refresh(), commit_id):
             raise
         logger.warning("a commit answered with an error and is in the table all the same: %s", error)
 

@@ -31,15 +31,15 @@ def partition_filter(contract: TableContract, partitions: Set[date] | None) -> B
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
     """How many rows share their key with an earlier one, in these partitions or in the whole table."""
     keys = table.scan(partition_filter(contract, partitions), selected_fields=contract.key).to_arrow()
-    return _repeated(keys, contract)
+    return repeated_among(keys, contract)
 
 
-def hold_one_row_per_key(rows: pa.Table, contract: TableContract) -> None:
+def hold_new_keys(contract: TableContract, repeated: int) -> None:
     """Stand between a step and its commit: rows that would mislead a consumer are not written.
 
-    :raises QualityError: where two rows share their key.
+    :param repeated: how many of the new rows share their key with another.
+    :raises QualityError: where any do.
     """
-    repeated = _repeated(rows, contract)
     if repeated:
         raise QualityError(
             f"{contract.full_name} was not written, because {repeated} of its new rows share their "
@@ -49,12 +49,12 @@ def hold_one_row_per_key(rows: pa.Table, contract: TableContract) -> None:
         )
 
 
-def hold_upstream_keys(upstream: Table, contract: TableContract, partitions: Set[date] | None) -> None:
+def hold_upstream_keys(contract: TableContract, partitions: Set[date] | None, repeated: int) -> None:
     """Stand between an upstream and what is made from it, for as long as it would mislead.
 
-    :raises QualityError: where two rows of these partitions share their key.
+    :param repeated: how many rows of these partitions share their key with another.
+    :raises QualityError: where any do.
     """
-    repeated = repeated_keys(upstream, contract, partitions)
     if repeated:
         days = sorted(partitions or ())
         dates = f"the event dates {days[0]} to {days[-1]} of {contract.full_name}" if days else contract.full_name
@@ -66,7 +66,8 @@ def hold_upstream_keys(upstream: Table, contract: TableContract, partitions: Set
         )
 
 
-def _repeated(rows: pa.Table, contract: TableContract) -> int:
+def repeated_among(rows: pa.Table, contract: TableContract) -> int:
+    """How many of these rows share their key with an earlier one."""
     return int(rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows)
 
 

@@ -1,0 +1,202 @@
+"""The Spark engine: a JVM session reads and writes the tables through Iceberg's own Spark catalog.
+
+PyIceberg plans: it says which snapshot is read and which dates have changed, and keeps the marks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from pyspark.sql import functions as f
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from telemetry_assets.engines.figures import FIGURES
+from telemetry_assets.engines.refresh import Refresh, begin_refresh
+from telemetry_assets.engines.results import PREVIEW_ROWS, PartitionResult, RefreshResult
+from telemetry_assets.engines.spark_configuration import table_name
+from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
+from telemetry_assets.lakehouse.commits import COMMIT_ID, has_commit, set_table_properties, until_committed
+from telemetry_assets.lakehouse.contracts import UPSTREAM
+from telemetry_assets.lakehouse.quality import hold_new_keys, hold_upstream_keys, partition_sample
+from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.settings import Settings
+from telemetry_assets.steps import Partitions, Replacement, StepParameters, replacement
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+_LOST_RACES = (
+    "org.apache.iceberg.exceptions.ValidationException",
+    "org.apache.iceberg.exceptions.CommitFailedException",
+)
+_PREVIEWED_PARTITIONS = 100
+
+
+class SparkEngine:
+    """A Spark session, from construction to :meth:`close`."""
+
+    def __init__(self, lakehouse: Lakehouse, settings: Settings) -> None:
+        self._lakehouse = lakehouse
+        self._spark = open_session(settings)
+        self._is_shared = not settings.spark_remote
+
+    def close(self) -> None:
+        """End the session of a server. The JVM of this process ends with it."""
+        if not self._is_shared:
+            self._spark.stop()
+
+    def refresh(
+        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+    ) -> RefreshResult:
+        """See :meth:`telemetry_assets.engines.results.Engine.refresh`."""
+        return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
+
+    def _refresh(
+        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+    ) -> RefreshResult:
+        started = time.monotonic()
+        refresh = begin_refresh(self._lakehouse, contract, event_dates, run_id)
+        inputs = _PinnedInputs(self._spark, refresh)
+        step = replacement(contract, refresh.changes, inputs, parameters)
+        rows = step.rows.select(*contract.column_names).persist()
+        try:
+            count = rows.count()
+            hold_new_keys(contract, _repeated_keys(rows, contract))
+            changed = _differs(rows, count, inputs.previous(step.partitions))
+            results = _partition_figures(rows, contract)
+            if changed:
+                _replace(refresh, step, rows)
+        finally:
+            rows.unpersist()
+        target = self._lakehouse.table(contract)
+        set_table_properties(target, refresh.mark)
+        current = target.current_snapshot()
+        return RefreshResult(
+            contract=contract,
+            event_dates=tuple(sorted(refresh.changes.dates)),
+            rows_read=refresh.rows_read,
+            rows_written=count if changed else 0,
+            partitions=_with_previews(target, contract, results),
+            changed=changed,
+            snapshot_id=current.snapshot_id if current else None,
+            seconds=time.monotonic() - started,
+        )
+
+
+@dataclass(frozen=True)
+class _PinnedInputs:
+    """A step's inputs, at the snapshots that the two tables were loaded with."""
+
+    spark: SparkSession
+    refresh: Refresh
+
+    def upstream(self, event_dates: Partitions) -> DataFrame:
+        """See :meth:`telemetry_assets.steps.Inputs.upstream`."""
+        contract = self.refresh.upstream_contract
+        self.refresh.upstream_files(event_dates)
+        rows = self._rows(self.refresh.upstream, contract, event_dates)
+        if contract in UPSTREAM:
+            hold_upstream_keys(contract, event_dates, _repeated_keys(rows, contract))
+        return rows
+
+    def arrived(self, event_dates: Partitions) -> DataFrame | None:
+        """See :meth:`telemetry_assets.steps.Inputs.arrived`."""
+        upstream, contract = self.refresh.upstream, self.refresh.upstream_contract
+        paths = files_appended_since_applied(self.refresh.target, contract, upstream)
+        if paths is None:
+            return None
+        self.refresh.upstream_files(event_dates, paths)
+        # Batches have only appended since, so what an incremental scan shows is all that came.
+        applied = self.refresh.target.properties[applied_property(contract)]
+        return self._rows(upstream, contract, event_dates, since=applied)
+
+    def previous(self, partitions: Partitions) -> DataFrame:
+        """See :meth:`telemetry_assets.steps.Inputs.previous`."""
+        return self._rows(self.refresh.target, self.refresh.contract, partitions)
+
+    def _rows(
+        self, table: Table, contract: TableContract, partitions: Partitions, since: str | None = None
+    ) -> DataFrame:
+        snapshot = table.current_snapshot()
+        if snapshot is None or since == str(snapshot.snapshot_id):
+            return self.spark.createDataFrame([], from_arrow_schema(contract.arrow_schema))
+        current = str(snapshot.snapshot_id)
+        options = {"start-snapshot-id": since, "end-snapshot-id": current} if since else {"snapshot-id": current}
+        rows = self.spark.read.options(**options).table(table_name(contract))
+        return rows.select(*contract.column_names).where(_in_partitions(contract, partitions))
+
+
+def _in_partitions(contract: TableContract, partitions: Partitions) -> Column:
+    if partitions is None or contract.partition is None:
+        return f.lit(True)
+    return f.col(contract.partition).isin(*sorted(partitions))
+
+
+def _repeated_keys(rows: DataFrame, contract: TableContract) -> int:
+    counted = rows.groupBy(*contract.key).count().where("count > 1")
+    [repeated] = counted.select(f.coalesce(f.sum(f.col("count") - 1), f.lit(0))).collect()
+    return int(repeated[0])
+
+
+def _differs(rows: DataFrame, count: int, before: DataFrame) -> bool:
+    # Of as many rows, none of which is not among those before.
+    return before.count() != count or not rows.exceptAll(before).isEmpty()
+
+
+def _partition_figures(rows: DataFrame, contract: TableContract) -> dict[date | None, PartitionResult]:
+    figures = [figure.aggregate().alias(name) for name, figure in FIGURES[contract].items()]
+    counted = rows.groupBy(*([contract.partition] if contract.partition else []))
+    return {
+        row[contract.partition] if contract.partition else None: PartitionResult(
+            row["_rows"], {name: row[name] for name in FIGURES[contract]}, []
+        )
+        for row in counted.agg(f.count(f.lit(1)).alias("_rows"), *figures).collect()
+    }
+
+
+def _with_previews(
+    table: Table, contract: TableContract, results: dict[date | None, PartitionResult]
+) -> dict[date | None, PartitionResult]:
+    days = frozenset(day for day in results if day is not None)
+    if contract.partition is None or len(days) > _PREVIEWED_PARTITIONS:
+        return results
+    sample = partition_sample(table, contract, days, contract.column_names, PREVIEW_ROWS)
+    return {
+        day: PartitionResult(result.rows, result.figures, sample[day][1]) if day else result
+        for day, result in results.items()
+    }
+
+
+def _replace(refresh: Refresh, step: Replacement, rows: DataFrame) -> None:
+    """Put the rows in the place of the step's partitions, in one commit.
+
+    :raises CommitFailedException: where somebody else has written to these partitions since they were read.
+    """
+    commit_id = uuid.uuid4().hex
+    writer = rows.writeTo(table_name(refresh.contract)).option("isolation-level", "serializable")
+    snapshot = refresh.target.current_snapshot()
+    if snapshot is not None:
+        writer = writer.option("validate-from-snapshot-id", str(snapshot.snapshot_id))
+    for name, value in {**refresh.summary, COMMIT_ID: commit_id}.items():
+        writer = writer.option(f"snapshot-property.{name}", value)
+    try:
+        writer.overwrite(_in_partitions(refresh.contract, step.partitions))
+    except Exception as error:
+        # A Py4J error, or one of Spark Connect: both name the Java exception in their text.
+        if has_commit(refresh.target.refresh(), commit_id):
+            logger.warning("a commit answered with an error and is in the table all the same: %s", error)
+        elif any(name in str(error) for name in _LOST_RACES):
+            raise CommitFailedException(f"{refresh.contract.full_name} has changed since it was read") from error
+        else:
+            raise

@@ -1,0 +1,64 @@
+"""How Spark is told about the tables: all configuration of Iceberg, the catalog and S3, for every kind of Spark."""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_assets.aws import region
+from telemetry_assets.lakehouse.catalog import CATALOG_FILE, CATALOG_NAME
+from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.settings import Settings
+
+SESSION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
+"""What the transforms rely on, in every engine's session."""
+
+_CATALOG = f"spark.sql.catalog.{CATALOG_NAME}"
+_ICEBERG_AWS = "org.apache.iceberg.aws"
+
+
+def table_name(contract: TableContract) -> str:
+    """The table as Spark names it."""
+    return f"{CATALOG_NAME}.{contract.full_name}"
+
+
+def iceberg_configuration(settings: Settings) -> dict[str, str]:
+    """What lets a Spark session read and write the tables of a lakehouse; it can be set while the session runs."""
+    options = _glue(settings) if settings.is_in_s3 else _sqlite(settings)
+    return {
+        **SESSION,
+        _CATALOG: "org.apache.iceberg.spark.SparkCatalog",
+        # A step reads the tables as they are, whoever has written them since the last one.
+        f"{_CATALOG}.cache-enabled": "false",
+        **{f"{_CATALOG}.{name}": value for name, value in options.items()},
+    }
+
+
+def _sqlite(settings: Settings) -> dict[str, str]:
+    folder = settings.lakehouse_folder()
+    return {
+        "type": "jdbc",
+        "uri": f"jdbc:sqlite:{folder / CATALOG_FILE}",
+        "warehouse": f"file://{folder}",
+        # They are there; and looking for them leaves a result open, which keeps every other writer out.
+        "jdbc.init-catalog-tables": "false",
+    }
+
+
+def _glue(settings: Settings) -> dict[str, str]:
+    options = {
+        "catalog-impl": f"{_ICEBERG_AWS}.glue.GlueCatalog",
+        "io-impl": f"{_ICEBERG_AWS}.s3.S3FileIO",
+        "warehouse": settings.lakehouse_uri,
+        # A bucket may be in another region than the catalog.
+        "s3.cross-region-access-enabled": "true",
+    }
+    if settings.kms_key_id:
+        options |= {"s3.sse.type": "kms", "s3.sse.key": settings.kms_key_id}
+    if where := region() or os.environ.get("AWS_DEFAULT_REGION"):
+        options["client.region"] = where
+    for service in ("s3", "glue"):
+        endpoint = os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            options[f"{service}.endpoint"] = endpoint
+            options["s3.path-style-access"] = "true"
+    return options

@@ -1,0 +1,182 @@
+"""Every engine makes the same tables, row by row and type by type, also in turn over one lakehouse."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from telemetry_assets.engines import spark as spark_engine
+from telemetry_assets.engines.spark_configuration import table_name
+from telemetry_assets.engines.spark_jars import fetch
+from telemetry_assets.fleet_simulator import Fleet, simulate
+from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment, deployment_in_s3
+from telemetry_assets_tests.fuzzed_uploads import fuzzed_uploads
+from telemetry_assets_tests.made_documents import event, framed
+
+ENGINES = ("spark", "embedded")
+SMALL_SPARK = {"spark.sql.shuffle.partitions": "2", "spark.ui.showConsoleProgress": "false"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def java() -> None:
+    """Java and the jars, which `make test` brings."""
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        if "CI" in os.environ:
+            pytest.fail("CI has no Java; `make test` installs it")
+        pytest.skip("Java is not installed")
+    fetch()
+
+
+def deployed_on(engine: str, folder: Path) -> Any:
+    """A deployment in a folder whose transforms run on an engine; the folder may hold one already."""
+    return deployment(folder, engine=engine, spark_configuration=SMALL_SPARK)
+
+
+def messy_uploads() -> list[tuple[str, bytes]]:
+    fleet = Fleet(date(2026, 1, 9), cars=5, days=40, uploads=24, documents=300, seed=4, mess=True)
+    uploads = [(upload.name, upload.content) for upload in simulate(fleet)]
+    random.Random(4).shuffle(uploads)
+    return uploads + uploads[:4]
+
+
+def assert_types_are_those_of_the_contract(deployed: Deployment) -> None:
+    for contract in CONTRACTS:
+        found = deployed.pipeline.lakehouse.table(contract).scan().to_arrow().schema
+        assert [(field.name, field.nullable) for field in found] == [
+            (field.name, field.nullable) for field in contract.arrow_schema
+        ]
+        assert deployed.pipeline.lakehouse.differences(deployed.pipeline.lakehouse.table(contract), contract) == []
+
+
+def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
+    samples = sorted(SAMPLES.glob("*.json"))
+    if not samples:
+        pytest.skip(f"there are no real uploads in {SAMPLES}")
+    with deployed_on("spark", tmp_path) as deployed:
+        for place, sample in enumerate(samples):
+            deployed.upload(sample.name, sample.read_bytes())
+            if place == len(samples) // 2:
+                deployed.process()
+        deployed.process()
+        deployed.assert_equals_the_contract()
+        assert_types_are_those_of_the_contract(deployed)
+
+
+def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
+    uploads = messy_uploads()
+    turns = itertools.cycle(ENGINES)
+    for start in range(0, len(uploads), 7):
+        with deployed_on(next(turns), tmp_path) as deployed:
+            for number, (name, content) in enumerate(uploads[start : start + 7], start):
+                deployed.upload(f"{number}/{name}", content)
+            deployed.process()
+            deployed.recall_batches()
+            deployed.assert_equals_the_contract()
+            assert_types_are_those_of_the_contract(deployed)
+
+
+def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
+    with deployed_on("spark", tmp_path) as deployed:
+        for name, content in fuzzed_uploads(7, large=60, small=200):
+            deployed.upload(name, content)
+        deployed.process()
+        deployed.assert_equals_the_contract()
+
+
+def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(tmp_path: Path) -> None:
+    for maker, reader in (ENGINES, ENGINES[::-1]):
+        folder = tmp_path / maker
+        with deployed_on(maker, folder) as deployed:
+            for name, content in messy_uploads():
+                deployed.upload(name, content)
+            deployed.process()
+        with deployed_on(reader, folder) as deployed:
+            days = frozenset(row["event_date"] for row in deployed.rows(SILVER))
+            for contract in UPSTREAM:
+                result = deployed.pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF)
+                assert not result.changed, f"{contract.full_name}, made by {maker}, again by {reader}"
+
+
+def test_metadata_is_the_same_from_each_engine(tmp_path: Path) -> None:
+    told = []
+    for engine in ENGINES:
+        with deployed_on(engine, tmp_path / engine) as deployed:
+            for name, content in messy_uploads():
+                deployed.upload(name, content)
+            told.append(
+                [
+                    (one.contract, one.event_dates, one.rows_read, one.rows_written, one.changed, figures(one))
+                    for one in deployed.process().refreshes
+                ]
+            )
+    assert told[0] == told[1]
+
+
+def figures(result: Any) -> dict[date | None, tuple[int, dict[str, float]]]:
+    """Counts are equal; sums of doubles depend on their order."""
+    return {
+        day: (one.rows, {name: round(number, 6) for name, number in one.figures.items()})
+        for day, one in result.partitions.items()
+    }
+
+
+def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_too(tmp_path: Path) -> None:
+    with deployed_on("spark", tmp_path) as deployed:
+        deployed.upload("x.jsonl", framed([event(f"CAR-{n}", engineTempCelsius=120) for n in range(6)], "lines")[1])
+        deployed.process()
+        spark = deployed.pipeline.engine._spark
+        spark.sql(f"ALTER TABLE {table_name(SILVER)} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')")
+        spark.sql(f"DELETE FROM {table_name(SILVER)} WHERE car_chassis = 'CAR-3'")
+        deletes = [task.delete_files for task in deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()]
+        assert any(deletes)
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.process()
+        assert {row["car_chassis"] for row in deployed.rows(CURRENT_STATE)} == {f"CAR-{n}" for n in (0, 1, 2, 4, 5)}
+        assert len(deployed.rows(ALERTS)) == 5
+
+
+def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployed_on("spark", tmp_path) as deployed:
+        deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+        deployed.process()
+        replace = spark_engine._replace
+        by_hand: list[pa.Table] = []
+
+        def after_another(*arguments: Any) -> None:
+            if not by_hand:
+                silver = deployed.pipeline.lakehouse.table(SILVER)
+                rows = silver.scan().to_arrow()
+                by_hand.append(rows.set_column(0, rows.schema.field(0), [["by-hand"]]).cast(SILVER.arrow_schema))
+                silver.append(by_hand[0])
+            replace(*arguments)
+
+        monkeypatch.setattr(spark_engine, "_replace", after_another)
+        deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
+        deployed.process()
+        assert by_hand
+        assert {row["event_id"] for row in deployed.rows(SILVER)} >= {"by-hand"}
+        assert len(deployed.rows(CURRENT_STATE)) == 2
+
+
+def test_tables_in_s3_and_glue_by_both_engines_in_turn(aws: AwsServices) -> None:
+    with deployment_in_s3(aws, engine="spark", spark_configuration=SMALL_SPARK) as deployed:
+        deployed.upload("x.jsonl", framed([event(engineTempCelsius=120), event(), {}], "lines")[1])
+        deployed.process()
+        deployed.assert_equals_the_contract()
+    with deployment_in_s3(aws) as deployed:
+        deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()
