@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo dev test lint docs bench chaos clean clean-data browser
+.PHONY: help setup demo dev test lint docs bench chaos spark-jars clean clean-data machine
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,7 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	mkdir -p data/landing
 	$(BIN)/dagster dev
 
-test: setup lint browser ## Everything that CI runs
+test: setup lint machine ## Everything that CI runs
 	$(BIN)/pytest
 
 lint: setup ## Style, types, and which module may import which
@@ -39,10 +39,13 @@ lint: setup ## Style, types, and which module may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Only CI's bare machine gets a browser installed; a person's machine is left as it is.
-browser:
-	@if [ -n "$$CI" ] && ! command -v chromedriver >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; fi
+# Only CI's bare machine gets a browser and Java installed; a person's machine is left as it is.
+machine:
+	@if [ -n "$$CI" ] && ! { command -v chromedriver && command -v java; } >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq chromium chromium-driver openjdk-17-jre-headless >/dev/null; fi
+
+spark-jars: setup ## Bring the jars that TELEMETRY_ENGINE=spark needs into jars/ (about 120 MB)
+	$(BIN)/python -m telemetry_assets.engines.spark_jars
 
 docs: setup ## Write docs/tables.md from the contracts
 	$(BIN)/python -m telemetry_assets.lakehouse.documentation > docs/tables.md

@@ -6,16 +6,17 @@ the project reads nothing.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.locations import S3Location, is_s3
@@ -46,11 +47,8 @@ class Settings(BaseSettings):
         "sqlite", description="The Iceberg catalog: SQLite with a folder, the Glue Data Catalog with S3."
     )
     engine: Literal["embedded", "spark"] = Field("embedded", description="Where the transforms run.")
-    spark_remote: str = Field(
-        "", description="The address of a Spark Connect server (sc://host:port) to use instead of a JVM of one's own."
-    )
-    spark_configuration: dict[str, str] = Field(
-        default_factory=dict, description="More of Spark's own configuration, as a JSON object."
+    spark_configuration: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description="More of Spark's own configuration, as a JSON object."
     )
     first_event_date: date = Field(
         date(2020, 1, 1), description="The first partition of the assets in Dagster. Tables take earlier dates too."
@@ -76,6 +74,16 @@ class Settings(BaseSettings):
     )
     # Dagster's daemon goes round every 5 s; an interval of just as long is often missed by a moment, and is then 10 s.
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks of the upload sensor.")
+
+    @field_validator("spark_configuration", mode="before")
+    @classmethod
+    def _json_object(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value or "{}")
+        except ValueError as error:
+            raise ValueError(f"is no JSON object ({error})") from error
 
     @field_validator("landing_uri", "lakehouse_uri")
     @classmethod

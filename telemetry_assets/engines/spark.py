@@ -44,17 +44,14 @@ _PREVIEWED_PARTITIONS = 100
 
 
 class SparkEngine:
-    """A Spark session, from construction to :meth:`close`."""
+    """A Spark session of its own in this process's JVM."""
 
     def __init__(self, lakehouse: Lakehouse, settings: Settings) -> None:
         self._lakehouse = lakehouse
         self._spark = open_session(settings)
-        self._is_shared = not settings.spark_remote
 
     def close(self) -> None:
-        """End the session of a server. The JVM of this process ends with it."""
-        if not self._is_shared:
-            self._spark.stop()
+        """Nothing is held that does not end with the process: a JVM cannot be started twice in it."""
 
     def refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
@@ -193,7 +190,7 @@ def _replace(refresh: Refresh, step: Replacement, rows: DataFrame) -> None:
     try:
         writer.overwrite(_in_partitions(refresh.contract, step.partitions))
     except Exception as error:
-        # A Py4J error, or one of Spark Connect: both name the Java exception in their text.
+        # Spark's own exception or Py4J's: all name Iceberg's in their text.
         if has_commit(refresh.target.refresh(), commit_id):
             logger.warning("a commit answered with an error and is in the table all the same: %s", error)
         elif any(name in str(error) for name in _LOST_RACES):

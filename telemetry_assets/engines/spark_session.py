@@ -1,4 +1,4 @@
-"""The Spark session of the JVM engine: one in this process's own JVM, or one of a server that the settings name."""
+"""The Spark session of the JVM engine, in a JVM of this process's own."""
 
 from __future__ import annotations
 
@@ -19,27 +19,10 @@ _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 
 
 def open_session(settings: Settings) -> SparkSession:
-    """A session of its own on which the settings' tables can be read and written.
+    """A session with catalogs and settings of its own, in a JVM that lasts as long as this process.
 
     :raises SettingsError: where there is no Java, or a jar is missing.
     """
-    session = _remote(settings.spark_remote) if settings.spark_remote else _local(settings)
-    for name, value in iceberg_configuration(settings).items():
-        session.conf.set(name, value)
-    return session
-
-
-def _remote(address: str) -> SparkSession:
-    from pyspark.sql.connect.session import SparkSession as ConnectSession
-
-    # Without it `pyspark.sql` hands out classic functions, which need a JVM.
-    os.environ.setdefault(_CONNECT_MODE, "1")
-    # Not `getOrCreate`, which hands out the dead session of an earlier run.
-    session: SparkSession = ConnectSession.builder.remote(address).create()
-    return session
-
-
-def _local(settings: Settings) -> SparkSession:
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         raise SettingsError(
             "TELEMETRY_ENGINE=spark needs Java 17, and there is none: neither JAVA_HOME nor a `java` on the path. "
@@ -47,7 +30,7 @@ def _local(settings: Settings) -> SparkSession:
         )
     from pyspark.sql import SparkSession
 
-    # The one in which the embedded engine may have run in this process.
+    # Where the embedded engine has run in this process, `pyspark.sql` would hand out Spark Connect's functions.
     os.environ.pop(_CONNECT_MODE, None)
     # Otherwise Spark takes whatever `python3` is on the path for its Python functions.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -58,6 +41,7 @@ def _local(settings: Settings) -> SparkSession:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "8",
         "spark.jars": ",".join(map(str, jars())),
         **settings.spark_configuration,
@@ -65,7 +49,7 @@ def _local(settings: Settings) -> SparkSession:
     builder = SparkSession.builder
     for name, value in options.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    # Of its own catalogs and settings, in a JVM that lasts as long as the process.
-    own: SparkSession = session.newSession()
-    return own
+    session: SparkSession = builder.getOrCreate().newSession()
+    for name, value in iceberg_configuration(settings).items():
+        session.conf.set(name, value)
+    return session

@@ -16,25 +16,45 @@ import pytest
 from telemetry_assets.engines import spark as spark_engine
 from telemetry_assets.engines.spark_configuration import table_name
 from telemetry_assets.engines.spark_jars import fetch
+from telemetry_assets.engines.spark_session import open_session
 from telemetry_assets.fleet_simulator import Fleet, simulate
+from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.services import AwsServices
-from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment, deployment_in_s3
+from telemetry_assets_tests.deployment import (
+    AS_OF,
+    IN_S3,
+    SAMPLES,
+    Deployment,
+    DeploymentInS3,
+    deployment,
+    deployment_in_s3,
+)
 from telemetry_assets_tests.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.made_documents import event, framed
 
 ENGINES = ("spark", "embedded")
-SMALL_SPARK = {"spark.sql.shuffle.partitions": "2", "spark.ui.showConsoleProgress": "false"}
+SMALL_SPARK = {
+    "spark.sql.shuffle.partitions": "2",
+    # What runs for seconds is not worth the second compiler's work.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def java() -> None:
-    """Java and the jars, which `make test` brings."""
+def java(aws_services: AwsServices) -> None:
+    """Java and the jars, which `make test` brings, and a JVM that has credentials for all tests."""
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         if "CI" in os.environ:
             pytest.fail("CI has no Java; `make test` installs it")
         pytest.skip("Java is not installed")
     fetch()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in aws_services.environment().items():
+            environment.setenv(name, value)
+        open_session(Settings(spark_configuration=SMALL_SPARK))
 
 
 def deployed_on(engine: str, folder: Path) -> Any:
@@ -43,7 +63,7 @@ def deployed_on(engine: str, folder: Path) -> Any:
 
 
 def messy_uploads() -> list[tuple[str, bytes]]:
-    fleet = Fleet(date(2026, 1, 9), cars=5, days=40, uploads=24, documents=300, seed=4, mess=True)
+    fleet = Fleet(date(2026, 1, 9), cars=4, days=20, uploads=16, documents=160, seed=4, mess=True)
     uploads = [(upload.name, upload.content) for upload in simulate(fleet)]
     random.Random(4).shuffle(uploads)
     return uploads + uploads[:4]
@@ -63,10 +83,8 @@ def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
     if not samples:
         pytest.skip(f"there are no real uploads in {SAMPLES}")
     with deployed_on("spark", tmp_path) as deployed:
-        for place, sample in enumerate(samples):
+        for sample in samples:
             deployed.upload(sample.name, sample.read_bytes())
-            if place == len(samples) // 2:
-                deployed.process()
         deployed.process()
         deployed.assert_equals_the_contract()
         assert_types_are_those_of_the_contract(deployed)
@@ -93,33 +111,51 @@ def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
         deployed.assert_equals_the_contract()
 
 
-def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(tmp_path: Path) -> None:
-    for maker, reader in (ENGINES, ENGINES[::-1]):
-        folder = tmp_path / maker
-        with deployed_on(maker, folder) as deployed:
-            for name, content in messy_uploads():
-                deployed.upload(name, content)
-            deployed.process()
-        with deployed_on(reader, folder) as deployed:
-            days = frozenset(row["event_date"] for row in deployed.rows(SILVER))
-            for contract in UPSTREAM:
-                result = deployed.pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF)
-                assert not result.changed, f"{contract.full_name}, made by {maker}, again by {reader}"
-
-
-def test_metadata_is_the_same_from_each_engine(tmp_path: Path) -> None:
-    told = []
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Processed]]:
+    """The same uploads, taken in by each engine in a folder of its own, and what it told of that."""
+    made = {}
     for engine in ENGINES:
-        with deployed_on(engine, tmp_path / engine) as deployed:
+        folder = tmp_path_factory.mktemp(engine)
+        with deployed_on(engine, folder) as deployed:
             for name, content in messy_uploads():
                 deployed.upload(name, content)
-            told.append(
-                [
-                    (one.contract, one.event_dates, one.rows_read, one.rows_written, one.changed, figures(one))
-                    for one in deployed.process().refreshes
-                ]
-            )
+            made[engine] = folder, deployed.process()
+    return made
+
+
+@pytest.mark.parametrize(("maker", "reader"), [ENGINES, ENGINES[::-1]])
+def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
+    made: dict[str, tuple[Path, Processed]], maker: str, reader: str
+) -> None:
+    with deployed_on(reader, made[maker][0]) as deployed:
+        days = frozenset(row["event_date"] for row in deployed.rows(SILVER))
+        for contract in UPSTREAM:
+            result = deployed.pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF)
+            assert not result.changed, contract.full_name
+
+
+def test_each_engine_tells_the_same_of_what_it_did(made: dict[str, tuple[Path, Processed]]) -> None:
+    told = [
+        [
+            (one.contract, one.event_dates, one.rows_read, one.rows_written, one.changed, figures(one))
+            for one in processed.refreshes
+        ]
+        for _, processed in made.values()
+    ]
     assert told[0] == told[1]
+
+
+def test_snapshots_of_each_engine_say_which_run_made_them_and_of_what(made: dict[str, tuple[Path, Processed]]) -> None:
+    told = []
+    for engine, (folder, _) in made.items():
+        with deployed_on(engine, folder) as deployed:
+            snapshot = deployed.pipeline.lakehouse.table(ALERTS).current_snapshot()
+            assert snapshot is not None
+            summary = summary_of(snapshot)
+            told.append({name: summary.get(f"telemetry.{name}") for name in ("run-id", "step", "event-dates")})
+    assert told[0] == told[1]
+    assert told[0]["step"] == "gold.performance_alerts"
 
 
 def figures(result: Any) -> dict[date | None, tuple[int, dict[str, float]]]:
@@ -175,7 +211,8 @@ def test_tables_in_s3_and_glue_by_both_engines_in_turn(aws: AwsServices) -> None
         deployed.upload("x.jsonl", framed([event(engineTempCelsius=120), event(), {}], "lines")[1])
         deployed.process()
         deployed.assert_equals_the_contract()
-    with deployment_in_s3(aws) as deployed:
+    with open_pipeline(Settings(**IN_S3)) as pipeline:
+        deployed = DeploymentInS3(pipeline.settings, pipeline, client=aws.client("s3"))
         deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
         deployed.process()
         deployed.recall_batches()

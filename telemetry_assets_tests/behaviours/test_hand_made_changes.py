@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,7 +11,7 @@ from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.errors import QualityError
 from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
-from telemetry_assets_tests.deployment import Deployment
+from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed, vehicle
 
 
@@ -39,6 +40,18 @@ def test_doubled_rows_of_a_neighbouring_date_do_not_count_twice_in_a_month(deplo
     with pytest.raises(QualityError, match="nothing is made from them"):
         deployed.pipeline.refresh(FUEL_EFFICIENCY, "by hand", frozenset([date(2025, 11, 3)]))
     assert deployed.rows(FUEL_EFFICIENCY) == before
+
+
+def test_a_data_file_that_somebody_has_deleted_is_told_and_not_taken_for_one_without_rows(tmp_path: Path) -> None:
+    with deployment(tmp_path) as deployed:
+        deployed.upload("x.json", framed([event()], "array")[1])
+        deployed.process()
+        before = deployed.rows(SILVER)
+        [task] = deployed.pipeline.lakehouse.table(BRONZE).scan().plan_files()
+        Path(task.file.file_path.removeprefix("file://")).unlink()
+        with pytest.raises(FileNotFoundError, match="a data file of the table is missing"):
+            deployed.pipeline.refresh(SILVER, "a backfill", frozenset([date(2025, 11, 4)]))
+        assert deployed.rows(SILVER) == before
 
 
 def test_a_state_doubled_by_hand_is_mended_even_where_no_date_changed(deployed: Deployment) -> None:

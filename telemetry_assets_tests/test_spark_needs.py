@@ -1,0 +1,63 @@
+"""What the Spark engine needs, and what it is told about the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets.engines import spark_jars
+from telemetry_assets.engines.spark_configuration import iceberg_configuration
+from telemetry_assets.engines.spark_jars import JARS, fetch, jars
+from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.errors import SettingsError
+from telemetry_assets.settings import Settings, load_settings
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where no jar has come yet."""
+    monkeypatch.setattr(spark_jars, "jars_folder", lambda: tmp_path / "jars")
+    return tmp_path / "jars"
+
+
+def test_without_java_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SettingsError, match="needs Java 17"):
+        open_session(Settings(engine="spark"))
+
+
+def test_without_its_jars_the_message_says_how_to_get_them(empty_folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"iceberg-spark-runtime.*`make spark-jars`"):
+        jars()
+
+
+def test_jars_that_are_there_are_not_brought_again(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_folder.mkdir()
+    for jar in JARS:
+        (empty_folder / jar.file_name).touch()
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("it asks for them"))
+    fetch()
+
+
+def test_tables_in_s3_are_read_by_glue_where_aws_s_own_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", "http://glue.here")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    told = iceberg_configuration(
+        Settings(landing_uri="s3://cars", lakehouse_uri="s3://lake/telemetry", catalog="glue", kms_key_id="alias/key")
+    )
+    options = {name.removeprefix("spark.sql.catalog.telemetry."): value for name, value in told.items()}
+    assert options["catalog-impl"].endswith("GlueCatalog")
+    assert (options["client.region"], options["glue.endpoint"]) == ("eu-west-1", "http://glue.here")
+    assert (options["s3.sse.type"], options["s3.sse.key"]) == ("kms", "alias/key")
+    assert "s3.endpoint" not in options
+
+
+def test_spark_s_own_configuration_is_a_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.driver.memory": "8g"}')
+    assert load_settings().spark_configuration == {"spark.driver.memory": "8g"}
+    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", "8g")
+    with pytest.raises(SettingsError, match="TELEMETRY_SPARK_CONFIGURATION"):
+        load_settings()
