@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,40 @@ def measure(arguments: Sequence[str], at: Environment) -> Measured:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(arguments))
     return Measured(time.monotonic() - started, usage.ru_maxrss / 1024)
+
+
+def measure_with_descendants(arguments: Sequence[str], at: Environment) -> Measured:
+    """Run ``python <arguments>`` to its end; the memory is that of all its processes together, such as a JVM's.
+
+    :raises CalledProcessError: where it fails.
+    """
+    started, most = time.monotonic(), 0.0
+    process = subprocess.Popen([sys.executable, *arguments], env=at.environment, stdout=sys.stderr)
+    while process.poll() is None:
+        most = max(most, sum(map(_resident_megabytes, _with_descendants(process.pid))))
+        time.sleep(0.2)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(arguments))
+    return Measured(time.monotonic() - started, most)
+
+
+def _with_descendants(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found = children.read_text().split()
+        except OSError:
+            # A thread that has ended meanwhile.
+            continue
+        for child in found:
+            yield from _with_descendants(int(child))
+
+
+def _resident_megabytes(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1024 / 1024
+    except OSError:
+        return 0.0
 
 
 def tell(what: str, runs: Sequence[Measured]) -> None:

@@ -6,6 +6,7 @@ Spark's own resolver brings the jars into an ignored folder, once; nothing is do
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -94,7 +95,11 @@ def fetch() -> None:
         return
     with tempfile.TemporaryDirectory() as cache:
         program = _RESOLVING.format(packages=",".join(jar.coordinates for jar in missing), folder=cache)
-        resolved = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        # Where the embedded engine has run in this process, a session would not start a JVM.
+        environment = {name: value for name, value in os.environ.items() if name != "SPARK_CONNECT_MODE_ENABLED"}
+        resolved = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
         folder.mkdir(exist_ok=True)
         for jar in missing:
             found = Path(cache) / "jars" / f"{jar.group}_{jar.file_name}"
