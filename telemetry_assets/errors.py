@@ -63,6 +63,20 @@ class TableMissingError(TelemetryAssetsError):
         )
 
 
+class SparkError(TelemetryAssetsError):
+    """Spark could not do a step.
+
+    :param table: the table that was to be brought up to date.
+    :param cause: what Java says.
+    """
+
+    def __init__(self, table: str, cause: str) -> None:
+        super().__init__(
+            f"Spark could not bring {table} up to date, and nothing of this step is in the table: {cause}. "
+            "docs/spark.md has the usual causes; the run's log has the whole of it."
+        )
+
+
 class ConcurrentWriteError(TelemetryAssetsError):
     """Other writers kept changing a table until the attempts of this one ran out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ Answer = TypeVar("Answer")
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 _LISTED = 20
+_SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
 
 
 def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
@@ -76,11 +78,16 @@ def doctor(repair: bool) -> None:
 def _tell_settings(settings: Settings) -> int:
     click.echo("Settings")
     for name, value in settings.model_dump().items():
-        click.echo(f"  TELEMETRY_{name.upper()}={value}")
+        click.echo(f"  TELEMETRY_{name.upper()}={json.dumps(_masked(value)) if isinstance(value, dict) else value}")
     unknown = list(unknown_settings())
     for name, meant in unknown:
         click.echo(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
     return len(unknown)
+
+
+def _masked(options: dict[str, str]) -> dict[str, str]:
+    """Spark's configuration without what nobody should read over somebody's shoulder."""
+    return {name: "…" if _SECRET.search(name) else value for name, value in options.items()}
 
 
 def _tell_uploads(settings: Settings) -> int:

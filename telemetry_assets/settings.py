@@ -81,9 +81,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         try:
-            return json.loads(value or "{}")
+            read = json.loads(value or "{}")
         except ValueError as error:
             raise ValueError(f"is no JSON object ({error})") from error
+        if not isinstance(read, dict):
+            raise ValueError("is no JSON object")
+        # Spark takes texts only; a number or `true` is as well understood.
+        return {name: one if isinstance(one, str) else json.dumps(one) for name, one in read.items()}
 
     @field_validator("landing_uri", "lakehouse_uri")
     @classmethod
@@ -136,8 +140,7 @@ def load_settings() -> Settings:
         settings = Settings(_env_file=project_root() / ".env")
     except ValidationError as error:
         problems = "\n".join(
-            f"  - TELEMETRY_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
-            f" (it is {problem['input']!r})"
+            f"  - TELEMETRY_{str(problem['loc'][0]).upper()}: {problem['msg']} (it is {problem['input']!r})"
             for problem in error.errors()
         )
         raise SettingsError(f"These settings cannot be used:\n{problems}") from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from telemetry_assets.__main__ import main
 from telemetry_assets.engines import spark_jars
 from telemetry_assets.engines.spark_configuration import iceberg_configuration
 from telemetry_assets.engines.spark_jars import JARS, fetch, jars
@@ -22,7 +24,10 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_java_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(SettingsError, match="needs Java 17 at JAVA_HOME"):
+        open_session(Settings(engine="spark"))
+    monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SettingsError, match="needs Java 17"):
         open_session(Settings(engine="spark"))
@@ -52,12 +57,21 @@ def test_tables_in_s3_are_read_by_glue_where_aws_s_own_settings_say(monkeypatch:
     assert options["catalog-impl"].endswith("GlueCatalog")
     assert (options["client.region"], options["glue.endpoint"]) == ("eu-west-1", "http://glue.here")
     assert (options["s3.sse.type"], options["s3.sse.key"]) == ("kms", "alias/key")
-    assert "s3.endpoint" not in options
+    assert not {"s3.endpoint", "s3.path-style-access"} & set(options)
 
 
 def test_spark_s_own_configuration_is_a_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.driver.memory": "8g"}')
     assert load_settings().spark_configuration == {"spark.driver.memory": "8g"}
-    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", "8g")
-    with pytest.raises(SettingsError, match="TELEMETRY_SPARK_CONFIGURATION"):
-        load_settings()
+    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.task.cpus": 2, "spark.ui.enabled": true}')
+    assert load_settings().spark_configuration == {"spark.task.cpus": "2", "spark.ui.enabled": "true"}
+    for wrong in ("8g", "[]"):
+        monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", wrong)
+        with pytest.raises(SettingsError, match=r"TELEMETRY_SPARK_CONFIGURATION: .*is no JSON object"):
+            load_settings()
+
+
+def test_the_doctor_keeps_secrets_of_spark_s_configuration_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.ssl.keyPassword": "hush", "spark.app.name": "cars"}')
+    told = CliRunner().invoke(main, ["doctor"]).output
+    assert 'TELEMETRY_SPARK_CONFIGURATION={"spark.ssl.keyPassword": "\\u2026", "spark.app.name": "cars"}' in told

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from py4j.protocol import Py4JError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from pyspark.errors import PySparkException
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -22,9 +24,16 @@ from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import PREVIEW_ROWS, PartitionResult, RefreshResult
 from telemetry_assets.engines.spark_configuration import table_name
 from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
-from telemetry_assets.lakehouse.commits import COMMIT_ID, has_commit, set_table_properties, until_committed
+from telemetry_assets.lakehouse.commits import (
+    COMMIT_ID,
+    has_commit,
+    holds_commit,
+    set_table_properties,
+    until_committed,
+)
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import hold_new_keys, hold_upstream_keys, partition_sample
 from telemetry_assets.lakehouse.table_contract import TableContract
@@ -36,15 +45,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOST_RACES = (
-    "org.apache.iceberg.exceptions.ValidationException",
-    "org.apache.iceberg.exceptions.CommitFailedException",
-)
+_NOT_VALID = "org.apache.iceberg.exceptions.ValidationException"
+_NOT_COMMITTED = "org.apache.iceberg.exceptions.CommitFailedException"
 _PREVIEWED_PARTITIONS = 100
 
 
 class SparkEngine:
-    """A Spark session of its own in this process's JVM."""
+    """A Spark session of its own in this process's JVM, for one lakehouse."""
 
     def __init__(self, lakehouse: Lakehouse, settings: Settings) -> None:
         self._lakehouse = lakehouse
@@ -56,8 +63,14 @@ class SparkEngine:
     def refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
     ) -> RefreshResult:
-        """See :meth:`telemetry_assets.engines.results.Engine.refresh`."""
-        return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
+        """See :meth:`telemetry_assets.engines.results.Engine.refresh`.
+
+        :raises SparkError: where Spark itself fails.
+        """
+        try:
+            return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
+        except (Py4JError, PySparkException) as error:
+            raise SparkError(contract.full_name, _cause(error)) from error
 
     def _refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
@@ -72,12 +85,15 @@ class SparkEngine:
             hold_new_keys(contract, _repeated_keys(rows, contract))
             changed = _differs(rows, count, inputs.previous(step.partitions))
             results = _partition_figures(rows, contract)
-            if changed:
-                _replace(refresh, step, rows)
+            commit_id = _replace(refresh, step, rows) if changed else None
         finally:
             rows.unpersist()
-        target = self._lakehouse.table(contract)
-        set_table_properties(target, refresh.mark)
+        if commit_id is None:
+            # On the table that was compared: what somebody has done to it since is not what was found to be right.
+            set_table_properties(refresh.target, refresh.mark)
+            target = refresh.target
+        else:
+            target = self._marked(refresh, commit_id)
         current = target.current_snapshot()
         return RefreshResult(
             contract=contract,
@@ -89,6 +105,17 @@ class SparkEngine:
             snapshot_id=current.snapshot_id if current else None,
             seconds=time.monotonic() - started,
         )
+
+    def _marked(self, refresh: Refresh, commit_id: str) -> Table:
+        """The table after a commit, marked with what it has taken, unless somebody has taken the commit back."""
+
+        def mark() -> Table:
+            table = self._lakehouse.table(refresh.contract)
+            if holds_commit(table, commit_id):
+                set_table_properties(table, refresh.mark)
+            return table
+
+        return until_committed(refresh.contract, mark)
 
 
 @dataclass(frozen=True)
@@ -165,8 +192,11 @@ def _partition_figures(rows: DataFrame, contract: TableContract) -> dict[date | 
 def _with_previews(
     table: Table, contract: TableContract, results: dict[date | None, PartitionResult]
 ) -> dict[date | None, PartitionResult]:
+    if contract.partition is None:
+        rows = table.scan(limit=PREVIEW_ROWS).to_arrow().to_pylist()
+        return {day: PartitionResult(result.rows, result.figures, rows) for day, result in results.items()}
     days = frozenset(day for day in results if day is not None)
-    if contract.partition is None or len(days) > _PREVIEWED_PARTITIONS:
+    if len(days) > _PREVIEWED_PARTITIONS:
         return results
     sample = partition_sample(table, contract, days, contract.column_names, PREVIEW_ROWS)
     return {
@@ -175,8 +205,8 @@ def _with_previews(
     }
 
 
-def _replace(refresh: Refresh, step: Replacement, rows: DataFrame) -> None:
-    """Put the rows in the place of the step's partitions, in one commit.
+def _replace(refresh: Refresh, step: Replacement, rows: DataFrame) -> str:
+    """Put the rows in the place of the step's partitions, in one commit, and answer that commit's id.
 
     :raises CommitFailedException: where somebody else has written to these partitions since they were read.
     """
@@ -190,10 +220,25 @@ def _replace(refresh: Refresh, step: Replacement, rows: DataFrame) -> None:
     try:
         writer.overwrite(_in_partitions(refresh.contract, step.partitions))
     except Exception as error:
-        # Spark's own exception or Py4J's: all name Iceberg's in their text.
-        if has_commit(refresh.target.refresh(), commit_id):
-            logger.warning("a commit answered with an error and is in the table all the same: %s", error)
-        elif any(name in str(error) for name in _LOST_RACES):
-            raise CommitFailedException(f"{refresh.contract.full_name} has changed since it was read") from error
+        now = refresh.target.refresh()
+        if has_commit(now, commit_id):
+            logger.warning("a commit answered with an error and is in the table all the same: %s", _cause(error))
+        elif _is_lost_race(error, changed=now.current_snapshot() != snapshot):
+            raise CommitFailedException(f"it has changed since it was read: {_cause(error)}") from error
         else:
             raise
+    return commit_id
+
+
+def _is_lost_race(error: Exception, *, changed: bool) -> bool:
+    # Spark's own exception or Py4J's: all name Iceberg's in their text. What is not valid on the table that was read
+    # will not be on the next attempt either.
+    return _NOT_COMMITTED in str(error) or (changed and _NOT_VALID in str(error))
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong in the JVM: the innermost exception, without the stack."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    outermost = next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])
+    return causes[-1] if causes else outermost

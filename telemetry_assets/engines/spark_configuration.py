@@ -60,5 +60,6 @@ def _glue(settings: Settings) -> dict[str, str]:
         endpoint = os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
         if endpoint:
             options[f"{service}.endpoint"] = endpoint
-            options["s3.path-style-access"] = "true"
+    if "s3.endpoint" in options:
+        options["s3.path-style-access"] = "true"
     return options

@@ -15,6 +15,8 @@ from telemetry_assets.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_NO_JAVA = "TELEMETRY_ENGINE=spark needs Java 17 at JAVA_HOME, or a `java` on the path"
+_INSTEAD = "Install it, or set TELEMETRY_ENGINE=embedded, which needs none."
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 
 
@@ -23,11 +25,10 @@ def open_session(settings: Settings) -> SparkSession:
 
     :raises SettingsError: where there is no Java, or a jar is missing.
     """
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        raise SettingsError(
-            "TELEMETRY_ENGINE=spark needs Java 17, and there is none: neither JAVA_HOME nor a `java` on the path. "
-            "Install it, or set TELEMETRY_ENGINE=embedded, which needs none."
-        )
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java", path=os.path.join(home, "bin") if home else None) is None:
+        raise SettingsError(f"{_NO_JAVA} (JAVA_HOME={home or ''}). {_INSTEAD}")
+    from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
     # Where the embedded engine has run in this process, `pyspark.sql` would hand out Spark Connect's functions.
@@ -43,13 +44,16 @@ def open_session(settings: Settings) -> SparkSession:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "8",
-        "spark.jars": ",".join(map(str, jars())),
         **settings.spark_configuration,
+        "spark.jars": ",".join(filter(None, [*map(str, jars()), settings.spark_configuration.get("spark.jars")])),
     }
     builder = SparkSession.builder
     for name, value in options.items():
         builder = builder.config(name, value)
-    session: SparkSession = builder.getOrCreate().newSession()
+    try:
+        session: SparkSession = builder.getOrCreate().newSession()
+    except PySparkRuntimeError as error:
+        raise SettingsError(f"The JVM of Spark did not start: {error}. {_NO_JAVA}. {_INSTEAD}") from error
     for name, value in iceberg_configuration(settings).items():
         session.conf.set(name, value)
     return session

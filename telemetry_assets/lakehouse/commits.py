@@ -162,6 +162,12 @@ def has_commit(table: Table, commit_id: str) -> bool:
     return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in table.snapshots())
 
 
+def holds_commit(table: Table, commit_id: str) -> bool:
+    """Whether a commit is in the table as it is now: it was made, and not rolled back since."""
+    snapshots = ancestors_of(table.current_snapshot(), table.metadata)
+    return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in snapshots)
+
+
 def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
     return {_SET_IN: str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
 

@@ -10,13 +10,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from telemetry_assets.engines import spark as spark_engine
 from telemetry_assets.engines.spark_configuration import table_name
 from telemetry_assets.engines.spark_jars import fetch
 from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.errors import SparkError
 from telemetry_assets.fleet_simulator import Fleet, simulate
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
@@ -70,12 +71,15 @@ def messy_uploads() -> list[tuple[str, bytes]]:
 
 
 def assert_types_are_those_of_the_contract(deployed: Deployment) -> None:
+    """In the files themselves: a reader of the metadata would cast them."""
     for contract in CONTRACTS:
-        found = deployed.pipeline.lakehouse.table(contract).scan().to_arrow().schema
-        assert [(field.name, field.nullable) for field in found] == [
-            (field.name, field.nullable) for field in contract.arrow_schema
-        ]
-        assert deployed.pipeline.lakehouse.differences(deployed.pipeline.lakehouse.table(contract), contract) == []
+        table = deployed.pipeline.lakehouse.table(contract)
+        assert deployed.pipeline.lakehouse.differences(table, contract) == []
+        wanted = [(field.name, field.type, place) for place, field in enumerate(contract.arrow_schema, 1)]
+        for task in table.scan().plan_files():
+            with table.io.new_input(task.file.file_path).open() as file:
+                written = pq.ParquetFile(file).schema.to_arrow_schema()
+            assert [(one.name, one.type, int(one.metadata[b"PARQUET:field_id"])) for one in written] == wanted
 
 
 def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
@@ -158,18 +162,19 @@ def test_snapshots_of_each_engine_say_which_run_made_them_and_of_what(made: dict
     assert told[0]["step"] == "gold.performance_alerts"
 
 
-def figures(result: Any) -> dict[date | None, tuple[int, dict[str, float]]]:
+def figures(result: Any) -> dict[date | None, tuple[int, int, dict[str, float]]]:
     """Counts are equal; sums of doubles depend on their order."""
     return {
-        day: (one.rows, {name: round(number, 6) for name, number in one.figures.items()})
+        day: (one.rows, len(one.preview), {name: round(number, 6) for name, number in one.figures.items()})
         for day, one in result.partitions.items()
     }
 
 
 def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_too(tmp_path: Path) -> None:
-    with deployed_on("spark", tmp_path) as deployed:
+    with deployed_on("embedded", tmp_path) as deployed:
         deployed.upload("x.jsonl", framed([event(f"CAR-{n}", engineTempCelsius=120) for n in range(6)], "lines")[1])
         deployed.process()
+    with deployed_on("spark", tmp_path) as deployed:
         spark = deployed.pipeline.engine._spark
         spark.sql(f"ALTER TABLE {table_name(SILVER)} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')")
         spark.sql(f"DELETE FROM {table_name(SILVER)} WHERE car_chassis = 'CAR-3'")
@@ -184,26 +189,73 @@ def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_t
 def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with deployed_on("spark", tmp_path) as deployed:
+    with deployed_on("embedded", tmp_path) as deployed:
         deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
         deployed.process()
+        deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
+        deployed.pipeline.ingest("a run")
+    with deployed_on("spark", tmp_path) as deployed:
         replace = spark_engine._replace
-        by_hand: list[pa.Table] = []
 
-        def after_another(*arguments: Any) -> None:
-            if not by_hand:
-                silver = deployed.pipeline.lakehouse.table(SILVER)
-                rows = silver.scan().to_arrow()
-                by_hand.append(rows.set_column(0, rows.schema.field(0), [["by-hand"]]).cast(SILVER.arrow_schema))
-                silver.append(by_hand[0])
-            replace(*arguments)
+        def after_another(*arguments: Any) -> str:
+            monkeypatch.undo()
+            silver = deployed.pipeline.lakehouse.table(SILVER)
+            rows = silver.scan().to_arrow()
+            silver.append(rows.set_column(0, rows.schema.field(0), [["by-hand"]]).cast(SILVER.arrow_schema))
+            return replace(*arguments)
 
         monkeypatch.setattr(spark_engine, "_replace", after_another)
-        deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
+        result = deployed.pipeline.refresh(SILVER, "a run")
+        assert (result.changed, result.rows_written) == (True, 3)
+        assert "by-hand" in {row["event_id"] for row in deployed.rows(SILVER)}
+        assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    with deployed_on("embedded", tmp_path) as deployed:
+        for number in (1, 2):
+            deployed.upload(f"{number}.json", framed([event(f"CAR-{number}", engineTempCelsius=120)], "array")[1])
+            deployed.process()
+        # Of the third upload there is an alert, or none.
+        deployed.upload("3.json", framed([event("CAR-3", engineTempCelsius=120 if changed else 90)], "array")[1])
+        deployed.pipeline.ingest("a run")
+        for contract in list(UPSTREAM)[:-1]:
+            deployed.pipeline.refresh(contract, "a run", insurance_as_of=AS_OF)
+    with deployed_on("spark", tmp_path) as deployed:
+        step = "_replace" if changed else "_partition_figures"
+        original = getattr(spark_engine, step)
+
+        def before_the_mark(*arguments: Any) -> Any:
+            result = original(*arguments)
+            monkeypatch.undo()
+            alerts = deployed.pipeline.lakehouse.table(ALERTS)
+            alerts.manage_snapshots().rollback_to_snapshot(alerts.snapshots()[0].snapshot_id).commit()
+            return result
+
+        monkeypatch.setattr(spark_engine, step, before_the_mark)
+        assert list(UPSTREAM)[-1] is ALERTS
+        deployed.pipeline.refresh(ALERTS, "a run", insurance_as_of=AS_OF)
+        # What was found to be as it should is looked at again at once; what was written is by the next run.
+        assert (ALERTS in deployed.pipeline.tables_behind()) == changed
+    with deployed_on("embedded", tmp_path) as deployed:
         deployed.process()
-        assert by_hand
-        assert {row["event_id"] for row in deployed.rows(SILVER)} >= {"by-hand"}
-        assert len(deployed.rows(CURRENT_STATE)) == 2
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()
+
+
+def test_what_java_says_is_told_without_its_stack(tmp_path: Path) -> None:
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.upload("x.json", framed([event()], "array")[1])
+        deployed.process()
+        [task] = deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()
+        Path(task.file.file_path.removeprefix("file:")).unlink()
+    with deployed_on("spark", tmp_path) as deployed:
+        with pytest.raises(SparkError, match="could not bring gold") as told:
+            deployed.pipeline.refresh(ALERTS, "a run", frozenset([date(2025, 11, 4)]))
+        assert len(str(told.value)) < 1000
 
 
 def test_tables_in_s3_and_glue_by_both_engines_in_turn(aws: AwsServices) -> None:
