@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from typing import get_args
 
 from dagster import (
     AssetCheckResult,
@@ -26,6 +27,7 @@ from telemetry_assets.assets.metadata import asset_key, certificate_metadata, po
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.documents import Reason
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
@@ -106,6 +108,9 @@ def replay_rejected_job() -> JobDefinition:
     def replay_rejected_documents(
         context: OpExecutionContext, telemetry: TelemetryResource, config: ReplayConfig
     ) -> None:
+        unknown = sorted(set(config.reasons) - set(get_args(Reason)))
+        if unknown:
+            raise Failure(f"reasons has {unknown}, which are none; a document is rejected for {get_args(Reason)}.")
         selection = ReplaySelection(tuple(config.reasons), tuple(config.uploads), moment("since", config.since))
         pipeline = telemetry.pipeline
         with failures_in_words(context):
