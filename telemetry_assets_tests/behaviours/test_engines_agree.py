@@ -97,9 +97,9 @@ def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
 def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
     uploads = messy_uploads()
     turns = itertools.cycle(ENGINES)
-    for start in range(0, len(uploads), 7):
+    for start in range(0, len(uploads), 10):
         with deployed_on(next(turns), tmp_path) as deployed:
-            for number, (name, content) in enumerate(uploads[start : start + 7], start):
+            for number, (name, content) in enumerate(uploads[start : start + 10], start):
                 deployed.upload(f"{number}/{name}", content)
             deployed.process()
             deployed.recall_batches()

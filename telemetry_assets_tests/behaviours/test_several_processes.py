@@ -25,7 +25,7 @@ PROCESS = (sys.executable, "-m", "telemetry_assets", "process", "--insurance-as-
 
 def send(deployed: Deployment, uploads: int) -> list[SimulatedUpload]:
     """A messy fleet's uploads."""
-    sent = list(simulate(Fleet(date(2025, 12, 31), uploads=uploads, mess=True)))
+    sent = list(simulate(Fleet(date(2025, 12, 31), cars=5, days=2, uploads=uploads, mess=True)))
     for upload in sent:
         deployed.upload(upload.name, upload.content)
     return sent
