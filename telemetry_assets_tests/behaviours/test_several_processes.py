@@ -92,7 +92,6 @@ def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deploymen
         ("PutObject", "in_progress.json", 0),
         ("CopyObject", "archive/", 3),
         ("PutObject", "in_progress.json", 1),
-        ("UpdateTable", "rejected_documents", 0),
         ("UpdateTable", "car_telemetry", 0),
         ("DeleteObject", "landing/", 2),
         ("DeleteObject", "in_progress.json", 0),
