@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo dev test lint docs bench chaos spark-jars clean clean-data machine
+.PHONY: help setup demo dev test lint docs bench chaos spark-jars package clean clean-data machine
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ machine:
 
 spark-jars: setup ## Bring the jars that TELEMETRY_ENGINE=spark needs into jars/ (about 120 MB)
 	$(BIN)/python -m telemetry_assets.engines.spark_jars
+
+package: setup ## Build what remote Spark runs, and put it to TELEMETRY_SCRIPTS_URI (ARCHITECTURES="x86_64 aarch64")
+	$(BIN)/python -m telemetry_assets.engines.package --architecture $(or $(ARCHITECTURES),x86_64)
 
 docs: setup ## Write docs/tables.md from the contracts
 	$(BIN)/python -m telemetry_assets.lakehouse.documentation > docs/tables.md

@@ -36,7 +36,9 @@ from telemetry_assets.errors import AwsError
 from telemetry_assets.settings import MOST_THREADS
 
 if TYPE_CHECKING:
+    from mypy_boto3_emr_serverless.client import EMRServerlessClient
     from mypy_boto3_glue.client import GlueClient
+    from mypy_boto3_logs.client import CloudWatchLogsClient
     from mypy_boto3_s3.client import S3Client
 
 RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 5}
@@ -90,11 +92,38 @@ def glue_client() -> GlueClient:
         return client
 
 
+def glue_client_without_retries() -> GlueClient:
+    """The client of Glue for requests that must not be made twice unseen: of a lost answer the caller hears."""
+    with refusals_in_words():
+        client: GlueClient = _client("glue", environment(), attempts=1)
+        return client
+
+
+def emr_serverless_client() -> EMRServerlessClient:
+    """The client of EMR Serverless.
+
+    :raises AwsError: where no region is set.
+    """
+    with refusals_in_words():
+        client: EMRServerlessClient = _client("emr-serverless", environment())
+        return client
+
+
+def logs_client() -> CloudWatchLogsClient:
+    """The client of CloudWatch Logs.
+
+    :raises AwsError: where no region is set.
+    """
+    with refusals_in_words():
+        client: CloudWatchLogsClient = _client("logs", environment())
+        return client
+
+
 @cache
-def _client(service: str, _environment: frozenset[tuple[str, str]]) -> Any:
+def _client(service: str, _environment: frozenset[tuple[str, str]], attempts: int | None = None) -> Any:
     # A client costs a tenth of a second, as much as a look of the sensor; threads may share it.
     config = Config(
-        retries=RETRIES,  # type: ignore[arg-type]  # a TypedDict
+        retries={**RETRIES, **({"total_max_attempts": attempts} if attempts else {})},  # type: ignore[arg-type]  # a TypedDict
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         max_pool_connections=MOST_THREADS,

@@ -52,8 +52,13 @@ class Pipeline:
         """The engine that the settings name, started when it is first needed."""
         if self.settings.engine == "spark":
             from telemetry_assets.engines.spark import SparkEngine
+            from telemetry_assets.engines.spark_session import open_session
 
-            return SparkEngine(self.lakehouse, self.settings)
+            return SparkEngine(self.lakehouse, open_session(self.settings))
+        if self.settings.is_remote:
+            from telemetry_assets.engines.remote import RemoteEngine, open_service
+
+            return RemoteEngine(self.lakehouse, self.settings, open_service(self.settings))
         from telemetry_assets.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(self.lakehouse)

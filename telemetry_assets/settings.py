@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from telemetry_assets.errors import SettingsError
@@ -34,6 +34,16 @@ def project_root() -> Path:
     return clone if (clone / "pyproject.toml").is_file() else Path.cwd()
 
 
+class RemoteSize(BaseModel):
+    """How much of EMR Serverless or Glue a step may use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    executors: int = Field(4, ge=1, description="Most executors; in Glue the workers beside the driver's.")
+    glue_worker_type: str = Field("G.1X", description="Glue's worker type.")
+    spark: dict[str, str] = Field({}, description="More of Spark's own configuration.")
+
+
 class Settings(BaseSettings):
     """What a deployment decides; every field is ``TELEMETRY_<FIELD NAME>`` in the environment."""
 
@@ -46,10 +56,25 @@ class Settings(BaseSettings):
     catalog: Literal["sqlite", "glue"] = Field(
         "sqlite", description="The Iceberg catalog: SQLite with a folder, the Glue Data Catalog with S3."
     )
-    engine: Literal["embedded", "spark"] = Field("embedded", description="Where the transforms run.")
+    engine: Literal["embedded", "spark", "emr_serverless", "glue"] = Field(
+        "embedded", description="Where the transforms run."
+    )
     spark_configuration: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="More of Spark's own configuration, as a JSON object."
     )
+    scripts_uri: str = Field("", description="Where `make package` puts what remote Spark runs: s3://bucket/prefix.")
+    emr_application_id: str = Field("", description="The application of EMR Serverless that steps run in.")
+    emr_job_role_arn: str = Field("", description="The role that steps in EMR Serverless run as.")
+    emr_python: str = Field("/usr/bin/python3.11", description="The Python 3.11 of EMR Serverless's image.")
+    glue_job_name: str = Field("", description="The Glue job that steps run as.")
+    remote_sizes: Annotated[dict[str, dict[str, Any]], NoDecode] = Field(
+        {}, description="What steps may use, as a JSON object by `default`, `rebuild`, table, or `table/rebuild`."
+    )
+    remote_wait_minutes: float = Field(
+        60, gt=0, description="How long a step waits for a remote service to take it and to have room for it."
+    )
+    remote_timeout_minutes: int = Field(120, ge=5, description="How long a remote step may run.")
+    remote_poll_seconds: float = Field(5, gt=0, le=10, description="Seconds between two looks at a remote step.")
     first_event_date: date = Field(
         date(2020, 1, 1), description="The first partition of the assets in Dagster. Tables take earlier dates too."
     )
@@ -75,7 +100,7 @@ class Settings(BaseSettings):
     # Dagster's daemon goes round every 5 s; an interval of just as long is often missed by a moment, and is then 10 s.
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks of the upload sensor.")
 
-    @field_validator("spark_configuration", mode="before")
+    @field_validator("spark_configuration", "remote_sizes", mode="before")
     @classmethod
     def _json_object(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -86,8 +111,36 @@ class Settings(BaseSettings):
             raise ValueError(f"is no JSON object ({error})") from error
         if not isinstance(read, dict):
             raise ValueError("is no JSON object")
-        # Spark takes texts only; a number or `true` is as well understood.
-        return {name: one if isinstance(one, str) else json.dumps(one) for name, one in read.items()}
+        return read
+
+    @field_validator("spark_configuration", mode="before")
+    @classmethod
+    def _spark_texts(cls, value: object) -> object:
+        return _texts(value) if isinstance(value, dict) else value
+
+    @field_validator("remote_sizes")
+    @classmethod
+    def _sizes(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, size in value.items():
+            if "spark" in size:
+                size["spark"] = _texts(size["spark"])
+            try:
+                RemoteSize(**size)
+            except ValidationError as error:
+                told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+                raise ValueError(f"{name}: {told}") from error
+        return value
+
+    def remote_size(self, table: str, *, rebuild: bool) -> RemoteSize:
+        """What a step of a table may use: the most particular setting wins, and Spark's own settings add up.
+
+        :param rebuild: whether chosen dates are made anew, as a backfill does.
+        """
+        names = ["default", *(["rebuild"] if rebuild else []), table, *([f"{table}/rebuild"] if rebuild else [])]
+        given = [self.remote_sizes.get(name, {}) for name in names]
+        spark = {name: value for size in given for name, value in size.get("spark", {}).items()}
+        chosen = {name: value for size in given for name, value in size.items()}
+        return RemoteSize(**{**chosen, "spark": {**self.spark_configuration, **spark}})
 
     @field_validator("landing_uri", "lakehouse_uri")
     @classmethod
@@ -100,10 +153,24 @@ class Settings(BaseSettings):
             raise ValueError("is neither a folder nor an address that begins with s3://")
         return str((project_root() / Path(value.removeprefix("file://")).expanduser()).resolve())
 
+    @field_validator("scripts_uri")
+    @classmethod
+    def _in_s3(cls, value: str) -> str:
+        if not value.strip():
+            return ""
+        if not is_s3(value):
+            raise ValueError("does not begin with s3://")
+        return S3Location.parse(value).uri().rstrip("/")
+
     @property
     def is_in_s3(self) -> bool:
         """Whether uploads and tables are in S3; otherwise they are in folders."""
         return is_s3(self.lakehouse_uri)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the transforms run in a service rather than on this machine."""
+        return self.engine in ("emr_serverless", "glue")
 
     def landing_folder(self) -> Path:
         """The landing location, which is a folder."""
@@ -116,6 +183,10 @@ class Settings(BaseSettings):
     def landing_in_s3(self) -> S3Location:
         """The landing location, which is in S3."""
         return S3Location.parse(self.landing_uri)
+
+    def scripts_in_s3(self) -> S3Location:
+        """Where what remote Spark runs is kept."""
+        return S3Location.parse(self.scripts_uri)
 
     def lakehouse_in_s3(self) -> S3Location:
         """The lakehouse, which is in S3."""
@@ -146,7 +217,13 @@ def load_settings() -> Settings:
         raise SettingsError(f"These settings cannot be used:\n{problems}") from error
     _hold_one_place(settings)
     _hold_apart(settings)
+    _hold_remote(settings)
     return settings
+
+
+def _texts(configuration: dict[str, Any]) -> dict[str, str]:
+    # Spark takes texts only; a number or `true` is as well understood.
+    return {name: one if isinstance(one, str) else json.dumps(one) for name, one in configuration.items()}
 
 
 def _hold_one_place(settings: Settings) -> None:
@@ -177,3 +254,20 @@ def _hold_apart(settings: Settings) -> None:
             f"TELEMETRY_LANDING_URI={settings.landing_uri}, so the tables' own files would be taken for uploads. "
             "Put them side by side."
         )
+
+
+def _hold_remote(settings: Settings) -> None:
+    needed = {
+        "emr_serverless": ("scripts_uri", "emr_application_id", "emr_job_role_arn"),
+        "glue": ("scripts_uri", "glue_job_name"),
+    }.get(settings.engine)
+    if needed is None:
+        return
+    if not settings.is_in_s3:
+        raise SettingsError(
+            f"TELEMETRY_ENGINE={settings.engine} cannot reach TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri}: remote "
+            "Spark needs tables in S3 and the Glue Data Catalog. Or set TELEMETRY_ENGINE=embedded, or spark."
+        )
+    missing = [f"TELEMETRY_{name.upper()}" for name in needed if not getattr(settings, name)]
+    if missing:
+        raise SettingsError(f"TELEMETRY_ENGINE={settings.engine} needs {' and '.join(missing)} (docs/spark.md).")

@@ -16,7 +16,7 @@ from dagster import (
     TableSchema,
 )
 
-from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.engines.results import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
@@ -84,7 +84,18 @@ def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
         "run_rows_written": result.rows_written,
         "run_seconds": round(result.seconds, 3),
         **{name: round(figure, _DECIMALS) for name, figure in partition.figures.items()},
+        **_remote_run(result.remote),
         "preview": preview(partition.preview),
+    }
+
+
+def _remote_run(remote: RemoteRun | None) -> Metadata:
+    if remote is None:
+        return {}
+    return {
+        "remote_service": remote.service,
+        "remote_run_id": remote.run_id,
+        "remote_run": MetadataValue.url(remote.link),
     }
 
 

@@ -31,6 +31,19 @@ class PartitionResult:
 
 
 @dataclass(frozen=True)
+class RemoteRun:
+    """Where a step ran that did not run on this machine.
+
+    :param service: the service's name, as people know it.
+    :param link: where people see the run.
+    """
+
+    service: str
+    run_id: str
+    link: str
+
+
+@dataclass(frozen=True)
 class RefreshResult:
     """What a refresh did to a table.
 
@@ -40,6 +53,7 @@ class RefreshResult:
     :param partitions: the replaced partitions that hold rows; a table without partitions has one, under None.
     :param changed: whether any row differs from before; if not, no snapshot was made.
     :param snapshot_id: the table's current snapshot, None where it never had a row.
+    :param remote: the run of a remote service that did it, if any.
     """
 
     contract: TableContract
@@ -50,6 +64,7 @@ class RefreshResult:
     changed: bool
     snapshot_id: int | None
     seconds: float
+    remote: RemoteRun | None = None
 
     def dated_partitions(self) -> frozenset[date] | None:
         """The replaced partitions that hold rows, None for a table without partitions."""

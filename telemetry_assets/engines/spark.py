@@ -23,7 +23,6 @@ from telemetry_assets.engines.figures import FIGURES
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import PREVIEW_ROWS, PartitionResult, RefreshResult
 from telemetry_assets.engines.spark_configuration import table_name
-from telemetry_assets.engines.spark_session import open_session
 from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
@@ -37,7 +36,6 @@ from telemetry_assets.lakehouse.commits import (
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import hold_new_keys, hold_upstream_keys, partition_sample
 from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.settings import Settings
 from telemetry_assets.steps import Partitions, Replacement, StepParameters, replacement
 
 if TYPE_CHECKING:
@@ -51,11 +49,11 @@ _PREVIEWED_PARTITIONS = 100
 
 
 class SparkEngine:
-    """A Spark session of its own in this process's JVM, for one lakehouse."""
+    """A session that knows the catalog of a lakehouse: in this process's JVM, or the one that a service has started."""
 
-    def __init__(self, lakehouse: Lakehouse, settings: Settings) -> None:
+    def __init__(self, lakehouse: Lakehouse, spark: SparkSession) -> None:
         self._lakehouse = lakehouse
-        self._spark = open_session(settings)
+        self._spark = spark
 
     def close(self) -> None:
         """Nothing is held that does not end with the process: a JVM cannot be started twice in it."""

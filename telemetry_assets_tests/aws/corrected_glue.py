@@ -1,12 +1,26 @@
-"""What moto's Glue Data Catalog gets wrong, put right."""
+"""What moto's Glue Data Catalog gets wrong, put right; and Glue jobs that run what is submitted."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Any
 
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
+from moto.glue.models import FakeJobRun
 from moto.glue.responses import GlueResponse
+
+from telemetry_assets_tests.aws.remote_programs import (
+    Program,
+    installed_wheels,
+    lose_answer_if_ordered,
+    refuse_if_ordered,
+    service,
+)
+
+_LOG_GROUP = "/aws-glue/jobs/error"
+PROGRAMS: dict[str, Program] = {}
 
 
 @dataclass
@@ -42,3 +56,76 @@ class CorrectedGlueResponse(GlueResponse):
                     "ConcurrentModificationException", f"Update table failed due to concurrent modifications: {name}"
                 )
         return super().update_table()
+
+    def start_job_run(self) -> ActionResult:
+        """Start the submitted program."""
+        refuse_if_ordered()
+        started = super().start_job_run()
+        name, run_id = self.parameters["JobName"], _result(started)["JobRunId"]
+        run = self.glue_backend.get_job(name).get_job_run(run_id)
+        # moto lets a run come further each time that it is looked at.
+        setattr(run, "advance", lambda: None)  # noqa: B010 - of this run only
+        PROGRAMS[run_id] = _program(run)
+        PROGRAMS[run_id].start()
+        lose_answer_if_ordered()
+        return started
+
+    def get_job_run(self) -> ActionResult:
+        """A run, with what is said of its end."""
+        run = self.glue_backend.get_job_run(self.parameters["JobName"], self.parameters["RunId"])
+        return ActionResult({"JobRun": _told(run)})
+
+    def get_job_runs(self) -> ActionResult:
+        """The newest runs come first."""
+        runs = self.glue_backend.get_job(self.parameters["JobName"]).get_job_runs()
+        return ActionResult({"JobRuns": [_told(run) for run in reversed(runs)]})
+
+    def batch_stop_job_run(self) -> ActionResult:
+        """Ask for the end of programs."""
+        for run_id in self.parameters["JobRunIds"]:
+            PROGRAMS[run_id].cancel()
+        stopped = [{"JobName": self.parameters["JobName"], "JobRunId": one} for one in self.parameters["JobRunIds"]]
+        return ActionResult({"SuccessfulSubmissions": stopped, "Errors": []})
+
+
+def _result(answer: ActionResult) -> dict[str, Any]:
+    result = answer.result
+    assert isinstance(result, dict)
+    return result
+
+
+def _told(run: FakeJobRun) -> dict[str, Any]:
+    program = PROGRAMS[run.job_run_id]
+    return {**run.as_dict(), "JobRunState": program.state, "ErrorMessage": program.details}
+
+
+def _program(run: FakeJobRun) -> Program:
+    arguments = dict(run.arguments or {})
+    configuration = dict(one.split("=", 1) for one in arguments["--conf"].split(" --conf "))
+
+    def changed(state: str) -> None:
+        run.status = state
+
+    return Program(
+        script=arguments["--scriptLocation"],
+        arguments=[word for pair in arguments.items() for word in pair if pair[0] != "--conf"],
+        modules=arguments["--extra-py-files"],
+        configuration=configuration,
+        dependencies=lambda: installed_wheels(arguments["--additional-python-modules"]),
+        states=("STARTING", "RUNNING"),
+        ends=("SUCCEEDED", "FAILED", "STOPPING", "STOPPED"),
+        changed=changed,
+        keep_log=lambda log: _keep_log(run.job_run_id, log),
+    )
+
+
+def _keep_log(run_id: str, log: bytes) -> None:
+    logs = service("logs")
+    groups = logs.describe_log_groups(logGroupNamePrefix=_LOG_GROUP)["logGroups"]
+    if not groups:
+        logs.create_log_group(logGroupName=_LOG_GROUP)
+    logs.create_log_stream(logGroupName=_LOG_GROUP, logStreamName=run_id)
+    now = int(time.time() * 1000)
+    lines = [{"timestamp": now, "message": line} for line in log.decode(errors="replace").splitlines() if line]
+    if lines:
+        logs.put_log_events(logGroupName=_LOG_GROUP, logStreamName=run_id, logEvents=lines)

@@ -22,15 +22,22 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
+from telemetry_assets_tests.aws import corrected_emr_serverless, corrected_glue
+from telemetry_assets_tests.aws.corrected_emr_serverless import CorrectedEmrServerlessResponse
 from telemetry_assets_tests.aws.corrected_glue import VERSION_LOCK, CorrectedGlueResponse
 from telemetry_assets_tests.aws.corrected_s3 import CorrectedS3Response
+from telemetry_assets_tests.aws.remote_programs import ENDPOINT, ORDERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HARNESS_PATH = "/moto-api/harness/"
 _SIGNED_FOR_S3 = re.compile(r"/([^/]+)/s3/aws4_request")
-CORRECTED: dict[str, type[BaseResponse]] = {"s3": CorrectedS3Response, "glue": CorrectedGlueResponse}
+CORRECTED: dict[str, type[BaseResponse]] = {
+    "s3": CorrectedS3Response,
+    "glue": CorrectedGlueResponse,
+    "emrserverless": CorrectedEmrServerlessResponse,
+}
 
 
 class Corrected:
@@ -59,6 +66,9 @@ class Corrected:
             start_response("301 Moved Permanently", [("x-amz-bucket-region", bucket_region)])
             return [b"<Error><Code>PermanentRedirect</Code><Message>Ask the bucket's own region.</Message></Error>"]
         _route_any_key(environ)
+        if environ["REQUEST_METHOD"] == "PUT" and "/messages/" in path and ORDERS.take("drop-messages") is not None:
+            start_response("200 OK", [("ETag", '"lost"')])
+            return []
         with self._one_at_a_time:
             return self._application(environ, start_response)
 
@@ -69,8 +79,20 @@ def _obey(order: str) -> None:
         _, bucket, prefix, count = order.split("/")
         for number in range(int(count)):
             s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{number:05d}.json", b"{}")
+    elif order.startswith("remote/"):
+        _, count, *words = order.split("/")
+        ORDERS.left["/".join(words)] = int(count)
+    elif order == "end-programs":
+        end_programs()
     else:
         VERSION_LOCK.is_on = order.endswith("/on")
+
+
+def end_programs() -> None:
+    """End every program that still runs, and forget what is to go wrong."""
+    ORDERS.left.clear()
+    for program in (*corrected_glue.PROGRAMS.values(), *corrected_emr_serverless.PROGRAMS.values()):
+        program.cancel()
 
 
 def _read_whole(environ: WSGIEnvironment) -> bool:
@@ -128,9 +150,11 @@ def serve(announce: Callable[[int], None]) -> None:
     """Serve until standard input is closed."""
     application = Corrected(DomainDispatcherApplication(_corrected_service))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_SilentHandler)
+    ENDPOINT[0] = f"http://127.0.0.1:{server.server_port}"
     Thread(target=server.serve_forever, daemon=True).start()
     announce(server.server_port)
     sys.stdin.buffer.read()
+    end_programs()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ class AwsServices:
 
     def __enter__(self) -> AwsServices:
         command = [sys.executable, "-m", "telemetry_assets_tests.aws.moto_server"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "AWS_REGION": REGION}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         assert self.process.stdout is not None
         port = self.process.stdout.readline().strip()
         if not port:
@@ -81,8 +84,13 @@ class AwsServices:
         """Put so many small objects below a prefix, without as many requests."""
         self._post(f"{HARNESS_PATH}fill/{name}/{prefix}/{count}")
 
+    def order(self, order: str, count: int = 1) -> None:
+        """Let something go wrong with the next remote runs; see ``remote_programs.Orders``."""
+        self._post(f"{HARNESS_PATH}remote/{count}/{order}")
+
     def reset(self) -> None:
         """Forget everything."""
+        self._post(f"{HARNESS_PATH}end-programs")
         self._post("/moto-api/reset")
         self._post(f"{HARNESS_PATH}version-lock/on")
 

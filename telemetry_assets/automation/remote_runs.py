@@ -1,0 +1,62 @@
+"""The sensor that leaves no remote run without a Dagster run that follows it."""
+
+from __future__ import annotations
+
+import time
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+
+from telemetry_assets.engines.remote import living_steps, open_service
+from telemetry_assets.pipeline import refusals_in_words
+from telemetry_assets.settings import load_settings
+
+_INTERVAL_SECONDS = 10
+# A run that died is followed by another one within seconds, which goes on with what it has left.
+_GRACE_SECONDS = 60
+
+
+def remote_runs_sensor() -> SensorDefinition:
+    """Cancels remote runs whose Dagster run is over. It starts nothing."""
+
+    @sensor(
+        name="remote_runs",
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Cancels runs in EMR Serverless or Glue that no Dagster run follows any more.",
+    )
+    def remote_runs(context: SensorEvaluationContext) -> SkipReason:
+        settings = load_settings()
+        with refusals_in_words(settings):
+            service = open_service(settings)
+            living = living_steps(service, settings)
+            orphans = [
+                remote_id
+                for remote_id, folder in living
+                if (run_id := folder.follower()) is not None and _is_over(context.instance, run_id)
+            ]
+            for remote_id in orphans:
+                context.log.warning(f"Run {remote_id} of {service.name} is cancelled: its Dagster run is over.")
+                service.cancel(remote_id)
+        cancelled = f" Cancelled, as their Dagster runs are over: {', '.join(orphans)}." if orphans else ""
+        return SkipReason(f"{len(living)} runs of {service.name} are at work.{cancelled}")
+
+    return remote_runs
+
+
+def _is_over(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether nobody will follow what a Dagster run has followed. What is no run of this Dagster is not judged."""
+    record = instance.get_run_record_by_id(run_id)
+    if record is None or not record.dagster_run.is_finished:
+        return False
+    if record.dagster_run.status != DagsterRunStatus.FAILURE:
+        return True
+    ended = record.end_time or record.update_timestamp.timestamp()
+    return time.time() - ended > _GRACE_SECONDS

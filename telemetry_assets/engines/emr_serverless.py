@@ -1,0 +1,161 @@
+"""Steps as job runs of an application of EMR Serverless."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from telemetry_assets.aws import GONE, emr_serverless_client, error_code, get_object, s3_client
+from telemetry_assets.engines.package import ARM64, X86_64, packages_location
+from telemetry_assets.engines.remote_service import Phase, State, Submission
+from telemetry_assets.errors import PackageError
+from telemetry_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr_serverless.client import EMRServerlessClient
+    from mypy_boto3_emr_serverless.literals import JobRunStateType
+
+_PHASES: dict[str, Phase] = {
+    "SUBMITTED": Phase.WAITING,
+    "QUEUED": Phase.WAITING,
+    "PENDING": Phase.WAITING,
+    "SCHEDULED": Phase.WAITING,
+    "RUNNING": Phase.RUNNING,
+    "CANCELLING": Phase.STOPPING,
+    "CANCELLED": Phase.CANCELLED,
+    "SUCCESS": Phase.SUCCEEDED,
+    "FAILED": Phase.FAILED,
+}
+_LIVING: list[JobRunStateType] = ["SUBMITTED", "QUEUED", "PENDING", "SCHEDULED", "RUNNING", "CANCELLING"]
+_NAME = "telemetry-assets "
+# Where EMR keeps the Iceberg that it brings.
+_ICEBERG = "/usr/share/aws/iceberg/lib/iceberg-spark3-runtime.jar"
+_DEPENDENCIES = "dependencies"
+_LINES = 20
+
+
+class EmrServerless:
+    """An application of EMR Serverless."""
+
+    name = "EMR Serverless"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._application = settings.emr_application_id
+
+    def start(self, submission: Submission) -> str:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.start`."""
+        started = self._client.start_job_run(
+            applicationId=self._application,
+            # Of two requests with one token the second one finds the first one's run.
+            clientToken=submission.folder.name[-64:],
+            executionRoleArn=self._settings.emr_job_role_arn,
+            name=f"{_NAME}{submission.folder.name}",
+            executionTimeoutMinutes=submission.timeout_minutes,
+            jobDriver={
+                "sparkSubmit": {
+                    "entryPoint": packages_location(self._settings).uri(submission.package.entry_point.name),
+                    "entryPointArguments": ["--step", submission.folder.uri, "--region", submission.region],
+                }
+            },
+            configurationOverrides={
+                "applicationConfiguration": [
+                    {"classification": "spark-defaults", "properties": self._configuration(submission)}
+                ],
+                "monitoringConfiguration": {"s3MonitoringConfiguration": self._monitoring()},
+            },
+            tags=self._tags(submission),
+        )
+        return started["jobRunId"]
+
+    def state(self, run_id: str) -> State:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.state`."""
+        run = self._client.get_job_run(applicationId=self._application, jobRunId=run_id)["jobRun"]
+        # A state that is not known yet is waited for: every wait has its limit.
+        return State(_PHASES.get(run["state"], Phase.WAITING), run["state"], run.get("stateDetails") or "")
+
+    def living(self) -> list[tuple[str, str]]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.living`."""
+        pages = self._client.get_paginator("list_job_runs").paginate(applicationId=self._application, states=_LIVING)
+        ours = [run["id"] for page in pages for run in page["jobRuns"] if run.get("name", "").startswith(_NAME)]
+        found = []
+        # The newest come first.
+        for run_id in reversed(ours):
+            run = self._client.get_job_run(applicationId=self._application, jobRunId=run_id)["jobRun"]
+            _, uri, *_ = run["jobDriver"]["sparkSubmit"]["entryPointArguments"]
+            found.append((run_id, uri))
+        return found
+
+    def cancel(self, run_id: str) -> None:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.cancel`."""
+        try:
+            self._client.cancel_job_run(applicationId=self._application, jobRunId=run_id)
+        except ClientError as error:
+            # It ended in this moment.
+            if error_code(error) != "ValidationException":
+                raise
+
+    def link(self, run_id: str) -> str:
+        """The run's Spark UI. The link is good for an hour, and EMR gives no other."""
+        try:
+            return self._client.get_dashboard_for_job_run(applicationId=self._application, jobRunId=run_id)["url"]
+        except ClientError as error:
+            return f"(no link: {error})"
+
+    def last_lines(self, run_id: str) -> list[str]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.last_lines`."""
+        logs = self._settings.scripts_in_s3().below(
+            "logs", "applications", self._application, "jobs", run_id, "SPARK_DRIVER"
+        )
+        try:
+            content, _ = get_object(s3_client(), logs.bucket, f"{logs.prefix}stderr.gz")
+        except ClientError as error:
+            if error_code(error) not in GONE:
+                raise
+            return []
+        return gzip.decompress(content).decode(errors="replace").splitlines()[-_LINES:]
+
+    @property
+    def _client(self) -> EMRServerlessClient:
+        return emr_serverless_client()
+
+    @cached_property
+    def _architecture(self) -> str:
+        application = self._client.get_application(applicationId=self._application)["application"]
+        return ARM64 if application.get("architecture") == "ARM64" else X86_64
+
+    def _configuration(self, submission: Submission) -> dict[str, str]:
+        packages = packages_location(self._settings)
+        archive = submission.package.archives.get(self._architecture)
+        if archive is None:
+            raise PackageError(
+                f"The application {self._application} runs on {self._architecture}, and the package "
+                f"{submission.package.name} has no dependencies for that. Run `make package "
+                f"ARCHITECTURES={self._architecture}`."
+            )
+        python, path = self._settings.emr_python, f"./{_DEPENDENCIES}"
+        return {
+            "spark.jars": _ICEBERG,
+            "spark.dynamicAllocation.enabled": "true",
+            "spark.dynamicAllocation.maxExecutors": str(submission.size.executors),
+            **submission.configuration,
+            "spark.submit.pyFiles": packages.uri(submission.package.modules.name),
+            "spark.archives": f"{packages.uri(archive.name)}#{_DEPENDENCIES}",
+            "spark.emr-serverless.driverEnv.PYTHONPATH": path,
+            "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": python,
+            "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": python,
+            "spark.executorEnv.PYTHONPATH": path,
+            "spark.executorEnv.PYSPARK_PYTHON": python,
+        }
+
+    def _monitoring(self) -> Any:
+        key = self._settings.kms_key_id
+        encrypted = {"encryptionKeyArn": key} if key.startswith("arn:") else {}
+        return {"logUri": self._settings.scripts_in_s3().below("logs").uri(), **encrypted}
+
+    def _tags(self, submission: Submission) -> dict[str, str]:
+        step = submission.folder.step
+        return {"telemetry:run-id": step.run_id, "telemetry:table": step.table} if step else {}

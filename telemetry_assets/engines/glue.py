@@ -1,0 +1,150 @@
+"""Steps as runs of a Glue job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from telemetry_assets.aws import (
+    error_code,
+    glue_client,
+    glue_client_without_retries,
+    is_unknown_outcome,
+    logs_client,
+    region,
+)
+from telemetry_assets.engines.package import packages_location
+from telemetry_assets.engines.remote_service import Phase, State, Submission
+from telemetry_assets.errors import PackageError, SettingsError
+from telemetry_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_glue.type_defs import JobRunTypeDef
+
+_PHASES: dict[str, Phase] = {
+    "STARTING": Phase.WAITING,
+    "WAITING": Phase.WAITING,
+    "RUNNING": Phase.RUNNING,
+    "STOPPING": Phase.STOPPING,
+    "STOPPED": Phase.CANCELLED,
+    "SUCCEEDED": Phase.SUCCEEDED,
+    "FAILED": Phase.FAILED,
+    "ERROR": Phase.FAILED,
+    "TIMEOUT": Phase.FAILED,
+    # Flexible execution that found no room for a day.
+    "EXPIRED": Phase.FAILED,
+}
+_STEP = "--step"
+_RUNS_LOOKED_AT = 200
+_LINES = 20
+_LOG_GROUP = "/aws-glue/jobs/error"
+
+
+class Glue:
+    """A Glue job."""
+
+    name = "Glue"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._job = settings.glue_job_name
+
+    def start(self, submission: Submission) -> str:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.start`.
+
+        Glue takes no token that would tell two requests for one run: of an answer that was lost its runs are asked.
+        """
+        # Only the driver's and at least one worker make a job.
+        size = submission.size
+        arguments = self._arguments(submission)
+        try:
+            started = glue_client_without_retries().start_job_run(
+                JobName=self._job,
+                Arguments=arguments,
+                Timeout=submission.timeout_minutes,
+                WorkerType=size.glue_worker_type,  # type: ignore[arg-type]  # new ones come
+                NumberOfWorkers=size.executors + 1,
+            )
+        except (ClientError, BotoCoreError) as error:
+            if not is_unknown_outcome(error):
+                raise
+            found = [run["Id"] for run in self._runs() if _step_uri(run) == submission.folder.uri]
+            if not found:
+                raise
+            return found[0]
+        return started["JobRunId"]
+
+    def state(self, run_id: str) -> State:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.state`."""
+        run = glue_client().get_job_run(JobName=self._job, RunId=run_id)["JobRun"]
+        state = str(run["JobRunState"])
+        details = run.get("ErrorMessage") or run.get("StateDetail") or ""
+        # A state that is not known yet is waited for: every wait has its limit.
+        return State(_PHASES.get(state, Phase.WAITING), state, details, is_final_failure=state == "TIMEOUT")
+
+    def living(self) -> list[tuple[str, str]]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.living`."""
+        living = [run for run in self._runs() if not _PHASES.get(str(run["JobRunState"]), Phase.WAITING).is_over]
+        return [(run["Id"], uri) for run in reversed(living) if (uri := _step_uri(run))]
+
+    def cancel(self, run_id: str) -> None:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.cancel`."""
+        # What cannot be stopped, as it is over, is told in the answer and is no error.
+        glue_client().batch_stop_job_run(JobName=self._job, JobRunIds=[run_id])
+
+    def link(self, run_id: str) -> str:
+        """The run's page in the console."""
+        where = region() or glue_client().meta.region_name
+        return f"https://{where}.console.aws.amazon.com/gluestudio/home?region={where}#/job/{self._job}/run/{run_id}"
+
+    def last_lines(self, run_id: str) -> list[str]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.last_lines`."""
+        try:
+            events = logs_client().get_log_events(
+                logGroupName=_LOG_GROUP, logStreamName=run_id, limit=_LINES, startFromHead=False
+            )["events"]
+        except ClientError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
+            return []
+        return [line for event in events for line in event["message"].splitlines()][-_LINES:]
+
+    def _runs(self) -> list[JobRunTypeDef]:
+        """The newest runs of the job, the newest first."""
+        pages = (
+            glue_client()
+            .get_paginator("get_job_runs")
+            .paginate(JobName=self._job, PaginationConfig={"MaxItems": _RUNS_LOOKED_AT})
+        )
+        return [run for page in pages for run in page["JobRuns"]]
+
+    def _arguments(self, submission: Submission) -> dict[str, str]:
+        packages, package = packages_location(self._settings), submission.package
+        if package.wheels is None:
+            raise PackageError(
+                f"The package {package.name} has no wheels for Glue. Run `make package ARCHITECTURES=x86_64`."
+            )
+        return {
+            "--scriptLocation": packages.uri(package.entry_point.name),
+            "--extra-py-files": packages.uri(package.modules.name),
+            "--additional-python-modules": packages.uri(package.wheels.name),
+            "--python-modules-installer-option": "--no-index",
+            "--datalake-formats": "iceberg",
+            "--enable-auto-scaling": "true",
+            "--conf": _in_one_argument(submission.configuration),
+            _STEP: submission.folder.uri,
+            "--region": submission.region,
+        }
+
+
+def _in_one_argument(configuration: dict[str, str]) -> str:
+    """Spark's configuration as Glue takes it: ``a=b --conf c=d``."""
+    spaced = sorted(name for name, value in configuration.items() if any(map(str.isspace, name + value)))
+    if spaced:
+        raise SettingsError(f"Glue takes no space in Spark's configuration, and {', '.join(spaced)} has one.")
+    return " --conf ".join(f"{name}={value}" for name, value in configuration.items())
+
+
+def _step_uri(run: JobRunTypeDef) -> str:
+    return run.get("Arguments", {}).get(_STEP, "")

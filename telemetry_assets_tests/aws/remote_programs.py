@@ -1,0 +1,281 @@
+"""Programs as EMR Serverless and Glue run them, here: what was submitted, in a Python of its own, by spark-submit.
+
+The states that a service goes through take a moment each. Tests order what is to go wrong (:class:`Orders`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+from urllib.parse import urlparse
+
+import boto3
+import pyspark
+from moto.core.exceptions import JsonRESTError
+
+from telemetry_assets.engines.spark_jars import jars
+
+_SPARK = Path(pyspark.__file__).parent
+_SECONDS_IN_STATE = 0.3
+_KILLED_AFTER_SECONDS = 3
+# What runs for seconds is not worth the second compiler's work, nor the machine's whole memory.
+_SMALL = {
+    "spark.master": "local[2]",
+    "spark.driver.memory": "1g",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.ui.enabled": "false",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+}
+_one_at_a_time = Lock()
+
+
+@dataclass
+class Orders:
+    """What is to go wrong with the next runs, and how often.
+
+    ``refuse/<code>``: a start is refused. ``lose-answer``: a run is started, and its answer is lost. ``wait``: a run is
+    never given room. ``hang``: it runs for ever. ``kill``: its driver is killed. ``end/<state>``: it ends without its
+    program. ``drop-messages``: what it tells is not kept.
+    """
+
+    left: dict[str, int] = field(default_factory=dict)
+
+    def take(self, kind: str) -> str | None:
+        """What follows the kind in an order that is left, which is then one less; None where there is none."""
+        for order, count in self.left.items():
+            if count and order.split("/")[0] == kind:
+                self.left[order] = count - 1
+                return order.removeprefix(f"{kind}/")
+        return None
+
+
+ORDERS = Orders()
+ENDPOINT = [""]
+
+
+@dataclass
+class Program:
+    """What a service is to run.
+
+    :param script: its URI.
+    :param states: those before the program starts, and while it runs.
+    :param ends: what the service calls success, failure, stopping and a stopped run.
+    :param changed: is told of each state.
+    :param keep_log: is given the driver's log at the end.
+    """
+
+    script: str
+    arguments: list[str]
+    modules: str
+    configuration: dict[str, str]
+    dependencies: Callable[[], Path]
+    states: tuple[str, ...]
+    ends: tuple[str, str, str, str]
+    changed: Callable[[str], None]
+    keep_log: Callable[[bytes], None]
+    state: str = ""
+    details: str = ""
+    _process: subprocess.Popen[bytes] | None = None
+    _cancelled: Event = field(default_factory=Event)
+
+    def start(self) -> None:
+        """Begin, in a thread."""
+        self._order = next((one for kind in ("wait", "hang", "kill", "end") if (one := _ordered(kind))), ("", ""))
+        self._be(self.states[0])
+        Thread(target=self._live, daemon=True).start()
+
+    def cancel(self) -> None:
+        """End it, as a request of a user does."""
+        if self.state in self.ends[:2] or self._cancelled.is_set():
+            return
+        self._be(self.ends[2])
+        self._cancelled.set()
+        self.kill()
+
+    def kill(self) -> None:
+        """Every process of it at once."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _be(self, state: str, details: str = "") -> None:
+        self.state, self.details = state, details
+        self.changed(state)
+
+    def _live(self) -> None:
+        kind, given = self._order
+        for state in self.states[1:]:
+            if self._cancelled.wait(_SECONDS_IN_STATE) or (kind == "wait" and self._cancelled.wait()):
+                return self._be(self.ends[3])
+            self._be(state)
+        if kind == "end":
+            return self._be(given, "Insufficient capacity: it was ordered so.")
+        if kind == "hang":
+            self._cancelled.wait()
+        succeeded, log = (False, b"") if self._cancelled.is_set() else self._run()
+        if log:
+            self.keep_log(log)
+        if self._cancelled.is_set():
+            time.sleep(_SECONDS_IN_STATE)
+            return self._be(self.ends[3])
+        return self._be(self.ends[0]) if succeeded else self._be(self.ends[1], "The program ended with an error.")
+
+    def _run(self) -> tuple[bool, bytes]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            script, modules = (_brought(uri, folder) for uri in (self.script, self.modules))
+            dependencies = self.dependencies()
+            # As an archive named `#dependencies` is put beside the program.
+            (folder / "dependencies").symlink_to(dependencies)
+            options = {**self.configuration, **_SMALL}
+            options["spark.jars"] = ",".join(map(str, jars()))
+            options = {name: value for name, value in options.items() if name not in _MADE_HERE}
+            environment = {
+                name.removeprefix(_DRIVER): options.pop(name) for name in list(options) if name.startswith(_DRIVER)
+            }
+            properties = folder / "spark.properties"
+            properties.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+            command = [str(_SPARK / "bin" / "spark-submit"), "--properties-file", str(properties)]
+            command += ["--py-files", str(modules), str(script), *self.arguments]
+            with (folder / "log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env={**_environment(dependencies), **environment, **_PYTHON(), "PYTHONPATH": str(dependencies)},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            if self._order[0] == "kill":
+                Thread(target=self._kill_soon, daemon=True).start()
+            status = self._process.wait()
+            return status == 0, (folder / "log").read_bytes()
+
+    def _kill_soon(self) -> None:
+        time.sleep(_KILLED_AFTER_SECONDS)
+        self.kill()
+
+
+_DRIVER = "spark.emr-serverless.driverEnv."
+# Where archives are unpacked, and what is given in the command.
+_MADE_HERE = {"spark.archives", "spark.submit.pyFiles", "spark.executorEnv.PYSPARK_PYTHON"}
+
+
+def _ordered(kind: str) -> tuple[str, str] | None:
+    given = ORDERS.take(kind)
+    return None if given is None else (kind, given)
+
+
+def refuse_if_ordered() -> None:
+    """Refuse a start, where that is ordered."""
+    code = ORDERS.take("refuse")
+    if code is not None:
+        raise JsonRESTError(code, "It was ordered so.")
+
+
+def lose_answer_if_ordered() -> None:
+    """Fail after a start has taken effect, where that is ordered."""
+    if ORDERS.take("lose-answer") is not None:
+        error = JsonRESTError("InternalServiceException", "It was ordered so.")
+        error.code = 500
+        raise error
+
+
+def service(name: str) -> Any:
+    """A client of this server's own services, which keep what programs bring and leave."""
+    return boto3.client(
+        name,  # type: ignore[call-overload]  # any service
+        endpoint_url=ENDPOINT[0],
+        region_name=os.environ["AWS_REGION"],
+        aws_access_key_id="harness",
+        aws_secret_access_key="harness",
+    )
+
+
+def _brought(uri: str, folder: Path) -> Path:
+    place = urlparse(uri)
+    path = folder / place.path.rsplit("/", 1)[-1]
+    service("s3").download_file(place.netloc, place.path.lstrip("/"), str(path))
+    return path
+
+
+def unpacked_archive(uri: str) -> Path:
+    """The installed dependencies of an archive, as EMR Serverless puts them beside a program."""
+
+    def unpack(archive: Path, folder: Path) -> None:
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+
+    return _unpacked(uri, unpack)
+
+
+def installed_wheels(uri: str) -> Path:
+    """The dependencies of a zip of wheels, installed from it alone, as Glue does."""
+
+    def install(archive: Path, folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(name)
+            wheels = Path(name) / "wheels"
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-compile", "--no-deps"]
+            arguments = ["--find-links", str(wheels), "--target", str(folder), "-r", str(wheels / "requirements.txt")]
+            subprocess.run([*pip, *arguments], check=True)
+
+    return _unpacked(uri, install)
+
+
+def _unpacked(uri: str, unpack: Callable[[Path, Path], None]) -> Path:
+    with _one_at_a_time:
+        folder = Path(_kept()) / uri.rsplit("/", 1)[-1]
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=_kept()) as name:
+                drafted = Path(name) / "unpacked"
+                drafted.mkdir()
+                unpack(_brought(uri, Path(name)), drafted)
+                drafted.rename(folder)
+        return folder
+
+
+@cache
+def _kept() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="remote-programs-")
+    _kept_folders.append(folder)
+    return folder.name
+
+
+_kept_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@cache
+def _PYTHON() -> dict[str, str]:  # noqa: N802
+    """A Python that has nothing but itself, as the services' images do."""
+    bare = Path(_kept()) / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    python = str(bare / "bin" / "python")
+    return {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+
+
+def _environment(dependencies: Path) -> dict[str, str]:
+    """What a service's container has in its environment: a role's credentials, and where AWS is."""
+    passed = {name: os.environ[name] for name in ("PATH", "JAVA_HOME", "TMPDIR") if name in os.environ}
+    return {
+        **passed,
+        "SPARK_HOME": str(_SPARK),
+        "HOME": str(dependencies),
+        "AWS_ENDPOINT_URL": ENDPOINT[0],
+        "AWS_ACCESS_KEY_ID": "program",
+        "AWS_SECRET_ACCESS_KEY": "program",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
