@@ -32,6 +32,10 @@ _LOADED = """query { workspaceOrError { ... on Workspace { locationEntries { loa
     locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 _BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+_CANCEL = """mutation($runId: String!) { terminateRun(runId: $runId) {
+    __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
+_EVENTS = """query($runId: ID!) { logsForRun(runId: $runId) {
+    ... on EventConnection { events { ... on MessageEvent { message } } } } }"""
 _MATERIALIZATIONS = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
     assetMaterializations(limit: 50) { partition runId metadataEntries { label
         ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr }
@@ -79,6 +83,16 @@ class RunningDagster:
         """All runs, or those of a job, newest first."""
         results: list[dict[str, Any]] = self.ask(_RUNS)["runsOrError"]["results"]
         return [run for run in results if job in (None, run["jobName"])]
+
+    def cancel(self, run_id: str) -> None:
+        """What the button in the UI does."""
+        told = self.ask(_CANCEL, runId=run_id)["terminateRun"]
+        assert told["__typename"] == "TerminateRunSuccess", told
+
+    def logged(self, run_id: str) -> list[str]:
+        """The messages of a run, as its page shows them."""
+        events = self.ask(_EVENTS, runId=run_id)["logsForRun"]["events"]
+        return [event["message"] for event in events if event.get("message")]
 
     def skip_reasons(self) -> list[str]:
         selector = {

@@ -12,6 +12,8 @@ import sys
 
 _TELLING_SECONDS = 2
 
+logger = logging.getLogger(__name__)
+
 
 def main() -> int:
     """Do the step that ``--step`` names; 1 where it could not be done, and why is told."""
@@ -65,12 +67,17 @@ def main() -> int:
         context_loader=PipesDefaultContextLoader(),
         message_writer=PipesS3MessageWriter(s3_client(), interval=_TELLING_SECONDS),
     ) as pipes:
-        logging.basicConfig(stream=sys.stdout, level=logging.WARNING)
-        logging.getLogger("telemetry_assets").setLevel(logging.INFO)
+        logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+        # It names every file.
+        logging.getLogger("pyiceberg").setLevel(logging.WARNING)
         try:
             settings = Settings(**step.settings)
             # The service has configured it, by what the run was started with.
-            engine = SparkEngine(open_lakehouse(settings), SparkSession.builder.getOrCreate())
+            spark = SparkSession.builder.getOrCreate()
+            logger.info(
+                "%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism
+            )
+            engine = SparkEngine(open_lakehouse(settings), spark)
             result = engine.refresh(step.contract, step.dates, step.parameters, step.run_id)
         except TelemetryAssetsError as error:
             pipes.report_custom_message({"error": error_told(error)})

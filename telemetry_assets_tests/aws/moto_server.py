@@ -84,13 +84,15 @@ def _obey(order: str) -> None:
         ORDERS.left["/".join(words)] = int(count)
     elif order == "end-programs":
         end_programs()
+    elif order == "release-programs":
+        ORDERS.released.set()
     else:
         VERSION_LOCK.is_on = order.endswith("/on")
 
 
 def end_programs() -> None:
     """End every program that still runs, and forget what is to go wrong."""
-    ORDERS.left.clear()
+    ORDERS.forget()
     for program in (*corrected_glue.PROGRAMS.values(), *corrected_emr_serverless.PROGRAMS.values()):
         program.cancel()
 

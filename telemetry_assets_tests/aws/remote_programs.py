@@ -46,12 +46,18 @@ _one_at_a_time = Lock()
 class Orders:
     """What is to go wrong with the next runs, and how often.
 
-    ``refuse/<code>``: a start is refused. ``lose-answer``: a run is started, and its answer is lost. ``wait``: a run is
-    never given room. ``hang``: it runs for ever. ``kill``: its driver is killed. ``end/<state>``: it ends without its
-    program. ``drop-messages``: what it tells is not kept.
+    ``refuse/<code>``: a start is refused. ``lose-answer``: a run is started, and its answer is lost.
+    ``stay/<state>``: it comes to a state and stays there, until it is released. ``end/<state>``: it ends so, and its
+    program never starts. ``kill``: its driver is killed. ``drop-messages``: what it tells is not kept.
     """
 
     left: dict[str, int] = field(default_factory=dict)
+    released: Event = field(default_factory=Event)
+
+    def forget(self) -> None:
+        """As if nothing had been ordered."""
+        self.left.clear()
+        self.released.clear()
 
     def take(self, kind: str) -> str | None:
         """What follows the kind in an order that is left, which is then one less; None where there is none."""
@@ -93,7 +99,7 @@ class Program:
 
     def start(self) -> None:
         """Begin, in a thread."""
-        self._order = next((one for kind in ("wait", "hang", "kill", "end") if (one := _ordered(kind))), ("", ""))
+        self._order = next((one for kind in ("stay", "kill", "end") if (one := _ordered(kind))), ("", ""))
         self._be(self.states[0])
         Thread(target=self._live, daemon=True).start()
 
@@ -117,13 +123,15 @@ class Program:
     def _live(self) -> None:
         kind, given = self._order
         for state in self.states[1:]:
-            if self._cancelled.wait(_SECONDS_IN_STATE) or (kind == "wait" and self._cancelled.wait()):
+            if self._cancelled.wait(_SECONDS_IN_STATE):
                 return self._be(self.ends[3])
             self._be(state)
         if kind == "end":
             return self._be(given, "Insufficient capacity: it was ordered so.")
-        if kind == "hang":
-            self._cancelled.wait()
+        if kind == "stay":
+            self._be(given)
+            while not ORDERS.released.is_set() and not self._cancelled.wait(_SECONDS_IN_STATE):
+                pass
         succeeded, log = (False, b"") if self._cancelled.is_set() else self._run()
         if log:
             self.keep_log(log)

@@ -88,9 +88,17 @@ class AwsServices:
         """Let something go wrong with the next remote runs; see ``remote_programs.Orders``."""
         self._post(f"{HARNESS_PATH}remote/{count}/{order}")
 
+    def end_programs(self) -> None:
+        """End every remote run, and forget what is to go wrong with the next ones."""
+        self._post(f"{HARNESS_PATH}end-programs")
+
+    def release_programs(self) -> None:
+        """Let the remote runs that stay in a state go on."""
+        self._post(f"{HARNESS_PATH}release-programs")
+
     def reset(self) -> None:
         """Forget everything."""
-        self._post(f"{HARNESS_PATH}end-programs")
+        self.end_programs()
         self._post("/moto-api/reset")
         self._post(f"{HARNESS_PATH}version-lock/on")
 

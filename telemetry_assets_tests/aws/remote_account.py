@@ -1,0 +1,99 @@
+"""An account whose EMR Serverless and Glue can run this code's package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from telemetry_assets.engines.package import Package, build_package, upload_package
+from telemetry_assets.engines.spark_jars import fetch
+from telemetry_assets.settings import Settings, project_root
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.deployment import BUCKET
+
+SERVICES = ("emr_serverless", "glue")
+ROLE = "arn:aws:iam::123456789012:role/telemetry-job"
+_SCRIPTS = "s3://scripts/telemetry"
+_SMALL = {"default": {"spark": {"spark.sql.shuffle.partitions": "2"}}}
+
+
+@dataclass
+class RemoteAccount:
+    """Buckets, an application of EMR Serverless and a Glue job, which remote steps run in."""
+
+    aws: AwsServices
+    package: Package
+    application: str
+    job: str = "telemetry"
+
+    def settings(self, engine: str, **more: Any) -> dict[str, Any]:
+        """Those of a new and empty deployment."""
+        for database in self.aws.client("glue").get_databases()["DatabaseList"]:
+            self.aws.client("glue").delete_database(Name=database["Name"])
+        place = uuid.uuid4().hex
+        return {
+            "landing_uri": f"s3://{BUCKET}/{place}/landing",
+            "lakehouse_uri": f"s3://{BUCKET}/{place}/lakehouse",
+            "catalog": "glue",
+            "engine": engine,
+            "scripts_uri": _SCRIPTS,
+            "emr_application_id": self.application,
+            "emr_job_role_arn": ROLE,
+            "glue_job_name": self.job,
+            "remote_poll_seconds": 0.2,
+            "remote_sizes": _SMALL,
+            **more,
+        }
+
+    def runs(self, settings: Settings) -> list[tuple[str, str]]:
+        """All runs of a deployment's steps, the oldest first: their ids and states."""
+        if settings.engine == "glue":
+            told = self.aws.client("glue").get_job_runs(JobName=self.job)["JobRuns"]
+            listed = [(run["Id"], run["JobRunState"], run["Arguments"]["--step"]) for run in told]
+        else:
+            emr = self.aws.client("emr-serverless")
+            ids = [run["id"] for run in emr.list_job_runs(applicationId=self.application)["jobRuns"]]
+            told = [emr.get_job_run(applicationId=self.application, jobRunId=one)["jobRun"] for one in ids]
+            listed = [
+                (run["jobRunId"], run["state"], run["jobDriver"]["sparkSubmit"]["entryPointArguments"][1])
+                for run in told
+            ]
+        return [(run_id, state) for run_id, state, step in reversed(listed) if step.startswith(settings.lakehouse_uri)]
+
+    def cancel(self, settings: Settings, run_id: str) -> None:
+        """What somebody does in the console."""
+        if settings.engine == "glue":
+            self.aws.client("glue").batch_stop_job_run(JobName=self.job, JobRunIds=[run_id])
+        else:
+            self.aws.client("emr-serverless").cancel_job_run(applicationId=self.application, jobRunId=run_id)
+
+
+def open_account(aws: AwsServices) -> RemoteAccount:
+    """An account that is ready, whose AWS the environment names. It needs Java, and brings what else is needed."""
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        if "CI" in os.environ:
+            pytest.fail("CI has no Java; `make test` installs it")
+        pytest.skip("Java is not installed")
+    fetch()
+    aws.reset()
+    for bucket in (BUCKET, "scripts"):
+        aws.make_bucket(bucket)
+    folder = project_root() / "dist"
+    package = build_package(folder)
+    upload_package(folder, package, Settings(scripts_uri=_SCRIPTS))
+    application = aws.client("emr-serverless").create_application(
+        name="telemetry", releaseLabel="emr-7.13.0", type="SPARK"
+    )["applicationId"]
+    account = RemoteAccount(aws, package, application)
+    aws.client("glue").create_job(
+        Name=account.job,
+        Role=ROLE,
+        Command={"Name": "glueetl", "ScriptLocation": f"{_SCRIPTS}/packages/entrypoint.py"},
+        GlueVersion="5.1",
+    )
+    return account

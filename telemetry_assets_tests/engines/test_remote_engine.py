@@ -1,0 +1,234 @@
+"""A remote step is started once, followed to its end whatever the service does, and cancelled with its run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from telemetry_assets.engines import remote
+from telemetry_assets.engines.remote import open_service
+from telemetry_assets.errors import AwsError, PackageError, RemoteRunError
+from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.pipeline import open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount
+from telemetry_assets_tests.deployment import BUCKET, DeploymentInS3
+from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.waiting import until
+
+SUCCESS = {"emr_serverless": "SUCCESS", "glue": "SUCCEEDED"}
+CANCELLED = {"emr_serverless": "CANCELLED", "glue": "STOPPED"}
+
+
+@pytest.fixture(params=SERVICES)
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@contextmanager
+def with_a_batch_in_bronze(account: RemoteAccount, engine: str, **settings: Any) -> Iterator[DeploymentInS3]:
+    chosen = Settings(**account.settings(engine, **settings))
+    with open_pipeline(chosen) as pipeline:
+        deployed = DeploymentInS3(chosen, pipeline, client=account.aws.client("s3"))
+        deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+        pipeline.ingest("a run")
+        yield deployed
+
+
+def states(account: RemoteAccount, deployed: DeploymentInS3) -> list[str]:
+    return [state for _, state in account.runs(deployed.settings)]
+
+
+def test_where_nothing_is_to_do_nothing_is_started(account: RemoteAccount, engine: str) -> None:
+    with open_pipeline(Settings(**account.settings(engine))) as pipeline:
+        processed = pipeline.process("a run")
+        assert not any(one.changed for one in processed.refreshes)
+        assert account.runs(pipeline.settings) == []
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "ConcurrentRunsExceededException", "InternalServerException"])
+def test_a_start_that_is_refused_for_a_while_is_asked_for_again(account: RemoteAccount, engine: str, code: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order(f"refuse/{code}", 2)
+        account.aws.order(f"end/{SUCCESS[engine]}")
+        deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == [SUCCESS[engine]]
+
+
+def test_a_start_that_is_refused_for_good_is_told(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("refuse/AccessDeniedException")
+        with pytest.raises(AwsError, match="AccessDenied"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == []
+
+
+def test_a_start_whose_answer_is_lost_is_not_made_twice(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("lose-answer")
+        account.aws.order(f"end/{SUCCESS[engine]}")
+        deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == [SUCCESS[engine]]
+
+
+def test_a_run_that_found_no_room_is_tried_again(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("end/FAILED")
+        account.aws.order(f"end/{SUCCESS[engine]}")
+        deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == ["FAILED", SUCCESS[engine]]
+
+
+def test_a_run_that_never_finds_room_is_given_up_and_says_which_and_why(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("end/FAILED", 3)
+        with pytest.raises(RemoteRunError, match=r"Insufficient capacity.*https://") as told:
+            deployed.pipeline.refresh(SILVER, "a run")
+        runs = account.runs(deployed.settings)
+        assert [state for _, state in runs] == ["FAILED"] * 3
+        assert runs[-1][0] in str(told.value)
+
+
+@pytest.mark.parametrize("state", ["TIMEOUT"])
+def test_a_time_limit_of_the_service_is_not_tried_again(account: RemoteAccount, state: str) -> None:
+    with with_a_batch_in_bronze(account, "glue") as deployed:
+        account.aws.order(f"end/{state}")
+        with pytest.raises(RemoteRunError, match=state):
+            deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == [state]
+
+
+@pytest.mark.parametrize("state", ["EXPIRED", "ERROR"])
+def test_other_ends_of_glue_are_tried_again(account: RemoteAccount, state: str) -> None:
+    with with_a_batch_in_bronze(account, "glue") as deployed:
+        account.aws.order(f"end/{state}")
+        account.aws.order("end/SUCCEEDED")
+        deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == [state, "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("order", ["stay/PENDING", "stay/WAITING", "stay/A_NEW_STATE"])
+def test_a_run_that_never_starts_is_cancelled_when_its_time_is_over(
+    account: RemoteAccount, engine: str, order: str
+) -> None:
+    with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
+        account.aws.order(order)
+        with pytest.raises(RemoteRunError, match="minutes, and is cancelled"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        until_cancelled(account, deployed)
+
+
+def test_a_run_that_runs_for_too_long_is_cancelled(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        monkeypatch.setattr(remote, "_GRACE_MINUTES", 0.02 - deployed.settings.remote_timeout_minutes)
+        with pytest.raises(RemoteRunError, match="was RUNNING for"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        until_cancelled(account, deployed)
+
+
+def test_a_run_that_somebody_cancels_is_not_started_again(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        somebody = threading.Thread(target=cancel_when_running, args=(account, deployed))
+        somebody.start()
+        with pytest.raises(RemoteRunError, match=CANCELLED[engine]):
+            deployed.pipeline.refresh(SILVER, "a run")
+        somebody.join()
+        assert states(account, deployed) == [CANCELLED[engine]]
+
+
+def test_an_interruption_cancels_the_run(account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        monkeypatch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deployed.pipeline.refresh(SILVER, "a run")
+        monkeypatch.undo()
+        until_cancelled(account, deployed)
+
+
+def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        """Nothing of this process is done any more."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        with monkeypatch.context() as patched:
+            patched.setattr(remote.RemoteEngine, "_followed", killed)
+            with pytest.raises(KilledError):
+                deployed.pipeline.refresh(SILVER, "a run")
+        [(left, state)] = account.runs(deployed.settings)
+        assert state not in (CANCELLED[engine], SUCCESS[engine])
+        account.aws.order(f"end/{SUCCESS[engine]}")
+        somebody = threading.Thread(target=cancel_when_running, args=(account, deployed))
+        somebody.start()
+        deployed.pipeline.refresh(SILVER, "another run")
+        somebody.join()
+        # Nobody has started a second one while the first was at work.
+        assert account.runs(deployed.settings)[0] == (left, CANCELLED[engine])
+        assert states(account, deployed)[1:] == [SUCCESS[engine]]
+
+
+def test_runs_of_other_lakehouses_are_left_alone(account: RemoteAccount, engine: str) -> None:
+    def refresh() -> None:
+        with pytest.raises(RemoteRunError):
+            other.pipeline.refresh(SILVER, "a run")
+
+    with with_a_batch_in_bronze(account, engine) as other:
+        account.aws.order("stay/RUNNING")
+        working = threading.Thread(target=refresh)
+        working.start()
+        until(lambda: states(account, other) == ["RUNNING"])
+        mine = other.settings.model_copy(update={"lakehouse_uri": f"s3://{BUCKET}/mine"})
+        assert remote.living_steps(open_service(mine), mine) == []
+        assert len(remote.living_steps(open_service(other.settings), other.settings)) == 1
+        cancel_when_running(account, other)
+        working.join()
+
+
+def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine, scripts_uri="s3://scripts/of-another-version") as deployed:
+        with pytest.raises(PackageError, match="make package"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == []
+
+
+def test_a_package_that_lacks_a_file_is_not_run(account: RemoteAccount, engine: str) -> None:
+    s3 = account.aws.client("s3")
+    key = f"telemetry/packages/{account.package.entry_point.name}"
+    content = s3.get_object(Bucket="scripts", Key=key)
+    body = content["Body"].read()
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        s3.delete_object(Bucket="scripts", Key=key)
+        try:
+            with pytest.raises(PackageError, match=account.package.entry_point.name):
+                deployed.pipeline.refresh(SILVER, "a run")
+        finally:
+            s3.put_object(Bucket="scripts", Key=key, Body=body, Metadata=content["Metadata"])
+
+
+def cancel_when_running(account: RemoteAccount, deployed: DeploymentInS3) -> None:
+    until(lambda: "RUNNING" in states(account, deployed))
+    [run_id] = [run_id for run_id, state in account.runs(deployed.settings) if state == "RUNNING"]
+    account.cancel(deployed.settings, run_id)
+
+
+def until_cancelled(account: RemoteAccount, deployed: DeploymentInS3) -> None:
+    until(lambda: states(account, deployed) == [CANCELLED[deployed.settings.engine]])

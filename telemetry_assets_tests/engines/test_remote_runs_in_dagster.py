@@ -1,0 +1,189 @@
+"""Remote runs and Dagster's runs: what is cancelled or killed on one side is not left over on the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, SkipReason, build_sensor_context
+
+from telemetry_assets.automation import remote_runs
+from telemetry_assets.definitions import definitions
+from telemetry_assets.engines.remote_step import StepFolder
+from telemetry_assets.errors import RemoteRunError
+from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.pipeline import open_pipeline
+from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount
+from telemetry_assets_tests.deployment import DeploymentInS3
+from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.running_dagster import ENDED, RunningDagster, running_dagster
+from telemetry_assets_tests.waiting import until
+
+CANCELLED = {"emr_serverless": "CANCELLED", "glue": "STOPPED"}
+
+
+def variables(settings: dict[str, Any]) -> dict[str, str]:
+    """Settings as a deployment's environment holds them."""
+    return {
+        f"TELEMETRY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.items()
+    }
+
+
+@contextmanager
+def deployed_with_dagster(account: RemoteAccount, folder: Path, settings: dict[str, Any]) -> Iterator[RunningDagster]:
+    with running_dagster(folder, **account.aws.environment(), **variables(settings)) as dagster:
+        yield dagster
+
+
+def upload(account: RemoteAccount, settings: Settings) -> None:
+    location = settings.landing_in_s3()
+    content = framed([event(engineTempCelsius=120)], "array")[1]
+    account.aws.client("s3").put_object(Bucket=location.bucket, Key=f"{location.prefix}x.json", Body=content)
+
+
+def states(account: RemoteAccount, settings: Settings) -> list[str]:
+    return [state for _, state in account.runs(settings)]
+
+
+@pytest.mark.parametrize("engine", SERVICES)
+def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
+    account: RemoteAccount, tmp_path: Path, engine: str
+) -> None:
+    given = account.settings(engine, remote_poll_seconds=5)
+    settings = Settings(**given)
+    account.aws.order("stay/RUNNING")
+    upload(account, settings)
+    with deployed_with_dagster(account, tmp_path, given) as dagster:
+        dagster.until("the remote run is at work", lambda: states(account, settings) == ["RUNNING"])
+        [run] = dagster.runs("ingest")
+        dagster.until("its state is told", lambda: any("is RUNNING" in line for line in dagster.logged(run["runId"])))
+        dagster.cancel(run["runId"])
+        dagster.until("it is cancelled", lambda: states(account, settings) == [CANCELLED[engine]], seconds=15)
+
+
+def test_dagster_that_is_killed_in_the_middle_of_a_step_follows_the_same_run_to_its_end(
+    account: RemoteAccount, tmp_path: Path
+) -> None:
+    given = account.settings("glue")
+    settings = Settings(**given)
+    account.aws.order("stay/RUNNING")
+    # Gold is no part of this.
+    account.aws.order("end/FAILED", 100)
+    upload(account, settings)
+    with deployed_with_dagster(account, tmp_path, given) as dagster:
+        dagster.until("the remote run is at work", lambda: states(account, settings) == ["RUNNING"])
+        [killed] = dagster.runs("ingest")
+        dagster.kill()
+    [(step, _)] = account.runs(settings)
+    with deployed_with_dagster(account, tmp_path, given) as dagster:
+
+        def following() -> str | None:
+            runs = [run["runId"] for run in dagster.runs("ingest") if run["runId"] != killed["runId"]]
+            lines = dagster.logged(runs[-1]) if runs else []
+            return runs[-1] if any("has left a program at work" in line for line in lines) else None
+
+        follower = dagster.until("the next run follows it", following)
+        assert follower is not None
+        assert states(account, settings) == ["RUNNING"]
+        account.aws.release_programs()
+        dagster.until("the follower is over", lambda: ended(dagster, follower), seconds=240)
+        [of_silver] = dagster.materializations("silver", "car_telemetry")
+    assert account.runs(settings)[0] == (step, "SUCCEEDED")
+    assert of_silver["runId"] == follower
+    assert of_silver["metadata"]["remote_run_id"]["text"] == step
+    with open_pipeline(settings) as pipeline:
+        assert pipeline.lakehouse.table(SILVER).scan().count() == 1
+
+
+def ended(dagster: RunningDagster, run_id: str) -> bool:
+    return any(run["runId"] == run_id and run["status"] in ENDED for run in dagster.runs())
+
+
+@pytest.fixture
+def left_over(
+    account: RemoteAccount, monkeypatch: pytest.MonkeyPatch, instance: DagsterInstance
+) -> tuple[Settings, str]:
+    """A remote run that nobody looks at any more, of a run of Dagster that is started."""
+    given = account.settings("emr_serverless", remote_wait_minutes=0.01)
+    for name, value in variables(given).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(**given)
+    run = instance.create_run_for_job(
+        definitions(load_settings()).get_job_def("ingest"), status=DagsterRunStatus.STARTED
+    )
+    with open_pipeline(settings) as pipeline:
+        deployed = DeploymentInS3(settings, pipeline, client=account.aws.client("s3"))
+        deployed.upload("x.json", framed([event()], "array")[1])
+        pipeline.ingest(run.run_id)
+        account.aws.order("stay/PENDING")
+        with monkeypatch.context() as patched:
+            # Its process has no time left to cancel anything.
+            patched.setattr("telemetry_assets.engines.emr_serverless.EmrServerless.cancel", lambda *_: None)
+            with pytest.raises(RemoteRunError):
+                pipeline.refresh(SILVER, run.run_id)
+    return settings, run.run_id
+
+
+def tick(instance: DagsterInstance) -> str:
+    sensor = definitions(load_settings()).get_sensor_def("remote_runs")
+    with build_sensor_context(instance=instance) as context:
+        decision = sensor(context)
+    assert isinstance(decision, SkipReason)
+    return str(decision.skip_message)
+
+
+def test_a_remote_run_is_left_at_work_for_as_long_as_its_dagster_run_is(
+    account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
+) -> None:
+    assert tick(instance) == "1 runs of EMR Serverless are at work."
+    assert states(account, left_over[0]) == ["PENDING"]
+
+
+def test_a_remote_run_whose_dagster_run_was_cancelled_is_cancelled(
+    account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
+) -> None:
+    settings, run_id = left_over
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_canceled(run)
+    assert "Cancelled, as their Dagster runs are over" in tick(instance)
+    until(lambda: states(account, settings) == ["CANCELLED"])
+
+
+def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to_follow_it(
+    account: RemoteAccount,
+    left_over: tuple[Settings, str],
+    instance: DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, run_id = left_over
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_failed(run)
+    assert "Cancelled" not in tick(instance)
+    monkeypatch.setattr(remote_runs, "_GRACE_SECONDS", -1)
+    assert "Cancelled" in tick(instance)
+
+
+def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
+    account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
+) -> None:
+    settings, run_id = left_over
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_canceled(run)
+    job = definitions(load_settings()).get_job_def("ingest")
+    another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
+    emr = account.aws.client("emr-serverless")
+    [(remote_id, _)] = account.runs(settings)
+    told = emr.get_job_run(applicationId=account.application, jobRunId=remote_id)["jobRun"]
+    folder = StepFolder.of(told["jobDriver"]["sparkSubmit"]["entryPointArguments"][1], settings)
+    assert folder is not None
+    folder.follow(another.run_id)
+    assert "Cancelled" not in tick(instance)

@@ -1,0 +1,14 @@
+"""Waiting for what comes of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def until(seen: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for what is seen, and fail where it is not within so many seconds."""
+    end = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.1)
