@@ -1,8 +1,8 @@
 """Runs that kill themselves: the program that is the run, and the stage on which tests start it.
 
-``python -m telemetry_assets_tests.behaviours.killed_process [POINT]`` takes what waits to Gold. With a point,
-such as ``before claiming #3`` or ``after the commit to silver.car_telemetry``, the process sends itself SIGKILL
-there; where it never comes to that point, it ends as usual. Without one nothing of the product is touched.
+The program takes what waits to Gold. With a point, such as ``before claiming #3`` or ``after the commit to
+silver.car_telemetry``, its process sends itself SIGKILL there; where it never comes to that point, it ends as usual.
+Without one nothing of the product is touched.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import inspect
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +30,8 @@ from telemetry_assets.ingestion.manifests import ManifestFile
 from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
-from telemetry_assets.settings import Settings, load_settings, project_root
+from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets_tests.forked import ForkedProgram
 
 INSURANCE_AS_OF = date(2025, 6, 10)
 COMPARED = {
@@ -158,21 +157,14 @@ class Run:
     batch_max_bytes: int | None = None
 
     def happen(self, stage: Stage) -> None:
-        run = self.run(stage)
+        ended, told = self.run(stage)
         wanted = -signal.SIGKILL if self.killed else 0
-        assert run.returncode == wanted, f"{self} ended with {run.returncode}, not {wanted}\n{run.stderr}"
+        assert ended == wanted, f"{self} ended with {ended}, not {wanted}\n{told}"
 
-    def run(self, stage: Stage) -> subprocess.CompletedProcess[str]:
-        program = [sys.executable, "-m", "telemetry_assets_tests.behaviours.killed_process"]
+    def run(self, stage: Stage) -> tuple[int, str]:
         bound = {"TELEMETRY_BATCH_MAX_BYTES": str(self.batch_max_bytes)} if self.batch_max_bytes else {}
-        return subprocess.run(
-            [*program, *([self.killed] if self.killed else [])],
-            cwd=project_root(),
-            env={**stage.environment(), **bound},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        points = [self.killed] if self.killed else []
+        return ForkedProgram(main, points, environment={**stage.environment(), **bound}).wait(120)
 
 
 @dataclass(frozen=True)
@@ -283,7 +275,3 @@ class Stage:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
+from dagster._cli import cli as dagster
 
+from telemetry_assets.__main__ import main
 from telemetry_assets.fleet_simulator import Fleet, SimulatedUpload, simulate
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
-from telemetry_assets.settings import project_root
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import AS_OF, Deployment, DeploymentInS3
+from telemetry_assets_tests.forked import ForkedProgram
 
 PROCESSES = 8
-PROCESS = (sys.executable, "-m", "telemetry_assets", "process", "--insurance-as-of", AS_OF.isoformat())
 
 
 def send(deployed: Deployment, uploads: int) -> list[SimulatedUpload]:
@@ -31,12 +31,20 @@ def send(deployed: Deployment, uploads: int) -> list[SimulatedUpload]:
     return sent
 
 
-def start(deployed: Deployment, *command: str, **environment: str) -> subprocess.Popen[str]:
+def command_line(*arguments: str) -> None:
+    main(arguments)
+
+
+def dagster_command(*arguments: str) -> None:
+    dagster(arguments)
+
+
+def start(deployed: Deployment, program: Callable[..., object], *arguments: str, **environment: str) -> ForkedProgram:
     settings = deployed.settings
-    return subprocess.Popen(
-        command,
-        cwd=project_root(),
-        env={
+    return ForkedProgram(
+        program,
+        *arguments,
+        environment={
             **os.environ,
             "TELEMETRY_LANDING_URI": settings.landing_uri,
             "TELEMETRY_LAKEHOUSE_URI": settings.lakehouse_uri,
@@ -45,10 +53,11 @@ def start(deployed: Deployment, *command: str, **environment: str) -> subprocess
             "TELEMETRY_BATCH_MAX_UPLOADS": "6",
             **environment,
         },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
     )
+
+
+def process(deployed: Deployment, **environment: str) -> ForkedProgram:
+    return start(deployed, command_line, "process", "--insurance-as-of", AS_OF.isoformat(), **environment)
 
 
 def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
@@ -63,24 +72,24 @@ def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
     assert deployed.pipeline.tables_behind() == []
 
 
-def assert_all_end_well(processes: list[subprocess.Popen[str]]) -> None:
-    ended = [(process.communicate(timeout=240)[0], process.returncode) for process in processes]
-    assert [code for _, code in ended] == [0] * len(processes), [told for told, code in ended if code]
+def assert_all_end_well(processes: list[ForkedProgram]) -> None:
+    ended = [process.wait() for process in processes]
+    assert [code for code, _ in ended] == [0] * len(processes), [told for code, told in ended if code]
 
 
 def test_eight_processes_share_the_uploads_and_all_end_well(deployed: Deployment) -> None:
     sent = send(deployed, 16)
-    assert_all_end_well([start(deployed, *PROCESS) for _ in range(PROCESSES)])
+    assert_all_end_well([process(deployed) for _ in range(PROCESSES)])
     assert_exact(deployed, sent)
 
 
 def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deployment, tmp_path: Path) -> None:
     sent = send(deployed, 12)
-    command = (sys.executable, "-m", "dagster", "job", "execute", "-m", "telemetry_assets.definitions", "-j", "ingest")
     homes = [tmp_path / name for name in ("one", "other")]
     for home in homes:
         home.mkdir()
-    assert_all_end_well([start(deployed, *command, DAGSTER_HOME=str(home)) for home in homes])
+    job = ("job", "execute", "-m", "telemetry_assets.definitions", "-j", "ingest")
+    assert_all_end_well([start(deployed, dagster_command, *job, DAGSTER_HOME=str(home)) for home in homes])
     deployed.process()
     assert_exact(deployed, sent)
 
@@ -105,7 +114,7 @@ def test_a_run_that_is_paused_and_wakes_up_after_another_has_ended_its_batch_cha
     sent = send(deployed, 5)
     with FaultProxy(aws.endpoint) as proxy:
         pause = proxy.inject(Fault(FaultKind.PAUSED, operation, key, after=after))
-        paused = start(deployed, *PROCESS, AWS_ENDPOINT_URL=proxy.endpoint)
+        paused = process(deployed, AWS_ENDPOINT_URL=proxy.endpoint)
         assert pause.wait_until_reached(60)
         deployed.process()
         deployed.upload(sent[0].name, sent[0].content)

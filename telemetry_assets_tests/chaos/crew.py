@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from threading import Event, Thread
 from typing import Any
@@ -21,8 +20,8 @@ from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.points import Record, is_write, point_of, request_point
 from telemetry_assets_tests.chaos.steps import Disturbance, Kill, OneFault, Pause
 from telemetry_assets_tests.chaos.worker import Order, Told
+from telemetry_assets_tests.forked import CONTEXT
 
-_CONTEXT = get_context("forkserver")
 LONGEST_RUN = 100.0
 
 
@@ -43,8 +42,8 @@ class Worker:
         self._released = Event()
         self._at: Kill | Pause | None = None
         self._passed = 0
-        self._connection, theirs = _CONTEXT.Pipe()
-        self.process: Any = _CONTEXT.Process(target=worker.serve, args=(theirs, environment, sabotage), daemon=True)
+        self._connection, theirs = CONTEXT.Pipe()
+        self.process: Any = CONTEXT.Process(target=worker.serve, args=(theirs, environment, sabotage), daemon=True)
         self.process.start()
         theirs.close()
         Thread(target=_listen, args=(self._connection, self._told), daemon=True).start()
@@ -176,29 +175,3 @@ class Crew:
         """End all that are here."""
         for one in (*self._ready, *self._starting):
             one.end()
-
-
-def preload() -> None:
-    """Let the server that workers are forked from import what they need, once."""
-    _CONTEXT.set_forkserver_preload(["telemetry_assets_tests.chaos.worker", *_OF_THE_MAIN_MODULE, *_IMPORTED_LATER])
-
-
-# Each process imports the main module of the one that started it, and with it all that this one imports.
-_OF_THE_MAIN_MODULE = [f"telemetry_assets_tests.chaos.{name}" for name in ("lanes", "report", "schedules")]
-_IMPORTED_LATER = [
-    "grpc._channel",
-    "pyarrow.acero",
-    "pyspark.sql.connect.window",
-    "sqlalchemy.dialects.sqlite",
-    "sqlite3",
-    "pysail.spark",
-    "pyspark.sql.connect.session",
-    "boto3",
-    "s3fs",
-    "telemetry_assets.aws",
-    "telemetry_assets.lakehouse.glue",
-    "telemetry_assets.lakehouse.s3_file_io",
-    "telemetry_assets.ingestion.s3_landing",
-    "telemetry_assets.ingestion.s3_manifest",
-    "telemetry_assets.ingestion.folder_landing",
-]

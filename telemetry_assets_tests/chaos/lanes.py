@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from telemetry_assets_tests.chaos.aws_here import AwsHere
-from telemetry_assets_tests.chaos.crew import Crew, Worker, preload
+from telemetry_assets_tests.chaos.crew import Crew, Worker
 from telemetry_assets_tests.chaos.player import Outcome, Player
 from telemetry_assets_tests.chaos.stages import BucketStage, FolderStage, Stage
 from telemetry_assets_tests.chaos.steps import Schedule
@@ -23,7 +23,6 @@ class Lane:
     """A stage in each place that is asked for, and the workers for it."""
 
     def __init__(self, folder: Path, places: Collection[str]) -> None:
-        preload()
         temporary = folder / "tmp"
         temporary.mkdir(parents=True)
         self._environment = {"TMPDIR": str(temporary)}
