@@ -16,6 +16,7 @@ from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
@@ -54,7 +55,7 @@ class Pipeline:
             from telemetry_assets.engines.spark import SparkEngine
             from telemetry_assets.engines.spark_session import open_session
 
-            return SparkEngine(self.lakehouse, open_session(self.settings))
+            return SparkEngine(self.lakehouse, self.settings, open_session(self.settings))
         if self.settings.is_remote:
             from telemetry_assets.engines.remote import RemoteEngine, open_service
 
@@ -185,7 +186,16 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
     """
     with refusals_in_words(settings):
         lakehouse = open_lakehouse(settings)
-        pipeline = Pipeline(settings, lakehouse, open_ingestion(settings, open_landing(settings), lakehouse))
+
+        # The engine is started where it is needed only.
+        def scaled_parser() -> Parser | None:
+            return pipeline.engine.parser
+
+        pipeline: Pipeline
+        ingestion = open_ingestion(
+            settings, open_landing(settings), lakehouse, None if settings.engine == "embedded" else scaled_parser
+        )
+        pipeline = Pipeline(settings, lakehouse, ingestion)
         try:
             yield pipeline
         finally:

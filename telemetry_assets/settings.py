@@ -87,6 +87,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of one batch, of its uploads as stored and of its rows, at most; one upload always fits.",
     )
+    spark_ingestion_min_bytes: int = Field(
+        1024 * MEBIBYTE, ge=0, description="A backlog of more bytes is parsed in Spark, where the engine is one."
+    )
+    spark_batch_max_uploads: int = Field(20_000, ge=1, description="Uploads in one batch that Spark parses, at most.")
+    spark_batch_max_bytes: int = Field(
+        16 * 1024 * MEBIBYTE, ge=1, description="Bytes of the uploads of one batch that Spark parses, at most."
+    )
     upload_max_bytes: int = Field(
         256 * MEBIBYTE, ge=1, description="Bytes of one upload after decompression, above which it is rejected."
     )

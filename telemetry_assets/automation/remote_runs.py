@@ -14,7 +14,8 @@ from dagster import (
     sensor,
 )
 
-from telemetry_assets.engines.remote import living_steps, open_service
+from telemetry_assets.engines.remote import open_service
+from telemetry_assets.engines.remote_programs import living_steps
 from telemetry_assets.pipeline import refusals_in_words
 from telemetry_assets.settings import load_settings
 

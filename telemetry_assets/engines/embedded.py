@@ -69,6 +69,10 @@ class EmbeddedEngine:
         for name, value in _SESSION.items():
             self._spark.conf.set(name, value)
 
+    @property
+    def parser(self) -> None:
+        """What a batch holds is bounded to what this process has room for."""
+
     def close(self) -> None:
         """End the session and the server."""
         self._spark.stop()

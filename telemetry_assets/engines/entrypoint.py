@@ -35,16 +35,14 @@ def main() -> int:
     )
     from pyspark.sql import SparkSession
 
-    from telemetry_assets.aws import get_object, s3_client
-    from telemetry_assets.engines.remote_step import MESSAGES, STEP, RemoteStep, error_told, result_told
+    from telemetry_assets.aws import s3_client
+    from telemetry_assets.engines.remote_step import MESSAGES, error_told, opened_step, result_told
     from telemetry_assets.engines.spark import SparkEngine
     from telemetry_assets.errors import TelemetryAssetsError
     from telemetry_assets.lakehouse.catalog import open_lakehouse
-    from telemetry_assets.locations import S3Location
-    from telemetry_assets.settings import Settings
 
-    folder = S3Location.parse(arguments.step.removesuffix(STEP))
-    step = RemoteStep.model_validate_json(get_object(s3_client(), folder.bucket, folder.prefix + STEP)[0])
+    step_folder, step = opened_step(arguments.step)
+    folder = step_folder.location
     messages = {
         "bucket": folder.bucket,
         "key_prefix": folder.below(MESSAGES).prefix.rstrip("/"),
@@ -71,13 +69,16 @@ def main() -> int:
         # It names every file.
         logging.getLogger("pyiceberg").setLevel(logging.WARNING)
         try:
-            settings = Settings(**step.settings)
+            settings = step.program_settings
             # The service has configured it, by what the run was started with.
             spark = SparkSession.builder.getOrCreate()
             logger.info(
                 "%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism
             )
-            engine = SparkEngine(open_lakehouse(settings), spark)
+            engine = SparkEngine(open_lakehouse(settings), settings, spark)
+            if step.manifest is not None:
+                step_folder.keep_parsed(engine.parser, step.manifest, step.run_id)
+                return 0
             result = engine.refresh(step.contract, step.dates, step.parameters, step.run_id)
         except TelemetryAssetsError as error:
             pipes.report_custom_message({"error": error_told(error)})

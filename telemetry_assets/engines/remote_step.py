@@ -7,6 +7,7 @@ program tells (``messages/1.json``, …): messages of Dagster Pipes, which whoev
 from __future__ import annotations
 
 import json
+import pickle
 import uuid
 from collections.abc import Iterator
 from datetime import date
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from telemetry_assets.aws import GONE, encryption, error_code, get_object, s3_client
 from telemetry_assets.engines.results import PartitionResult, RefreshResult, RemoteRun
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
+from telemetry_assets.ingestion.manifests import Manifest, read_manifest
+from telemetry_assets.ingestion.parsing import BatchRows, Parser
 from telemetry_assets.lakehouse.contracts import contract_named
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.locations import S3Location
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 STEP = "step.json"
 FOLLOWER = "follower.json"
 MESSAGES = "messages"
+_PARSED = "parsed.pickle"
 _FOLDER = "remote"
 
 
@@ -42,6 +46,7 @@ class RemoteStep(BaseModel):
     :param run_id: of the run that has started it.
     :param upstream_snapshot_id: the upstream's snapshot when the step was planned.
     :param package: the package that does it.
+    :param manifest: of the batch that is to be parsed, where the table is Bronze.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +59,12 @@ class RemoteStep(BaseModel):
     run_id: str
     upstream_snapshot_id: int | None
     package: str
+    manifest: str | None = None
+
+    @property
+    def program_settings(self) -> Settings:
+        """The settings, as the program takes them."""
+        return Settings(**self.settings)
 
     @property
     def contract(self) -> TableContract:
@@ -124,6 +135,27 @@ class StepFolder:
         text = self._text(FOLLOWER)
         return None if text is None else str(json.loads(text)["run_id"])
 
+    def keep_parsed(self, parser: Parser, manifest: str, run_id: str) -> None:
+        """Parse a batch, and keep what came of it for whoever commits it."""
+        batch = read_manifest(manifest.encode(), "", self.uri)
+        rows = parser.parse(batch, run_id)
+        outcomes = [(item.outcome, item.problem) for item in batch.uploads]
+        self._client.put_object(
+            Bucket=self.location.bucket,
+            Key=self.location.prefix + _PARSED,
+            Body=pickle.dumps((outcomes, rows)),
+            **self._encryption,
+        )
+
+    def parsed(self, manifest: Manifest) -> BatchRows:
+        """What :meth:`keep_parsed` has kept; what became of each upload is noted in the manifest."""
+        content, _ = get_object(self._client, self.location.bucket, self.location.prefix + _PARSED)
+        outcomes, rows = pickle.loads(content)
+        for item, (outcome, problem) in zip(manifest.uploads, outcomes, strict=True):
+            item.outcome, item.problem = outcome, problem
+        kept: BatchRows = rows
+        return kept
+
     def new_messages(self) -> Iterator[dict[str, Any]]:
         """The messages that came since the last call, in their order. A lost piece does not keep back later ones."""
         keys = [
@@ -156,6 +188,14 @@ class StepFolder:
                 raise
             return None
         return content.decode()
+
+
+def opened_step(step_uri: str) -> tuple[StepFolder, RemoteStep]:
+    """The folder and the step that a program was started with."""
+    location = S3Location.parse(step_uri.removesuffix(STEP))
+    content, _ = get_object(s3_client(), location.bucket, location.prefix + STEP)
+    step = RemoteStep.model_validate_json(content)
+    return StepFolder(location, step.program_settings), step
 
 
 def steps_location(settings: Settings) -> S3Location:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetry_assets.engines.figures import FIGURES
+from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.steps import StepParameters, first_of_month
@@ -89,6 +90,11 @@ class Engine(Protocol):
 
         :param event_dates: the dates to take; None for those that the table is behind on.
         """
+        ...
+
+    @property
+    def parser(self) -> Parser | None:
+        """What parses a backlog that is too large for this process; None where nothing does."""
         ...
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from telemetry_assets.engines.figures import FIGURES
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import PREVIEW_ROWS, PartitionResult, RefreshResult
 from telemetry_assets.engines.spark_configuration import table_name
+from telemetry_assets.engines.spark_parser import SparkParser
 from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
@@ -36,6 +37,7 @@ from telemetry_assets.lakehouse.commits import (
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import hold_new_keys, hold_upstream_keys, partition_sample
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.settings import Settings
 from telemetry_assets.steps import Partitions, Replacement, StepParameters, replacement
 
 if TYPE_CHECKING:
@@ -51,9 +53,15 @@ _PREVIEWED_PARTITIONS = 100
 class SparkEngine:
     """A session that knows the catalog of a lakehouse: in this process's JVM, or the one that a service has started."""
 
-    def __init__(self, lakehouse: Lakehouse, spark: SparkSession) -> None:
+    def __init__(self, lakehouse: Lakehouse, settings: Settings, spark: SparkSession) -> None:
         self._lakehouse = lakehouse
+        self._settings = settings
         self._spark = spark
+
+    @property
+    def parser(self) -> SparkParser:
+        """See :attr:`telemetry_assets.engines.results.Engine.parser`."""
+        return SparkParser(self._spark, self._settings)
 
     def close(self) -> None:
         """Nothing is held that does not end with the process: a JVM cannot be started twice in it."""

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-import pyarrow as pa
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_of
-from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.landing import Landing
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore
-from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
-from telemetry_assets.ingestion.uploads import Limits, whole_upload
+from telemetry_assets.ingestion.parsing import BatchRows, LocalParser, Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_batch, batch_snapshot, summary_of
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
@@ -37,12 +35,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Batches:
-    """Carries batches of claimed uploads into Bronze."""
+    """Carries batches of claimed uploads into Bronze.
+
+    :param scaled_parser: what parses batches above :attr:`Settings.spark_ingestion_min_bytes`, where there is such.
+    """
 
     landing: Landing
     lakehouse: Lakehouse
     manifests: ManifestStore
     settings: Settings
+    scaled_parser: Callable[[], Parser | None] | None = None
 
     def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
@@ -72,21 +74,21 @@ class Batches:
                 return committed
             tag = current.tag
             try:
-                taken = self._settled(current)
+                taken = self._settled(current, run_id)
             except OSError:
                 current = self.manifests.load()
                 if current is not None and current.tag == tag and not self._is_committed(manifest):
                     raise
                 continue
             if taken is not None:
-                return self._appended(current, taken, run_id) if taken else None
+                return self._appended(current, taken, run_id) if taken.uploads else None
             # Another run has settled the same batch first, or has ended it.
             current = self.manifests.load()
 
     def _is_committed(self, manifest: Manifest) -> bool:
         return batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id) is not None
 
-    def _settled(self, manifest: Manifest) -> list[UploadRows] | None:
+    def _settled(self, manifest: Manifest, run_id: str) -> BatchRows | None:
         """The rows of every upload of the batch; None where the manifest is another one by now.
 
         The manifest says what becomes of each upload before any row is written, so that all runs write the same.
@@ -95,7 +97,7 @@ class Batches:
         if not manifest.settled:
             self._hold_newest(manifest)
             self._claim(manifest)
-        taken = self._taken(manifest)
+        taken = self._parser(manifest).parse(manifest, run_id)
         manifest.settled = True
         return taken if manifest == unsettled or self.manifests.replace(manifest) else None
 
@@ -137,7 +139,12 @@ class Batches:
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
             return list(threads.map(step, items))
 
-    def _appended(self, manifest: Manifest, taken: list[UploadRows], run_id: str) -> Snapshot:
+    def _parser(self, manifest: Manifest) -> Parser:
+        large = manifest.size > self.settings.spark_ingestion_min_bytes
+        scaled = self.scaled_parser() if large and self.scaled_parser is not None else None
+        return scaled or LocalParser(self.landing, self.lakehouse, self.settings)
+
+    def _appended(self, manifest: Manifest, taken: BatchRows, run_id: str) -> Snapshot:
         certificate = certificate_of(manifest, taken)
         summary = {
             "telemetry.run-id": run_id,
@@ -146,58 +153,5 @@ class Batches:
             CERTIFICATE: certificate.model_dump_json(exclude={"snapshot_id"}),
         }
         if certificate.rejected:
-            rejected = pa.concat_tables(one.rejected for one in taken)
-            append_batch(self.lakehouse, REJECTED, manifest.batch_id, rejected, summary)
-        bronze = pa.concat_tables(one.bronze for one in taken)
-        return append_batch(self.lakehouse, BRONZE, manifest.batch_id, bronze, summary)
-
-    def _taken(self, manifest: Manifest) -> list[UploadRows]:
-        """The rows of every upload of the batch. What cannot be read, or is too much for one batch, is noted."""
-        taken: list[UploadRows] = []
-        size, limit = 0, self.settings.batch_max_bytes
-        items = [item for item in manifest.uploads if item.is_in_batch]
-        with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            contents = threads.map(lambda item: self._content(manifest, item), items)
-            for item, content in zip(items, contents, strict=True):
-                # A settled batch has said already what is too much for it.
-                is_open = manifest.settled or size <= limit
-                rows = self._rows(manifest, item, content) if is_open else None
-                size += rows.size if rows else 0
-                if rows is None or (taken and size > limit and not manifest.settled):
-                    # All that come after it wait too, as the newest ingestion of an event wins.
-                    item.outcome, size = "postponed", limit + 1
-                else:
-                    taken.append(rows)
-        return taken
-
-    def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
-        if item.outcome == "unreadable" or _too_large_to_read(item.upload, self._limits(manifest).content_bytes):
-            return None
-        try:
-            return self.landing.read(manifest.batch_id, item.upload)
-        except OSError as error:
-            if manifest.settled and batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id):
-                # What was rejected stands already, so this can no longer be.
-                raise
-            item.outcome, item.problem = "unreadable", error.strerror or str(error)
-            return None
-
-    def _limits(self, manifest: Manifest) -> Limits:
-        return manifest.limits or Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
-
-    def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
-        limits = self._limits(manifest)
-        limit = limits.content_bytes
-        origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
-        if content is not None:
-            return upload_rows(item.upload.name, content, origin, limits)
-        if item.outcome == "unreadable":
-            message = f"The upload cannot be read: {item.problem}. Grant access, then move it back from the archive."
-            return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)
-        message = f"The upload is larger than {limit:,} bytes. Send it in parts, or raise TELEMETRY_UPLOAD_MAX_BYTES."
-        return gathered([whole_upload("too_large", f"{message} The archive keeps it.", None, limit)], origin)
-
-
-def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
-    # A compressed upload is never larger than what is in it by more than gzip's own overhead.
-    return upload.size > limit + limit // 100 + 1024
+            append_batch(self.lakehouse, REJECTED, manifest.batch_id, taken.rejections, summary)
+        return append_batch(self.lakehouse, BRONZE, manifest.batch_id, taken.bronze, summary)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from pydantic import BaseModel
 
 from telemetry_assets.ingestion.manifests import Manifest
-from telemetry_assets.ingestion.rows import Counts, UploadRows
+from telemetry_assets.ingestion.parsing import BatchRows
 
 CERTIFICATE = "telemetry.certificate"
 """The property of a snapshot's summary that holds the certificate of its batch."""
@@ -36,19 +36,16 @@ class Certificate(BaseModel, frozen=True):
     snapshot_id: int | None = None
 
 
-def certificate_of(manifest: Manifest, taken: Sequence[UploadRows]) -> Certificate:
+def certificate_of(manifest: Manifest, taken: BatchRows) -> Certificate:
     """The certificate of a batch, from the rows that its uploads gave."""
-    counts = Counts()
-    for one in taken:
-        counts.add_all(one.counts)
-    accepted, rejected = (sum(one.bronze.num_rows for one in taken), sum(one.rejected.num_rows for one in taken))
+    counts = taken.counts
     return Certificate(
         batch_id=manifest.batch_id,
         ingested_at=manifest.ingested_at,
-        uploads=len(taken),
-        documents=accepted + rejected,
-        accepted=accepted,
-        rejected=rejected,
+        uploads=taken.uploads,
+        documents=taken.accepted + taken.rejected,
+        accepted=taken.accepted,
+        rejected=taken.rejected,
         rejected_by_reason=counts.rejected_by_reason.listed(_NAMES_LISTED),
         unknown_fields=counts.unknown_fields.listed(_NAMES_LISTED),
         wrong_typed_fields=counts.wrong_typed_fields.listed(_NAMES_LISTED),

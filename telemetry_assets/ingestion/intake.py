@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from telemetry_assets.ingestion.manifests import (
     ReplaySelection,
     open_manifests,
 )
+from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -31,12 +32,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ingestion:
-    """Takes uploads from a landing location into Bronze, batch by batch."""
+    """Takes uploads from a landing location into Bronze, batch by batch.
+
+    :param scaled_parser: what parses backlogs above :attr:`Settings.spark_ingestion_min_bytes`, where there is such.
+    """
 
     landing: Landing
     lakehouse: Lakehouse
     manifests: ManifestStore
     settings: Settings
+    scaled_parser: Callable[[], Parser | None] | None = None
 
     def has_work(self) -> bool:
         """Whether an upload waits or a batch is unfinished. Reads no upload."""
@@ -69,7 +74,7 @@ class Ingestion:
             logger.warning("%s is not taken: %s", place, problem)
         queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
         while queue:
-            batch = _next_batch(queue, self.settings)
+            batch = _next_batch(queue, *self._batch_bounds(queue))
             manifest = self._begun(batch)
             if self.manifests.create(manifest):
                 postponed = finish(manifest)
@@ -109,7 +114,16 @@ class Ingestion:
             self._replay(manifest.limits).run(manifest.replay, run_id, dry=False)
             self.manifests.remove(manifest)
             return None
-        return Batches(self.landing, self.lakehouse, self.manifests, self.settings).finish(manifest, run_id)
+        batches = Batches(self.landing, self.lakehouse, self.manifests, self.settings, self.scaled_parser)
+        return batches.finish(manifest, run_id)
+
+    def _batch_bounds(self, queue: Iterable[WaitingUpload]) -> tuple[int, int]:
+        """How many uploads, and how many bytes, the next batch may have."""
+        settings = self.settings
+        waiting = sum(upload.size for upload in queue)
+        if self.scaled_parser is not None and waiting > settings.spark_ingestion_min_bytes:
+            return settings.spark_batch_max_uploads, settings.spark_batch_max_bytes
+        return settings.batch_max_uploads, settings.batch_max_bytes
 
     def _finish_batch_in_progress(self, finish: Callable[[Manifest], list[WaitingUpload]]) -> list[WaitingUpload]:
         manifest = self.manifests.load()
@@ -149,7 +163,7 @@ class Ingestion:
         )
 
 
-def _next_batch(queue: deque[WaitingUpload], settings: Settings) -> list[WaitingUpload]:
+def _next_batch(queue: deque[WaitingUpload], max_uploads: int, max_bytes: int) -> list[WaitingUpload]:
     """Take the oldest uploads off the queue, as many as a batch may hold; one always fits.
 
     Two of one name are two batches, as the newer one's rows win over the older one's.
@@ -157,15 +171,20 @@ def _next_batch(queue: deque[WaitingUpload], settings: Settings) -> list[Waiting
     batch: list[WaitingUpload] = []
     names: set[str] = set()
     size = 0
-    while queue and len(batch) < settings.batch_max_uploads and queue[0].name not in names:
+    while queue and len(batch) < max_uploads and queue[0].name not in names:
         size += queue[0].size
-        if batch and size > settings.batch_max_bytes:
+        if batch and size > max_bytes:
             break
         names.add(queue[0].name)
         batch.append(queue.popleft())
     return batch
 
 
-def open_ingestion(settings: Settings, landing: Landing, lakehouse: Lakehouse) -> Ingestion:
+def open_ingestion(
+    settings: Settings,
+    landing: Landing,
+    lakehouse: Lakehouse,
+    scaled_parser: Callable[[], Parser | None] | None = None,
+) -> Ingestion:
     """Ingestion into a lakehouse; its state is kept beside the tables, in ``ingestion/``."""
-    return Ingestion(landing, lakehouse, open_manifests(settings), settings)
+    return Ingestion(landing, lakehouse, open_manifests(settings), settings, scaled_parser)

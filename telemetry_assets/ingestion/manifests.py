@@ -83,6 +83,11 @@ class Manifest:
     tag: str = field(default="", compare=False)
     """Which state of the manifest in progress this is, as its store tells states apart."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its uploads, as they are stored."""
+        return sum(item.upload.size for item in self.uploads)
+
     def of_state(self, tag: str) -> Manifest:
         """The same manifest, as the state of this tag."""
         return replace(self, tag=tag)

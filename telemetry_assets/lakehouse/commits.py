@@ -12,12 +12,13 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -55,12 +56,18 @@ def until_committed(contract: TableContract, attempt: Callable[[], Result]) -> R
 
 
 def append_batch(
-    lakehouse: Lakehouse, contract: TableContract, batch_id: str, rows: pa.Table, summary: Mapping[str, str]
+    lakehouse: Lakehouse,
+    contract: TableContract,
+    batch_id: str,
+    rows: pa.Table | Sequence[DataFile],
+    summary: Mapping[str, str],
 ) -> Snapshot:
     """Append an ingestion batch's rows exactly once, as one snapshot that names the batch.
 
     A batch that is in the table already is not appended again: the commit stands only on the snapshot in
     which the batch was seen to be absent. No rows still make a snapshot, so that the batch is on record.
+
+    :param rows: the rows, or data files that hold them and that no table has yet.
     """
 
     def attempt() -> Snapshot:
@@ -69,7 +76,7 @@ def append_batch(
         if committed is None:
             _commit(
                 table,
-                lambda transaction, properties: transaction.append(rows, properties),
+                lambda transaction, properties: _append(transaction, rows, properties),
                 {
                     **summary,
                     BATCH_ID: batch_id,
@@ -81,6 +88,15 @@ def append_batch(
         return committed
 
     return until_committed(contract, attempt)
+
+
+def _append(transaction: Transaction, rows: pa.Table | Sequence[DataFile], properties: dict[str, str]) -> None:
+    if isinstance(rows, pa.Table):
+        transaction.append(rows, properties)
+        return
+    with transaction.update_snapshot(properties).fast_append() as append:
+        for file in rows:
+            append.append_data_file(file)
 
 
 def append_rows(table: Table, rows: pa.Table, summary: Mapping[str, str]) -> None:

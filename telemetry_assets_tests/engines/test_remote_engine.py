@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.engines import remote
+from telemetry_assets.engines import remote_programs
 from telemetry_assets.engines.remote import open_service
 from telemetry_assets.errors import AwsError, PackageError, RemoteRunError
 from telemetry_assets.lakehouse.contracts import SILVER
@@ -129,7 +129,7 @@ def test_a_run_that_runs_for_too_long_is_cancelled(
 ) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
-        monkeypatch.setattr(remote, "_GRACE_MINUTES", 0.02 - deployed.settings.remote_timeout_minutes)
+        monkeypatch.setattr(remote_programs, "_GRACE_MINUTES", 0.02 - deployed.settings.remote_timeout_minutes)
         with pytest.raises(RemoteRunError, match="was RUNNING for"):
             deployed.pipeline.refresh(SILVER, "a run")
         until_cancelled(account, deployed)
@@ -171,7 +171,7 @@ def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
         with monkeypatch.context() as patched:
-            patched.setattr(remote.RemoteEngine, "_followed", killed)
+            patched.setattr(remote_programs.RemotePrograms, "_followed", killed)
             with pytest.raises(KilledError):
                 deployed.pipeline.refresh(SILVER, "a run")
         [(left, state)] = account.runs(deployed.settings)
@@ -197,8 +197,8 @@ def test_runs_of_other_lakehouses_are_left_alone(account: RemoteAccount, engine:
         working.start()
         until(lambda: states(account, other) == ["RUNNING"])
         mine = other.settings.model_copy(update={"lakehouse_uri": f"s3://{BUCKET}/mine"})
-        assert remote.living_steps(open_service(mine), mine) == []
-        assert len(remote.living_steps(open_service(other.settings), other.settings)) == 1
+        assert remote_programs.living_steps(open_service(mine), mine) == []
+        assert len(remote_programs.living_steps(open_service(other.settings), other.settings)) == 1
         cancel_when_running(account, other)
         working.join()
 

@@ -132,3 +132,21 @@ def test_what_spark_cannot_do_is_told_with_the_drivers_last_lines(account: Remot
         with pytest.raises(RemoteRunError, match=r"could not bring gold\.performance_alerts up to date") as told:
             pipeline.refresh(ALERTS, "a run")
         assert "last lines" in str(told.value)
+
+
+@pytest.mark.parametrize("engine", SERVICES)
+def test_a_large_backlog_is_parsed_by_a_program(account: RemoteAccount, engine: str) -> None:
+    settings = account.settings(engine, spark_ingestion_min_bytes=0, upload_max_bytes=2_000_000)
+    uploads = [*messy_uploads(60), ("large.json", b"[" + b" " * 3_000_000 + b"]"), ("x.bin", b"?")]
+    with open_pipeline(Settings(**settings)) as pipeline:
+        deployed = DeploymentInS3(pipeline.settings, pipeline, client=account.aws.client("s3"))
+        for name, content in uploads:
+            deployed.upload(name, content)
+        [certificate] = pipeline.ingest("a run")
+        assert (certificate.uploads, certificate.rejected_by_reason["too_large"]) == (len(uploads), 1)
+        assert len(account.runs(pipeline.settings)) == 1
+    with open_pipeline(Settings(**settings | {"engine": "embedded"})) as pipeline:
+        deployed = DeploymentInS3(pipeline.settings, pipeline, client=account.aws.client("s3"))
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()

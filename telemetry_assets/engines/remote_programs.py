@@ -1,0 +1,167 @@
+"""One remote program at a time, from its start to its end, whatever the service does meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from telemetry_assets.aws import region, s3_client
+from telemetry_assets.engines.package import Package
+from telemetry_assets.engines.remote_service import Phase, RemoteService, State, Submission, patiently
+from telemetry_assets.engines.remote_step import RemoteStep, StepFolder, error_heard
+from telemetry_assets.engines.results import RemoteRun
+from telemetry_assets.engines.spark_configuration import iceberg_configuration
+from telemetry_assets.errors import RemoteRunError, TelemetryAssetsError
+from telemetry_assets.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_LINES_QUOTED = 20
+# The service's own limit comes first, and says more.
+_GRACE_MINUTES = 5
+
+
+@dataclass
+class Ended:
+    """How a program ended: with a result, with an error that it told, or with neither."""
+
+    folder: StepFolder
+    remote: RemoteRun
+    state: State
+    told: dict[str, Any] = field(default_factory=dict)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_QUOTED))
+
+    def is_of(self, step: RemoteStep) -> bool:
+        """Whether it has succeeded in what a step wants."""
+        same = self.folder.step is not None and self.folder.step.is_same_work(step)
+        return same and (self.state.phase is Phase.SUCCEEDED or "result" in self.told)
+
+
+class RemotePrograms:
+    """Starts programs in a service, and follows them."""
+
+    def __init__(self, settings: Settings, service: RemoteService) -> None:
+        self._settings = settings
+        self._service = service
+
+    def completed(self, step: RemoteStep, package: Package) -> Ended:
+        """The end of a program that has succeeded.
+
+        :raises RemoteRunError: where none did.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            ended = self._run(step, package)
+            if "result" in ended.told or ended.state.phase is Phase.SUCCEEDED:
+                return ended
+            error = self._error(step, ended)
+            # What the program said itself, it would say again; somebody who cancelled it meant it.
+            if ended.told or ended.state.phase is Phase.CANCELLED or ended.state.is_final_failure:
+                raise error
+            if attempt < _ATTEMPTS:
+                logger.warning("%s Trying again (%d of %d).", error, attempt + 1, _ATTEMPTS)
+        raise error
+
+    def end_of_earlier(self, table: str, run_id: str) -> Ended | None:
+        """The end of a program that works on the table already, whoever has started it; None where there is none."""
+        ended = None
+        for remote_id, folder in living_steps(self._service, self._settings):
+            if folder.step is None or folder.step.table != table:
+                continue
+            table = table
+            logger.info("%s: run %s has left a program at work, which is followed", table, folder.step.run_id)
+            folder.follow(run_id)
+            ended = self._followed(folder, table, remote_id)
+        return ended
+
+    def _run(self, step: RemoteStep, package: Package) -> Ended:
+        folder = StepFolder.new(step, self._settings)
+        size = self._settings.remote_size(step.table, rebuild=step.rebuild)
+        submission = Submission(
+            folder,
+            package,
+            {**size.spark, **iceberg_configuration(self._settings)},
+            size,
+            self._settings.remote_timeout_minutes,
+            region() or s3_client().meta.region_name,
+        )
+        what = f"{step.table}: the start in {self._service.name}"
+        run_id = patiently(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
+        return self._followed(folder, step.table, run_id)
+
+    def _followed(self, folder: StepFolder, table: str, run_id: str) -> Ended:
+        remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))
+        logger.info("%s: run %s of %s, %s", table, run_id, self._service.name, remote.link)
+        try:
+            return self._watched(folder, table, remote)
+        except BaseException as error:
+            # Of an interruption nobody would be left to follow the program. Where AWS cannot be reached, nothing can be
+            # cancelled either: the next run follows it.
+            if not isinstance(error, Exception):
+                logger.warning("%s: run %s of %s is cancelled", table, run_id, self._service.name)
+                self._service.cancel(run_id)
+            raise
+
+    def _watched(self, folder: StepFolder, table: str, remote: RemoteRun) -> Ended:
+        ended = Ended(folder, remote, State(Phase.WAITING, ""))
+        began, ran = time.monotonic(), 0.0
+        while True:
+            state = patiently(table, self._settings.remote_wait_minutes, lambda: self._service.state(remote.run_id))
+            # Before it was looked at, the program had told all that it tells.
+            self._listen(ended, table)
+            if state.name != ended.state.name:
+                logger.info("%s: run %s is %s. %s", table, remote.run_id, state.name, state.details)
+                ran = ran or (time.monotonic() if state.phase is Phase.RUNNING else 0.0)
+            ended.state = state
+            if state.phase.is_over:
+                return ended
+            self._hold_limit(ended, table, began, ran)
+            time.sleep(self._settings.remote_poll_seconds)
+
+    def _hold_limit(self, ended: Ended, table: str, began: float, ran: float) -> None:
+        """Cancel a run that waits, or runs, for longer than it may."""
+        settings, remote = self._settings, ended.remote
+        limit = settings.remote_timeout_minutes + _GRACE_MINUTES if ran else settings.remote_wait_minutes
+        if time.monotonic() - (ran or began) <= limit * 60:
+            return
+        self._service.cancel(remote.run_id)
+        raise RemoteRunError(
+            table,
+            f"run {remote.run_id} of {remote.service} was {ended.state.name} for {limit:g} minutes, and is cancelled. "
+            f"{ended.state.details} {remote.link}",
+            list(ended.lines),
+        )
+
+    def _listen(self, ended: Ended, table: str) -> None:
+        for message in ended.folder.new_messages():
+            params = message.get("params") or {}
+            if message["method"] == "report_custom_message":
+                ended.told.update(params["payload"])
+            elif message["method"] == "log_external_stream":
+                for line in params["text"].splitlines():
+                    ended.lines.append(line)
+                    logger.info("%s: | %s", table, line)
+            elif message["method"] == "closed" and params.get("exception"):
+                exception = params["exception"]
+                ended.told.setdefault("error", {"message": f"{exception['name']}: {exception['message']}"})
+                ended.lines.extend("".join(exception.get("stack") or []).splitlines())
+
+    def _error(self, step: RemoteStep, ended: Ended) -> TelemetryAssetsError:
+        lines = list(ended.lines) or self._service.last_lines(ended.remote.run_id)
+        if "error" in ended.told:
+            return error_heard(step.table, ended.told["error"], lines)
+        return RemoteRunError(
+            step.table,
+            f"run {ended.remote.run_id} of {ended.remote.service} ended {ended.state.name}. {ended.state.details} "
+            f"{ended.remote.link}",
+            lines,
+        )
+
+
+def living_steps(service: RemoteService, settings: Settings) -> list[tuple[str, StepFolder]]:
+    """The remote runs of a lakehouse's steps that are not over, oldest first, with their folders."""
+    living = [(run_id, StepFolder.of(uri, settings)) for run_id, uri in service.living()]
+    return [(run_id, folder) for run_id, folder in living if folder is not None]

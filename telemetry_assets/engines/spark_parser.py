@@ -1,0 +1,125 @@
+"""A backlog that is too large for one machine, parsed in Spark: the same functions, over the uploads of a batch.
+
+Executors read uploads, judge their documents, and write the rows as data files of the two Bronze tables. No table has
+these files until the batch is committed, in the same way as every other batch; those of a run that dies are orphans.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import _dataframe_to_data_files
+from pyiceberg.manifest import DataFile
+
+from telemetry_assets.aws import region
+from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.ingestion.manifests import Manifest, read_manifest, written
+from telemetry_assets.ingestion.parsing import BatchRows, LocalParser
+from telemetry_assets.ingestion.rows import Counts
+from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.settings import MEBIBYTE, Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_BYTES_OF_TASK = 64 * MEBIBYTE
+_BYTES_OF_FILE = 128 * MEBIBYTE
+_ACCOUNTS_AND_FILES = "kind string, payload binary"
+_SCHEMA = pa.schema([("kind", pa.string()), ("payload", pa.binary())])
+
+
+@dataclass(frozen=True)
+class SparkParser:
+    """Parses in the executors of a Spark session."""
+
+    spark: SparkSession
+    settings: Settings
+
+    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+        """See :meth:`telemetry_assets.ingestion.parsing.Parser.parse`. Nothing is too much for it."""
+        numbered = [(number,) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
+        size = sum(item.upload.size for item in manifest.uploads if item.is_in_batch)
+        tasks = max(self.spark.sparkContext.defaultParallelism, -(-size // _BYTES_OF_TASK))
+        # Neighbours are alike in size, so dealing them out in turn makes tasks alike.
+        largest_first = sorted(numbered, key=lambda one: -manifest.uploads[one[0]].upload.size)
+        uploads = self.spark.createDataFrame(largest_first, "number int").coalesce(1).repartition(tasks)
+        parse = partial(
+            _parsed, settings=self.settings.model_dump(mode="json"), manifest=written(manifest), region=region()
+        )
+        told = [(row["kind"], pickle.loads(row["payload"])) for row in _in_arrow(uploads, parse).collect()]
+        for number, outcome, problem in (one for kind, one in told if kind == "upload"):
+            manifest.uploads[number].outcome, manifest.uploads[number].problem = outcome, problem
+        counts = Counts()
+        for one in (one for kind, one in told if kind == "counts"):
+            counts.add_all(one)
+        bronze = [file for kind, file in told if kind == BRONZE.name]
+        rejections = [file for kind, file in told if kind == REJECTED.name]
+        accepted, rejected = (sum(file.record_count for file in files) for files in (bronze, rejections))
+        return BatchRows(len(numbered), accepted, rejected, counts, bronze, rejections)
+
+
+def _in_arrow(uploads: Any, parse: Any) -> Any:
+    return uploads.mapInArrow(parse, _ACCOUNTS_AND_FILES)
+
+
+def _parsed(
+    numbers: Iterator[pa.RecordBatch], settings: dict[str, Any], manifest: bytes, region: str | None
+) -> Iterator[pa.RecordBatch]:
+    """Parse the uploads of these numbers, and tell what became of them and which data files hold their rows."""
+    if region:
+        os.environ.setdefault("AWS_REGION", region)
+    chosen = Settings(**settings)
+    lakehouse = open_lakehouse(chosen)
+    batch = read_manifest(manifest, "", "the manifest")
+    parser = LocalParser(open_landing(chosen), lakehouse, chosen)
+    files, counts = _Files(lakehouse), Counts()
+    for batch_of_numbers in numbers:
+        for number in batch_of_numbers.column(0).to_pylist():
+            item = batch.uploads[number]
+            rows = parser.rows_of(batch, item)
+            counts.add_all(rows.counts)
+            yield _told("upload", (number, item.outcome, item.problem))
+            yield from files.add(rows.bronze, rows.rejected)
+    yield from files.finish()
+    yield _told("counts", counts)
+
+
+def _told(kind: str, what: object) -> pa.RecordBatch:
+    payload = io.BytesIO()
+    pickle.dump(what, payload)
+    return pa.RecordBatch.from_pydict({"kind": [kind], "payload": [payload.getvalue()]}, schema=_SCHEMA)
+
+
+@dataclass
+class _Files:
+    """Rows on their way into data files, gathered up to some bytes."""
+
+    lakehouse: Lakehouse
+    gathered: dict[str, list[pa.Table]] = field(default_factory=lambda: {BRONZE.name: [], REJECTED.name: []})
+
+    def add(self, bronze: pa.Table, rejected: pa.Table) -> Iterator[pa.RecordBatch]:
+        for contract, rows in ((BRONZE, bronze), (REJECTED, rejected)):
+            self.gathered[contract.name].append(rows)
+            if sum(one.nbytes for one in self.gathered[contract.name]) >= _BYTES_OF_FILE:
+                yield from self._written(contract.name)
+
+    def finish(self) -> Iterator[pa.RecordBatch]:
+        for name in self.gathered:
+            yield from self._written(name)
+
+    def _written(self, name: str) -> Iterator[pa.RecordBatch]:
+        rows, self.gathered[name] = self.gathered[name], []
+        if not sum(one.num_rows for one in rows):
+            return
+        table = self.lakehouse.table(BRONZE if name == BRONZE.name else REJECTED)
+        files: Iterator[DataFile] = iter(_dataframe_to_data_files(table.metadata, pa.concat_tables(rows), table.io))
+        for file in files:
+            yield _told(name, file)

@@ -1,0 +1,121 @@
+"""The claimed uploads of a batch become its rows: here, or wherever a :class:`Parser` has more room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+
+from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.manifests import BatchUpload, Manifest
+from telemetry_assets.ingestion.rows import Counts, Origin, UploadRows, gathered, upload_rows
+from telemetry_assets.ingestion.uploads import Limits, whole_upload
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.commits import batch_snapshot
+from telemetry_assets.lakehouse.contracts import REJECTED
+from telemetry_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """The rows of a batch, and what was counted: in memory, or in data files that no table has yet.
+
+    :param bronze: accepted documents.
+    :param rejections: the others.
+    """
+
+    uploads: int
+    accepted: int
+    rejected: int
+    counts: Counts
+    bronze: pa.Table | Sequence[DataFile]
+    rejections: pa.Table | Sequence[DataFile]
+
+
+class Parser(Protocol):
+    """Makes the rows of a batch."""
+
+    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+        """The rows of every upload of a batch. What cannot be read, or is too much, is noted in the manifest.
+
+        A settled manifest always gives the same rows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalParser:
+    """Parses in this process, as much as :attr:`Settings.batch_max_bytes` lets into memory."""
+
+    landing: Landing
+    lakehouse: Lakehouse
+    settings: Settings
+
+    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+        """See :meth:`Parser.parse`."""
+        taken: list[UploadRows] = []
+        size, limit = 0, self.settings.batch_max_bytes
+        items = [item for item in manifest.uploads if item.is_in_batch]
+        with ThreadPoolExecutor(self.settings.read_threads) as threads:
+            contents = threads.map(lambda item: self._content(manifest, item), items)
+            for item, content in zip(items, contents, strict=True):
+                # A settled batch has said already what is too much for it.
+                is_open = manifest.settled or size <= limit
+                rows = self._rows(manifest, item, content) if is_open else None
+                size += rows.size if rows else 0
+                if rows is None or (taken and size > limit and not manifest.settled):
+                    # All that come after it wait too, as the newest ingestion of an event wins.
+                    item.outcome, size = "postponed", limit + 1
+                else:
+                    taken.append(rows)
+        return _together(taken)
+
+    def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows:
+        """The rows of one upload of a batch; that it cannot be read is noted in its item."""
+        return self._rows(manifest, item, self._content(manifest, item))
+
+    def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
+        if item.outcome == "unreadable" or _too_large_to_read(item.upload, self._limits(manifest).content_bytes):
+            return None
+        try:
+            return self.landing.read(manifest.batch_id, item.upload)
+        except OSError as error:
+            if manifest.settled and batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id):
+                # What was rejected stands already, so this can no longer be.
+                raise
+            item.outcome, item.problem = "unreadable", error.strerror or str(error)
+            return None
+
+    def _limits(self, manifest: Manifest) -> Limits:
+        return manifest.limits or Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
+
+    def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
+        limits = self._limits(manifest)
+        limit = limits.content_bytes
+        origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
+        if content is not None:
+            return upload_rows(item.upload.name, content, origin, limits)
+        if item.outcome == "unreadable":
+            message = f"The upload cannot be read: {item.problem}. Grant access, then move it back from the archive."
+            return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)
+        message = f"The upload is larger than {limit:,} bytes. Send it in parts, or raise TELEMETRY_UPLOAD_MAX_BYTES."
+        return gathered([whole_upload("too_large", f"{message} The archive keeps it.", None, limit)], origin)
+
+
+def _together(taken: list[UploadRows]) -> BatchRows:
+    counts = Counts()
+    for one in taken:
+        counts.add_all(one.counts)
+    bronze = pa.concat_tables([one.bronze for one in taken]) if taken else None
+    rejections = pa.concat_tables([one.rejected for one in taken]) if taken else None
+    accepted, rejected = (len(one) if one is not None else 0 for one in (bronze, rejections))
+    return BatchRows(len(taken), accepted, rejected, counts, bronze, rejections)
+
+
+def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
+    # A compressed upload is never larger than what is in it by more than gzip's own overhead.
+    return upload.size > limit + limit // 100 + 1024
