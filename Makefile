@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo dev test lint docs bench chaos spark-jars package clean clean-data machine
+.PHONY: help setup demo dev test test-remote lint docs bench chaos spark-jars package clean clean-data machine
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 
 test: setup lint machine ## Everything that CI runs
 	$(BIN)/pytest
+
+test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue
+	$(BIN)/pytest -m slow
 
 lint: setup ## Style, types, and which module may import which
 	$(BIN)/ruff check .

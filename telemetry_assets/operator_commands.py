@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
 
 import click
@@ -62,7 +62,13 @@ def doctor(repair: bool) -> None:
     """
     settings = load_settings()
     to_do = _tell_settings(settings)
-    for title, tell in (("Uploads", _tell_uploads), ("Tables", lambda them: _tell_tables(them, repair))):
+    looks: dict[str, Callable[[Settings], int]] = {
+        "Uploads": _tell_uploads,
+        "Tables": partial(_tell_tables, repair=repair),
+    }
+    if settings.is_remote:
+        looks["Engine"] = _tell_engine
+    for title, tell in looks.items():
         click.echo(title)
         try:
             to_do += tell(settings)
@@ -85,9 +91,24 @@ def _tell_settings(settings: Settings) -> int:
     return len(unknown)
 
 
-def _masked(options: dict[str, str]) -> dict[str, str]:
+def _masked(options: Mapping[str, object]) -> dict[str, object]:
     """Spark's configuration without what nobody should read over somebody's shoulder."""
-    return {name: "…" if _SECRET.search(name) else value for name, value in options.items()}
+    return {
+        name: "…" if _SECRET.search(name) else _masked(value) if isinstance(value, dict) else value
+        for name, value in options.items()
+    }
+
+
+def _tell_engine(settings: Settings) -> int:
+    from telemetry_assets.engines.remote import problems
+
+    with refusals_in_words(settings):
+        found = problems(settings)
+    for problem in found:
+        click.echo(f"  {problem}")
+    if not found:
+        click.echo(f"  {settings.engine} can be given steps")
+    return len(found)
 
 
 def _tell_uploads(settings: Settings) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from telemetry_assets.errors import SettingsError
@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     )
     spark_configuration: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="More of Spark's own configuration, as a JSON object."
+    )
+    spark_remote: str = Field(
+        "", description="A Spark Connect server for the engine spark, sc://host:port; empty for a JVM of its own."
     )
     scripts_uri: str = Field("", description="Where `make package` puts what remote Spark runs: s3://bucket/prefix.")
     emr_application_id: str = Field("", description="The application of EMR Serverless that steps run in.")
@@ -109,7 +112,7 @@ class Settings(BaseSettings):
 
     @field_validator("spark_configuration", "remote_sizes", mode="before")
     @classmethod
-    def _json_object(cls, value: object) -> object:
+    def _json_object(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
             return value
         try:
@@ -118,12 +121,7 @@ class Settings(BaseSettings):
             raise ValueError(f"is no JSON object ({error})") from error
         if not isinstance(read, dict):
             raise ValueError("is no JSON object")
-        return read
-
-    @field_validator("spark_configuration", mode="before")
-    @classmethod
-    def _spark_texts(cls, value: object) -> object:
-        return _texts(value) if isinstance(value, dict) else value
+        return _texts(read) if info.field_name == "spark_configuration" else read
 
     @field_validator("remote_sizes")
     @classmethod
@@ -159,6 +157,13 @@ class Settings(BaseSettings):
         if "://" in value and not value.startswith("file://"):
             raise ValueError("is neither a folder nor an address that begins with s3://")
         return str((project_root() / Path(value.removeprefix("file://")).expanduser()).resolve())
+
+    @field_validator("spark_remote")
+    @classmethod
+    def _connect(cls, value: str) -> str:
+        if value and not value.startswith("sc://"):
+            raise ValueError("does not begin with sc://")
+        return value
 
     @field_validator("scripts_uri")
     @classmethod

@@ -73,5 +73,13 @@ def test_spark_s_own_configuration_is_a_json_object(monkeypatch: pytest.MonkeyPa
 
 def test_the_doctor_keeps_secrets_of_spark_s_configuration_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.ssl.keyPassword": "hush", "spark.app.name": "cars"}')
+    monkeypatch.setenv("TELEMETRY_REMOTE_SIZES", '{"rebuild": {"spark": {"spark.ssl.keyPassword": "hush"}}}')
     told = CliRunner().invoke(main, ["doctor"]).output
+    assert "hush" not in told
     assert 'TELEMETRY_SPARK_CONFIGURATION={"spark.ssl.keyPassword": "\\u2026", "spark.app.name": "cars"}' in told
+
+
+def test_an_address_that_is_no_spark_connect_server_is_named() -> None:
+    settings = Settings(engine="spark", spark_remote="sc://127.0.0.1:9")
+    with pytest.raises(SettingsError, match=r"TELEMETRY_SPARK_REMOTE=sc://127\.0\.0\.1:9 does not answer"):
+        open_session(settings)

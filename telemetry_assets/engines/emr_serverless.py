@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ _NAME = "telemetry-assets "
 # Where EMR keeps the Iceberg that it brings.
 _ICEBERG = "/usr/share/aws/iceberg/lib/iceberg-spark3-runtime.jar"
 _DEPENDENCIES = "dependencies"
+# The first one with Spark 3.5.6 and Iceberg 1.10.
+_OLDEST_RELEASE = [7, 13]
 _LINES = 20
 
 
@@ -45,6 +48,21 @@ class EmrServerless:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._application = settings.emr_application_id
+
+    def problems(self) -> Iterator[str]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.problems`."""
+        try:
+            application = self._client.get_application(applicationId=self._application)["application"]
+        except ClientError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
+            yield f"There is no application {self._application}: correct TELEMETRY_EMR_APPLICATION_ID, or the region."
+            return
+        release = application["releaseLabel"]
+        if application["state"] == "TERMINATED" or application["type"].lower() != "spark":
+            yield f"The application {self._application} is {application['type']}, {application['state']}: name another."
+        if [int(part) for part in release.removeprefix("emr-").split("-")[0].split(".")] < _OLDEST_RELEASE:
+            yield f"The application {self._application} is of release {release}; steps need emr-7.13.0 or a newer one."
 
     def start(self, submission: Submission) -> str:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.start`."""

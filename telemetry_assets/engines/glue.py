@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -38,6 +39,8 @@ _PHASES: dict[str, Phase] = {
 _STEP = "--step"
 _RUNS_LOOKED_AT = 200
 _LINES = 20
+# The first one with Spark 3.5.6 and Iceberg 1.10.
+_OLDEST_VERSION = [5, 1]
 _LOG_GROUP = "/aws-glue/jobs/error"
 
 
@@ -49,6 +52,19 @@ class Glue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._job = settings.glue_job_name
+
+    def problems(self) -> Iterator[str]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.problems`."""
+        try:
+            job = glue_client().get_job(JobName=self._job)["Job"]
+        except ClientError as error:
+            if error_code(error) != "EntityNotFoundException":
+                raise
+            yield f"There is no Glue job {self._job}: correct TELEMETRY_GLUE_JOB_NAME, or the region."
+            return
+        found = job.get("GlueVersion", "0")
+        if [int(part) for part in found.split(".")] < _OLDEST_VERSION:
+            yield f"The job {self._job} is of Glue {found}; steps need 5.1 or a newer one."
 
     def start(self, submission: Submission) -> str:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.start`.

@@ -21,6 +21,7 @@ from telemetry_assets.engines.remote_programs import RemotePrograms
 from telemetry_assets.engines.remote_service import RemoteService
 from telemetry_assets.engines.remote_step import RemoteStep, result_heard
 from telemetry_assets.engines.results import PartitionResult, RefreshResult, RemoteRun
+from telemetry_assets.errors import PackageError
 from telemetry_assets.ingestion.manifests import Manifest, written
 from telemetry_assets.ingestion.parsing import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -162,6 +163,16 @@ class RemoteEngine:
             seconds=seconds,
             remote=remote,
         )
+
+
+def problems(settings: Settings) -> list[str]:
+    """What keeps steps from being given to the service, each in words; nothing is started."""
+    found = list(open_service(settings).problems())
+    try:
+        find_package(settings)
+    except PackageError as error:
+        found.append(str(error))
+    return found
 
 
 def open_service(settings: Settings) -> RemoteService:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -89,6 +89,10 @@ class RemoteService(Protocol):
     """Runs submitted programs."""
 
     name: str
+
+    def problems(self) -> Iterator[str]:
+        """What keeps it from running steps, as far as that can be seen without starting one."""
+        ...
 
     def start(self, submission: Submission) -> str:
         """Start a run, or find the one that an earlier attempt to start it has made, and answer its id."""

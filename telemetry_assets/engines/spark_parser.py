@@ -30,6 +30,7 @@ from telemetry_assets.settings import MEBIBYTE, Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_LEAST_TASKS = 4
 _BYTES_OF_TASK = 64 * MEBIBYTE
 _BYTES_OF_FILE = 128 * MEBIBYTE
 _ACCOUNTS_AND_FILES = "kind string, payload binary"
@@ -47,7 +48,7 @@ class SparkParser:
         """See :meth:`telemetry_assets.ingestion.parsing.Parser.parse`. Nothing is too much for it."""
         numbered = [(number,) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
         size = sum(item.upload.size for item in manifest.uploads if item.is_in_batch)
-        tasks = max(self.spark.sparkContext.defaultParallelism, -(-size // _BYTES_OF_TASK))
+        tasks = max(_LEAST_TASKS, -(-size // _BYTES_OF_TASK))
         # Neighbours are alike in size, so dealing them out in turn makes tasks alike.
         largest_first = sorted(numbered, key=lambda one: -manifest.uploads[one[0]].upload.size)
         uploads = self.spark.createDataFrame(largest_first, "number int").coalesce(1).repartition(tasks)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from telemetry_assets.__main__ import main
 from telemetry_assets.engines import remote_programs
 from telemetry_assets.engines.remote import open_service
 from telemetry_assets.errors import AwsError, PackageError, RemoteRunError
@@ -222,6 +225,37 @@ def test_a_package_that_lacks_a_file_is_not_run(account: RemoteAccount, engine: 
                 deployed.pipeline.refresh(SILVER, "a run")
         finally:
             s3.put_object(Bucket="scripts", Key=key, Body=body, Metadata=content["Metadata"])
+
+
+@pytest.fixture
+def doctor(account: RemoteAccount, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    def examined(engine: str, **settings: Any) -> Result:
+        for name, value in account.settings(engine, **settings).items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            monkeypatch.setenv(f"TELEMETRY_{name.upper()}", text)
+        return CliRunner().invoke(main, ["doctor"])
+
+    return examined
+
+
+def test_the_doctor_is_content_with_a_service_that_is_ready(doctor: Callable[..., Result], engine: str) -> None:
+    told = doctor(engine)
+    assert (told.exit_code, f"{engine} can be given steps" in told.output) == (0, True), told.output
+
+
+def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Callable[..., Result]) -> None:
+    old = account.aws.client("emr-serverless").create_application(name="old", releaseLabel="emr-6.9.0", type="SPARK")
+    glue = account.aws.client("glue")
+    glue.create_job(Name="old", Role="role", Command={"Name": "glueetl"}, GlueVersion="4.0")
+    for settings, engine, said in (
+        ({"emr_application_id": "00nothing"}, "emr_serverless", "There is no application 00nothing"),
+        ({"emr_application_id": old["applicationId"]}, "emr_serverless", "is of release emr-6.9.0"),
+        ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
+        ({"glue_job_name": "old"}, "glue", "is of Glue 4.0"),
+        ({"scripts_uri": "s3://scripts/empty"}, "glue", "There is no package of this code"),
+    ):
+        told = doctor(engine, **settings)
+        assert (told.exit_code, said in told.output) == (1, True), told.output
 
 
 def cancel_when_running(account: RemoteAccount, deployed: DeploymentInS3) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from telemetry_assets.automation import remote_runs
 from telemetry_assets.definitions import definitions
 from telemetry_assets.engines.remote_step import StepFolder
 from telemetry_assets.errors import RemoteRunError
-from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.lakehouse.contracts import ALERTS, SILVER
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets_tests.aws.remote_account import RemoteAccount
@@ -41,10 +42,10 @@ def deployed_with_dagster(account: RemoteAccount, folder: Path, settings: dict[s
         yield dagster
 
 
-def upload(account: RemoteAccount, settings: Settings) -> None:
+def upload(account: RemoteAccount, settings: Settings, name: str = "x.json", car: str = "CAR-1") -> None:
     location = settings.landing_in_s3()
-    content = framed([event(engineTempCelsius=120)], "array")[1]
-    account.aws.client("s3").put_object(Bucket=location.bucket, Key=f"{location.prefix}x.json", Body=content)
+    content = framed([event(car, engineTempCelsius=120)], "array")[1]
+    account.aws.client("s3").put_object(Bucket=location.bucket, Key=f"{location.prefix}{name}", Body=content)
 
 
 def states(account: RemoteAccount, settings: Settings) -> list[str]:
@@ -187,3 +188,28 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     assert folder is not None
     folder.follow(another.run_id)
     assert "Cancelled" not in tick(instance)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_five_uploads_five_seconds_apart_are_all_processed_though_glue_runs_one_job_at_a_time(
+    account: RemoteAccount, tmp_path: Path
+) -> None:
+    given = account.settings("glue")
+    settings = Settings(**given)
+    with deployed_with_dagster(account, tmp_path, given) as dagster:
+        for number in range(5):
+            upload(account, settings, f"{number}.json", f"CAR-{number}")
+            time.sleep(5)
+
+        def is_quiet() -> bool:
+            with open_pipeline(settings) as pipeline:
+                work = pipeline.ingestion.has_work() or pipeline.tables_behind()
+            return not work and all(run["status"] in ENDED for run in dagster.runs())
+
+        dagster.until("all is in Gold", is_quiet, seconds=900)
+        assert {run["status"] for run in dagster.runs("ingest")} == {"SUCCESS"}
+    with open_pipeline(settings) as pipeline:
+        alerted = pipeline.lakehouse.table(ALERTS).scan().to_arrow()["car_chassis"].to_pylist()
+    assert sorted(alerted) == [f"CAR-{number}" for number in range(5)]
+    assert set(states(account, settings)) == {"SUCCEEDED"}

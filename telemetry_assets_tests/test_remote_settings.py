@@ -1,0 +1,75 @@
+"""What a deployment decides of remote steps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from telemetry_assets.errors import SettingsError
+from telemetry_assets.settings import load_settings
+
+IN_S3 = {"LANDING_URI": "s3://cars/landing", "LAKEHOUSE_URI": "s3://cars/lake", "CATALOG": "glue"}
+
+
+@pytest.fixture(autouse=True)
+def in_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in IN_S3.items():
+        monkeypatch.setenv(f"TELEMETRY_{name}", value)
+
+
+def test_what_a_service_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_ENGINE", "emr_serverless")
+    needed = "TELEMETRY_SCRIPTS_URI and TELEMETRY_EMR_APPLICATION_ID and TELEMETRY_EMR_JOB_ROLE_ARN"
+    with pytest.raises(SettingsError, match=needed):
+        load_settings()
+    monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
+    monkeypatch.setenv("TELEMETRY_SCRIPTS_URI", "s3://scripts")
+    with pytest.raises(SettingsError, match="TELEMETRY_ENGINE=glue needs TELEMETRY_GLUE_JOB_NAME"):
+        load_settings()
+
+
+def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in IN_S3:
+        monkeypatch.delenv(f"TELEMETRY_{name}")
+    monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
+    with pytest.raises(SettingsError, match="remote Spark needs tables in S3"):
+        load_settings()
+
+
+def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"a": "1", "b": "1"}')
+    sizes = {
+        "default": {"executors": 2, "spark": {"b": 2, "c": 2}},
+        "rebuild": {"executors": 8, "glue_worker_type": "G.2X"},
+        "silver.car_telemetry": {"executors": 3},
+        "silver.car_telemetry/rebuild": {"executors": 16, "spark": {"c": True}},
+    }
+    monkeypatch.setenv("TELEMETRY_REMOTE_SIZES", json.dumps(sizes))
+    settings = load_settings()
+    assert settings.remote_size("gold.performance_alerts", rebuild=False).executors == 2
+    assert settings.remote_size("gold.performance_alerts", rebuild=True).executors == 8
+    assert settings.remote_size("silver.car_telemetry", rebuild=False).executors == 3
+    chosen = settings.remote_size("silver.car_telemetry", rebuild=True)
+    assert (chosen.executors, chosen.glue_worker_type) == (16, "G.2X")
+    assert chosen.spark == {"a": "1", "b": "2", "c": "true"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("[]", "is no JSON object"),
+        ('{"default": {"executors": 0}}', "default: executors"),
+        ('{"rebuild": {"workers": 3}}', "rebuild: workers"),
+    ],
+)
+def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:
+    monkeypatch.setenv("TELEMETRY_REMOTE_SIZES", given)
+    with pytest.raises(SettingsError, match=said):
+        load_settings()
+
+
+def test_the_place_of_scripts_is_in_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_SCRIPTS_URI", "scripts")
+    with pytest.raises(SettingsError, match="TELEMETRY_SCRIPTS_URI"):
+        load_settings()
