@@ -62,9 +62,6 @@ class Settings(BaseSettings):
     spark_configuration: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="More of Spark's own configuration, as a JSON object."
     )
-    spark_remote: str = Field(
-        "", description="A Spark Connect server for the engine spark, sc://host:port; empty for a JVM of its own."
-    )
     scripts_uri: str = Field("", description="Where `make package` puts what remote Spark runs: s3://bucket/prefix.")
     emr_application_id: str = Field("", description="The application of EMR Serverless that steps run in.")
     emr_job_role_arn: str = Field("", description="The role that steps in EMR Serverless run as.")
@@ -157,13 +154,6 @@ class Settings(BaseSettings):
         if "://" in value and not value.startswith("file://"):
             raise ValueError("is neither a folder nor an address that begins with s3://")
         return str((project_root() / Path(value.removeprefix("file://")).expanduser()).resolve())
-
-    @field_validator("spark_remote")
-    @classmethod
-    def _connect(cls, value: str) -> str:
-        if value and not value.startswith("sc://"):
-            raise ValueError("does not begin with sc://")
-        return value
 
     @field_validator("scripts_uri")
     @classmethod

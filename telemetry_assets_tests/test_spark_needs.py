@@ -77,9 +77,3 @@ def test_the_doctor_keeps_secrets_of_spark_s_configuration_to_itself(monkeypatch
     told = CliRunner().invoke(main, ["doctor"]).output
     assert "hush" not in told
     assert 'TELEMETRY_SPARK_CONFIGURATION={"spark.ssl.keyPassword": "\\u2026", "spark.app.name": "cars"}' in told
-
-
-def test_an_address_that_is_no_spark_connect_server_is_named() -> None:
-    settings = Settings(engine="spark", spark_remote="sc://127.0.0.1:9")
-    with pytest.raises(SettingsError, match=r"TELEMETRY_SPARK_REMOTE=sc://127\.0\.0\.1:9 does not answer"):
-        open_session(settings)

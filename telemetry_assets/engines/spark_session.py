@@ -1,13 +1,11 @@
-"""The Spark session of the JVM engine: in a JVM of this process's own, or of a Spark Connect server."""
+"""The Spark session of the JVM engine, in a JVM of this process's own."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 from telemetry_assets.engines.spark_configuration import iceberg_configuration
 from telemetry_assets.engines.spark_jars import jars
@@ -20,42 +18,13 @@ if TYPE_CHECKING:
 _NO_JAVA = "TELEMETRY_ENGINE=spark needs Java 17 at JAVA_HOME, or a `java` on the path"
 _INSTEAD = "Install it, or set TELEMETRY_ENGINE=embedded, which needs none."
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
-_CONNECT_PORT = 15002
-_CONNECT_SECONDS = 10
 
 
 def open_session(settings: Settings) -> SparkSession:
-    """A session with catalogs and settings of its own: of the Spark Connect server that the settings name, or here.
+    """A session with catalogs and settings of its own, in a JVM that lasts as long as this process.
 
-    :raises SettingsError: where there is no such server, no Java, or no jar.
+    :raises SettingsError: where there is no Java, or a jar is missing.
     """
-    session = _connected(settings) if settings.spark_remote else _in_jvm(settings)
-    for name, value in iceberg_configuration(settings).items():
-        session.conf.set(name, value)
-    return session
-
-
-def _connected(settings: Settings) -> SparkSession:
-    from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
-
-    address = urlparse(settings.spark_remote)
-    try:
-        # Spark's own client asks for ten minutes.
-        socket.create_connection((address.hostname or "", address.port or _CONNECT_PORT), _CONNECT_SECONDS).close()
-        # Not one that an earlier run of this process had, which may be dead.
-        session: SparkSession = SparkSession.builder.remote(settings.spark_remote).create()
-        for name, value in settings.spark_configuration.items():
-            session.conf.set(name, value)
-    except (PySparkException, OSError) as error:
-        raise SettingsError(
-            f"TELEMETRY_SPARK_REMOTE={settings.spark_remote} does not answer as a Spark Connect server: {error}"
-        ) from error
-    return session
-
-
-def _in_jvm(settings: Settings) -> SparkSession:
-    """A session in a JVM that lasts as long as this process."""
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java", path=os.path.join(home, "bin") if home else None) is None:
         raise SettingsError(f"{_NO_JAVA} (JAVA_HOME={home or ''}). {_INSTEAD}")
@@ -85,4 +54,6 @@ def _in_jvm(settings: Settings) -> SparkSession:
         session: SparkSession = builder.getOrCreate().newSession()
     except PySparkRuntimeError as error:
         raise SettingsError(f"The JVM of Spark did not start: {error}. {_NO_JAVA}. {_INSTEAD}") from error
+    for name, value in iceberg_configuration(settings).items():
+        session.conf.set(name, value)
     return session
