@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from telemetry_assets.aws import region, s3_client
 from telemetry_assets.engines.package import Package
 from telemetry_assets.engines.remote_service import Phase, RemoteService, State, Submission, patiently
@@ -102,8 +104,15 @@ class RemotePrograms:
             # cancelled either: the next run follows it.
             if not isinstance(error, Exception):
                 logger.warning("%s: run %s of %s is cancelled", table, run_id, self._service.name)
-                self._service.cancel(run_id)
+                self._try_to_cancel(run_id)
             raise
+
+    def _try_to_cancel(self, run_id: str) -> None:
+        """Ask for a run's end where something else is being told, which a refusal must not hide."""
+        try:
+            self._service.cancel(run_id)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("run %s of %s could not be cancelled: %s", run_id, self._service.name, error)
 
     def _watched(self, folder: StepFolder, table: str, remote: RemoteRun) -> Ended:
         ended = Ended(folder, remote, State(Phase.WAITING, ""))
@@ -127,7 +136,7 @@ class RemotePrograms:
         limit = settings.remote_timeout_minutes + _GRACE_MINUTES if ran else settings.remote_wait_minutes
         if time.monotonic() - (ran or began) <= limit * 60:
             return
-        self._service.cancel(remote.run_id)
+        self._try_to_cancel(remote.run_id)
         raise RemoteRunError(
             table,
             f"run {remote.run_id} of {remote.service} was {ended.state.name} for {limit:g} minutes, and is cancelled. "
