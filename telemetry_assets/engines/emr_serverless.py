@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from telemetry_assets.aws import GONE, emr_serverless_client, error_code, get_object, s3_client
 from telemetry_assets.engines.package import ARM64, X86_64, packages_location
@@ -120,7 +120,7 @@ class EmrServerless:
         """The run's Spark UI. The link is good for an hour, and EMR gives no other."""
         try:
             return self._client.get_dashboard_for_job_run(applicationId=self._application, jobRunId=run_id)["url"]
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             return f"(no link: {error})"
 
     def last_lines(self, run_id: str) -> list[str]:

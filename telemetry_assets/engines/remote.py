@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.engines.emr_serverless import EmrServerless
 from telemetry_assets.engines.glue import Glue
-from telemetry_assets.engines.package import Package, find_package
+from telemetry_assets.engines.package import find_package, package_name
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.remote_programs import RemotePrograms
 from telemetry_assets.engines.remote_service import RemoteService
@@ -28,6 +28,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
 from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY
+from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 from telemetry_assets.steps import Partitions, StepParameters, first_of_month
@@ -57,7 +58,6 @@ class RemoteEngine:
         :raises PackageError: where the package of this code is not in the scripts location.
         :raises RemoteRunError: where the service did not bring the step to its end.
         """
-        package = find_package(self._settings)
         ended = self._programs.end_of_earlier(BRONZE.full_name, run_id)
         step = RemoteStep(
             settings=self._settings_of_program(),
@@ -67,11 +67,11 @@ class RemoteEngine:
             rebuild=False,
             run_id=run_id,
             upstream_snapshot_id=None,
-            package=package.name,
+            package=package_name(),
             manifest=written(manifest).decode(),
         )
         if ended is None or not ended.is_of(step):
-            ended = self._programs.completed(step, package)
+            ended = self._programs.completed(step)
         return ended.folder.parsed(manifest)
 
     def refresh(
@@ -83,27 +83,24 @@ class RemoteEngine:
         :raises RemoteRunError: where the service did not bring the step to its end.
         """
         started = time.monotonic()
-        package = find_package(self._settings)
         earlier = self._programs.end_of_earlier(contract.full_name, run_id)
         plan = begin_refresh(self._lakehouse, contract, event_dates, run_id)
-        step = self._step(plan, event_dates, parameters, package)
+        step = self._step(plan, event_dates, parameters)
         if earlier is not None and "result" in earlier.told and earlier.is_of(step):
             return result_heard(contract, earlier.told["result"], earlier.remote)
-        if event_dates is None and not plan.changes and not self._insurance_is_due(contract, plan.target, parameters):
+        if event_dates is None and not plan.changes and not _is_stale_by_itself(plan.target, contract, parameters):
             return self._up_to_date(plan, time.monotonic() - started)
-        return self._done(plan, step, package)
+        return self._done(plan, step)
 
-    def _done(self, plan: Refresh, step: RemoteStep, package: Package) -> RefreshResult:
+    def _done(self, plan: Refresh, step: RemoteStep) -> RefreshResult:
         started = time.monotonic()
-        ended = self._programs.completed(step, package)
+        ended = self._programs.completed(step)
         if "result" in ended.told:
             return result_heard(plan.contract, ended.told["result"], ended.remote)
         logger.warning("%s: the program's last messages are lost; what it did is read from the table", step.table)
         return self._result_in_tables(plan, ended.remote, time.monotonic() - started)
 
-    def _step(
-        self, plan: Refresh, event_dates: frozenset[date] | None, parameters: StepParameters, package: Package
-    ) -> RemoteStep:
+    def _step(self, plan: Refresh, event_dates: frozenset[date] | None, parameters: StepParameters) -> RemoteStep:
         upstream = plan.upstream.current_snapshot()
         return RemoteStep(
             settings=self._settings_of_program(),
@@ -113,18 +110,12 @@ class RemoteEngine:
             rebuild=parameters.rebuild,
             run_id=plan.run_id,
             upstream_snapshot_id=upstream.snapshot_id if upstream else None,
-            package=package.name,
+            package=package_name(),
         )
 
     def _settings_of_program(self) -> dict[str, Any]:
         names = {"landing_uri", "lakehouse_uri", "catalog", "kms_key_id", "upload_max_bytes", "upload_max_documents"}
         return self._settings.model_dump(mode="json", include=names)
-
-    def _insurance_is_due(self, contract: TableContract, target: Table, parameters: StepParameters) -> bool:
-        if contract is not CURRENT_STATE:
-            return False
-        told = target.scan(selected_fields=("insurance_as_of",)).to_arrow()["insurance_as_of"].unique().to_pylist()
-        return told not in ([], [parameters.insurance_as_of])
 
     def _up_to_date(self, plan: Refresh, seconds: float) -> RefreshResult:
         """The result of a step that has nothing to do, which is found out here; only its mark may have to move."""
@@ -163,6 +154,15 @@ class RemoteEngine:
             seconds=seconds,
             remote=remote,
         )
+
+
+def _is_stale_by_itself(target: Table, contract: TableContract, parameters: StepParameters) -> bool:
+    """Whether a table has to be made anew though its upstream is as it was: insurances of another day, doubled rows."""
+    if contract is not CURRENT_STATE:
+        return False
+    rows = target.scan(selected_fields=(*contract.key, "insurance_as_of")).to_arrow()
+    told = rows["insurance_as_of"].unique().to_pylist()
+    return told not in ([], [parameters.insurance_as_of]) or repeated_among(rows, contract) > 0
 
 
 def problems(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from telemetry_assets.aws import region, s3_client
-from telemetry_assets.engines.package import Package
+from telemetry_assets.engines.package import Package, find_package
 from telemetry_assets.engines.remote_service import Phase, RemoteService, State, Submission, patiently
 from telemetry_assets.engines.remote_step import RemoteStep, StepFolder, error_heard
 from telemetry_assets.engines.results import RemoteRun
@@ -50,11 +50,13 @@ class RemotePrograms:
         self._settings = settings
         self._service = service
 
-    def completed(self, step: RemoteStep, package: Package) -> Ended:
+    def completed(self, step: RemoteStep) -> Ended:
         """The end of a program that has succeeded.
 
-        :raises RemoteRunError: where none did.
+        :raises PackageError: where the package of this code is not in the scripts location.
+        :raises RemoteRunError: where no program succeeded.
         """
+        package = find_package(self._settings)
         for attempt in range(1, _ATTEMPTS + 1):
             ended = self._run(step, package)
             if "result" in ended.told or ended.state.phase is Phase.SUCCEEDED:
@@ -73,7 +75,6 @@ class RemotePrograms:
         for remote_id, folder in living_steps(self._service, self._settings):
             if folder.step is None or folder.step.table != table:
                 continue
-            table = table
             logger.info("%s: run %s has left a program at work, which is followed", table, folder.step.run_id)
             folder.follow(run_id)
             ended = self._followed(folder, table, remote_id)
@@ -159,7 +160,7 @@ class RemotePrograms:
                 ended.lines.extend("".join(exception.get("stack") or []).splitlines())
 
     def _error(self, step: RemoteStep, ended: Ended) -> TelemetryAssetsError:
-        lines = list(ended.lines) or self._service.last_lines(ended.remote.run_id)
+        lines = list(ended.lines) or self._last_lines(ended.remote.run_id)
         if "error" in ended.told:
             return error_heard(step.table, ended.told["error"], lines)
         return RemoteRunError(
@@ -168,6 +169,13 @@ class RemotePrograms:
             f"{ended.remote.link}",
             lines,
         )
+
+    def _last_lines(self, run_id: str) -> list[str]:
+        """The end of the driver's own log; that it cannot be had must not hide how the run ended."""
+        try:
+            return self._service.last_lines(run_id)
+        except (ClientError, BotoCoreError, OSError) as error:
+            return [f"(its log cannot be read: {error})"]
 
 
 def living_steps(service: RemoteService, settings: Settings) -> list[tuple[str, StepFolder]]:
