@@ -7,6 +7,7 @@ the message says what to do, 2 the command was not understood.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,8 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
 
     Rejected documents are counted, kept in bronze.rejected_documents, and no failure: the exit code is 0.
     """
+    # Asked to end, it cancels what it has started elsewhere.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open_pipeline(load_settings()) as pipeline:
         as_of = insurance_as_of.date() if insurance_as_of else None
         processed = pipeline.process(f"cli-{uuid.uuid4().hex}", as_of, _say)

@@ -65,7 +65,7 @@ _ADVICE = {
     "AccessDenied": "Grant it to the role or user that this process runs as (docs/aws-one-machine.md has the policy).",
     "AccessDeniedException": "Grant it to the role or user that this process runs as (docs/aws-one-machine.md has the "
     "policy).",
-    "NoSuchBucket": "Make the bucket, or correct TELEMETRY_LANDING_URI or TELEMETRY_LAKEHOUSE_URI.",
+    "NoSuchBucket": "Make the bucket, or correct TELEMETRY_LANDING_URI, _LAKEHOUSE_URI or _SCRIPTS_URI.",
     "ExpiredToken": "The credentials have expired: log in anew, or give this process a role.",
     "ExpiredTokenException": "The credentials have expired: log in anew, or give this process a role.",
     "InvalidAccessKeyId": "The access key does not exist: correct the credentials.",

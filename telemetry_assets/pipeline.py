@@ -188,7 +188,7 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
         lakehouse = open_lakehouse(settings)
 
         # The engine is started where it is needed only.
-        def scaled_parser() -> Parser | None:
+        def scaled_parser() -> Parser:
             return pipeline.engine.parser
 
         pipeline: Pipeline

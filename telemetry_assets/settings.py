@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     @classmethod
     def _sizes(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, size in value.items():
-            if "spark" in size:
+            if isinstance(size.get("spark"), dict):
                 size["spark"] = _texts(size["spark"])
             try:
                 RemoteSize(**size)

@@ -14,14 +14,16 @@ from dagster import (
     sensor,
 )
 
+from telemetry_assets.automation.sensors import active_run
 from telemetry_assets.engines.remote import open_service
 from telemetry_assets.engines.remote_programs import living_steps
 from telemetry_assets.pipeline import refusals_in_words
 from telemetry_assets.settings import load_settings
 
 _INTERVAL_SECONDS = 10
-# A run that died is followed by another one within seconds, which goes on with what it has left.
-_GRACE_SECONDS = 60
+# A run that died is followed by another one, which goes on with what it has left; after failures the upload sensor
+# waits for up to five minutes before it starts that.
+_GRACE_SECONDS = 330
 
 
 def remote_runs_sensor() -> SensorDefinition:
@@ -38,11 +40,7 @@ def remote_runs_sensor() -> SensorDefinition:
         with refusals_in_words(settings):
             service = open_service(settings)
             living = living_steps(service, settings)
-            orphans = [
-                remote_id
-                for remote_id, folder in living
-                if (run_id := folder.follower()) is not None and _is_over(context.instance, run_id)
-            ]
+            orphans = [remote_id for remote_id, folder in living if _is_orphan(context.instance, folder.followers())]
             for remote_id in orphans:
                 context.log.warning(f"Run {remote_id} of {service.name} is cancelled: its Dagster run is over.")
                 service.cancel(remote_id)
@@ -52,12 +50,16 @@ def remote_runs_sensor() -> SensorDefinition:
     return remote_runs
 
 
-def _is_over(instance: DagsterInstance, run_id: str) -> bool:
-    """Whether nobody will follow what a Dagster run has followed. What is no run of this Dagster is not judged."""
-    record = instance.get_run_record_by_id(run_id)
-    if record is None or not record.dagster_run.is_finished:
+def _is_orphan(instance: DagsterInstance, followers: list[str]) -> bool:
+    """Whether nobody follows a remote run, or will. What no run of this Dagster has followed is not judged."""
+    records = [record for run_id in followers if (record := instance.get_run_record_by_id(run_id)) is not None]
+    if not records or any(not record.dagster_run.is_finished for record in records):
         return False
-    if record.dagster_run.status != DagsterRunStatus.FAILURE:
+    newest = records[-1]
+    if newest.dagster_run.status != DagsterRunStatus.FAILURE:
         return True
-    ended = record.end_time or record.update_timestamp.timestamp()
+    # Another run of this Dagster may come to the same table later.
+    if active_run(instance, "ingest") is not None:
+        return False
+    ended = newest.end_time or newest.update_timestamp.timestamp()
     return time.time() - ended > _GRACE_SECONDS

@@ -50,7 +50,7 @@ def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition
     def uploads(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         current = load_settings()
         end_dead_runs(context.instance)
-        reason_to_wait = _active_run(context.instance, ingest.name) or _after_failures(context.instance, ingest.name)
+        reason_to_wait = active_run(context.instance, ingest.name) or _after_failures(context.instance, ingest.name)
         if reason_to_wait:
             return SkipReason(reason_to_wait)
         with open_pipeline(current) as pipeline:
@@ -104,7 +104,8 @@ def _never_came_to_life(instance: DagsterInstance, record: RunRecord) -> bool:
     return time.time() - silent_since > _SILENCE_SECONDS
 
 
-def _active_run(instance: DagsterInstance, job_name: str) -> str | None:
+def active_run(instance: DagsterInstance, job_name: str) -> str | None:
+    """What is said of a job's run that is at work or will be; None where there is none."""
     runs = instance.get_runs(RunsFilter(job_name=job_name, statuses=_ACTIVE), limit=1)
     return f"Run {runs[0].run_id} is at work; the next run takes all that gathers meanwhile." if runs else None
 

@@ -27,6 +27,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import RefreshResult, partition_results
+from telemetry_assets.engines.spark_configuration import SESSION
+from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import files_appended_since_applied
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
@@ -46,8 +48,6 @@ from telemetry_assets.steps import Partitions, StepParameters, replacement
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_SESSION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
-
 
 class EmbeddedEngine:
     """A Sail server and one session on it, from construction to :meth:`close`."""
@@ -66,12 +66,13 @@ class EmbeddedEngine:
         self._server.start(background=True)
         _, port = self._server.listening_address
         self._spark: SparkSession = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
-        for name, value in _SESSION.items():
+        for name, value in SESSION.items():
             self._spark.conf.set(name, value)
 
     @property
-    def parser(self) -> None:
-        """What a batch holds is bounded to what this process has room for."""
+    def parser(self) -> Parser:
+        """See :attr:`telemetry_assets.engines.results.Engine.parser`; it has no more room than this process."""
+        raise NotImplementedError("the embedded engine is given no backlog to parse")
 
     def close(self) -> None:
         """End the session and the server."""

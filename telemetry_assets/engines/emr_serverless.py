@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from telemetry_assets.aws import GONE, emr_serverless_client, error_code, get_object, s3_client
 from telemetry_assets.engines.package import ARM64, X86_64, packages_location
 from telemetry_assets.engines.remote_service import Phase, State, Submission
 from telemetry_assets.errors import PackageError
+from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class EmrServerless:
         release = application["releaseLabel"]
         if application["state"] == "TERMINATED" or application["type"].lower() != "spark":
             yield f"The application {self._application} is {application['type']}, {application['state']}: name another."
-        if [int(part) for part in release.removeprefix("emr-").split("-")[0].split(".")] < _OLDEST_RELEASE:
+        numbers = re.match(r"emr-([0-9]+)\.([0-9]+)\.", release)
+        if numbers and [int(one) for one in numbers.groups()] < _OLDEST_RELEASE:
             yield f"The application {self._application} is of release {release}; steps need emr-7.13.0 or a newer one."
 
     def start(self, submission: Submission) -> str:
@@ -117,17 +120,17 @@ class EmrServerless:
                 raise
 
     def link(self, run_id: str) -> str:
-        """The run's Spark UI. The link is good for an hour, and EMR gives no other."""
-        try:
-            return self._client.get_dashboard_for_job_run(applicationId=self._application, jobRunId=run_id)["url"]
-        except (ClientError, BotoCoreError) as error:
-            return f"(no link: {error})"
+        """Where the console shows the run's logs.
+
+        Not its Spark UI: a link to that lets in whoever has it, which is nothing for a log or for metadata.
+        """
+        logs = self._logs(run_id)
+        where = s3_client().meta.region_name
+        return f"https://{where}.console.aws.amazon.com/s3/buckets/{logs.bucket}?prefix={logs.prefix}"
 
     def last_lines(self, run_id: str) -> list[str]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.last_lines`."""
-        logs = self._settings.scripts_in_s3().below(
-            "logs", "applications", self._application, "jobs", run_id, "SPARK_DRIVER"
-        )
+        logs = self._logs(run_id).below("SPARK_DRIVER")
         try:
             content, _ = get_object(s3_client(), logs.bucket, f"{logs.prefix}stderr.gz")
         except ClientError as error:
@@ -135,6 +138,9 @@ class EmrServerless:
                 raise
             return []
         return gzip.decompress(content).decode(errors="replace").splitlines()[-_LINES:]
+
+    def _logs(self, run_id: str) -> S3Location:
+        return self._settings.scripts_in_s3().below("logs", "applications", self._application, "jobs", run_id)
 
     @property
     def _client(self) -> EMRServerlessClient:
@@ -155,13 +161,17 @@ class EmrServerless:
                 f"ARCHITECTURES={self._architecture}`."
             )
         python, path = self._settings.emr_python, f"./{_DEPENDENCIES}"
+        given, modules = submission.configuration, packages.uri(submission.package.modules.name)
         return {
-            "spark.jars": _ICEBERG,
             "spark.dynamicAllocation.enabled": "true",
+            # EMR begins with three, which may be more than the most.
+            "spark.dynamicAllocation.initialExecutors": "1",
+            "spark.executor.instances": "1",
             "spark.dynamicAllocation.maxExecutors": str(submission.size.executors),
-            **submission.configuration,
-            "spark.submit.pyFiles": packages.uri(submission.package.modules.name),
-            "spark.archives": f"{packages.uri(archive.name)}#{_DEPENDENCIES}",
+            **given,
+            "spark.jars": _joined(_ICEBERG, given.get("spark.jars")),
+            "spark.submit.pyFiles": _joined(modules, given.get("spark.submit.pyFiles")),
+            "spark.archives": _joined(f"{packages.uri(archive.name)}#{_DEPENDENCIES}", given.get("spark.archives")),
             "spark.emr-serverless.driverEnv.PYTHONPATH": path,
             "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": python,
             "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": python,
@@ -177,3 +187,7 @@ class EmrServerless:
     def _tags(self, submission: Submission) -> dict[str, str]:
         step = submission.folder.step
         return {"telemetry:run-id": step.run_id, "telemetry:table": step.table} if step else {}
+
+
+def _joined(ours: str, theirs: str | None) -> str:
+    return f"{ours},{theirs}" if theirs else ours

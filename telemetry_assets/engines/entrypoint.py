@@ -29,20 +29,20 @@ def main() -> int:
         DAGSTER_PIPES_MESSAGES_ENV_VAR,
         PipesDefaultContextLoader,
         PipesMappingParamsLoader,
-        PipesS3MessageWriter,
         encode_param,
         open_dagster_pipes,
     )
     from pyspark.sql import SparkSession
 
-    from telemetry_assets.aws import s3_client
+    from telemetry_assets.engines.parsed_batch import keep_parsed
+    from telemetry_assets.engines.remote_messages import MessageWriter
     from telemetry_assets.engines.remote_step import MESSAGES, error_told, opened_step, result_told
     from telemetry_assets.engines.spark import SparkEngine
     from telemetry_assets.errors import TelemetryAssetsError
+    from telemetry_assets.ingestion.manifests import read_manifest
     from telemetry_assets.lakehouse.catalog import open_lakehouse
 
-    step_folder, step = opened_step(arguments.step)
-    folder = step_folder.location
+    folder, step = opened_step(arguments.step)
     messages = {
         "bucket": folder.bucket,
         "key_prefix": folder.below(MESSAGES).prefix.rstrip("/"),
@@ -63,7 +63,7 @@ def main() -> int:
             }
         ),
         context_loader=PipesDefaultContextLoader(),
-        message_writer=PipesS3MessageWriter(s3_client(), interval=_TELLING_SECONDS),
+        message_writer=MessageWriter(step.program_settings, interval=_TELLING_SECONDS),
     ) as pipes:
         logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
         # It names every file.
@@ -75,9 +75,12 @@ def main() -> int:
             logger.info(
                 "%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism
             )
-            engine = SparkEngine(open_lakehouse(settings), settings, spark)
+            lakehouse = open_lakehouse(settings)
+            engine = SparkEngine(lakehouse, settings, spark)
             if step.manifest is not None:
-                step_folder.keep_parsed(engine.parser, step.manifest, step.run_id)
+                manifest = read_manifest(step.manifest.encode(), "", arguments.step)
+                rows = engine.parser.parse(manifest, step.run_id)
+                keep_parsed(lakehouse, folder.uri(), manifest, rows)
                 return 0
             result = engine.refresh(step.contract, step.dates, step.parameters, step.run_id)
         except TelemetryAssetsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from telemetry_assets.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_glue.type_defs import JobRunTypeDef
+
+logger = logging.getLogger(__name__)
 
 _PHASES: dict[str, Phase] = {
     "STARTING": Phase.WAITING,
@@ -52,6 +55,7 @@ class Glue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._job = settings.glue_job_name
+        self._asked: set[str] = set()
 
     def problems(self) -> Iterator[str]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.problems`."""
@@ -71,9 +75,11 @@ class Glue:
 
         Glue takes no token that would tell two requests for one run: of an answer that was lost its runs are asked.
         """
-        # Only the driver's and at least one worker make a job.
         size = submission.size
         arguments = self._arguments(submission)
+        if submission.folder.uri in self._asked and (found := self._started(submission)):
+            return found
+        self._asked.add(submission.folder.uri)
         try:
             started = glue_client_without_retries().start_job_run(
                 JobName=self._job,
@@ -85,11 +91,14 @@ class Glue:
         except (ClientError, BotoCoreError) as error:
             if not is_unknown_outcome(error):
                 raise
-            found = [run["Id"] for run in self._runs() if _step_uri(run) == submission.folder.uri]
-            if not found:
-                raise
-            return found[0]
+            if found := self._started(submission):
+                return found
+            raise
         return started["JobRunId"]
+
+    def _started(self, submission: Submission) -> str | None:
+        """The run that an earlier request to start it has made."""
+        return next((run["Id"] for run in self._runs() if _step_uri(run) == submission.folder.uri), None)
 
     def state(self, run_id: str) -> State:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.state`."""
@@ -106,8 +115,10 @@ class Glue:
 
     def cancel(self, run_id: str) -> None:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.cancel`."""
-        # What cannot be stopped, as it is over, is told in the answer and is no error.
-        glue_client().batch_stop_job_run(JobName=self._job, JobRunIds=[run_id])
+        answer = glue_client().batch_stop_job_run(JobName=self._job, JobRunIds=[run_id])
+        for refused in answer.get("Errors", []):
+            # Mostly that it is over. Where it is not, the state says so, and the sensor asks again.
+            logger.warning("Glue does not stop run %s: %s", run_id, refused.get("ErrorDetail"))
 
     def link(self, run_id: str) -> str:
         """The run's page in the console."""

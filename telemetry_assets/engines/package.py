@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from telemetry_assets.aws import GONE, encryption, error_code, get_object, refusals_in_words, s3_client
-from telemetry_assets.errors import PackageError
+from telemetry_assets.errors import PackageError, TelemetryAssetsError
 from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import Settings, load_settings, project_root
 
@@ -57,7 +57,8 @@ _GLIBC = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 class PackagedFile(BaseModel):
     """A file of a package.
 
-    :param name: below ``packages/`` in the scripts location.
+    :param name: below ``packages/`` in the scripts location; it holds a digest of the content, so that no file is ever
+        replaced by another.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,6 +82,11 @@ class Package(BaseModel):
     modules: PackagedFile
     archives: dict[str, PackagedFile]
     wheels: PackagedFile | None
+
+    @property
+    def files(self) -> list[PackagedFile]:
+        """All of them."""
+        return [self.entry_point, self.modules, *self.archives.values(), *filter(None, [self.wheels])]
 
 
 @cache
@@ -113,8 +119,7 @@ def find_package(settings: Settings) -> Package:
             "Run `make package` with these settings."
         ) from error
     package = Package.model_validate_json(content)
-    files = [package.entry_point, package.modules, *package.archives.values(), *filter(None, [package.wheels])]
-    for file in files:
+    for file in package.files:
         if not _is_there(location, file):
             raise PackageError(f"{location.uri(file.name)} is gone, or not as it was made. Run `make package` again.")
     return package
@@ -127,12 +132,15 @@ def build_package(folder: Path, architectures: Sequence[str] = (X86_64,)) -> Pac
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = package_name()
-    entry_point = folder / f"entrypoint-{name}.py"
+    entry_point = folder / "entrypoint.py"
     entry_point.write_bytes(_ENTRY_POINT.read_bytes())
-    modules = folder / f"telemetry_assets-{name}.zip"
+    modules = folder / "telemetry_assets.zip"
     with zipfile.ZipFile(modules, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in _modules():
-            archive.write(path, Path("telemetry_assets") / path.relative_to(_SOURCE))
+            # Without the file's time: the same code is the same zip.
+            entry = zipfile.ZipInfo(f"telemetry_assets/{path.relative_to(_SOURCE).as_posix()}")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
     archives: dict[str, PackagedFile] = {}
     wheels: PackagedFile | None = None
     for architecture in architectures:
@@ -150,8 +158,7 @@ def build_package(folder: Path, architectures: Sequence[str] = (X86_64,)) -> Pac
 def upload_package(folder: Path, package: Package, settings: Settings) -> None:
     """Put a package's files into the scripts location, its manifest last. What is there already stays."""
     location = packages_location(settings)
-    files = [package.entry_point, package.modules, *package.archives.values(), *filter(None, [package.wheels])]
-    for file in files:
+    for file in package.files:
         if not _is_there(location, file):
             _put(location, file.name, (folder / file.name).read_bytes(), settings, {"sha256": file.sha256})
     manifest = _manifest_name(package.name)
@@ -186,7 +193,11 @@ def _modules() -> list[Path]:
 def _packaged(path: Path) -> PackagedFile:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return PackagedFile(name=path.name, sha256=digest, size=path.stat().st_size)
+    stem, suffix = path.name.split(".", 1)
+    named = path.with_name(f"{stem}-{digest[:12]}.{suffix}")
+    if not named.exists():
+        named.hardlink_to(path)
+    return PackagedFile(name=named.name, sha256=digest, size=path.stat().st_size)
 
 
 def _dependencies(folder: Path, architecture: str) -> tuple[Path, Path]:
@@ -233,6 +244,13 @@ def _pip(command: str, architecture: str, *arguments: str) -> None:
 
 def main() -> None:
     """Build and upload the package of this code."""
+    try:
+        _main()
+    except TelemetryAssetsError as error:
+        sys.exit(f"Error: {error}")
+
+
+def _main() -> None:
     parser = argparse.ArgumentParser(description="Builds what remote Spark runs, and puts it to TELEMETRY_SCRIPTS_URI.")
     parser.add_argument("--architecture", nargs="+", choices=[X86_64, ARM64], default=[X86_64])
     parser.add_argument("--into", type=Path, default=project_root() / "dist")

@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 from telemetry_assets.engines.emr_serverless import EmrServerless
 from telemetry_assets.engines.glue import Glue
 from telemetry_assets.engines.package import find_package, package_name
+from telemetry_assets.engines.parsed_batch import kept_parsed
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.remote_programs import RemotePrograms
 from telemetry_assets.engines.remote_service import RemoteService
@@ -27,7 +28,7 @@ from telemetry_assets.ingestion.parsing import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY
+from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
@@ -72,7 +73,7 @@ class RemoteEngine:
         )
         if ended is None or not ended.is_of(step):
             ended = self._programs.completed(step)
-        return ended.folder.parsed(manifest)
+        return kept_parsed(self._lakehouse, ended.folder.location.uri(), manifest)
 
     def refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
@@ -168,6 +169,10 @@ def _is_stale_by_itself(target: Table, contract: TableContract, parameters: Step
 def problems(settings: Settings) -> list[str]:
     """What keeps steps from being given to the service, each in words; nothing is started."""
     found = list(open_service(settings).problems())
+    known = {contract.full_name for contract in (BRONZE, *UPSTREAM)} | {"default"}
+    unknown = sorted(name for name in settings.remote_sizes if name.removesuffix("/rebuild") not in known | {"rebuild"})
+    if unknown:
+        found.append(f"TELEMETRY_REMOTE_SIZES names {', '.join(unknown)}, which are no tables and change nothing.")
     try:
         find_package(settings)
     except PackageError as error:

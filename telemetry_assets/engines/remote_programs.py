@@ -22,6 +22,7 @@ from telemetry_assets.settings import Settings
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
+_LOOKS_BETWEEN_ATTEMPTS = 6
 _LINES_QUOTED = 20
 # The service's own limit comes first, and says more.
 _GRACE_MINUTES = 5
@@ -67,6 +68,8 @@ class RemotePrograms:
                 raise error
             if attempt < _ATTEMPTS:
                 logger.warning("%s Trying again (%d of %d).", error, attempt + 1, _ATTEMPTS)
+                # Room that was lacking a moment ago will not be there in this one.
+                time.sleep(self._settings.remote_poll_seconds * _LOOKS_BETWEEN_ATTEMPTS * attempt)
         raise error
 
     def end_of_earlier(self, table: str, run_id: str) -> Ended | None:
@@ -77,7 +80,7 @@ class RemotePrograms:
                 continue
             logger.info("%s: run %s has left a program at work, which is followed", table, folder.step.run_id)
             folder.follow(run_id)
-            ended = self._followed(folder, table, remote_id)
+            ended = self._watched(folder, table, self._remote(table, remote_id))
         return ended
 
     def _run(self, step: RemoteStep, package: Package) -> Ended:
@@ -93,20 +96,21 @@ class RemotePrograms:
         )
         what = f"{step.table}: the start in {self._service.name}"
         run_id = patiently(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
-        return self._followed(folder, step.table, run_id)
-
-    def _followed(self, folder: StepFolder, table: str, run_id: str) -> Ended:
-        remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))
-        logger.info("%s: run %s of %s, %s", table, run_id, self._service.name, remote.link)
         try:
-            return self._watched(folder, table, remote)
+            return self._watched(folder, step.table, self._remote(step.table, run_id))
         except BaseException as error:
-            # Of an interruption nobody would be left to follow the program. Where AWS cannot be reached, nothing can be
-            # cancelled either: the next run follows it.
+            # After an interruption nobody is left to follow the program. Where AWS cannot be reached, nothing can be
+            # cancelled either: the next run follows it. Who has only joined another run's program leaves it to that
+            # one, and to the sensor.
             if not isinstance(error, Exception):
-                logger.warning("%s: run %s of %s is cancelled", table, run_id, self._service.name)
+                logger.warning("%s: run %s of %s is cancelled", step.table, run_id, self._service.name)
                 self._try_to_cancel(run_id)
             raise
+
+    def _remote(self, table: str, run_id: str) -> RemoteRun:
+        remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))
+        logger.info("%s: run %s of %s, %s", table, run_id, self._service.name, remote.link)
+        return remote
 
     def _try_to_cancel(self, run_id: str) -> None:
         """Ask for a run's end where something else is being told, which a refusal must not hide."""
@@ -174,7 +178,7 @@ class RemotePrograms:
         """The end of the driver's own log; that it cannot be had must not hide how the run ended."""
         try:
             return self._service.last_lines(run_id)
-        except (ClientError, BotoCoreError, OSError) as error:
+        except (ClientError, BotoCoreError, OSError, EOFError) as error:
             return [f"(its log cannot be read: {error})"]
 
 

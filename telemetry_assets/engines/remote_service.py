@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from telemetry_assets.aws import error_code
 from telemetry_assets.engines.package import Package
@@ -23,18 +23,21 @@ _BUSY = frozenset(
     {
         "ConcurrentRunsExceededException",
         "ConflictException",
+        "InternalFailure",
         "InternalServerException",
         "InternalServiceException",
         "OperationTimeoutException",
         "RequestLimitExceeded",
         "ResourceNumberLimitExceededException",
         "ServiceQuotaExceededException",
+        "ServiceUnavailable",
         "ServiceUnavailableException",
         "ThrottlingException",
         "TooManyRequestsException",
     }
 )
 _LONGEST_WAIT_SECONDS = 30
+_UNREACHABLE_MINUTES = 5
 
 Answer = TypeVar("Answer")
 
@@ -123,15 +126,20 @@ def patiently(what: str, minutes: float, request: Callable[[], Answer]) -> Answe
     """Ask again for as long as a service is busy: throttled, without room, or at its limit of runs.
 
     :raises ClientError: the last refusal when the time is over; any other one at once.
+    :raises HTTPClientError: where AWS cannot be reached for some minutes.
     """
-    end = time.monotonic() + minutes * 60
-    wait = 1.0
+    began, wait = time.monotonic(), 1.0
     while True:
+        waited = (time.monotonic() - began + wait) / 60
         try:
             return request()
         except ClientError as error:
-            if error_code(error) not in _BUSY or time.monotonic() + wait > end:
+            if error_code(error) not in _BUSY or waited > minutes:
                 raise
             logger.info("%s has to wait: %s", what, error)
+        except HTTPClientError as error:
+            if waited > min(minutes, _UNREACHABLE_MINUTES):
+                raise
+            logger.info("%s has to wait, as AWS does not answer: %s", what, error)
         time.sleep(wait * random.uniform(0.5, 1))
         wait = min(wait * 2, _LONGEST_WAIT_SECONDS)

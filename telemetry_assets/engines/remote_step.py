@@ -1,13 +1,12 @@
 """What a remote program is told, and what it tells: a folder in the lakehouse for each step.
 
-``<lakehouse>/remote/<run>/<table>-<number>/`` holds ``step.json``, who follows it (``follower.json``), and what the
+``<lakehouse>/remote/<run>/<table>-<number>/`` holds ``step.json``, who follows it (``followers.json``), and what the
 program tells (``messages/1.json``, …): messages of Dagster Pipes, which whoever comes later can read too.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import uuid
 from collections.abc import Iterator
 from datetime import date
@@ -20,8 +19,6 @@ from pydantic import BaseModel, ConfigDict
 from telemetry_assets.aws import GONE, encryption, error_code, get_object, s3_client
 from telemetry_assets.engines.results import PartitionResult, RefreshResult, RemoteRun
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
-from telemetry_assets.ingestion.manifests import Manifest, read_manifest
-from telemetry_assets.ingestion.parsing import BatchRows, Parser
 from telemetry_assets.lakehouse.contracts import contract_named
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.locations import S3Location
@@ -32,9 +29,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 STEP = "step.json"
-FOLLOWER = "follower.json"
+FOLLOWERS = "followers.json"
 MESSAGES = "messages"
-_PARSED = "parsed.pickle"
 _FOLDER = "remote"
 
 
@@ -127,34 +123,13 @@ class StepFolder:
         return None if text is None else RemoteStep.model_validate_json(text)
 
     def follow(self, run_id: str) -> None:
-        """Say which run follows the step."""
-        self._write(FOLLOWER, json.dumps({"run_id": run_id}))
+        """Say that a run follows the step too."""
+        self._write(FOLLOWERS, json.dumps([*self.followers(), run_id]))
 
-    def follower(self) -> str | None:
-        """The run that follows the step, None where nobody can say."""
-        text = self._text(FOLLOWER)
-        return None if text is None else str(json.loads(text)["run_id"])
-
-    def keep_parsed(self, parser: Parser, manifest: str, run_id: str) -> None:
-        """Parse a batch, and keep what came of it for whoever commits it."""
-        batch = read_manifest(manifest.encode(), "", self.uri)
-        rows = parser.parse(batch, run_id)
-        outcomes = [(item.outcome, item.problem) for item in batch.uploads]
-        self._client.put_object(
-            Bucket=self.location.bucket,
-            Key=self.location.prefix + _PARSED,
-            Body=pickle.dumps((outcomes, rows)),
-            **self._encryption,
-        )
-
-    def parsed(self, manifest: Manifest) -> BatchRows:
-        """What :meth:`keep_parsed` has kept; what became of each upload is noted in the manifest."""
-        content, _ = get_object(self._client, self.location.bucket, self.location.prefix + _PARSED)
-        outcomes, rows = pickle.loads(content)
-        for item, (outcome, problem) in zip(manifest.uploads, outcomes, strict=True):
-            item.outcome, item.problem = outcome, problem
-        kept: BatchRows = rows
-        return kept
+    def followers(self) -> list[str]:
+        """The runs that have followed the step, the newest last."""
+        text = self._text(FOLLOWERS)
+        return [] if text is None else list(json.loads(text))
 
     def new_messages(self) -> Iterator[dict[str, Any]]:
         """The messages that came since the last call, in their order. A lost piece does not keep back later ones."""
@@ -190,12 +165,11 @@ class StepFolder:
         return content.decode()
 
 
-def opened_step(step_uri: str) -> tuple[StepFolder, RemoteStep]:
+def opened_step(step_uri: str) -> tuple[S3Location, RemoteStep]:
     """The folder and the step that a program was started with."""
     location = S3Location.parse(step_uri.removesuffix(STEP))
     content, _ = get_object(s3_client(), location.bucket, location.prefix + STEP)
-    step = RemoteStep.model_validate_json(content)
-    return StepFolder(location, step.program_settings), step
+    return location, RemoteStep.model_validate_json(content)
 
 
 def steps_location(settings: Settings) -> S3Location:

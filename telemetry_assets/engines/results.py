@@ -93,8 +93,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def parser(self) -> Parser | None:
-        """What parses a backlog that is too large for this process; None where nothing does."""
+    def parser(self) -> Parser:
+        """What parses a backlog that is too large for this process."""
         ...
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from telemetry_assets.engines.figures import FIGURES
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import PREVIEW_ROWS, PartitionResult, RefreshResult
 from telemetry_assets.engines.spark_configuration import table_name
-from telemetry_assets.engines.spark_parser import SparkParser
+from telemetry_assets.engines.spark_parser import SparkParser, java_cause
 from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
@@ -76,7 +76,7 @@ class SparkEngine:
         try:
             return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
         except (Py4JError, PySparkException) as error:
-            raise SparkError(contract.full_name, _cause(error)) from error
+            raise SparkError(contract.full_name, java_cause(error)) from error
 
     def _refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
@@ -228,9 +228,9 @@ def _replace(refresh: Refresh, step: Replacement, rows: DataFrame) -> str:
     except Exception as error:
         now = refresh.target.refresh()
         if has_commit(now, commit_id):
-            logger.warning("a commit answered with an error and is in the table all the same: %s", _cause(error))
+            logger.warning("a commit answered with an error and is in the table all the same: %s", java_cause(error))
         elif _is_lost_race(error, changed=now.current_snapshot() != snapshot):
-            raise CommitFailedException(f"it has changed since it was read: {_cause(error)}") from error
+            raise CommitFailedException(f"it has changed since it was read: {java_cause(error)}") from error
         else:
             raise
     return commit_id
@@ -240,11 +240,3 @@ def _is_lost_race(error: Exception, *, changed: bool) -> bool:
     # Spark's own exception or Py4J's: all name Iceberg's in their text. What is not valid on the table that was read
     # will not be on the next attempt either.
     return _NOT_COMMITTED in str(error) or (changed and _NOT_VALID in str(error))
-
-
-def _cause(error: Exception) -> str:
-    """What went wrong in the JVM: the innermost exception, without the stack."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    outermost = next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])
-    return causes[-1] if causes else outermost

@@ -9,16 +9,20 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
+from pyspark.errors import PySparkException
 
 from telemetry_assets.aws import region
+from telemetry_assets.errors import SparkError
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.manifests import Manifest, read_manifest, written
 from telemetry_assets.ingestion.parsing import BatchRows, LocalParser
@@ -45,13 +49,20 @@ class SparkParser:
     settings: Settings
 
     def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
-        """See :meth:`telemetry_assets.ingestion.parsing.Parser.parse`. Nothing is too much for it."""
+        """See :meth:`telemetry_assets.ingestion.parsing.Parser.parse`. Nothing is too much for it.
+
+        :raises SparkError: where Spark itself fails, or an executor cannot read.
+        """
+        try:
+            return self._parse(manifest)
+        except (Py4JError, PySparkException) as error:
+            raise SparkError(BRONZE.full_name, java_cause(error)) from error
+
+    def _parse(self, manifest: Manifest) -> BatchRows:
         numbered = [(number,) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
         size = sum(item.upload.size for item in manifest.uploads if item.is_in_batch)
         tasks = max(_LEAST_TASKS, -(-size // _BYTES_OF_TASK))
-        # Neighbours are alike in size, so dealing them out in turn makes tasks alike.
-        largest_first = sorted(numbered, key=lambda one: -manifest.uploads[one[0]].upload.size)
-        uploads = self.spark.createDataFrame(largest_first, "number int").coalesce(1).repartition(tasks)
+        uploads = self.spark.createDataFrame(numbered, "number int").repartition(tasks)
         parse = partial(
             _parsed, settings=self.settings.model_dump(mode="json"), manifest=written(manifest), region=region()
         )
@@ -65,6 +76,14 @@ class SparkParser:
         rejections = [file for kind, file in told if kind == REJECTED.name]
         accepted, rejected = (sum(file.record_count for file in files) for files in (bronze, rejections))
         return BatchRows(len(numbered), accepted, rejected, counts, bronze, rejections)
+
+
+def java_cause(error: Exception) -> str:
+    """What went wrong in the JVM: the innermost exception, without the stack."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    outermost = next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])
+    return causes[-1] if causes else outermost
 
 
 def _in_arrow(uploads: Any, parse: Any) -> Any:
@@ -105,11 +124,13 @@ class _Files:
 
     lakehouse: Lakehouse
     gathered: dict[str, list[pa.Table]] = field(default_factory=lambda: {BRONZE.name: [], REJECTED.name: []})
+    sizes: Counter[str] = field(default_factory=Counter)
 
     def add(self, bronze: pa.Table, rejected: pa.Table) -> Iterator[pa.RecordBatch]:
         for contract, rows in ((BRONZE, bronze), (REJECTED, rejected)):
             self.gathered[contract.name].append(rows)
-            if sum(one.nbytes for one in self.gathered[contract.name]) >= _BYTES_OF_FILE:
+            self.sizes[contract.name] += rows.nbytes
+            if self.sizes[contract.name] >= _BYTES_OF_FILE:
                 yield from self._written(contract.name)
 
     def finish(self) -> Iterator[pa.RecordBatch]:
@@ -118,6 +139,7 @@ class _Files:
 
     def _written(self, name: str) -> Iterator[pa.RecordBatch]:
         rows, self.gathered[name] = self.gathered[name], []
+        self.sizes[name] = 0
         if not sum(one.num_rows for one in rows):
             return
         table = self.lakehouse.table(BRONZE if name == BRONZE.name else REJECTED)

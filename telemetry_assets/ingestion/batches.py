@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from pyiceberg.table.snapshots import Snapshot
 
+from telemetry_assets.errors import SettingsError, SparkError
 from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_of
 from telemetry_assets.ingestion.landing import Landing
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore
@@ -37,14 +38,14 @@ Result = TypeVar("Result")
 class Batches:
     """Carries batches of claimed uploads into Bronze.
 
-    :param scaled_parser: what parses batches above :attr:`Settings.spark_ingestion_min_bytes`, where there is such.
+    :param scaled_parser: what parses batches that are too large for this process, where there is such.
     """
 
     landing: Landing
     lakehouse: Lakehouse
     manifests: ManifestStore
     settings: Settings
-    scaled_parser: Callable[[], Parser | None] | None = None
+    scaled_parser: Callable[[], Parser] | None = None
 
     def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
@@ -75,7 +76,7 @@ class Batches:
             tag = current.tag
             try:
                 taken = self._settled(current, run_id)
-            except OSError:
+            except (OSError, SparkError):
                 current = self.manifests.load()
                 if current is not None and current.tag == tag and not self._is_committed(manifest):
                     raise
@@ -140,9 +141,16 @@ class Batches:
             return list(threads.map(step, items))
 
     def _parser(self, manifest: Manifest) -> Parser:
-        large = manifest.size > self.settings.spark_ingestion_min_bytes
-        scaled = self.scaled_parser() if large and self.scaled_parser is not None else None
-        return scaled or LocalParser(self.landing, self.lakehouse, self.settings)
+        if manifest.is_scaled:
+            if self.scaled_parser is not None:
+                return self.scaled_parser()
+            if manifest.settled:
+                raise SettingsError(
+                    f"Batch {manifest.batch_id} was begun in Spark and is too large for TELEMETRY_ENGINE="
+                    f"{self.settings.engine}. Set TELEMETRY_ENGINE to spark, emr_serverless or glue until it is done."
+                )
+        # What is too much for this process waits for the next batch.
+        return LocalParser(self.landing, self.lakehouse, self.settings)
 
     def _appended(self, manifest: Manifest, taken: BatchRows, run_id: str) -> Snapshot:
         certificate = certificate_of(manifest, taken)

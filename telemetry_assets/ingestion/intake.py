@@ -41,7 +41,7 @@ class Ingestion:
     lakehouse: Lakehouse
     manifests: ManifestStore
     settings: Settings
-    scaled_parser: Callable[[], Parser | None] | None = None
+    scaled_parser: Callable[[], Parser] | None = None
 
     def has_work(self) -> bool:
         """Whether an upload waits or a batch is unfinished. Reads no upload."""
@@ -74,8 +74,9 @@ class Ingestion:
             logger.warning("%s is not taken: %s", place, problem)
         queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
         while queue:
-            batch = _next_batch(queue, *self._batch_bounds(queue))
-            manifest = self._begun(batch)
+            is_scaled = self._is_for_spark(queue)
+            batch = _next_batch(queue, *self._batch_bounds(is_scaled))
+            manifest = self._begun(batch, is_scaled)
             if self.manifests.create(manifest):
                 postponed = finish(manifest)
             else:
@@ -117,11 +118,14 @@ class Ingestion:
         batches = Batches(self.landing, self.lakehouse, self.manifests, self.settings, self.scaled_parser)
         return batches.finish(manifest, run_id)
 
-    def _batch_bounds(self, queue: Iterable[WaitingUpload]) -> tuple[int, int]:
+    def _is_for_spark(self, queue: Iterable[WaitingUpload]) -> bool:
+        waiting = sum(upload.size for upload in queue)
+        return self.scaled_parser is not None and waiting > self.settings.spark_ingestion_min_bytes
+
+    def _batch_bounds(self, is_scaled: bool) -> tuple[int, int]:
         """How many uploads, and how many bytes, the next batch may have."""
         settings = self.settings
-        waiting = sum(upload.size for upload in queue)
-        if self.scaled_parser is not None and waiting > settings.spark_ingestion_min_bytes:
+        if is_scaled:
             return settings.spark_batch_max_uploads, settings.spark_batch_max_bytes
         return settings.batch_max_uploads, settings.batch_max_bytes
 
@@ -149,17 +153,18 @@ class Ingestion:
         for batch_id in taken:
             self.landing.finish(batch_id)
 
-    def _begun(self, uploads: list[WaitingUpload]) -> Manifest:
-        manifest = self._new_manifest(uploads)
+    def _begun(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
+        manifest = self._new_manifest(uploads, is_scaled)
         self.landing.begin(manifest.batch_id)
         return manifest
 
-    def _new_manifest(self, uploads: list[WaitingUpload]) -> Manifest:
+    def _new_manifest(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
         return Manifest(
             batch_id=uuid.uuid4().hex,
             ingested_at=datetime.now(UTC),
             uploads=[BatchUpload(upload=upload) for upload in uploads],
             limits=self._limits,
+            is_scaled=is_scaled,
         )
 
 
@@ -184,7 +189,7 @@ def open_ingestion(
     settings: Settings,
     landing: Landing,
     lakehouse: Lakehouse,
-    scaled_parser: Callable[[], Parser | None] | None = None,
+    scaled_parser: Callable[[], Parser] | None = None,
 ) -> Ingestion:
     """Ingestion into a lakehouse; its state is kept beside the tables, in ``ingestion/``."""
     return Ingestion(landing, lakehouse, open_manifests(settings), settings, scaled_parser)

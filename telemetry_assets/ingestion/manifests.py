@@ -78,15 +78,12 @@ class Manifest:
     """Whether the batch's moment and what becomes of each upload stand, so that its rows may be written."""
     limits: Limits | None = None
     """What one upload may hold, for every run of the batch or the replay, whatever its own settings say."""
+    is_scaled: bool = False
+    """Whether it is larger than what one process takes, so that Spark parses it."""
     replay: ReplaySelection | None = None
     """Set where no uploads are taken, but rejected documents once more."""
     tag: str = field(default="", compare=False)
     """Which state of the manifest in progress this is, as its store tells states apart."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its uploads, as they are stored."""
-        return sum(item.upload.size for item in self.uploads)
 
     def of_state(self, tag: str) -> Manifest:
         """The same manifest, as the state of this tag."""
@@ -216,7 +213,8 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
         moment = datetime.fromisoformat(read["ingested_at"])
         limits = Limits(*read["limits"]) if read.get("limits") else None
         replay = _replay(read.get("replay"))
-        return Manifest(read["batch_id"], moment, uploads, bool(read.get("settled")), limits, replay, tag)
+        settled, is_scaled = bool(read.get("settled")), bool(read.get("is_scaled"))
+        return Manifest(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, tag)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestUnreadableError(place, str(error)) from error
 

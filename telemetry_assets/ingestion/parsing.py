@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 import pyarrow as pa
@@ -18,6 +19,9 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import batch_snapshot
 from telemetry_assets.lakehouse.contracts import REJECTED
 from telemetry_assets.settings import Settings
+
+_READ_AHEAD = 64
+"""Uploads that are read before it is known whether there is room for them."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,20 @@ class LocalParser:
         size, limit = 0, self.settings.batch_max_bytes
         items = [item for item in manifest.uploads if item.is_in_batch]
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            contents = threads.map(lambda item: self._content(manifest, item), items)
-            for item, content in zip(items, contents, strict=True):
+            for start in range(0, len(items), _READ_AHEAD):
+                some = items[start : start + _READ_AHEAD]
                 # A settled batch has said already what is too much for it.
-                is_open = manifest.settled or size <= limit
-                rows = self._rows(manifest, item, content) if is_open else None
-                size += rows.size if rows else 0
-                if rows is None or (taken and size > limit and not manifest.settled):
-                    # All that come after it wait too, as the newest ingestion of an event wins.
-                    item.outcome, size = "postponed", limit + 1
-                else:
-                    taken.append(rows)
+                to_read = some if manifest.settled or size <= limit else []
+                contents = threads.map(lambda item: self._content(manifest, item), to_read)
+                for item, content in zip_longest(some, contents):
+                    is_open = manifest.settled or size <= limit
+                    rows = self._rows(manifest, item, content) if is_open else None
+                    size += rows.size if rows else 0
+                    if rows is None or (taken and size > limit and not manifest.settled):
+                        # All that come after it wait too, as the newest ingestion of an event wins.
+                        item.outcome, size = "postponed", limit + 1
+                    else:
+                        taken.append(rows)
         return _together(taken)
 
     def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows:

@@ -56,6 +56,17 @@ class BoundedCounter:
             self._others += self._counts.total() - kept.total()
             self._counts = kept
 
+    def told(self) -> dict[str, object]:
+        """All of it, for :meth:`heard`."""
+        return {"counts": dict(self._counts), "others": self._others}
+
+    @classmethod
+    def heard(cls, told: dict[str, Any]) -> BoundedCounter:
+        """What another has :meth:`told`."""
+        counter = cls()
+        counter._counts, counter._others = Counter(told["counts"]), told["others"]
+        return counter
+
     def listed(self, at_most: int) -> dict[str, int]:
         """The most frequent names with their counts, the rest together under :data:`OTHERS`."""
         listed = dict(self._counts.most_common(at_most))

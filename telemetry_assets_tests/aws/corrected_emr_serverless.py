@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 from moto.core.responses import ActionResult
-from moto.emrserverless import urls
 from moto.emrserverless.exceptions import ValidationException
 from moto.emrserverless.models import JobRun
 from moto.emrserverless.responses import EMRServerlessResponse
@@ -23,10 +22,6 @@ from telemetry_assets_tests.aws.remote_programs import (
 _OVER = ("SUCCESS", "FAILED", "CANCELLED")
 PROGRAMS: dict[str, Program] = {}
 _STARTED_WITH: dict[str, JobRun] = {}
-
-urls.url_paths["{0}/applications/(?P<applicationId>[^/]+)/jobruns/(?P<jobRunId>[^/]+)/dashboard$"] = (
-    EMRServerlessResponse.dispatch
-)
 
 
 class CorrectedEmrServerlessResponse(EMRServerlessResponse):
@@ -86,16 +81,15 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         PROGRAMS[run_id].cancel()
         return ActionResult({"applicationId": run.application_id, "jobRunId": run_id})
 
-    def get_dashboard_for_job_run(self) -> ActionResult:
-        """Where the run's Spark UI is."""
-        return ActionResult({"url": f"https://p-{self._get_param('jobRunId')}.emrappui-prod.example/shs"})
-
 
 def _program(run: JobRun) -> Program:
     submitted: Any = run.job_driver["sparkSubmit"]  # type: ignore[index]
     overrides: Any = run.configuration_overrides
     [defaults] = overrides["applicationConfiguration"]
     configuration = dict(defaults["properties"])
+    # As dynamic allocation itself refuses it, in a run that then fails; EMR's own default is 3.
+    first = int(configuration.get("spark.dynamicAllocation.initialExecutors", 3))
+    assert first <= int(configuration["spark.dynamicAllocation.maxExecutors"])
     logs = urlparse(overrides["monitoringConfiguration"]["s3MonitoringConfiguration"]["logUri"])
     log_key = f"{logs.path.lstrip('/')}applications/{run.application_id}/jobs/{run.id}/SPARK_DRIVER/stderr.gz"
 
@@ -108,6 +102,7 @@ def _program(run: JobRun) -> Program:
         modules=configuration["spark.submit.pyFiles"],
         configuration=configuration,
         dependencies=lambda: unpacked_archive(configuration["spark.archives"].split("#")[0]),
+        image=lambda _: {},
         states=("SUBMITTED", "PENDING", "SCHEDULED", "RUNNING"),
         ends=("SUCCESS", "FAILED", "CANCELLING", "CANCELLED"),
         changed=changed,

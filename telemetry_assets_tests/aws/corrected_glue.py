@@ -102,6 +102,7 @@ def _told(run: FakeJobRun) -> dict[str, Any]:
 def _program(run: FakeJobRun) -> Program:
     arguments = dict(run.arguments or {})
     configuration = dict(one.split("=", 1) for one in arguments["--conf"].split(" --conf "))
+    configuration["spark.jars"] = f"glue: --datalake-formats {arguments['--datalake-formats']}"
 
     def changed(state: str) -> None:
         run.status = state
@@ -112,6 +113,7 @@ def _program(run: FakeJobRun) -> Program:
         modules=arguments["--extra-py-files"],
         configuration=configuration,
         dependencies=lambda: installed_wheels(arguments["--additional-python-modules"]),
+        image=lambda installed: {"PYTHONPATH": str(installed)},
         states=("STARTING", "RUNNING"),
         ends=("SUCCEEDED", "FAILED", "STOPPING", "STOPPED"),
         changed=changed,

@@ -79,6 +79,7 @@ class Program:
     :param script: its URI.
     :param states: those before the program starts, and while it runs.
     :param ends: what the service calls success, failure, stopping and a stopped run.
+    :param image: what the service's image has in its environment, where it has installed the dependencies itself.
     :param changed: is told of each state.
     :param keep_log: is given the driver's log at the end.
     """
@@ -90,6 +91,7 @@ class Program:
     dependencies: Callable[[], Path]
     states: tuple[str, ...]
     ends: tuple[str, str, str, str]
+    image: Callable[[Path], dict[str, str]]
     changed: Callable[[str], None]
     keep_log: Callable[[bytes], None]
     state: str = ""
@@ -145,23 +147,28 @@ class Program:
             folder = Path(name)
             script, modules = (_brought(uri, folder) for uri in (self.script, self.modules))
             dependencies = self.dependencies()
-            # As an archive named `#dependencies` is put beside the program.
-            (folder / "dependencies").symlink_to(dependencies)
             options = {**self.configuration, **_SMALL}
-            options["spark.jars"] = ",".join(map(str, jars()))
-            options = {name: value for name, value in options.items() if name not in _MADE_HERE}
+            for archive in filter(None, options.pop("spark.archives", "").split(",")):
+                # As an archive named `#dependencies` is put beside the program.
+                (folder / archive.split("#")[1]).symlink_to(dependencies)
+            options["spark.jars"] = ",".join(_jars_here(options.get("spark.jars", "")))
+            options["spark.submit.pyFiles"] = str(modules)
             environment = {
                 name.removeprefix(_DRIVER): options.pop(name) for name in list(options) if name.startswith(_DRIVER)
             }
+            python = _bare_python()
+            # The image's Python is at another place here.
+            environment |= dict.fromkeys(("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"), python)
+            options |= {name: python for name in ("spark.executorEnv.PYSPARK_PYTHON",) if name in options}
             properties = folder / "spark.properties"
             properties.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
             command = [str(_SPARK / "bin" / "spark-submit"), "--properties-file", str(properties)]
-            command += ["--py-files", str(modules), str(script), *self.arguments]
+            command += [str(script), *self.arguments]
             with (folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
                     cwd=folder,
-                    env={**_environment(dependencies), **environment, **_PYTHON(), "PYTHONPATH": str(dependencies)},
+                    env={**_environment(folder), **self.image(dependencies), **environment},
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
@@ -177,8 +184,14 @@ class Program:
 
 
 _DRIVER = "spark.emr-serverless.driverEnv."
-# Where archives are unpacked, and what is given in the command.
-_MADE_HERE = {"spark.archives", "spark.submit.pyFiles", "spark.executorEnv.PYSPARK_PYTHON"}
+# Where each service keeps the Iceberg that it brings.
+_ICEBERG = {"/usr/share/aws/iceberg/lib/iceberg-spark3-runtime.jar", "glue: --datalake-formats iceberg"}
+
+
+def _jars_here(given: str) -> list[str]:
+    """The jars that a program has: Iceberg only where it was asked for."""
+    wanted = set(filter(None, given.split(",")))
+    return [str(jar) for jar in jars()] if wanted & _ICEBERG else []
 
 
 def _ordered(kind: str) -> tuple[str, str] | None:
@@ -267,21 +280,20 @@ _kept_folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @cache
-def _PYTHON() -> dict[str, str]:  # noqa: N802
+def _bare_python() -> str:
     """A Python that has nothing but itself, as the services' images do."""
     bare = Path(_kept()) / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
-    python = str(bare / "bin" / "python")
-    return {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+    return str(bare / "bin" / "python")
 
 
-def _environment(dependencies: Path) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     """What a service's container has in its environment: a role's credentials, and where AWS is."""
     passed = {name: os.environ[name] for name in ("PATH", "JAVA_HOME", "TMPDIR") if name in os.environ}
     return {
         **passed,
         "SPARK_HOME": str(_SPARK),
-        "HOME": str(dependencies),
+        "HOME": str(folder),
         "AWS_ENDPOINT_URL": ENDPOINT[0],
         "AWS_ACCESS_KEY_ID": "program",
         "AWS_SECRET_ACCESS_KEY": "program",

@@ -17,7 +17,7 @@ from telemetry_assets.engines import spark as spark_engine
 from telemetry_assets.engines.spark_configuration import table_name
 from telemetry_assets.engines.spark_jars import fetch
 from telemetry_assets.engines.spark_session import open_session
-from telemetry_assets.errors import SparkError
+from telemetry_assets.errors import SettingsError, SparkError
 from telemetry_assets.fleet_simulator import Fleet, simulate
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
@@ -319,6 +319,9 @@ def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_noth
                 patched.setattr(f"telemetry_assets.ingestion.{where}.{step}", killed)
                 with pytest.raises(KilledError):
                     deployed.process()
+            if step == "_appended":
+                with deployed_on("embedded", tmp_path) as other, pytest.raises(SettingsError, match="begun in Spark"):
+                    other.process()
         deployed.process()
         deployed.recall_batches()
         deployed.assert_equals_the_contract()

@@ -174,7 +174,7 @@ def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
         with monkeypatch.context() as patched:
-            patched.setattr(remote_programs.RemotePrograms, "_followed", killed)
+            patched.setattr(remote_programs.RemotePrograms, "_watched", killed)
             with pytest.raises(KilledError):
                 deployed.pipeline.refresh(SILVER, "a run")
         [(left, state)] = account.runs(deployed.settings)

@@ -169,6 +169,10 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
     instance.report_run_failed(run)
     assert "Cancelled" not in tick(instance)
     monkeypatch.setattr(remote_runs, "_GRACE_SECONDS", -1)
+    job = definitions(load_settings()).get_job_def("ingest")
+    another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
+    assert "Cancelled" not in tick(instance)
+    instance.report_run_failed(another)
     assert "Cancelled" in tick(instance)
 
 
