@@ -17,6 +17,9 @@ from telemetry_assets_tests.deployment import AS_OF, SAMPLES, DeploymentInS3
 from telemetry_assets_tests.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.made_documents import event, framed
 
+# A program starts a JVM, which has to compile what it runs.
+pytestmark = pytest.mark.timeout(900)
+
 
 def messy_uploads(documents: int) -> list[tuple[str, bytes]]:
     fleet = Fleet(date(2026, 1, 9), cars=4, days=6, uploads=8, documents=documents, seed=5, mess=True)
@@ -56,7 +59,7 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
             assert not pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF).changed, contract
 
 
-@pytest.mark.parametrize("engine", SERVICES)
+@pytest.mark.parametrize("engine", ["emr_serverless", pytest.param("glue", marks=pytest.mark.slow)])
 def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_same_tables(
     account: RemoteAccount, engine: str
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_secon
         dagster.until("it is cancelled", lambda: states(account, settings) == [CANCELLED[engine]], seconds=15)
 
 
+@pytest.mark.timeout(600)
 def test_dagster_that_is_killed_in_the_middle_of_a_step_follows_the_same_run_to_its_end(
     account: RemoteAccount, tmp_path: Path
 ) -> None:
