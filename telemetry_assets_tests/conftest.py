@@ -13,6 +13,7 @@ from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment, deployment
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a module, which share what is costly to make, run in one process; those of remote steps share it too."""
     for item in items:
