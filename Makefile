@@ -31,7 +31,7 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	$(BIN)/dagster dev
 
 test: setup lint machine ## Everything that CI runs
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not daemon"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not daemon"
 	$(BIN)/pytest -m "daemon and not slow"
 
 test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue

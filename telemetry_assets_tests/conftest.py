@@ -13,14 +13,6 @@ from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment, deployment
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a module, which share what is costly to make, run in one process; those of remote steps share it too."""
-    for item in items:
-        remote = item.path.parent.name == "engines"
-        item.add_marker(pytest.mark.xdist_group("engines" if remote else str(item.path)))
-
-
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[Deployment]:
     """An empty deployment."""

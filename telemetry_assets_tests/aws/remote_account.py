@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -79,12 +80,16 @@ def open_account(aws: AwsServices) -> RemoteAccount:
         if "CI" in os.environ:
             pytest.fail("CI has no Java; `make test` installs it")
         pytest.skip("Java is not installed")
-    fetch()
+    folder = project_root() / "dist"
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        # Tests may run in two processes.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fetch()
+        package = build_package(folder)
     aws.reset()
     for bucket in (BUCKET, "scripts"):
         aws.make_bucket(bucket)
-    folder = project_root() / "dist"
-    package = build_package(folder)
     upload_package(folder, package, Settings(scripts_uri=_SCRIPTS))
     application = aws.client("emr-serverless").create_application(
         name="telemetry", releaseLabel="emr-7.13.0", type="SPARK"
