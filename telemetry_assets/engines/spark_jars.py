@@ -107,7 +107,8 @@ def fetch() -> None:
                 raise SettingsError(f"{jar.coordinates} cannot be had. Spark's resolver says:\n{resolved.stderr}")
             if hashlib.sha256(found.read_bytes()).hexdigest() != jar.sha256:
                 raise SettingsError(f"{jar.coordinates} is another file than it should be; it is not kept.")
-            draft = folder / f".{jar.file_name}"
+            # Two processes may bring it at a time.
+            draft = folder / f".{jar.file_name}.{os.getpid()}"
             shutil.copyfile(found, draft)
             draft.rename(folder / jar.file_name)
 
