@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from telemetry_assets_tests.made_documents import event, framed
 from telemetry_assets_tests.running_dagster import ENDED, LOCATION, RunningDagster, running_dagster
 
-pytestmark = [pytest.mark.browser, pytest.mark.daemon]
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 See = Callable[..., None]
 

@@ -20,7 +20,7 @@ from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, 
 from telemetry_assets_tests.made_documents import event, framed
 from telemetry_assets_tests.running_dagster import ENDED, RunningDagster, running_dagster
 
-pytestmark = pytest.mark.daemon
+pytestmark = pytest.mark.alone
 
 TABLES = (BRONZE, *UPSTREAM)
 

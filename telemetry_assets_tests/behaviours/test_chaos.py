@@ -15,6 +15,8 @@ from telemetry_assets_tests.chaos.schedules import drawn_schedule, seeds
 from telemetry_assets_tests.chaos.steps import Moment, Pause, Put, Run, Schedule, Step
 from telemetry_assets_tests.made_documents import event
 
+pytestmark = pytest.mark.alone
+
 SEED = 20251108
 SCHEDULES = 10
 

@@ -52,7 +52,7 @@ def states(account: RemoteAccount, settings: Settings) -> list[str]:
     return [state for _, state in account.runs(settings)]
 
 
-@pytest.mark.daemon
+@pytest.mark.alone
 @pytest.mark.parametrize("engine", ["emr_serverless", pytest.param("glue", marks=pytest.mark.slow)])
 def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
     account: RemoteAccount, tmp_path: Path, engine: str
@@ -69,7 +69,7 @@ def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_secon
         dagster.until("it is cancelled", lambda: states(account, settings) == [CANCELLED[engine]], seconds=15)
 
 
-@pytest.mark.daemon
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_dagster_that_is_killed_in_the_middle_of_a_step_follows_the_same_run_to_its_end(
     account: RemoteAccount, tmp_path: Path
@@ -197,7 +197,7 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     assert "Cancelled" not in tick(instance)
 
 
-@pytest.mark.daemon
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_five_uploads_five_seconds_apart_are_all_processed_though_glue_runs_one_job_at_a_time(
