@@ -82,20 +82,14 @@ def s3_client() -> S3Client:
     return client
 
 
-def glue_client() -> GlueClient:
-    """The client of the Glue Data Catalog.
+def glue_client(*, retries: bool = True) -> GlueClient:
+    """The client of Glue: its Data Catalog and its jobs.
 
+    :param retries: False for requests that must not be made twice unseen: of a lost answer the caller hears.
     :raises AwsError: where no region is set.
     """
     with refusals_in_words():
-        client: GlueClient = _client("glue", environment())
-        return client
-
-
-def glue_client_without_retries() -> GlueClient:
-    """The client of Glue for requests that must not be made twice unseen: of a lost answer the caller hears."""
-    with refusals_in_words():
-        client: GlueClient = _client("glue", environment(), attempts=1)
+        client: GlueClient = _client("glue", environment(), retries)
         return client
 
 
@@ -120,10 +114,10 @@ def logs_client() -> CloudWatchLogsClient:
 
 
 @cache
-def _client(service: str, _environment: frozenset[tuple[str, str]], attempts: int | None = None) -> Any:
+def _client(service: str, _environment: frozenset[tuple[str, str]], retries: bool = True) -> Any:
     # A client costs a tenth of a second, as much as a look of the sensor; threads may share it.
     config = Config(
-        retries={**RETRIES, **({"total_max_attempts": attempts} if attempts else {})},  # type: ignore[arg-type]  # a TypedDict
+        retries=RETRIES if retries else {**RETRIES, "total_max_attempts": 1},  # type: ignore[arg-type]  # a TypedDict
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         max_pool_connections=MOST_THREADS,

@@ -80,17 +80,13 @@ class SparkError(TelemetryAssetsError):
 class RemoteRunError(TelemetryAssetsError):
     """A step that was given to EMR Serverless or Glue did not come to its end.
 
-    :param table: the table that was to be brought up to date.
-    :param what: which run, how it ended, and why.
+    :param message: what its program has told, or which run ended how.
     :param log: the last lines of its driver.
     """
 
-    def __init__(self, table: str, what: str, log: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, log: Sequence[str] = ()) -> None:
         quoted = "".join(f"\n  | {line}" for line in log)
-        super().__init__(
-            f"{table} could not be brought up to date: {what} docs/spark.md has every state and what to do."
-            + (f" The driver's last lines:{quoted}" if quoted else "")
-        )
+        super().__init__(message + (f" The driver's last lines:{quoted}" if quoted else ""))
 
 
 class PackageError(TelemetryAssetsError):

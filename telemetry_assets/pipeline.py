@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 
-from telemetry_assets.engines.results import Engine, RefreshResult
+from telemetry_assets.engines.results import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import QualityError
 from telemetry_assets.ingestion.accounts import grown_by_replays
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
-from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.ingestion.landing import Landing, open_landing
 from telemetry_assets.ingestion.manifests import ReplaySelection
-from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
@@ -46,23 +45,36 @@ class Pipeline:
 
     settings: Settings
     lakehouse: Lakehouse
-    ingestion: Ingestion
+    landing: Landing
+
+    @cached_property
+    def ingestion(self) -> Ingestion:
+        """Uploads into Bronze; where the engine is Spark, it parses large backlogs."""
+        scaled_parser = None if self.settings.engine == "embedded" else self._start_spark
+        return open_ingestion(self.settings, self.landing, self.lakehouse, scaled_parser)
 
     @cached_property
     def engine(self) -> Engine:
         """The engine that the settings name, started when it is first needed."""
-        if self.settings.engine == "spark":
-            from telemetry_assets.engines.spark import SparkEngine
-            from telemetry_assets.engines.spark_session import open_session
+        if self.settings.engine != "embedded":
+            return self._spark
+        from telemetry_assets.engines.embedded import EmbeddedEngine
 
-            return SparkEngine(self.lakehouse, self.settings, open_session(self.settings))
+        return EmbeddedEngine(self.lakehouse)
+
+    @cached_property
+    def _spark(self) -> ParsingEngine:
         if self.settings.is_remote:
             from telemetry_assets.engines.remote import RemoteEngine, open_service
 
             return RemoteEngine(self.lakehouse, self.settings, open_service(self.settings))
-        from telemetry_assets.engines.embedded import EmbeddedEngine
+        from telemetry_assets.engines.spark import SparkEngine
+        from telemetry_assets.engines.spark_session import open_session
 
-        return EmbeddedEngine(self.lakehouse)
+        return SparkEngine(self.lakehouse, self.settings, open_session(self.settings))
+
+    def _start_spark(self) -> ParsingEngine:
+        return self._spark
 
     def close(self) -> None:
         """Release the engine, if it was started."""
@@ -185,17 +197,7 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
     :raises SettingsError: where one of them cannot be used.
     """
     with refusals_in_words(settings):
-        lakehouse = open_lakehouse(settings)
-
-        # The engine is started where it is needed only.
-        def scaled_parser() -> Parser:
-            return pipeline.engine.parser
-
-        pipeline: Pipeline
-        ingestion = open_ingestion(
-            settings, open_landing(settings), lakehouse, None if settings.engine == "embedded" else scaled_parser
-        )
-        pipeline = Pipeline(settings, lakehouse, ingestion)
+        pipeline = Pipeline(settings, open_lakehouse(settings), open_landing(settings))
         try:
             yield pipeline
         finally:

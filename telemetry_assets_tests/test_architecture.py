@@ -33,6 +33,19 @@ def test_a_module_says_what_belongs_in_it_and_stays_below_300_lines(module: Path
     assert text.count("\n") <= 300
 
 
+@pytest.mark.parametrize(
+    ("imported", "spared"),
+    [
+        ("telemetry_assets.definitions", ["boto3", "pyspark", "pysail"]),
+        ("telemetry_assets.engines.embedded", ["boto3", "aiohttp", "pysail"]),
+    ],
+)
+def test_nothing_of_aws_or_an_engine_is_imported_before_it_is_used(imported: str, spared: list[str]) -> None:
+    program = f"import sys, telemetry_assets.pipeline, {imported}; print(sorted({{*{spared}}} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "[]"
+
+
 def test_importing_the_transforms_starts_no_engine_and_reads_no_setting() -> None:
     program = (
         "import os, sys; os.environ['TELEMETRY_ENGINE'] = 'nonsense';"

@@ -15,8 +15,6 @@ from dagster import (
 )
 
 from telemetry_assets.automation.sensors import active_run
-from telemetry_assets.engines.remote import open_service
-from telemetry_assets.engines.remote_programs import living_steps
 from telemetry_assets.pipeline import refusals_in_words
 from telemetry_assets.settings import load_settings
 
@@ -36,6 +34,9 @@ def remote_runs_sensor() -> SensorDefinition:
         description="Cancels runs in EMR Serverless or Glue that no Dagster run follows any more.",
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
+        from telemetry_assets.engines.remote import open_service
+        from telemetry_assets.engines.remote_programs import living_steps
+
         settings = load_settings()
         with refusals_in_words(settings):
             service = open_service(settings)

@@ -28,7 +28,6 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import RefreshResult, partition_results
 from telemetry_assets.engines.spark_configuration import SESSION
-from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import files_appended_since_applied
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
@@ -68,11 +67,6 @@ class EmbeddedEngine:
         self._spark: SparkSession = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
         for name, value in SESSION.items():
             self._spark.conf.set(name, value)
-
-    @property
-    def parser(self) -> Parser:
-        """See :attr:`telemetry_assets.engines.results.Engine.parser`; it has no more room than this process."""
-        raise NotImplementedError("the embedded engine is given no backlog to parse")
 
     def close(self) -> None:
         """End the session and the server."""

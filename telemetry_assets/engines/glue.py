@@ -11,7 +11,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from telemetry_assets.aws import (
     error_code,
     glue_client,
-    glue_client_without_retries,
     is_unknown_outcome,
     logs_client,
     region,
@@ -81,7 +80,7 @@ class Glue:
             return found
         self._asked.add(submission.folder.uri)
         try:
-            started = glue_client_without_retries().start_job_run(
+            started = glue_client(retries=False).start_job_run(
                 JobName=self._job,
                 Arguments=arguments,
                 Timeout=submission.timeout_minutes,

@@ -45,11 +45,6 @@ class RemoteEngine:
         self._settings = settings
         self._programs = RemotePrograms(settings, service)
 
-    @property
-    def parser(self) -> RemoteEngine:
-        """It parses itself."""
-        return self
-
     def close(self) -> None:
         """Nothing is held here."""
 

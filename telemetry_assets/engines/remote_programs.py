@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,12 +143,7 @@ class RemotePrograms:
         if time.monotonic() - (ran or began) <= limit * 60:
             return
         self._try_to_cancel(remote.run_id)
-        raise RemoteRunError(
-            table,
-            f"run {remote.run_id} of {remote.service} was {ended.state.name} for {limit:g} minutes, and is cancelled. "
-            f"{ended.state.details} {remote.link}",
-            list(ended.lines),
-        )
+        raise _failed(table, ended, f"was {ended.state.name} for {limit:g} minutes, and is cancelled", ended.lines)
 
     def _listen(self, ended: Ended, table: str) -> None:
         for message in ended.folder.new_messages():
@@ -166,13 +162,8 @@ class RemotePrograms:
     def _error(self, step: RemoteStep, ended: Ended) -> TelemetryAssetsError:
         lines = list(ended.lines) or self._last_lines(ended.remote.run_id)
         if "error" in ended.told:
-            return error_heard(step.table, ended.told["error"], lines)
-        return RemoteRunError(
-            step.table,
-            f"run {ended.remote.run_id} of {ended.remote.service} ended {ended.state.name}. {ended.state.details} "
-            f"{ended.remote.link}",
-            lines,
-        )
+            return error_heard(ended.told["error"], lines)
+        return _failed(step.table, ended, f"ended {ended.state.name}", lines)
 
     def _last_lines(self, run_id: str) -> list[str]:
         """The end of the driver's own log; that it cannot be had must not hide how the run ended."""
@@ -180,6 +171,15 @@ class RemotePrograms:
             return self._service.last_lines(run_id)
         except (ClientError, BotoCoreError, OSError, EOFError) as error:
             return [f"(its log cannot be read: {error})"]
+
+
+def _failed(table: str, ended: Ended, how: str, lines: Iterable[str]) -> RemoteRunError:
+    remote, details = ended.remote, f" {ended.state.details}" if ended.state.details else ""
+    return RemoteRunError(
+        f"{table} could not be brought up to date: run {remote.run_id} of {remote.service} {how}.{details} "
+        f"{remote.link} docs/spark.md has every state and what to do.",
+        list(lines),
+    )
 
 
 def living_steps(service: RemoteService, settings: Settings) -> list[tuple[str, StepFolder]]:

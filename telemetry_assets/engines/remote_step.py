@@ -231,8 +231,8 @@ def error_told(error: TelemetryAssetsError) -> dict[str, Any]:
     return {"message": str(error), **rows}
 
 
-def error_heard(table: str, told: dict[str, Any], log: list[str]) -> TelemetryAssetsError:
+def error_heard(told: dict[str, Any], log: list[str]) -> TelemetryAssetsError:
     """What :func:`error_told` was made from, or as much of it as a caller acts on."""
     if "rows" in told:
         return QualityError(told["message"], told["table"], told["rows"])
-    return RemoteRunError(table, told["message"], log)
+    return RemoteRunError(told["message"], log)

@@ -92,14 +92,13 @@ class Engine(Protocol):
         """
         ...
 
-    @property
-    def parser(self) -> Parser:
-        """What parses a backlog that is too large for this process."""
-        ...
-
     def close(self) -> None:
         """Release what the engine holds."""
         ...
+
+
+class ParsingEngine(Engine, Parser, Protocol):
+    """An engine that also parses backlogs that are too large for this process."""
 
 
 def partition_results(contract: TableContract, rows: pa.Table) -> dict[date | None, PartitionResult]:

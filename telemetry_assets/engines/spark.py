@@ -23,8 +23,10 @@ from telemetry_assets.engines.figures import FIGURES
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
 from telemetry_assets.engines.results import PREVIEW_ROWS, PartitionResult, RefreshResult
 from telemetry_assets.engines.spark_configuration import table_name
-from telemetry_assets.engines.spark_parser import SparkParser, java_cause
+from telemetry_assets.engines.spark_parser import java_cause, parsed_in_spark
 from telemetry_assets.errors import SparkError
+from telemetry_assets.ingestion.manifests import Manifest
+from telemetry_assets.ingestion.parsing import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
 from telemetry_assets.lakehouse.commits import (
@@ -58,10 +60,9 @@ class SparkEngine:
         self._settings = settings
         self._spark = spark
 
-    @property
-    def parser(self) -> SparkParser:
-        """See :attr:`telemetry_assets.engines.results.Engine.parser`."""
-        return SparkParser(self._spark, self._settings)
+    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+        """See :meth:`telemetry_assets.ingestion.parsing.Parser.parse`."""
+        return parsed_in_spark(self._spark, self._settings, manifest)
 
     def close(self) -> None:
         """Nothing is held that does not end with the process: a JVM cannot be started twice in it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from telemetry_assets.aws import region
 from telemetry_assets.lakehouse.catalog import CATALOG_FILE, CATALOG_NAME
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
@@ -45,6 +44,8 @@ def _sqlite(settings: Settings) -> dict[str, str]:
 
 
 def _glue(settings: Settings) -> dict[str, str]:
+    from telemetry_assets.aws import region
+
     options = {
         "catalog-impl": f"{_ICEBERG_AWS}.glue.GlueCatalog",
         "io-impl": f"{_ICEBERG_AWS}.s3.S3FileIO",

@@ -6,10 +6,9 @@ these files until the batch is committed, in the same way as every other batch; 
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,44 +37,41 @@ _LEAST_TASKS = 4
 _BYTES_OF_TASK = 64 * MEBIBYTE
 _BYTES_OF_FILE = 128 * MEBIBYTE
 _ACCOUNTS_AND_FILES = "kind string, payload binary"
+_UPLOAD, _COUNTS = "upload", "counts"
+"""Kinds of what a task tells; the others are the names of the tables that data files are of."""
 _SCHEMA = pa.schema([("kind", pa.string()), ("payload", pa.binary())])
 
 
-@dataclass(frozen=True)
-class SparkParser:
-    """Parses in the executors of a Spark session."""
+def parsed_in_spark(spark: SparkSession, settings: Settings, manifest: Manifest) -> BatchRows:
+    """The rows of a batch, parsed in the executors of a session; see :class:`Parser`. Nothing is too much for it.
 
-    spark: SparkSession
-    settings: Settings
+    :raises SparkError: where Spark itself fails, or an executor cannot read.
+    """
+    numbered = [(number,) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
+    size = sum(manifest.uploads[number].upload.size for (number,) in numbered)
+    tasks = max(_LEAST_TASKS, -(-size // _BYTES_OF_TASK))
+    parse = partial(_parsed, settings=settings.model_dump(mode="json"), manifest=written(manifest), region=region())
+    try:
+        uploads = spark.createDataFrame(numbered, "number int").repartition(tasks)
+        rows = uploads.mapInArrow(parse, _ACCOUNTS_AND_FILES).collect()
+    except (Py4JError, PySparkException) as error:
+        raise SparkError(BRONZE.full_name, java_cause(error)) from error
+    return _gathered([(row["kind"], pickle.loads(row["payload"])) for row in rows], manifest)
 
-    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
-        """See :meth:`telemetry_assets.ingestion.parsing.Parser.parse`. Nothing is too much for it.
 
-        :raises SparkError: where Spark itself fails, or an executor cannot read.
-        """
-        try:
-            return self._parse(manifest)
-        except (Py4JError, PySparkException) as error:
-            raise SparkError(BRONZE.full_name, java_cause(error)) from error
-
-    def _parse(self, manifest: Manifest) -> BatchRows:
-        numbered = [(number,) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
-        size = sum(item.upload.size for item in manifest.uploads if item.is_in_batch)
-        tasks = max(_LEAST_TASKS, -(-size // _BYTES_OF_TASK))
-        uploads = self.spark.createDataFrame(numbered, "number int").repartition(tasks)
-        parse = partial(
-            _parsed, settings=self.settings.model_dump(mode="json"), manifest=written(manifest), region=region()
-        )
-        told = [(row["kind"], pickle.loads(row["payload"])) for row in _in_arrow(uploads, parse).collect()]
-        for number, outcome, problem in (one for kind, one in told if kind == "upload"):
-            manifest.uploads[number].outcome, manifest.uploads[number].problem = outcome, problem
-        counts = Counts()
-        for one in (one for kind, one in told if kind == "counts"):
-            counts.add_all(one)
-        bronze = [file for kind, file in told if kind == BRONZE.name]
-        rejections = [file for kind, file in told if kind == REJECTED.name]
-        accepted, rejected = (sum(file.record_count for file in files) for files in (bronze, rejections))
-        return BatchRows(len(numbered), accepted, rejected, counts, bronze, rejections)
+def _gathered(told: list[tuple[str, Any]], manifest: Manifest) -> BatchRows:
+    """What all tasks have told, together; what became of each upload is noted in the manifest."""
+    by_kind: defaultdict[str, list[Any]] = defaultdict(list)
+    for kind, one in told:
+        by_kind[kind].append(one)
+    for number, outcome, problem in by_kind[_UPLOAD]:
+        manifest.uploads[number].outcome, manifest.uploads[number].problem = outcome, problem
+    counts = Counts()
+    for one in by_kind[_COUNTS]:
+        counts.add_all(one)
+    bronze, rejections = by_kind[BRONZE.name], by_kind[REJECTED.name]
+    accepted, rejected = (sum(file.record_count for file in files) for files in (bronze, rejections))
+    return BatchRows(len(by_kind[_UPLOAD]), accepted, rejected, counts, bronze, rejections)
 
 
 def java_cause(error: Exception) -> str:
@@ -84,10 +80,6 @@ def java_cause(error: Exception) -> str:
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     outermost = next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])
     return causes[-1] if causes else outermost
-
-
-def _in_arrow(uploads: Any, parse: Any) -> Any:
-    return uploads.mapInArrow(parse, _ACCOUNTS_AND_FILES)
 
 
 def _parsed(
@@ -106,16 +98,15 @@ def _parsed(
             item = batch.uploads[number]
             rows = parser.rows_of(batch, item)
             counts.add_all(rows.counts)
-            yield _told("upload", (number, item.outcome, item.problem))
+            yield _told(_UPLOAD, (number, item.outcome, item.problem))
             yield from files.add(rows.bronze, rows.rejected)
     yield from files.finish()
-    yield _told("counts", counts)
+    yield _told(_COUNTS, counts)
 
 
 def _told(kind: str, what: object) -> pa.RecordBatch:
-    payload = io.BytesIO()
-    pickle.dump(what, payload)
-    return pa.RecordBatch.from_pydict({"kind": [kind], "payload": [payload.getvalue()]}, schema=_SCHEMA)
+    # From an executor to its driver, as Spark itself sends Python's objects.
+    return pa.RecordBatch.from_pydict({"kind": [kind], "payload": [pickle.dumps(what)]}, schema=_SCHEMA)
 
 
 @dataclass
@@ -127,6 +118,7 @@ class _Files:
     sizes: Counter[str] = field(default_factory=Counter)
 
     def add(self, bronze: pa.Table, rejected: pa.Table) -> Iterator[pa.RecordBatch]:
+        """Take in an upload's rows, and tell the files that are written of what has gathered."""
         for contract, rows in ((BRONZE, bronze), (REJECTED, rejected)):
             self.gathered[contract.name].append(rows)
             self.sizes[contract.name] += rows.nbytes
@@ -134,6 +126,7 @@ class _Files:
                 yield from self._written(contract.name)
 
     def finish(self) -> Iterator[pa.RecordBatch]:
+        """Tell the files of what is left."""
         for name in self.gathered:
             yield from self._written(name)
 

@@ -11,10 +11,9 @@ from moto.emrserverless.exceptions import ValidationException
 from moto.emrserverless.models import JobRun
 from moto.emrserverless.responses import EMRServerlessResponse
 
+from telemetry_assets_tests.aws.remote_orders import lose_answer_if_ordered, refuse_if_ordered
 from telemetry_assets_tests.aws.remote_programs import (
     Program,
-    lose_answer_if_ordered,
-    refuse_if_ordered,
     service,
     unpacked_archive,
 )

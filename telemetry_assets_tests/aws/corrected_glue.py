@@ -11,11 +11,10 @@ from moto.core.responses import ActionResult
 from moto.glue.models import FakeJobRun
 from moto.glue.responses import GlueResponse
 
+from telemetry_assets_tests.aws.remote_orders import lose_answer_if_ordered, refuse_if_ordered
 from telemetry_assets_tests.aws.remote_programs import (
     Program,
     installed_wheels,
-    lose_answer_if_ordered,
-    refuse_if_ordered,
     service,
 )
 

@@ -26,7 +26,8 @@ from telemetry_assets_tests.aws import corrected_emr_serverless, corrected_glue
 from telemetry_assets_tests.aws.corrected_emr_serverless import CorrectedEmrServerlessResponse
 from telemetry_assets_tests.aws.corrected_glue import VERSION_LOCK, CorrectedGlueResponse
 from telemetry_assets_tests.aws.corrected_s3 import CorrectedS3Response
-from telemetry_assets_tests.aws.remote_programs import ENDPOINT, ORDERS
+from telemetry_assets_tests.aws.remote_orders import ORDERS
+from telemetry_assets_tests.aws.remote_programs import ENDPOINT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import shutil
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
 from telemetry_assets.engines.package import Package, build_package, upload_package
-from telemetry_assets.engines.spark_jars import fetch
 from telemetry_assets.settings import Settings, project_root
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET
+from telemetry_assets_tests.java import need_java
 
 SERVICES = ("emr_serverless", "glue")
 ROLE = "arn:aws:iam::123456789012:role/telemetry-job"
@@ -76,16 +73,12 @@ class RemoteAccount:
 
 def open_account(aws: AwsServices) -> RemoteAccount:
     """An account that is ready, whose AWS the environment names. It needs Java, and brings what else is needed."""
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        if "CI" in os.environ:
-            pytest.fail("CI has no Java; `make test` installs it")
-        pytest.skip("Java is not installed")
     folder = project_root() / "dist"
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         # Tests may run in two processes.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fetch()
+        need_java()
         package = build_package(folder)
     aws.reset()
     for bucket in (BUCKET, "scripts"):
@@ -102,3 +95,11 @@ def open_account(aws: AwsServices) -> RemoteAccount:
         GlueVersion="5.1",
     )
     return account
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Settings as a deployment's environment holds them."""
+    return {
+        f"TELEMETRY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.model_dump(mode="json").items()
+    }

@@ -1,6 +1,6 @@
 """Programs as EMR Serverless and Glue run them, here: what was submitted, in a Python of its own, by spark-submit.
 
-The states that a service goes through take a moment each. Tests order what is to go wrong (:class:`Orders`).
+The states that a service goes through take a moment each. Tests order what is to go wrong (``remote_orders``).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from urllib.parse import urlparse
 
 import boto3
 import pyspark
-from moto.core.exceptions import JsonRESTError
 
 from telemetry_assets.engines.spark_jars import jars
+from telemetry_assets_tests.aws.remote_orders import ORDERS, ordered
 
 _SPARK = Path(pyspark.__file__).parent
 _SECONDS_IN_STATE = 0.3
@@ -42,33 +42,6 @@ _SMALL = {
 _one_at_a_time = Lock()
 
 
-@dataclass
-class Orders:
-    """What is to go wrong with the next runs, and how often.
-
-    ``refuse/<code>``: a start is refused. ``lose-answer``: a run is started, and its answer is lost.
-    ``stay/<state>``: it comes to a state and stays there, until it is released. ``end/<state>``: it ends so, and its
-    program never starts. ``kill``: its driver is killed. ``drop-messages``: what it tells is not kept.
-    """
-
-    left: dict[str, int] = field(default_factory=dict)
-    released: Event = field(default_factory=Event)
-
-    def forget(self) -> None:
-        """As if nothing had been ordered."""
-        self.left.clear()
-        self.released.clear()
-
-    def take(self, kind: str) -> str | None:
-        """What follows the kind in an order that is left, which is then one less; None where there is none."""
-        for order, count in self.left.items():
-            if count and order.split("/")[0] == kind:
-                self.left[order] = count - 1
-                return order.removeprefix(f"{kind}/")
-        return None
-
-
-ORDERS = Orders()
 ENDPOINT = [""]
 
 
@@ -101,7 +74,7 @@ class Program:
 
     def start(self) -> None:
         """Begin, in a thread."""
-        self._order = next((one for kind in ("stay", "kill", "end") if (one := _ordered(kind))), ("", ""))
+        self._order = next((one for kind in ("stay", "kill", "end") if (one := ordered(kind))), ("", ""))
         self._be(self.states[0])
         Thread(target=self._live, daemon=True).start()
 
@@ -192,26 +165,6 @@ def _jars_here(given: str) -> list[str]:
     """The jars that a program has: Iceberg only where it was asked for."""
     wanted = set(filter(None, given.split(",")))
     return [str(jar) for jar in jars()] if wanted & _ICEBERG else []
-
-
-def _ordered(kind: str) -> tuple[str, str] | None:
-    given = ORDERS.take(kind)
-    return None if given is None else (kind, given)
-
-
-def refuse_if_ordered() -> None:
-    """Refuse a start, where that is ordered."""
-    code = ORDERS.take("refuse")
-    if code is not None:
-        raise JsonRESTError(code, "It was ordered so.")
-
-
-def lose_answer_if_ordered() -> None:
-    """Fail after a start has taken effect, where that is ordered."""
-    if ORDERS.take("lose-answer") is not None:
-        error = JsonRESTError("InternalServiceException", "It was ordered so.")
-        error.code = 500
-        raise error
 
 
 def service(name: str) -> Any:

@@ -85,7 +85,7 @@ class AwsServices:
         self._post(f"{HARNESS_PATH}fill/{name}/{prefix}/{count}")
 
     def order(self, order: str, count: int = 1) -> None:
-        """Let something go wrong with the next remote runs; see ``remote_programs.Orders``."""
+        """Let something go wrong with the next remote runs; see ``remote_orders.Orders``."""
         self._post(f"{HARNESS_PATH}remote/{count}/{order}")
 
     def end_programs(self) -> None:

@@ -3,83 +3,38 @@
 from __future__ import annotations
 
 import itertools
-import os
-import random
-import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from telemetry_assets.engines import spark as spark_engine
 from telemetry_assets.engines.spark_configuration import table_name
-from telemetry_assets.engines.spark_jars import fetch
-from telemetry_assets.engines.spark_session import open_session
-from telemetry_assets.errors import SettingsError, SparkError
-from telemetry_assets.fleet_simulator import Fleet, simulate
+from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.behaviours.on_engines import (
+    ENGINES,
+    SMALL_SPARK,
+    assert_types_are_those_of_the_contract,
+    deployed_on,
+    messy_uploads,
+)
 from telemetry_assets_tests.deployment import (
     AS_OF,
     IN_S3,
     SAMPLES,
-    Deployment,
     DeploymentInS3,
-    deployment,
     deployment_in_s3,
 )
 from telemetry_assets_tests.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.made_documents import event, framed
 
-ENGINES = ("spark", "embedded")
-SMALL_SPARK = {
-    "spark.sql.shuffle.partitions": "2",
-    # What runs for seconds is not worth the second compiler's work.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def java(aws_services: AwsServices) -> None:
-    """Java and the jars, which `make test` brings, and a JVM that has credentials for all tests."""
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        if "CI" in os.environ:
-            pytest.fail("CI has no Java; `make test` installs it")
-        pytest.skip("Java is not installed")
-    fetch()
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in aws_services.environment().items():
-            environment.setenv(name, value)
-        open_session(Settings(spark_configuration=SMALL_SPARK))
-
-
-def deployed_on(engine: str, folder: Path) -> Any:
-    """A deployment in a folder whose transforms run on an engine; the folder may hold one already."""
-    return deployment(folder, engine=engine, spark_configuration=SMALL_SPARK)
-
-
-def messy_uploads() -> list[tuple[str, bytes]]:
-    fleet = Fleet(date(2026, 1, 9), cars=4, days=20, uploads=16, documents=160, seed=4, mess=True)
-    uploads = [(upload.name, upload.content) for upload in simulate(fleet)]
-    random.Random(4).shuffle(uploads)
-    return uploads + uploads[:4]
-
-
-def assert_types_are_those_of_the_contract(deployed: Deployment) -> None:
-    """In the files themselves: a reader of the metadata would cast them."""
-    for contract in CONTRACTS:
-        table = deployed.pipeline.lakehouse.table(contract)
-        assert deployed.pipeline.lakehouse.differences(table, contract) == []
-        wanted = [(field.name, field.type, place) for place, field in enumerate(contract.arrow_schema, 1)]
-        for task in table.scan().plan_files():
-            with table.io.new_input(task.file.file_path).open() as file:
-                written = pq.ParquetFile(file).schema.to_arrow_schema()
-            assert [(one.name, one.type, int(one.metadata[b"PARQUET:field_id"])) for one in written] == wanted
+pytestmark = pytest.mark.usefixtures("java")
 
 
 def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
@@ -175,7 +130,7 @@ def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_t
         deployed.upload("x.jsonl", framed([event(f"CAR-{n}", engineTempCelsius=120) for n in range(6)], "lines")[1])
         deployed.process()
     with deployed_on("spark", tmp_path) as deployed:
-        spark = deployed.pipeline.engine._spark
+        spark = deployed.pipeline.engine._spark  # type: ignore[attr-defined]  # as this engine has it
         spark.sql(f"ALTER TABLE {table_name(SILVER)} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')")
         spark.sql(f"DELETE FROM {table_name(SILVER)} WHERE car_chassis = 'CAR-3'")
         deletes = [task.delete_files for task in deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()]
@@ -269,68 +224,3 @@ def test_tables_in_s3_and_glue_by_both_engines_in_turn(aws: AwsServices) -> None
         deployed.process()
         deployed.recall_batches()
         deployed.assert_equals_the_contract()
-
-
-@pytest.fixture(scope="module")
-def backlog() -> list[tuple[str, bytes]]:
-    """A messy fleet, hostile documents, an upload that is too large, and one that nobody can take apart."""
-    hostile: list[tuple[str, bytes]] = list(fuzzed_uploads(9, large=10, small=40))
-    return [*messy_uploads(), *hostile, ("large.json", b"[" + b" " * 3_000_000 + b"]"), ("x.bin", b"?")]
-
-
-LARGE_BACKLOGS = {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}
-
-
-def test_a_backlog_that_spark_parses_gives_the_same_rows_and_the_same_certificate(
-    tmp_path: Path, backlog: list[tuple[str, bytes]]
-) -> None:
-    told = []
-    for engine in ENGINES:
-        (tmp_path / engine).mkdir()
-        with deployment(
-            tmp_path / engine, engine=engine, spark_configuration=SMALL_SPARK, **LARGE_BACKLOGS
-        ) as deployed:
-            for name, content in backlog:
-                deployed.upload(name, content)
-            [certificate] = deployed.process().certificates
-            deployed.assert_equals_the_contract()
-            assert_types_are_those_of_the_contract(deployed)
-            assert not deployed.pipeline.ingestion.has_work()
-            told.append(certificate.model_dump(exclude={"batch_id", "ingested_at", "snapshot_id"}))
-    assert told[0] == told[1]
-    assert told[0]["rejected"] > 0
-
-
-def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_nothing(
-    tmp_path: Path, backlog: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class KilledError(Exception):
-        """Nothing is done after it."""
-
-    def killed(*_: object, **__: object) -> None:
-        raise KilledError
-
-    with deployment(tmp_path, engine="spark", spark_configuration=SMALL_SPARK, **LARGE_BACKLOGS) as deployed:
-        for name, content in backlog:
-            deployed.upload(name, content)
-        # Before what becomes of its uploads stands, and after it and the rejected documents do.
-        for where, step in (("batches.Batches", "_appended"), ("batches.Batches", "_clear")):
-            with monkeypatch.context() as patched:
-                patched.setattr(f"telemetry_assets.ingestion.{where}.{step}", killed)
-                with pytest.raises(KilledError):
-                    deployed.process()
-            if step == "_appended":
-                with deployed_on("embedded", tmp_path) as other, pytest.raises(SettingsError, match="begun in Spark"):
-                    other.process()
-        deployed.process()
-        deployed.recall_batches()
-        deployed.assert_equals_the_contract()
-
-
-def test_uploads_that_came_while_a_backlog_was_parsed_are_the_next_batch(tmp_path: Path) -> None:
-    with deployment(tmp_path, engine="spark", spark_configuration=SMALL_SPARK, **LARGE_BACKLOGS) as deployed:
-        for number in range(2):
-            deployed.upload("x.json", framed([event(f"CAR-{number}")], "array")[1])
-            deployed.process()
-        deployed.assert_equals_the_contract()
-        assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-0", "CAR-1"}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, SkipReason, build_sensor_context
@@ -19,7 +16,7 @@ from telemetry_assets.errors import RemoteRunError
 from telemetry_assets.lakehouse.contracts import ALERTS, SILVER
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
-from telemetry_assets_tests.aws.remote_account import RemoteAccount
+from telemetry_assets_tests.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.deployment import DeploymentInS3
 from telemetry_assets_tests.made_documents import event, framed
 from telemetry_assets_tests.running_dagster import ENDED, RunningDagster, running_dagster
@@ -28,18 +25,9 @@ from telemetry_assets_tests.waiting import until
 CANCELLED = {"emr_serverless": "CANCELLED", "glue": "STOPPED"}
 
 
-def variables(settings: dict[str, Any]) -> dict[str, str]:
-    """Settings as a deployment's environment holds them."""
-    return {
-        f"TELEMETRY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in settings.items()
-    }
-
-
-@contextmanager
-def deployed_with_dagster(account: RemoteAccount, folder: Path, settings: dict[str, Any]) -> Iterator[RunningDagster]:
-    with running_dagster(folder, **account.aws.environment(), **variables(settings)) as dagster:
-        yield dagster
+def dagster_on(account: RemoteAccount, folder: Path, settings: Settings) -> AbstractContextManager[RunningDagster]:
+    """A running Dagster with these settings, whose AWS is the account's."""
+    return running_dagster(folder, **account.aws.environment(), **environment_of(settings))
 
 
 def upload(account: RemoteAccount, settings: Settings, name: str = "x.json", car: str = "CAR-1") -> None:
@@ -57,11 +45,10 @@ def states(account: RemoteAccount, settings: Settings) -> list[str]:
 def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
     account: RemoteAccount, tmp_path: Path, engine: str
 ) -> None:
-    given = account.settings(engine, remote_poll_seconds=5)
-    settings = Settings(**given)
+    settings = Settings(**account.settings(engine, remote_poll_seconds=5))
     account.aws.order("stay/RUNNING")
     upload(account, settings)
-    with deployed_with_dagster(account, tmp_path, given) as dagster:
+    with dagster_on(account, tmp_path, settings) as dagster:
         dagster.until("the remote run is at work", lambda: states(account, settings) == ["RUNNING"])
         [run] = dagster.runs("ingest")
         dagster.until("its state is told", lambda: any("is RUNNING" in line for line in dagster.logged(run["runId"])))
@@ -74,18 +61,17 @@ def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_secon
 def test_dagster_that_is_killed_in_the_middle_of_a_step_follows_the_same_run_to_its_end(
     account: RemoteAccount, tmp_path: Path
 ) -> None:
-    given = account.settings("glue")
-    settings = Settings(**given)
+    settings = Settings(**account.settings("glue"))
     account.aws.order("stay/RUNNING")
     # Gold is no part of this.
     account.aws.order("end/FAILED", 100)
     upload(account, settings)
-    with deployed_with_dagster(account, tmp_path, given) as dagster:
+    with dagster_on(account, tmp_path, settings) as dagster:
         dagster.until("the remote run is at work", lambda: states(account, settings) == ["RUNNING"])
         [killed] = dagster.runs("ingest")
         dagster.kill()
     [(step, _)] = account.runs(settings)
-    with deployed_with_dagster(account, tmp_path, given) as dagster:
+    with dagster_on(account, tmp_path, settings) as dagster:
 
         def following() -> str | None:
             runs = [run["runId"] for run in dagster.runs("ingest") if run["runId"] != killed["runId"]]
@@ -114,10 +100,9 @@ def left_over(
     account: RemoteAccount, monkeypatch: pytest.MonkeyPatch, instance: DagsterInstance
 ) -> tuple[Settings, str]:
     """A remote run that nobody looks at any more, of a run of Dagster that is started."""
-    given = account.settings("emr_serverless", remote_wait_minutes=0.01)
-    for name, value in variables(given).items():
+    settings = Settings(**account.settings("emr_serverless", remote_wait_minutes=0.01))
+    for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
-    settings = Settings(**given)
     run = instance.create_run_for_job(
         definitions(load_settings()).get_job_def("ingest"), status=DagsterRunStatus.STARTED
     )
@@ -203,9 +188,8 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
 def test_five_uploads_five_seconds_apart_are_all_processed_though_glue_runs_one_job_at_a_time(
     account: RemoteAccount, tmp_path: Path
 ) -> None:
-    given = account.settings("glue")
-    settings = Settings(**given)
-    with deployed_with_dagster(account, tmp_path, given) as dagster:
+    settings = Settings(**account.settings("glue"))
+    with dagster_on(account, tmp_path, settings) as dagster:
         for number in range(5):
             upload(account, settings, f"{number}.json", f"CAR-{number}")
             time.sleep(5)
