@@ -33,7 +33,8 @@ from telemetry_assets.locations import S3Location
 
 _TELLING_SECONDS = 2
 
-logger = logging.getLogger(__name__)
+# As a program it is named `__main__`.
+logger = logging.getLogger("telemetry_assets.engines.entrypoint")
 
 
 def main() -> int:
@@ -46,9 +47,8 @@ def main() -> int:
     os.environ.setdefault("AWS_REGION", arguments.region)
     folder, step = opened_step(arguments.step)
     with _open_pipes(folder, step) as pipes:
-        logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
-        # It names every file.
-        logging.getLogger("pyiceberg").setLevel(logging.WARNING)
+        logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+        logging.getLogger("telemetry_assets").setLevel(logging.INFO)
         try:
             told = _done(folder, step)
         except TelemetryAssetsError as error:

@@ -128,7 +128,9 @@ class RemotePrograms:
             # Before it was looked at, the program had told all that it tells.
             self._listen(ended, table)
             if state.name != ended.state.name:
-                logger.info("%s: run %s is %s. %s", table, remote.run_id, state.name, state.details)
+                logger.info(
+                    "%s: run %s is %s%s", table, remote.run_id, state.name, state.details and f": {state.details}"
+                )
                 ran = ran or (time.monotonic() if state.phase is Phase.RUNNING else 0.0)
             ended.state = state
             if state.phase.is_over:
