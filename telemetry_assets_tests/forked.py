@@ -9,7 +9,9 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 CONTEXT = get_context("forkserver")
@@ -44,6 +46,11 @@ CONTEXT.set_forkserver_preload(
 )
 
 
+# Starting a process also asks how each earlier one has ended, and that can be read only once: of two threads that ask
+# at the same time one would be told 255.
+_one_at_a_time = Lock()
+
+
 class ForkedProgram:
     """A function that runs as a program does, from its start: with an environment and an output of its own."""
 
@@ -53,12 +60,14 @@ class ForkedProgram:
         self._output = Path(name)
         given = (program, arguments, dict(environment), name)
         self._process: Any = CONTEXT.Process(target=_run, args=given)
-        self._process.start()
+        with _one_at_a_time:
+            self._process.start()
 
     def wait(self, seconds: float = 240) -> tuple[int, str]:
         """How it ended, the number of a signal below zero, and what it has written."""
-        self._process.join(seconds)
-        ended: int | None = self._process.exitcode
+        wait([self._process.sentinel], seconds)
+        with _one_at_a_time:
+            ended: int | None = self._process.exitcode
         written = self._output.read_text(errors="replace")
         assert ended is not None, f"it has not ended within {seconds} s:\n{written}"
         self._output.unlink()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 
+from telemetry_assets_tests.chaos.crew import Crew, Worker
 from telemetry_assets_tests.chaos.lanes import played
 from telemetry_assets_tests.chaos.player import Outcome
 from telemetry_assets_tests.chaos.points import Record
@@ -62,6 +65,15 @@ def test_random_lives_end_as_they_must(outcomes: list[Outcome]) -> None:
     assert not [failure_in_words(outcome) for outcome in whole if outcome.problems]
     assert min(record.counts[name] for name in ("runs killed", "runs paused", "runs with faults", "documents")) > 0
     assert "| Schedules that failed | 0 |" in page(whole, "pytest", 1)
+
+
+def test_a_run_that_stands_still_does_not_outlive_its_schedule() -> None:
+    crew = Crew(lambda: Worker({}, None, ""), spare=0)
+    one = crew.take()
+    os.kill(one.process.pid, signal.SIGSTOP)
+    crew.end_taken()
+    assert not one.process.is_alive()
+    crew.end()
 
 
 def test_a_schedule_follows_from_its_seed_alone() -> None:

@@ -153,25 +153,39 @@ class Crew:
     def __init__(self, make: Callable[[], Worker], spare: int) -> None:
         self._make = make
         self._ready: list[Worker] = []
+        self._taken: list[Worker] = []
         self._starting = [make() for _ in range(spare)]
 
     def take(self) -> Worker:
         """A worker that can be ordered."""
         if self._ready:
-            return self._ready.pop()
-        one = self._starting.pop(0) if self._starting else self._make()
-        one.await_ready()
+            one = self._ready.pop()
+        else:
+            one = self._starting.pop(0) if self._starting else self._make()
+            one.await_ready()
+        self._taken.append(one)
         return one
 
     def give_back(self, one: Worker) -> None:
         """Have a worker again, alive or dead."""
+        self._taken.remove(one)
         if one.process.is_alive():
             self._ready.append(one)
         else:
             one.end()
             self._starting.append(self._make())
 
+    def end_taken(self) -> None:
+        """End those that nobody has given back.
+
+        One that is stopped does not take the signal that a process's end sends to its children, so that the end of
+        this process would wait for it for ever.
+        """
+        while self._taken:
+            self._taken.pop().end()
+
     def end(self) -> None:
-        """End all that are here."""
+        """End all."""
+        self.end_taken()
         for one in (*self._ready, *self._starting):
             one.end()

@@ -77,6 +77,8 @@ class Player:
             self._end()
         except StuckError as error:
             self.outcome.problems.append(str(error))
+        finally:
+            self._crew.end_taken()
         return self.outcome
 
     def _step(self, step: Step, *, at_rest: bool) -> None:
