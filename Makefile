@@ -32,7 +32,7 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 
 test: setup lint machine ## Everything that CI runs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone"
-	$(BIN)/pytest -m "alone and not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "alone and not slow"
 
 test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue
 	$(BIN)/pytest -m slow

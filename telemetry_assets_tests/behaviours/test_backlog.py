@@ -15,7 +15,6 @@ from telemetry_assets_tests.deployment import deployment_in_s3
 from telemetry_assets_tests.made_documents import FRAMINGS, Document, event, framed, vehicle
 
 SEED_ACCIDENT_FILES = 2_116
-BATCH = 500
 
 
 def document(number: int, random: Random) -> Document:
@@ -31,9 +30,14 @@ def document(number: int, random: Random) -> Document:
 
 
 @pytest.mark.timeout(600)
-def test_the_seed_s_accident_2116_files_of_mixed_shapes_in_one_prefix(aws: AwsServices) -> None:
+@pytest.mark.parametrize(
+    ("files", "batch"), [(210, 50), pytest.param(SEED_ACCIDENT_FILES, 500, marks=pytest.mark.slow)]
+)
+def test_the_seed_s_accident_thousands_of_files_of_mixed_shapes_in_one_prefix(
+    aws: AwsServices, files: int, batch: int
+) -> None:
     random = Random(1)
-    with deployment_in_s3(aws, versioned=False, batch_max_uploads=BATCH) as deployed:
+    with deployment_in_s3(aws, versioned=False, batch_max_uploads=batch) as deployed:
 
         def send(number: int) -> None:
             documents = [document(number * 3 + one, random) for one in range(number % 3 + 1)]
@@ -41,11 +45,11 @@ def test_the_seed_s_accident_2116_files_of_mixed_shapes_in_one_prefix(aws: AwsSe
             deployed.upload(f"{number:04d}{ending}", content)
 
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(send, range(SEED_ACCIDENT_FILES)))
+            list(threads.map(send, range(files)))
         listed = {upload.uri: upload.modified for upload in deployed.pipeline.ingestion.landing.waiting()}
         deployed.process()
 
-        assert [one.uploads for one in deployed.certificates] == [BATCH] * 4 + [SEED_ACCIDENT_FILES - 4 * BATCH]
+        assert [one.uploads for one in deployed.certificates] == [batch] * 4 + [files - 4 * batch]
         taken = sorted(deployed.rows(BRONZE) + deployed.rows(REJECTED), key=lambda row: row["ingested_at"])
         batches = [
             [listed[row["source_uri"]] for row in rows]
