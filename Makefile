@@ -2,11 +2,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# It pins half of what it needs to versions of its own, so it lives apart.
+CHECKOV := .venv-checkov
+CHECKOV_VERSION := 3.3.30
 
-.PHONY: help setup demo dev test test-remote lint docs bench chaos spark-jars package clean clean-data machine
+.PHONY: help setup demo dev test test-remote lint docs bench chaos spark-jars package infra-check infra-e2e infra-scan clean clean-data machine
 
 help: ## Say what each target does
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(INSTALLED) ## Make .venv with the exact versions of constraints.txt
 
@@ -30,7 +33,7 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	mkdir -p data/landing
 	$(BIN)/dagster dev
 
-test: setup lint machine ## Everything that CI runs
+test: setup lint infra-scan machine ## Everything that CI runs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone"
 	$(BIN)/pytest -n 2 --dist loadfile -m "alone and not slow"
 
@@ -42,6 +45,21 @@ lint: setup ## Style, types, and which module may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+infra-check: setup infra-scan ## Look at infra/ with what of Terraform is on this machine, and with a scanner of policies
+	$(BIN)/pytest -m "not slow" telemetry_assets_tests/infra
+
+infra-e2e: setup ## Apply infra/ to a local AWS, take uploads to Gold with what it made, and destroy it
+	$(BIN)/pytest -m slow telemetry_assets_tests/infra
+
+infra-scan: $(CHECKOV)/.installed
+	$(CHECKOV)/bin/checkov --directory infra --framework terraform dockerfile --quiet --compact --skip-download
+
+$(CHECKOV)/.installed: Makefile
+	@echo "Installing checkov into $(CHECKOV)"
+	$(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check checkov==$(CHECKOV_VERSION)
+	@touch $@
 
 # Only CI's bare machine gets a browser and Java installed; a person's machine is left as it is.
 machine:
@@ -66,7 +84,7 @@ chaos: setup ## Play random lives of deployments, with kills, faults and pauses,
 	$(BIN)/python -m telemetry_assets_tests.chaos --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),1)
 
 clean: ## Remove the virtual environment and caches; data/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*
+	rm -rf $(VENV) $(CHECKOV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*
 
 clean-data: ## Remove data/ and .dagster/: all tables, the archive, uploads that wait, Dagster's history
 	rm -rf data .dagster

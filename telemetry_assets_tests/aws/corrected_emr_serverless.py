@@ -26,6 +26,16 @@ _STARTED_WITH: dict[str, JobRun] = {}
 class CorrectedEmrServerlessResponse(EMRServerlessResponse):
     """EMR Serverless's answers."""
 
+    def create_application(self) -> ActionResult:
+        """An application that starts with a run and stops by itself; its type is taken in small letters too."""
+        self.params["type"] = self.params["type"].upper()
+        created = super().create_application()
+        assert isinstance(created.result, dict)
+        application = self.emrserverless_backend.applications[created.result["applicationId"]]
+        application.state = "CREATED"
+        application.__dict__["architecture"] = self._get_param("architecture", "X86_64")
+        return created
+
     def start_job_run(self) -> ActionResult:
         """Start the submitted program; of two requests with one token the second finds the first one's run."""
         refuse_if_ordered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
@@ -14,6 +15,24 @@ from moto.s3.responses import S3Response
 from telemetry_assets_tests.aws.listing_pages import ListingPage, Version, listing_page, xml
 
 _LARGEST_PAGE = 1000
+_permission_of_moto = FakeBucket.get_permission
+
+
+def _permission(bucket: FakeBucket, action: str, resource: str) -> Any:
+    """What a bucket's policy says. moto overlooks conditions; of TLS every request here counts as made by it."""
+    if bucket.policy is None:
+        return _permission_of_moto(bucket, action, resource)
+    whole = bucket.policy
+    policy = json.loads(whole)
+    policy["Statement"] = [one for one in policy["Statement"] if "aws:SecureTransport" not in json.dumps(one)]
+    try:
+        bucket.policy = json.dumps(policy).encode()
+        return _permission_of_moto(bucket, action, resource)
+    finally:
+        bucket.policy = whole
+
+
+setattr(FakeBucket, _permission_of_moto.__name__, _permission)
 
 
 class CorrectedS3Response(S3Response):

@@ -23,6 +23,7 @@ from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
 from telemetry_assets_tests.aws import corrected_emr_serverless, corrected_glue
+from telemetry_assets_tests.aws.corrected_athena import CorrectedAthenaResponse
 from telemetry_assets_tests.aws.corrected_emr_serverless import CorrectedEmrServerlessResponse
 from telemetry_assets_tests.aws.corrected_glue import VERSION_LOCK, CorrectedGlueResponse
 from telemetry_assets_tests.aws.corrected_s3 import CorrectedS3Response
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 HARNESS_PATH = "/moto-api/harness/"
 _SIGNED_FOR_S3 = re.compile(r"/([^/]+)/s3/aws4_request")
 CORRECTED: dict[str, type[BaseResponse]] = {
+    "athena": CorrectedAthenaResponse,
     "s3": CorrectedS3Response,
     "glue": CorrectedGlueResponse,
     "emrserverless": CorrectedEmrServerlessResponse,

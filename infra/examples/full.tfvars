@@ -1,0 +1,23 @@
+# Everything: both Spark services, a key of the account's own, Dagster on Fargate.
+name   = "my-fleet"
+region = "eu-central-1"
+tags   = { CostCenter = "telemetry" }
+
+compute              = ["emr_serverless", "glue"]
+engine               = "emr_serverless"
+emr_architecture     = "ARM64"
+emr_maximum_capacity = { vcpu = 100, memory_gb = 400, disk_gb = 500 }
+glue_workers         = 9
+
+create_kms_key          = true
+archive_expiration_days = 730
+
+alarm_emails       = ["data-platform@example.com"]
+monthly_budget_usd = 500
+
+dagster = {
+  vpc_id             = "vpc-0123456789abcdef0"
+  subnet_ids         = ["subnet-0123456789abcdef0", "subnet-0fedcba9876543210"]
+  image_tag          = "0.1.0"
+  client_cidr_blocks = ["10.0.0.0/8"]
+}

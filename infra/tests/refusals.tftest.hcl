@@ -1,0 +1,143 @@
+# What each variable refuses.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  name   = "fleet"
+  region = "eu-central-1"
+}
+
+run "one_bad_value_for_each" {
+  command = plan
+
+  variables {
+    name                           = "f"
+    region                         = "Frankfurt"
+    permissions_boundary_arn       = "a boundary"
+    compute                        = ["emr"]
+    emr_release                    = "emr-7.12.0"
+    emr_architecture               = "arm64"
+    emr_idle_minutes               = 0
+    emr_maximum_capacity           = { vcpu = 4, memory_gb = 160, disk_gb = 200 }
+    glue_worker_type               = "Standard"
+    glue_workers                   = 1
+    glue_max_concurrent_runs       = 0
+    remote_timeout_minutes         = 4
+    databases                      = ["bronze", "silver", "gold", "car-lakehouse"]
+    kms_key_arn                    = "alias/theirs"
+    landing_noncurrent_days        = 0
+    lakehouse_noncurrent_days      = 0
+    archive_instant_retrieval_days = 0
+    archive_expiration_days        = 7
+    remote_steps_days              = 1
+    logs_days                      = 8
+    query_results_days             = 0
+    athena_scan_limit_gb           = 0
+    alarm_emails                   = ["nobody"]
+    monthly_budget_usd             = 0
+    dagster                        = { vpc_id = "vpc-1", subnet_ids = ["subnet-1"], image_tag = "1", client_cidr_blocks = [] }
+  }
+
+  expect_failures = [
+    var.name,
+    var.region,
+    var.permissions_boundary_arn,
+    var.compute,
+    var.emr_release,
+    var.emr_architecture,
+    var.emr_idle_minutes,
+    var.emr_maximum_capacity,
+    var.glue_worker_type,
+    var.glue_workers,
+    var.glue_max_concurrent_runs,
+    var.remote_timeout_minutes,
+    var.databases,
+    var.kms_key_arn,
+    var.landing_noncurrent_days,
+    var.lakehouse_noncurrent_days,
+    var.archive_instant_retrieval_days,
+    var.archive_expiration_days,
+    var.remote_steps_days,
+    var.logs_days,
+    var.query_results_days,
+    var.athena_scan_limit_gb,
+    var.alarm_emails,
+    var.monthly_budget_usd,
+    var.dagster,
+  ]
+}
+
+run "another_bad_value" {
+  command = plan
+
+  variables {
+    name                 = "Fleet"
+    databases            = ["bronze", "silver"]
+    dagster              = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/0"] }
+    engine               = "glue"
+    glue_execution_class = "SPOT"
+  }
+
+  expect_failures = [
+    var.name,
+    var.databases,
+    var.dagster,
+    var.engine,
+    var.glue_execution_class,
+  ]
+}
+
+run "a_third_one" {
+  command = plan
+
+  variables {
+    name    = "fleet_a"
+    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "latest", client_cidr_blocks = [] }
+  }
+
+  expect_failures = [
+    var.name,
+    var.dagster,
+  ]
+}
+
+run "a_hyphen_last" {
+  command = plan
+
+  variables {
+    name = "fleet-"
+  }
+
+  expect_failures = [
+    var.name,
+  ]
+}
+
+run "too_long" {
+  command = plan
+
+  variables {
+    name = "a-name-of-far-too-many-letters"
+  }
+
+  expect_failures = [
+    var.name,
+  ]
+}
+
+run "values_that_do_not_go_together" {
+  command = plan
+
+  variables {
+    create_kms_key       = true
+    kms_key_arn          = "arn:aws:kms:eu-central-1:111122223333:key/theirs"
+    compute              = ["glue"]
+    engine               = "emr_serverless"
+    glue_execution_class = "FLEX"
+    glue_worker_type     = "G.4X"
+  }
+
+  expect_failures = [var.kms_key_arn, var.engine, var.glue_execution_class]
+}

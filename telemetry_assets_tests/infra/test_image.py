@@ -1,0 +1,26 @@
+"""The image's Dagster is the project's own, but for where it keeps things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster_shared.yaml_utils import load_yaml_from_path
+
+from telemetry_assets_tests.infra.terraform import INFRA
+
+_PLACES = {"storage", "local_artifact_storage", "compute_logs"}
+
+
+def settings_in(name: str) -> dict[str, Any]:
+    read: Any = load_yaml_from_path(str(INFRA.parent / name))
+    return {key: value for key, value in read.items() if key not in _PLACES}
+
+
+def test_its_dagster_has_the_settings_of_every_other() -> None:
+    assert settings_in("infra/image/dagster.yaml") == settings_in("dagster.yaml")
+
+
+def test_it_loads_the_code_that_the_workspace_names() -> None:
+    [own] = settings_in("workspace.yaml")["load_from"]
+    [image] = settings_in("infra/image/workspace.yaml")["load_from"]
+    assert image["grpc_server"]["location_name"] == own["python_module"]

@@ -1,0 +1,79 @@
+"""``infra/`` is what Terraform takes, and its outputs are settings that the project takes.
+
+A policy scanner reads it too: `make infra-scan`.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets_tests.infra.terraform import INFRA, Configuration, terraform
+
+pytestmark = [
+    pytest.mark.skipif(terraform() is None, reason="neither Terraform nor OpenTofu is on this machine"),
+    pytest.mark.timeout(600),
+]
+EXAMPLES = sorted(path.stem for path in (INFRA / "examples").glob("*.tfvars"))
+_MOCKED = """
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+run "example" {
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    return Configuration(tmp_path_factory.mktemp("infra") / "copy")
+
+
+def test_it_is_formatted_as_terraform_formats() -> None:
+    program = terraform()
+    assert program is not None
+    told = subprocess.run(
+        [program, "fmt", "-check", "-recursive", str(INFRA)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (told.returncode, told.stdout) == (0, "")
+
+
+def test_it_is_valid(configuration: Configuration) -> None:
+    assert "The configuration is valid." in configuration.run("validate")
+
+
+def test_options_turn_on_and_off_what_they_say_and_variables_refuse_what_makes_no_sense(
+    configuration: Configuration,
+) -> None:
+    assert "0 failed" in configuration.run("test")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_what_an_example_puts_out_is_a_dotenv_file_that_the_project_takes(
+    configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: str
+) -> None:
+    (configuration.folder / "tests" / f"{example}.tftest.hcl").write_text(_MOCKED)
+    told = configuration.run(
+        "test", "-verbose", f"-filter=tests/{example}.tftest.hcl", f"-var-file=examples/{example}.tfvars"
+    )
+    found = re.search(r"^dotenv *= <<-EOT\n(.*?)^EOT", told, re.DOTALL | re.MULTILINE)
+    assert found is not None, told
+    dotenv = textwrap.dedent(found[1])
+    names = {line.split("=", 1)[0] for line in dotenv.splitlines()}
+    assert names <= {f"TELEMETRY_{name.upper()}" for name in Settings.model_fields}
+
+    (tmp_path / ".env").write_text(dotenv)
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("telemetry_assets.settings.project_root", lambda: tmp_path)
+    settings = load_settings()
+    assert settings.catalog == "glue"
+    assert settings.is_in_s3
+    if example == "full":
+        assert settings.remote_size("silver.car_telemetry", rebuild=False).executors == 8
