@@ -17,8 +17,7 @@ _DOCUMENT = '"aws_iam_policy_document"'
 def statements_in(block: Block) -> Iterator[Block]:
     yield from block.get("statement", [])
     for dynamic in block.get("dynamic", []):
-        for content in dynamic.get('"statement"', {}).get("content", []):
-            yield content
+        yield from dynamic.get('"statement"', {}).get("content", [])
 
 
 def statements() -> Iterator[Any]:
