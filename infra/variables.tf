@@ -253,6 +253,11 @@ variable "archive_expiration_days" {
     condition     = var.archive_expiration_days == null ? true : var.archive_expiration_days >= 30
     error_message = "archive_expiration_days is at least 30, or null."
   }
+
+  validation {
+    condition     = var.archive_expiration_days == null || var.archive_instant_retrieval_days == null ? true : var.archive_expiration_days > var.archive_instant_retrieval_days
+    error_message = "archive_expiration_days is more than archive_instant_retrieval_days: nothing moves after it is deleted."
+  }
 }
 
 variable "remote_steps_days" {

@@ -107,13 +107,14 @@ class DeploymentInS3(Deployment):
     def archived(self, batch_id: str) -> list[Upload]:
         location, landing = self.settings.lakehouse_in_s3().below("archive", batch_id), self.settings.landing_in_s3()
         return [
-            Upload(landing.uri(key.removeprefix(location.prefix)), self.content(key))
+            Upload(landing.uri(key.removeprefix(location.prefix)), self.content(key, location.bucket))
             for key in keys(self.client, location)
         ]
 
-    def content(self, key: str) -> bytes:
-        """What an object of the deployment's bucket holds."""
-        body: bytes = self.client.get_object(Bucket=self.settings.landing_in_s3().bucket, Key=key)["Body"].read()
+    def content(self, key: str, bucket: str | None = None) -> bytes:
+        """What an object holds, in the landing location's bucket or in the one that is named."""
+        place = bucket or self.settings.landing_in_s3().bucket
+        body: bytes = self.client.get_object(Bucket=place, Key=key)["Body"].read()
         return body
 
 

@@ -161,6 +161,17 @@ run "a_key_that_is_there_is_used" {
   }
 }
 
+run "an_archive_that_is_kept_as_it_is_has_no_rule" {
+  variables {
+    archive_instant_retrieval_days = null
+  }
+
+  assert {
+    condition     = toset(module.lakehouse.rules) == toset(["leftovers", "remote-steps"])
+    error_message = "the rules of what is left over, and of what remote steps leave"
+  }
+}
+
 run "without_a_budget" {
   variables {
     monthly_budget_usd = null

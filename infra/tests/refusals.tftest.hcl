@@ -137,7 +137,9 @@ run "values_that_do_not_go_together" {
     engine               = "emr_serverless"
     glue_execution_class = "FLEX"
     glue_worker_type     = "G.4X"
+
+    archive_expiration_days = 60
   }
 
-  expect_failures = [var.kms_key_arn, var.engine, var.glue_execution_class]
+  expect_failures = [var.kms_key_arn, var.engine, var.glue_execution_class, var.archive_expiration_days]
 }

@@ -82,7 +82,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 
   dynamic "rule" {
-    for_each = var.rules
+    # S3 takes no rule that says nothing.
+    for_each = { for name, rule in var.rules : name => rule if rule.expiration_days != null || rule.instant_retrieval_days != null }
 
     content {
       id     = rule.key

@@ -10,3 +10,8 @@ output "arn" {
   description = "The bucket's ARN."
   value       = aws_s3_bucket.this.arn
 }
+
+output "rules" {
+  description = "The names of the rules of what the bucket keeps."
+  value       = [for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.id]
+}
