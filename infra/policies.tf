@@ -188,6 +188,13 @@ resource "aws_iam_policy" "job" {
 }
 
 data "aws_iam_policy_document" "job" {
+  # A large backlog is parsed from the archive; from the landing location where a copy is gone from there meanwhile.
+  statement {
+    sid       = "ReadUploads"
+    actions   = ["s3:GetObject"]
+    resources = ["${module.landing.arn}/*"]
+  }
+
   statement {
     sid       = "ReadPackages"
     actions   = ["s3:GetObject"]

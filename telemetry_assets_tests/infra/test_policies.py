@@ -1,43 +1,38 @@
-"""Policies as a reviewer reads them: no wildcard that is not explained. Only Python is needed, not Terraform."""
+"""Who may do what in the account that Terraform makes. Only Python is needed for this, not Terraform."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import hcl2
 import pytest
 
-from telemetry_assets_tests.infra.terraform import INFRA
+from telemetry_assets_tests.aws.fault_proxy import FaultProxy
+from telemetry_assets_tests.aws.permissions import GLUE, LAKEHOUSE, LANDING, needed
+from telemetry_assets_tests.aws.permissions import live as live_on_one_machine
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.infra.policies import (
+    APPLICATION,
+    KEY,
+    ROLE,
+    SCRIPTS,
+    Block,
+    allowed,
+    blocks,
+    documents,
+    policy,
+)
 
-Block = dict[str, Any]
-_DOCUMENT = '"aws_iam_policy_document"'
-
-
-def statements_in(block: Block) -> Iterator[Block]:
-    yield from block.get("statement", [])
-    for dynamic in block.get("dynamic", []):
-        yield from dynamic.get('"statement"', {}).get("content", [])
-
-
-def statements() -> Iterator[Any]:
-    """Those of identities: what a bucket or a key lets others do is another matter."""
-    for path in sorted(INFRA.rglob("*.tf")):
-        with path.open() as file:
-            read = hcl2.load(file)
-        for data in read.get("data", []):
-            for name, document in data.get(_DOCUMENT, {}).items():
-                for number, statement in enumerate(statements_in(document)):
-                    if "principals" not in statement:
-                        yield pytest.param(statement, id=f"{path.stem}-{name.strip(chr(34))}-{number}")
-
-
-STATEMENTS = list(statements())
+# What a bucket, a key or a role lets others do is said where it is.
+STATEMENTS = [
+    pytest.param(statement, id=f"{file}-{name}-{number}")
+    for file, name, document in documents()
+    for number, statement in enumerate(blocks(document))
+    if "principals" not in statement
+]
+# Terraform has made the databases, and the tests themselves have taken a table away.
+NOT_THE_PROJECTS_OWN = {"CreateDatabase", "DeleteTable"}
 
 
 def test_the_policies_of_everybody_are_looked_at() -> None:
-    names = {str(statement.id).split("-")[1] for statement in STATEMENTS}
-    assert names >= {"uploader", "orchestrator", "job", "analyst", "execution"}
+    assert {name for _, name, _ in documents()} >= {"uploader", "orchestrator", "job", "analyst", "execution"}
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -48,5 +43,75 @@ def test_a_statement_names_its_actions(statement: Block) -> None:
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_statement_names_its_resources_or_says_why_it_cannot(statement: Block) -> None:
-    named = '"*"' not in statement["resources"] and statement["resources"] != ["*"]
+    named = '"*"' not in statement["resources"]
     assert named or statement.get("__comments__"), statement
+
+
+def test_the_orchestrator_may_do_all_that_a_deployment_on_one_machine_asks_for(
+    aws: AwsServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchestrator = policy("orchestrator")
+    with FaultProxy(aws.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        live_on_one_machine(aws)
+    refused = {
+        (action, resource)
+        for request in proxy.requests
+        if request.operation not in NOT_THE_PROJECTS_OWN
+        for action, resource in needed(request)
+        if not allowed(orchestrator, action, resource, prefix=request.key)
+    }
+    assert refused == set()
+
+
+@pytest.mark.parametrize(
+    ("who", "action", "resource"),
+    [
+        ("orchestrator", "s3:PutObject", f"arn:aws:s3:::{LANDING}/a.json"),
+        ("orchestrator", "s3:DeleteObject", f"arn:aws:s3:::{SCRIPTS}/telemetry/packages/a.zip"),
+        ("orchestrator", "s3:PutObject", f"arn:aws:s3:::{SCRIPTS}/telemetry/logs/a.gz"),
+        ("orchestrator", "s3:GetObject", f"arn:aws:s3:::{LAKEHOUSE}/of-others/a"),
+        ("orchestrator", "s3:DeleteObjectVersion", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/gold/a.parquet"),
+        ("orchestrator", "s3:PutBucketPolicy", f"arn:aws:s3:::{LAKEHOUSE}"),
+        ("orchestrator", "glue:DeleteTable", f"{GLUE}table/gold/performance_alerts"),
+        ("orchestrator", "glue:CreateDatabase", f"{GLUE}database/gold"),
+        ("orchestrator", "glue:UpdateTable", f"{GLUE}table/of_others/a"),
+        ("orchestrator", "glue:UpdateJob", f"{GLUE}job/fleet-steps"),
+        ("orchestrator", "glue:StartJobRun", f"{GLUE}job/of-others"),
+        ("orchestrator", "emr-serverless:StartJobRun", f"{APPLICATION}-of-others"),
+        ("orchestrator", "emr-serverless:UpdateApplication", APPLICATION),
+        ("orchestrator", "kms:ScheduleKeyDeletion", KEY),
+        ("job", "s3:PutObject", f"arn:aws:s3:::{SCRIPTS}/telemetry/packages/entrypoint.py"),
+        ("job", "s3:DeleteObject", f"arn:aws:s3:::{LANDING}/a.json"),
+        ("job", "glue:CreateTable", f"{GLUE}table/gold/another"),
+        ("job", "glue:DeleteTable", f"{GLUE}table/gold/performance_alerts"),
+        ("job", "iam:PassRole", ROLE),
+        ("analyst", "s3:GetObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/silver/car_telemetry/data/a.parquet"),
+        ("analyst", "s3:GetObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/archive/a"),
+        ("analyst", "s3:PutObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/gold/a"),
+        ("analyst", "glue:GetTable", f"{GLUE}table/bronze/car_telemetry"),
+        ("analyst", "glue:UpdateTable", f"{GLUE}table/gold/performance_alerts"),
+        ("uploader", "s3:GetObject", f"arn:aws:s3:::{LANDING}/a.json"),
+        ("uploader", "s3:DeleteObject", f"arn:aws:s3:::{LANDING}/a.json"),
+        ("uploader", "s3:PutObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/gold/a"),
+    ],
+)
+def test_nobody_may_do_what_is_not_theirs(who: str, action: str, resource: str) -> None:
+    assert not allowed(policy(who), action, resource)
+
+
+@pytest.mark.parametrize("bucket", [LAKEHOUSE, SCRIPTS])
+def test_the_orchestrator_lists_its_own_prefix_alone(bucket: str) -> None:
+    orchestrator, resource = policy("orchestrator"), f"arn:aws:s3:::{bucket}"
+    assert allowed(orchestrator, "s3:ListBucket", resource, prefix="telemetry/packages/")
+    assert not allowed(orchestrator, "s3:ListBucket", resource, prefix="of-others/")
+    assert not allowed(orchestrator, "s3:ListBucket", resource)
+
+
+def test_the_job_role_is_passed_to_emr_serverless_alone() -> None:
+    orchestrator = policy("orchestrator")
+    assert allowed(orchestrator, "iam:PassRole", ROLE, PassedToService="emr-serverless.amazonaws.com")
+    assert not allowed(orchestrator, "iam:PassRole", ROLE, PassedToService="ec2.amazonaws.com")
+    assert not allowed(
+        orchestrator, "iam:PassRole", f"{ROLE}-of-others", PassedToService="emr-serverless.amazonaws.com"
+    )

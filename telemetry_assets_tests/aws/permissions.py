@@ -1,0 +1,72 @@
+"""What the product asks AWS for in all that a deployment on one machine does, as policies name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.lakehouse.contracts import ALERTS
+from telemetry_assets.lakehouse.doctor import examine
+from telemetry_assets_tests.aws.api_requests import Request
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.deployment import deployment_in_s3
+from telemetry_assets_tests.made_documents import event, framed
+
+LANDING, LAKEHOUSE = "my-fleet-landing", "my-fleet-lakehouse"
+GLUE = "arn:aws:glue:eu-central-1:111122223333:"
+
+# Of operations of S3 that are named otherwise than what they need.
+_ACTIONS = {
+    "ListObjectsV2": ("ListBucket",),
+    "ListObjectVersions": ("ListBucketVersions",),
+    "HeadObject": ("GetObject",),
+    "CopyObject": ("PutObject",),
+    "DeleteObjects": ("DeleteObject",),
+}
+Needed = tuple[str, str]
+"""An action, and the resource that it is asked for."""
+
+
+def live(aws: AwsServices) -> None:
+    """All that a deployment does: first run, corrections, uploads put off and replaced, replay, doctor and repair."""
+    for bucket in (LANDING, LAKEHOUSE):
+        aws.make_bucket(bucket, versioned=bucket == LANDING)
+    places: dict[str, Any] = {"landing_uri": f"s3://{LANDING}", "lakehouse_uri": f"s3://{LAKEHOUSE}/telemetry"}
+    with deployment_in_s3(aws, batch_max_bytes=20_000, **places) as deployed:
+        for number in range(3):
+            padded = [event(str(number), padding="x" * 1_000, engineTempCelsius=120) for _ in range(10)]
+            for content in (b"{}", framed([*padded, {}], "gzip")[1]):
+                deployed.upload(f"{number}.jsonl.gz", content)
+        deployed.process()
+        deployed.pipeline.replay_rejected(ReplaySelection(), "replay")
+        deployed.pipeline.lakehouse.catalog.drop_table(ALERTS.identifier)
+        for finding in examine(deployed.pipeline.lakehouse):
+            if finding.repair:
+                finding.repair()
+        glue = aws.client("glue")
+        entry = glue.get_table(DatabaseName="gold", Name="performance_alerts")["Table"]
+        kept = {name: entry[name] for name in ("Name", "TableType", "Parameters")}
+        glue.update_table(DatabaseName="gold", TableInput={**kept, "StorageDescriptor": {"Columns": []}})
+        for finding in examine(deployed.pipeline.lakehouse):
+            if finding.repair:
+                finding.repair()
+        deployed.process()
+
+
+def needed(request: Request) -> Iterable[Needed]:
+    """The actions that a request needs, each with the resource that it needs it on."""
+    if request.service == "glue":
+        yield f"glue:{request.operation}", f"{GLUE}catalog"
+        yield f"glue:{request.operation}", f"{GLUE}database/{request.bucket or request.key}"
+        if "Table" in request.operation:
+            yield f"glue:{request.operation}", f"{GLUE}table/{request.bucket}/{request.key}"
+        return
+    on_bucket = request.operation.startswith(("List", "GetBucket"))
+    resource = f"arn:aws:s3:::{request.bucket}{'' if on_bucket else f'/{request.key}'}"
+    for action in _ACTIONS.get(request.operation, (request.operation,)):
+        yield f"s3:{action}", resource
+    if request.operation == "CopyObject":
+        yield "s3:GetObject", f"arn:aws:s3:::{LANDING}/{request.key.rsplit('/', 1)[-1]}"
+    if request.operation == "DeleteObject" and request.bucket == LANDING:
+        yield "s3:DeleteObjectVersion", resource
