@@ -30,7 +30,6 @@ run "one_bad_value_for_each" {
     landing_noncurrent_days        = 0
     lakehouse_noncurrent_days      = 0
     archive_instant_retrieval_days = 0
-    archive_expiration_days        = 7
     remote_steps_days              = 1
     logs_days                      = 8
     query_results_days             = 0
@@ -58,7 +57,6 @@ run "one_bad_value_for_each" {
     var.landing_noncurrent_days,
     var.lakehouse_noncurrent_days,
     var.archive_instant_retrieval_days,
-    var.archive_expiration_days,
     var.remote_steps_days,
     var.logs_days,
     var.query_results_days,
@@ -73,11 +71,12 @@ run "another_bad_value" {
   command = plan
 
   variables {
-    name                 = "Fleet"
-    databases            = ["bronze", "silver"]
-    dagster              = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/0"] }
-    engine               = "glue"
-    glue_execution_class = "SPOT"
+    name                    = "Fleet"
+    databases               = ["bronze", "silver"]
+    dagster                 = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/0"] }
+    engine                  = "glue"
+    archive_expiration_days = 7
+    glue_execution_class    = "SPOT"
   }
 
   expect_failures = [
@@ -85,6 +84,7 @@ run "another_bad_value" {
     var.databases,
     var.dagster,
     var.engine,
+    var.archive_expiration_days,
     var.glue_execution_class,
   ]
 }
