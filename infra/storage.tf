@@ -8,6 +8,9 @@ module "landing" {
   noncurrent_days = var.landing_noncurrent_days
   log_bucket      = module.access_logs.name
   force_destroy   = var.delete_data_on_destroy
+
+  # What depends is destroyed first: no key goes while there is something that only it decrypts.
+  depends_on = [aws_kms_key.this]
 }
 
 module "lakehouse" {
@@ -32,8 +35,8 @@ module "lakehouse" {
     }
   }
 
-  # What depends is destroyed first. While the bucket cannot be, because it holds tables, the catalog keeps them too.
-  depends_on = [aws_glue_catalog_database.this]
+  # As above. While the bucket cannot be destroyed, because it holds tables, the catalog keeps them too.
+  depends_on = [aws_kms_key.this, aws_glue_catalog_database.this]
 }
 
 module "scripts" {
