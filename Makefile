@@ -37,7 +37,7 @@ test: setup lint infra-scan machine ## Everything that CI runs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone"
 	$(BIN)/pytest -n 2 --dist loadfile -m "alone and not slow"
 
-test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue
+test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue, infra-e2e too
 	$(BIN)/pytest -m slow
 
 lint: setup ## Style, types, and which module may import which

@@ -273,6 +273,20 @@ data "aws_iam_policy_document" "analyst" {
   }
 
   statement {
+    sid = "StartWhereAthenaStarts"
+    # Athena looks at the database default before it looks at any other: https://docs.aws.amazon.com/athena/latest/ug/fine-grained-access-to-glue-resources.html
+    actions   = ["glue:GetDatabase"]
+    resources = ["${local.glue_arn}:database/default"]
+  }
+
+  statement {
+    sid = "FindTheWorkgroup"
+    # Athena knows no resource for lists: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonathena.html
+    actions   = ["athena:ListWorkGroups", "athena:ListDataCatalogs"]
+    resources = ["*"]
+  }
+
+  statement {
     sid       = "ReadGoldsFiles"
     actions   = ["s3:GetObject"]
     resources = ["${module.lakehouse.arn}/${local.lakehouse_prefix}/gold/*"]
@@ -299,6 +313,8 @@ data "aws_iam_policy_document" "analyst" {
       "athena:BatchGetQueryExecution",
       "athena:ListQueryExecutions",
       "athena:GetQueryResults",
+      "athena:GetQueryResultsStream",
+      "athena:GetQueryRuntimeStatistics",
       "athena:GetWorkGroup",
       "athena:GetNamedQuery",
       "athena:BatchGetNamedQuery",

@@ -3,8 +3,13 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "name has 3 to 20 characters: small letters, digits and hyphens, a letter first, no hyphen last."
+    condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.name)) && length(var.name) >= 3 && length(var.name) <= 20
+    error_message = "name has 3 to 20 characters: small letters, digits and single hyphens, a letter first, no hyphen last."
+  }
+
+  validation {
+    condition     = !can(regex("^(sg-|xn--|sthree-|amzn-)", var.name))
+    error_message = "name begins with none of sg-, xn--, sthree- and amzn-, which AWS keeps for itself."
   }
 }
 
@@ -122,8 +127,8 @@ variable "glue_worker_type" {
   default     = "G.1X"
 
   validation {
-    condition     = can(regex("^[GR]\\.[0-9]+X$", var.glue_worker_type))
-    error_message = "glue_worker_type is one for Spark, such as G.1X."
+    condition     = contains(["G.1X", "G.2X", "G.4X", "G.8X"], var.glue_worker_type)
+    error_message = "glue_worker_type is G.1X, G.2X, G.4X or G.8X."
   }
 }
 
@@ -196,7 +201,7 @@ variable "create_kms_key" {
 }
 
 variable "kms_key_arn" {
-  description = "A KMS key that is there already, and whose policy lets this account's IAM policies decide."
+  description = "A KMS key of this region that is there already. Its policy has to let this account's IAM policies decide, and what encryption.tf lets the services of alarms and logs do."
   type        = string
   default     = null
 
@@ -358,8 +363,8 @@ variable "dagster" {
   }
 
   validation {
-    condition     = var.dagster == null ? true : !contains(var.dagster.client_cidr_blocks, "0.0.0.0/0")
-    error_message = "dagster.client_cidr_blocks lets the whole world in, and Dagster asks nobody for a password."
+    condition     = var.dagster == null ? true : alltrue([for block in var.dagster.client_cidr_blocks : can(cidrhost(block, 0)) && try(tonumber(split("/", block)[1]) >= 8, false)])
+    error_message = "dagster.client_cidr_blocks holds networks such as 10.1.0.0/16, of /8 at most: Dagster asks nobody for a password."
   }
 
   validation {

@@ -2,8 +2,7 @@ terraform {
   required_version = ">= 1.11"
 
   required_providers {
-    # No lock file is committed: it would hold the hashes of whichever platform wrote it, and refuse every other one.
-    # This is the pin; `terraform init` writes a lock file of your own, to be kept beside your state's configuration.
+    # This is the pin: no lock file is committed, as the README says.
     aws = {
       source  = "hashicorp/aws"
       version = "~> 5.100"

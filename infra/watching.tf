@@ -43,7 +43,7 @@ resource "aws_sns_topic_subscription" "alarms" {
 resource "aws_budgets_budget" "this" {
   count = var.monthly_budget_usd == null ? 0 : 1
 
-  name         = var.name
+  name         = "${var.name}-${var.region}"
   budget_type  = "COST"
   limit_amount = tostring(var.monthly_budget_usd)
   limit_unit   = "USD"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
-from telemetry_assets_tests.aws.permissions import LAKEHOUSE, live, needed
+from telemetry_assets_tests.aws.permissions import LAKEHOUSE, TESTS, Statement, allowed, live, needed
 from telemetry_assets_tests.aws.services import AwsServices
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "aws-one-machine.md"
@@ -28,11 +26,22 @@ def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPr
         yield one
 
 
-def allowed(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
-    return any(
-        action in _as_list(one["Action"]) and any(fnmatchcase(resource, each) for each in _as_list(one["Resource"]))
-        for one in statements
-    )
+def policy_on_the_page() -> list[Statement]:
+    found = re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    return [
+        Statement(
+            tuple(_as_list(one["Action"])),
+            tuple(_as_list(one["Resource"])),
+            {
+                key: tuple(_as_list(values))
+                for test, conditions in one.get("Condition", {}).items()
+                for key, values in conditions.items()
+                if test in TESTS or pytest.fail(f"{test} is not understood")
+            },
+        )
+        for one in json.loads(found[1])["Statement"]
+    ]
 
 
 def _as_list(value: str | list[str]) -> list[str]:
@@ -40,14 +49,18 @@ def _as_list(value: str | list[str]) -> list[str]:
 
 
 def test_the_policy_on_the_page_allows_exactly_what_is_asked_for(aws: AwsServices, proxy: FaultProxy) -> None:
-    found = re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found is not None
-    statements = json.loads(found[1])["Statement"]
+    policy = policy_on_the_page()
     live(aws)
-    asked = {pair for request in proxy.requests if request.operation != "DeleteTable" for pair in needed(request)}
-    assert [pair for pair in sorted(asked) if not allowed(statements, *pair)] == []
-    granted = {action for one in statements for action in _as_list(one["Action"])}
-    assert granted - {action for action, _ in asked} == NOT_SEEN_HERE
+    asked = {
+        (*pair, request.key)
+        for request in proxy.requests
+        if request.operation != "DeleteTable"
+        for pair in needed(request)
+    }
+    refused = [one for one in sorted(asked) if not allowed(policy, one[0], one[1], prefix=one[2])]
+    assert refused == []
+    granted = {action for statement in policy for action in statement.actions}
+    assert granted - {action for action, _, _ in asked} == NOT_SEEN_HERE
 
 
 def test_every_listing_of_the_lakehouse_names_a_prefix_in_it(aws: AwsServices, proxy: FaultProxy) -> None:

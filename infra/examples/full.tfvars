@@ -5,7 +5,7 @@ tags   = { CostCenter = "telemetry" }
 
 compute              = ["emr_serverless", "glue"]
 engine               = "emr_serverless"
-emr_architecture     = "ARM64"
+emr_architecture     = "ARM64" # `make package ARCHITECTURES="x86_64 aarch64"`
 emr_maximum_capacity = { vcpu = 100, memory_gb = 400, disk_gb = 500 }
 glue_workers         = 9
 
@@ -19,5 +19,5 @@ dagster = {
   vpc_id             = "vpc-0123456789abcdef0"
   subnet_ids         = ["subnet-0123456789abcdef0", "subnet-0fedcba9876543210"]
   image_tag          = "0.1.0"
-  client_cidr_blocks = ["10.0.0.0/8"]
+  client_cidr_blocks = ["10.20.0.0/16"]
 }

@@ -73,7 +73,7 @@ run "another_bad_value" {
   variables {
     name                    = "Fleet"
     databases               = ["bronze", "silver"]
-    dagster                 = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/0"] }
+    dagster                 = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/1", "128.0.0.0/1"] }
     engine                  = "glue"
     archive_expiration_days = 7
     glue_execution_class    = "SPOT"
@@ -125,6 +125,26 @@ run "too_long" {
   expect_failures = [
     var.name,
   ]
+}
+
+run "two_hyphens" {
+  command = plan
+
+  variables {
+    name = "fleet--a"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_beginning_that_aws_keeps" {
+  command = plan
+
+  variables {
+    name = "sg-fleet"
+  }
+
+  expect_failures = [var.name]
 }
 
 run "values_that_do_not_go_together" {

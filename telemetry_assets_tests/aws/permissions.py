@@ -1,8 +1,10 @@
-"""What the product asks AWS for in all that a deployment on one machine does, as policies name it."""
+"""What the product asks AWS for in all that a deployment on one machine does, and whether a policy allows it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from telemetry_assets.ingestion.manifests import ReplaySelection
@@ -24,6 +26,9 @@ _ACTIONS = {
     "CopyObject": ("PutObject",),
     "DeleteObjects": ("DeleteObject",),
 }
+TESTS = ("StringEquals", "StringLike")
+"""The tests of conditions that are understood here."""
+
 Needed = tuple[str, str]
 """An action, and the resource that it is asked for."""
 
@@ -70,3 +75,36 @@ def needed(request: Request) -> Iterable[Needed]:
         yield "s3:GetObject", f"arn:aws:s3:::{LANDING}/{request.key.rsplit('/', 1)[-1]}"
     if request.operation == "DeleteObject" and request.bucket == LANDING:
         yield "s3:DeleteObjectVersion", resource
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that allows something.
+
+    :param conditions: of each key, the patterns of which it has to match one.
+    """
+
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    conditions: Mapping[str, tuple[str, ...]]
+
+    def allows(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
+        """Whether a request is allowed; a condition on what the request does not say does not hold."""
+        return (
+            action in self.actions
+            and any(fnmatchcase(resource, pattern) for pattern in self.resources)
+            and all(
+                key in context and any(fnmatchcase(context[key], pattern) for pattern in patterns)
+                for key, patterns in self.conditions.items()
+            )
+        )
+
+
+def allowed(statements: list[Statement], action: str, resource: str, **context: str) -> bool:
+    """Whether any statement allows a request.
+
+    :param context: what the request says of itself, such as ``prefix`` of ``s3:prefix``, by its service's key.
+    """
+    service = action.partition(":")[0]
+    told = {f"{service}:{key}": value for key, value in context.items()}
+    return any(statement.allows(action, resource, told) for statement in statements)

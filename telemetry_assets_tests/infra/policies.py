@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 from typing import Any
 
 import hcl2
 
-from telemetry_assets_tests.aws.permissions import GLUE, LAKEHOUSE, LANDING
+from telemetry_assets_tests.aws.permissions import GLUE, LAKEHOUSE, LANDING, TESTS, Statement
 from telemetry_assets_tests.infra.terraform import INFRA
 
 SCRIPTS = "my-fleet-scripts"
@@ -42,32 +40,8 @@ _VALUES: dict[str, Any] = {
     "statement.value": KEY,
 }
 _REFERENCE = re.compile(r"\$\{([^}]+)}")
-_TESTS = ("StringEquals", "StringLike")
 
 Block = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A statement that allows something.
-
-    :param conditions: of each key, the patterns of which it has to match one.
-    """
-
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
-    conditions: Mapping[str, tuple[str, ...]]
-
-    def allows(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
-        """Whether a request is allowed; a condition on what the request does not say does not hold."""
-        return (
-            action in self.actions
-            and any(fnmatchcase(resource, pattern) for pattern in self.resources)
-            and all(
-                key in context and any(fnmatchcase(context[key], pattern) for pattern in patterns)
-                for key, patterns in self.conditions.items()
-            )
-        )
 
 
 def blocks(block: Block) -> Iterator[Block]:
@@ -95,20 +69,10 @@ def policy(name: str) -> list[Statement]:
     return [_statement(block) for block in blocks(document)]
 
 
-def allowed(statements: list[Statement], action: str, resource: str, **context: str) -> bool:
-    """Whether any statement allows a request.
-
-    :param context: what the request says of itself, such as ``prefix`` of ``s3:prefix``, by its service's key.
-    """
-    service = action.partition(":")[0]
-    told = {f"{service}:{key}": value for key, value in context.items()}
-    return any(statement.allows(action, resource, told) for statement in statements)
-
-
 def _statement(block: Block) -> Statement:
     conditions = {}
     for condition in block.get("condition", []):
-        assert condition["test"].strip('"') in _TESTS, condition
+        assert condition["test"].strip('"') in TESTS, condition
         conditions[condition["variable"].strip('"')] = _resolved(condition["values"])
     return Statement(_resolved(block["actions"]), _resolved(block["resources"]), conditions)
 

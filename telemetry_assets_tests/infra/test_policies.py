@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
-from telemetry_assets_tests.aws.permissions import GLUE, LAKEHOUSE, LANDING, needed
+from telemetry_assets_tests.aws.permissions import GLUE, LAKEHOUSE, LANDING, allowed, needed
 from telemetry_assets_tests.aws.permissions import live as live_on_one_machine
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.infra.policies import (
@@ -14,7 +14,6 @@ from telemetry_assets_tests.infra.policies import (
     ROLE,
     SCRIPTS,
     Block,
-    allowed,
     blocks,
     documents,
     policy,
@@ -54,6 +53,7 @@ def test_the_orchestrator_may_do_all_that_a_deployment_on_one_machine_asks_for(
     with FaultProxy(aws.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         live_on_one_machine(aws)
+    assert proxy.requests
     refused = {
         (action, resource)
         for request in proxy.requests
@@ -89,6 +89,7 @@ def test_the_orchestrator_may_do_all_that_a_deployment_on_one_machine_asks_for(
         ("analyst", "s3:GetObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/silver/car_telemetry/data/a.parquet"),
         ("analyst", "s3:GetObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/archive/a"),
         ("analyst", "s3:PutObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/gold/a"),
+        ("analyst", "glue:GetTable", f"{GLUE}table/default/a"),
         ("analyst", "glue:GetTable", f"{GLUE}table/bronze/car_telemetry"),
         ("analyst", "glue:UpdateTable", f"{GLUE}table/gold/performance_alerts"),
         ("uploader", "s3:GetObject", f"arn:aws:s3:::{LANDING}/a.json"),

@@ -29,7 +29,7 @@ resource "aws_db_instance" "this" {
   #checkov:skip=CKV_AWS_157: A second zone for a history that can be lost is the account's decision (database_multi_az).
   #checkov:skip=CKV_AWS_293: The account's decision (deletion_protection), on unless it says otherwise.
   #checkov:skip=CKV_AWS_118: Enhanced monitoring asks for a role of its own; a database of some megabytes is watched well enough by RDS's metrics.
-  #checkov:skip=CKV_AWS_161: Dagster signs in with the password that RDS keeps and rotates in Secrets Manager.
+  #checkov:skip=CKV_AWS_161: Dagster signs in with the password that RDS keeps in Secrets Manager.
   #checkov:skip=CKV_AWS_353: As of enhanced monitoring.
   identifier     = local.family
   db_name        = "dagster"
@@ -57,7 +57,19 @@ resource "aws_db_instance" "this" {
   backup_retention_period         = 7
   copy_tags_to_snapshot           = true
   deletion_protection             = var.placement.deletion_protection
-  skip_final_snapshot             = !var.placement.deletion_protection
-  final_snapshot_identifier       = "${local.family}-last"
+  skip_final_snapshot             = true # As above: losing it loses no row.
   enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+}
+
+# RDS would change the password every seven days, and ECS brings it at a task's start only: each time Dagster would be
+# shut out until somebody starts its task anew. A thousand days is the longest that there is.
+
+resource "aws_secretsmanager_secret_rotation" "database" {
+  #checkov:skip=CKV_AWS_304: As above: each rotation would shut Dagster out.
+  secret_id          = aws_db_instance.this.master_user_secret[0].secret_arn
+  rotate_immediately = false
+
+  rotation_rules {
+    automatically_after_days = 1000
+  }
 }

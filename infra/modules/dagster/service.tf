@@ -21,6 +21,7 @@ locals {
     web    = ["dagster-webserver", "--host", "0.0.0.0", "--port", tostring(local.web), "--workspace", "/opt/dagster/workspace.yaml"]
   }
 
+  # Seldom and patiently: a run may take every CPU of the task for minutes.
   health = {
     code = ["CMD", "dagster", "api", "grpc-health-check", "--host", "127.0.0.1", "--port", "4000"]
     web  = ["CMD", "python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:${local.web}/server_info', timeout=5)"]
@@ -31,6 +32,7 @@ resource "aws_ecr_repository" "this" {
   #checkov:skip=CKV_AWS_136: Encrypted with the account's key where it has one.
   name                 = local.family
   image_tag_mutability = "IMMUTABLE"
+  force_delete         = true # An image is built anew from the project.
 
   image_scanning_configuration {
     scan_on_push = true
@@ -90,7 +92,7 @@ resource "aws_ecs_task_definition" "this" {
       secrets      = [{ name = "DAGSTER_POSTGRES_PASSWORD", valueFrom = "${aws_db_instance.this.master_user_secret[0].secret_arn}:password::" }]
       dependsOn    = name == "code" ? [] : [{ containerName = "code", condition = "HEALTHY" }]
       mountPoints  = [{ sourceVolume = "working", containerPath = local.working }, { sourceVolume = "tmp", containerPath = "/tmp" }]
-      healthCheck  = contains(keys(local.health), name) ? { command = local.health[name], interval = 15, timeout = 10, retries = 5, startPeriod = 60 } : null
+      healthCheck  = contains(keys(local.health), name) ? { command = local.health[name], interval = 60, timeout = 30, retries = 10, startPeriod = 120 } : null
       logConfiguration = {
         logDriver = "awslogs"
         options = {
@@ -108,6 +110,7 @@ resource "aws_ecs_service" "this" {
   cluster         = aws_ecs_cluster.this.id
   task_definition = aws_ecs_task_definition.this.arn
   launch_type     = "FARGATE"
+  propagate_tags  = "SERVICE"
   desired_count   = 1
 
   # The old task ends before the new one begins. What it was at is taken up where it was left.
