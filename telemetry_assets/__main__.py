@@ -17,7 +17,7 @@ import click
 
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate, added_up
-from telemetry_assets.operator_commands import certificate, doctor, errors_in_words, replay_rejected
+from telemetry_assets.operator_commands import certificate, doctor, engine_heard, errors_in_words, replay_rejected
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.wording import counted
@@ -49,7 +49,7 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
     """
     # Asked to end, it cancels what it has started elsewhere.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with open_pipeline(load_settings()) as pipeline:
+    with engine_heard(), open_pipeline(load_settings()) as pipeline:
         as_of = insurance_as_of.date() if insurance_as_of else None
         processed = pipeline.process(f"cli-{uuid.uuid4().hex}", as_of, _say)
     click.echo(json.dumps(_certificate(processed), indent=2) if as_json else _summary(processed))
@@ -67,6 +67,8 @@ def _say(done: Certificate | RefreshResult) -> None:
 
 
 def _summary(processed: Processed) -> str:
+    if not processed.certificates:
+        return "No upload waited."
     certificate = _certificate(processed)
     documents = counted(sum(one.documents for one in processed.certificates), "document")
     lines = [

@@ -26,6 +26,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
     SSOError,
@@ -216,6 +217,8 @@ def refusals_in_words() -> Iterator[None]:
         ) from error
     except _CREDENTIAL_ERRORS as error:
         raise AwsError(f"{error}. Correct the profile or the credentials, or log in anew.") from error
+    except ParamValidationError as error:
+        raise AwsError(f"AWS takes no such value: {error} Correct the setting that it comes from.") from error
     except (BotoCoreError, aiohttp.ClientError) as error:
         endpoints = sorted(name for name in os.environ if name.startswith("AWS_ENDPOINT_URL"))
         named = f" with {', '.join(endpoints)} as it is set" if endpoints else ""

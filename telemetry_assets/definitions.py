@@ -15,13 +15,17 @@ from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, 
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
 from telemetry_assets.automation.schedules import insurance_schedule
 from telemetry_assets.automation.sensors import upload_sensor
-from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.settings import Settings, hold_engine, load_settings
 
 
 def definitions(settings: Settings) -> Definitions:
-    """The asset graph and what starts it, for a deployment's settings."""
+    """The asset graph and what starts it, for a deployment's settings.
+
+    :raises SettingsError: where they lack what their engine needs.
+    """
     # Backfill policies, pools and owners are beta in 1.13; the version is pinned, so a user need not be told each time.
     warnings.simplefilter("ignore", BetaWarning)
+    hold_engine(settings)
     ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
     return Definitions(
         assets=[bronze_asset(settings), silver_asset(settings), *gold_assets(settings)],

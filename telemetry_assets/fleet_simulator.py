@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
 from random import Random
 from typing import Any, NamedTuple
 
@@ -204,6 +205,8 @@ def _upload(random: Random, name: str, documents: list[Document]) -> SimulatedUp
     texts = [json.dumps(document) for document in documents]
     framing = random.randrange(5) if len(texts) != 1 else 5
     lines = "\n".join(texts).encode()
+    # Other uploads have other names, so none takes the place of one that waits.
+    name = f"{name}-{sha256(lines).hexdigest()[:8]}"
     if framing == 0:
         return SimulatedUpload(f"{name}.json", f"[{','.join(texts)}]".encode())
     if framing == 1:

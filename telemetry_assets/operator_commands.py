@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
@@ -31,7 +34,22 @@ Answer = TypeVar("Answer")
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 _LISTED = 20
+_ENGINES = "telemetry_assets.engines"
 _SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
+
+
+@contextmanager
+def engine_heard() -> Iterator[None]:
+    """Show on standard error what the engine tells of its steps: which remote run does one, and how that is."""
+    logger, handler = logging.getLogger(_ENGINES), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
@@ -43,6 +61,8 @@ def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameter
             return command(*arguments, **options)
         except TelemetryAssetsError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise click.ClickException("Stopped. The next run goes on where this one was.") from error
         except BrokenPipeError:
             # Whoever read the output has seen enough.
             raise
@@ -66,7 +86,7 @@ def doctor(repair: bool) -> None:
         "Uploads": _tell_uploads,
         "Tables": partial(_tell_tables, repair=repair),
     }
-    if settings.is_remote:
+    if settings.engine != "embedded":
         looks["Engine"] = _tell_engine
     for title, tell in looks.items():
         click.echo(title)
@@ -100,15 +120,23 @@ def _masked(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def _tell_engine(settings: Settings) -> int:
-    from telemetry_assets.engines.remote import problems
-
     with refusals_in_words(settings):
-        found = problems(settings)
+        found = _engine_problems(settings)
     for problem in found:
         click.echo(f"  {problem}")
     if not found:
         click.echo(f"  {settings.engine} can be given steps")
     return len(found)
+
+
+def _engine_problems(settings: Settings) -> list[str]:
+    if settings.is_remote:
+        from telemetry_assets.engines import remote
+
+        return remote.problems(settings)
+    from telemetry_assets.engines import spark_session
+
+    return spark_session.problems(settings)
 
 
 def _tell_uploads(settings: Settings) -> int:
@@ -162,7 +190,7 @@ def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: d
     goes on to Silver and Gold. Without options all rejected documents are tried. Options of one kind add up.
     """
     selection = ReplaySelection(reasons, uploads, since.replace(tzinfo=UTC) if since else None)
-    with open_pipeline(load_settings()) as pipeline:
+    with engine_heard(), open_pipeline(load_settings()) as pipeline:
         if dry_run:
             _tell_replay(pipeline.try_replay(selection), "would be accepted")
             return

@@ -22,7 +22,7 @@ from telemetry_assets.lakehouse.changes import is_behind
 from telemetry_assets.lakehouse.contracts import REJECTED, UPSTREAM
 from telemetry_assets.lakehouse.quality import batch_rows
 from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.settings import Settings
+from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.steps import StepParameters
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Pipeline:
 
     @cached_property
     def _spark(self) -> ParsingEngine:
+        hold_engine(self.settings)
         if self.settings.is_remote:
             from telemetry_assets.engines.remote import RemoteEngine, open_service
 
@@ -91,7 +92,11 @@ class Pipeline:
             return self.ingestion.ingest_waiting(run_id, progress)
 
     def replay_rejected(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
-        """Put rejected documents through ingestion once more. See :meth:`Ingestion.replay`."""
+        """Put rejected documents through ingestion once more. See :meth:`Ingestion.replay`.
+
+        :raises SettingsError: before anything is moved, where the settings lack what their engine needs.
+        """
+        hold_engine(self.settings)
         with refusals_in_words(self.settings):
             self.lakehouse.prepare()
             return self.ingestion.replay(selection, run_id)
@@ -156,7 +161,9 @@ class Pipeline:
 
         :param progress: is told of each finished batch and of each refreshed table.
         :raises QualityError: where the tables then hold what would mislead a consumer.
+        :raises SettingsError: before anything is taken, where the settings lack what their engine needs.
         """
+        hold_engine(self.settings)
         certificates = self.ingest(run_id, progress)
         for certificate in certificates:
             self._hold_conservation(certificate)

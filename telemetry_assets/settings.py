@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -21,8 +23,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.locations import S3Location, is_s3
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 MEBIBYTE = 1024 * 1024
 MOST_THREADS = 32
+# As EMR Serverless takes it.
+_ROLE_ARN = re.compile(r"arn:aws[a-zA-Z0-9-]*:iam::[0-9]{12}:role/([!-~]+/)?[\w+=,.@-]+")
 
 
 def project_root() -> Path:
@@ -129,7 +136,7 @@ class Settings(BaseSettings):
             try:
                 RemoteSize(**size)
             except ValidationError as error:
-                told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+                told = "; ".join(f"{'.'.join(map(str, one['loc']))} {_said(one)}" for one in error.errors())
                 raise ValueError(f"{name}: {told}") from error
         return value
 
@@ -143,6 +150,10 @@ class Settings(BaseSettings):
         spark = {name: value for size in given for name, value in size.get("spark", {}).items()}
         chosen = {name: value for size in given for name, value in size.items()}
         return RemoteSize(**{**chosen, "spark": {**self.spark_configuration, **spark}})
+
+    def spark_configurations(self) -> list[dict[str, str]]:
+        """All that is set of Spark's own configuration: for every Spark, and for each size."""
+        return [self.spark_configuration, *(size.get("spark", {}) for size in self.remote_sizes.values())]
 
     @field_validator("landing_uri", "lakehouse_uri")
     @classmethod
@@ -163,6 +174,13 @@ class Settings(BaseSettings):
         if not is_s3(value):
             raise ValueError("does not begin with s3://")
         return S3Location.parse(value).uri().rstrip("/")
+
+    @field_validator("emr_job_role_arn")
+    @classmethod
+    def _role(cls, value: str) -> str:
+        if value and not _ROLE_ARN.fullmatch(value):
+            raise ValueError("is no ARN of a role, such as arn:aws:iam::123456789012:role/telemetry-job")
+        return value
 
     @property
     def is_in_s3(self) -> bool:
@@ -204,6 +222,22 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
             yield name, next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), "")
 
 
+def hold_environment() -> None:
+    """Refuse an environment that ``.env`` says otherwise of, before Dagster puts the file over it.
+
+    `dagster dev` lets the file win, everything else the environment: one of both would not run as it was asked to.
+
+    :raises SettingsError: naming each variable that differs.
+    """
+    of_file = dotenv_values(project_root() / ".env")
+    differing = sorted(name for name, value in of_file.items() if os.environ.get(name, value) != value)
+    if differing:
+        raise SettingsError(
+            f"{', '.join(differing)} in the environment and in {project_root() / '.env'} differ, and in the UI the "
+            "file would win. Unset it in the environment, or change the file."
+        )
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment and from ``.env`` in the project's root.
 
@@ -213,14 +247,20 @@ def load_settings() -> Settings:
         settings = Settings(_env_file=project_root() / ".env")
     except ValidationError as error:
         problems = "\n".join(
-            f"  - TELEMETRY_{str(problem['loc'][0]).upper()}: {problem['msg']} (it is {problem['input']!r})"
+            f"  - TELEMETRY_{str(problem['loc'][0]).upper()}: {_said(problem)} (it is {problem['input']!r})"
             for problem in error.errors()
         )
         raise SettingsError(f"These settings cannot be used:\n{problems}") from error
     _hold_one_place(settings)
     _hold_apart(settings)
-    _hold_remote(settings)
     return settings
+
+
+def _said(problem: ErrorDetails) -> str:
+    """What pydantic found, without its own vocabulary where that says nothing to a reader."""
+    if problem["type"] == "extra_forbidden":
+        return f"is unknown; known are {', '.join(RemoteSize.model_fields)}"
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _texts(configuration: dict[str, Any]) -> dict[str, str]:
@@ -258,7 +298,11 @@ def _hold_apart(settings: Settings) -> None:
         )
 
 
-def _hold_remote(settings: Settings) -> None:
+def hold_engine(settings: Settings) -> None:
+    """Refuse settings that lack what their engine needs. Looking at tables and uploads needs no engine.
+
+    :raises SettingsError: naming what is missing.
+    """
     needed = {
         "emr_serverless": ("scripts_uri", "emr_application_id", "emr_job_role_arn"),
         "glue": ("scripts_uri", "glue_job_name"),
@@ -273,3 +317,10 @@ def _hold_remote(settings: Settings) -> None:
     missing = [f"TELEMETRY_{name.upper()}" for name in needed if not getattr(settings, name)]
     if missing:
         raise SettingsError(f"TELEMETRY_ENGINE={settings.engine} needs {' and '.join(missing)} (docs/spark.md).")
+
+
+if __name__ == "__main__":
+    try:
+        hold_environment()
+    except SettingsError as error:
+        sys.exit(f"Error: {error}")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.settings import load_settings
+from telemetry_assets.settings import hold_engine, load_settings
 
 IN_S3 = {"LANDING_URI": "s3://cars/landing", "LAKEHOUSE_URI": "s3://cars/lake", "CATALOG": "glue"}
 
@@ -22,11 +22,11 @@ def test_what_a_service_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_ENGINE", "emr_serverless")
     needed = "TELEMETRY_SCRIPTS_URI and TELEMETRY_EMR_APPLICATION_ID and TELEMETRY_EMR_JOB_ROLE_ARN"
     with pytest.raises(SettingsError, match=needed):
-        load_settings()
+        hold_engine(load_settings())
     monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
     monkeypatch.setenv("TELEMETRY_SCRIPTS_URI", "s3://scripts")
     with pytest.raises(SettingsError, match="TELEMETRY_ENGINE=glue needs TELEMETRY_GLUE_JOB_NAME"):
-        load_settings()
+        hold_engine(load_settings())
 
 
 def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.Monk
         monkeypatch.delenv(f"TELEMETRY_{name}")
     monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
     with pytest.raises(SettingsError, match="remote Spark needs tables in S3"):
-        load_settings()
+        hold_engine(load_settings())
 
 
 def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: 
     [
         ("[]", "is no JSON object"),
         ('{"default": {"executors": 0}}', "default: executors"),
-        ('{"rebuild": {"workers": 3}}', "rebuild: workers"),
+        ('{"rebuild": {"workers": 3}}', "rebuild: workers is unknown; known are executors, glue_worker_type, spark"),
     ],
 )
 def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:

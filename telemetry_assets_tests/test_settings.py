@@ -9,7 +9,7 @@ import pytest
 from telemetry_assets import settings as module
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.locations import S3Location
-from telemetry_assets.settings import load_settings, unknown_settings
+from telemetry_assets.settings import hold_environment, load_settings, unknown_settings
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,19 @@ def test_the_environment_wins_over_the_env_file(root: Path, monkeypatch: pytest.
     assert (settings.batch_max_uploads, settings.read_threads) == (7, 3)
 
 
+def test_before_dagster_lets_the_env_file_win_a_difference_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".env").write_text("TELEMETRY_ENGINE=glue\nTELEMETRY_READ_THREADS=2\nTELEMETRY_CATALOG=glue\n")
+    monkeypatch.setenv("TELEMETRY_READ_THREADS", "2")
+    hold_environment()
+    monkeypatch.setenv("TELEMETRY_ENGINE", "embedded")
+    with pytest.raises(SettingsError, match=r"^TELEMETRY_ENGINE in the environment"):
+        hold_environment()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
+        ("TELEMETRY_EMR_JOB_ROLE_ARN", "telemetry-job", "is no ARN of a role"),
         ("TELEMETRY_BATCH_MAX_UPLOADS", "0", "TELEMETRY_BATCH_MAX_UPLOADS"),
         ("TELEMETRY_CATALOG", "hive", "TELEMETRY_CATALOG"),
         ("TELEMETRY_LANDING_URI", " ", "is empty"),

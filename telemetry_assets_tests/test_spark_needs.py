@@ -38,6 +38,20 @@ def test_without_its_jars_the_message_says_how_to_get_them(empty_folder: Path) -
         jars()
 
 
+def test_the_doctor_says_what_the_engine_lacks(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("landing", "lakehouse"):
+        monkeypatch.setenv(f"TELEMETRY_{name.upper()}_URI", str(tmp_path / name))
+    monkeypatch.setenv("TELEMETRY_ENGINE", "spark")
+    monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.sql.session.timeZone": "Europe/Berlin"}')
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    told = CliRunner().invoke(main, ["doctor"])
+    assert told.exit_code == 1
+    for said in ("needs Java 17", "Run `make spark-jars`", "spark.sql.session.timeZone is the project's to set (UTC)"):
+        assert said in told.output
+
+
 def test_jars_that_are_there_are_not_brought_again(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty_folder.mkdir()
     for jar in JARS:

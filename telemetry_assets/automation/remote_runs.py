@@ -43,10 +43,10 @@ def remote_runs_sensor() -> SensorDefinition:
             living = living_steps(service, settings)
             orphans = [remote_id for remote_id, folder in living if _is_orphan(context.instance, folder.followers())]
             for remote_id in orphans:
-                context.log.warning(f"Run {remote_id} of {service.name} is cancelled: its Dagster run is over.")
+                context.log.warning(f"Run {remote_id} of {service.name} is to end: its Dagster run is over.")
                 service.cancel(remote_id)
-        cancelled = f" Cancelled, as their Dagster runs are over: {', '.join(orphans)}." if orphans else ""
-        return SkipReason(f"{len(living)} runs of {service.name} are at work.{cancelled}")
+        cancelled = f" To end, as their Dagster runs are over: {', '.join(orphans)}." if orphans else ""
+        return SkipReason(f"Runs of {service.name} that are at work: {len(living)}.{cancelled}")
 
     return remote_runs
 

@@ -20,6 +20,7 @@ from dagster import (
 from telemetry_assets.assets.resources import forget, is_alive, is_dead
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.wording import counted
 
 _ACTIVE = [
     DagsterRunStatus.QUEUED,
@@ -50,7 +51,7 @@ def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition
     def uploads(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         current = load_settings()
         end_dead_runs(context.instance)
-        reason_to_wait = active_run(context.instance, ingest.name) or _after_failures(context.instance, ingest.name)
+        reason_to_wait = active_run(context.instance, ingest.name) or _after_ends(context.instance, ingest.name)
         if reason_to_wait:
             return SkipReason(reason_to_wait)
         with open_pipeline(current) as pipeline:
@@ -110,19 +111,34 @@ def active_run(instance: DagsterInstance, job_name: str) -> str | None:
     return f"Run {runs[0].run_id} is at work; the next run takes all that gathers meanwhile." if runs else None
 
 
-def _after_failures(instance: DagsterInstance, job_name: str) -> str | None:
+def _after_ends(instance: DagsterInstance, job_name: str) -> str | None:
+    """Why there is a moment to wait after how the last runs ended; None where there is none."""
     records = instance.get_run_records(RunsFilter(job_name=job_name), limit=_RUNS_LOOKED_AT)
+    if records and records[0].dagster_run.status == DagsterRunStatus.CANCELED:
+        left = _left(records[0], _LONGEST_WAIT_SECONDS)
+        if left is None:
+            return None
+        # Somebody meant it: there is time to turn this sensor off, or to launch the job.
+        return (
+            f"Run {records[0].dagster_run.run_id} was cancelled. What it left is taken up in {left:.0f} s; turn this "
+            "sensor off where it is not to be."
+        )
     failures = _leading_failures(records)
     if not failures:
         return None
-    wait = min(_FIRST_WAIT_SECONDS * 2 ** (len(failures) - 1), _LONGEST_WAIT_SECONDS)
-    left = (failures[0].end_time or failures[0].update_timestamp.timestamp()) + wait - time.time()
-    if left <= 0:
+    left = _left(failures[0], min(_FIRST_WAIT_SECONDS * 2 ** (len(failures) - 1), _LONGEST_WAIT_SECONDS))
+    if left is None:
         return None
     return (
-        f"The last {len(failures)} runs failed, the newest being {failures[0].dagster_run.run_id}. "
+        f"{counted(len(failures), 'run')} failed, the newest being {failures[0].dagster_run.run_id}. "
         f"Trying again in {left:.0f} s; waits grow to {_LONGEST_WAIT_SECONDS} s."
     )
+
+
+def _left(record: RunRecord, wait: float) -> float | None:
+    """The seconds that are left of a wait since a run's end; None where it is over."""
+    left = (record.end_time or record.update_timestamp.timestamp()) + wait - time.time()
+    return left if left > 0 else None
 
 
 def _leading_failures(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 from telemetry_assets.aws import GONE, emr_serverless_client, error_code, get_object, s3_client
 from telemetry_assets.engines.package import ARM64, X86_64, packages_location
 from telemetry_assets.engines.remote_service import Phase, State, Submission
-from telemetry_assets.errors import PackageError
+from telemetry_assets.errors import PackageError, SettingsError
 from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import Settings
 
@@ -54,11 +55,10 @@ class EmrServerless:
     def problems(self) -> Iterator[str]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.problems`."""
         try:
-            application = self._client.get_application(applicationId=self._application)["application"]
-        except ClientError as error:
-            if error_code(error) != "ResourceNotFoundException":
-                raise
-            yield f"There is no application {self._application}: correct TELEMETRY_EMR_APPLICATION_ID, or the region."
+            with self._application_there():
+                application = self._client.get_application(applicationId=self._application)["application"]
+        except SettingsError as error:
+            yield str(error)
             return
         release = application["releaseLabel"]
         if application["state"] == "TERMINATED" or application["type"].lower() != "spark":
@@ -69,27 +69,28 @@ class EmrServerless:
 
     def start(self, submission: Submission) -> str:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.start`."""
-        started = self._client.start_job_run(
-            applicationId=self._application,
-            # Of two requests with one token the second one finds the first one's run.
-            clientToken=submission.folder.name[-64:],
-            executionRoleArn=self._settings.emr_job_role_arn,
-            name=f"{_NAME}{submission.folder.name}",
-            executionTimeoutMinutes=submission.timeout_minutes,
-            jobDriver={
-                "sparkSubmit": {
-                    "entryPoint": packages_location(self._settings).uri(submission.package.entry_point.name),
-                    "entryPointArguments": ["--step", submission.folder.uri, "--region", submission.region],
-                }
-            },
-            configurationOverrides={
-                "applicationConfiguration": [
-                    {"classification": "spark-defaults", "properties": self._configuration(submission)}
-                ],
-                "monitoringConfiguration": {"s3MonitoringConfiguration": self._monitoring()},
-            },
-            tags=self._tags(submission),
-        )
+        with self._application_there():
+            started = self._client.start_job_run(
+                applicationId=self._application,
+                # Of two requests with one token the second one finds the first one's run.
+                clientToken=submission.folder.name[-64:],
+                executionRoleArn=self._settings.emr_job_role_arn,
+                name=f"{_NAME}{submission.folder.name}",
+                executionTimeoutMinutes=submission.timeout_minutes,
+                jobDriver={
+                    "sparkSubmit": {
+                        "entryPoint": packages_location(self._settings).uri(submission.package.entry_point.name),
+                        "entryPointArguments": ["--step", submission.folder.uri, "--region", submission.region],
+                    }
+                },
+                configurationOverrides={
+                    "applicationConfiguration": [
+                        {"classification": "spark-defaults", "properties": self._configuration(submission)}
+                    ],
+                    "monitoringConfiguration": {"s3MonitoringConfiguration": self._monitoring()},
+                },
+                tags=self._tags(submission),
+            )
         return started["jobRunId"]
 
     def state(self, run_id: str) -> State:
@@ -101,7 +102,8 @@ class EmrServerless:
     def living(self) -> list[tuple[str, str]]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.living`."""
         pages = self._client.get_paginator("list_job_runs").paginate(applicationId=self._application, states=_LIVING)
-        ours = [run["id"] for page in pages for run in page["jobRuns"] if run.get("name", "").startswith(_NAME)]
+        with self._application_there():
+            ours = [run["id"] for page in pages for run in page["jobRuns"] if run.get("name", "").startswith(_NAME)]
         found = []
         # The newest come first.
         for run_id in reversed(ours):
@@ -141,6 +143,17 @@ class EmrServerless:
 
     def _logs(self, run_id: str) -> S3Location:
         return self._settings.scripts_in_s3().below("logs", "applications", self._application, "jobs", run_id)
+
+    @contextmanager
+    def _application_there(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
+            raise SettingsError(
+                f"There is no application {self._application}: correct TELEMETRY_EMR_APPLICATION_ID, or the region."
+            ) from error
 
     @property
     def _client(self) -> EMRServerlessClient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -58,12 +59,12 @@ class Glue:
 
     def problems(self) -> Iterator[str]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.problems`."""
+        yield from filter(None, map(_with_space, self._settings.spark_configurations()))
         try:
-            job = glue_client().get_job(JobName=self._job)["Job"]
-        except ClientError as error:
-            if error_code(error) != "EntityNotFoundException":
-                raise
-            yield f"There is no Glue job {self._job}: correct TELEMETRY_GLUE_JOB_NAME, or the region."
+            with self._job_there():
+                job = glue_client().get_job(JobName=self._job)["Job"]
+        except SettingsError as error:
+            yield str(error)
             return
         found = job.get("GlueVersion", "0")
         if [int(part) for part in found.split(".")] < _OLDEST_VERSION:
@@ -80,13 +81,14 @@ class Glue:
             return found
         self._asked.add(submission.folder.uri)
         try:
-            started = glue_client(retries=False).start_job_run(
-                JobName=self._job,
-                Arguments=arguments,
-                Timeout=submission.timeout_minutes,
-                WorkerType=size.glue_worker_type,  # type: ignore[arg-type]  # new ones come
-                NumberOfWorkers=size.executors + 1,
-            )
+            with self._job_there():
+                started = glue_client(retries=False).start_job_run(
+                    JobName=self._job,
+                    Arguments=arguments,
+                    Timeout=submission.timeout_minutes,
+                    WorkerType=size.glue_worker_type,  # type: ignore[arg-type]  # new ones come
+                    NumberOfWorkers=size.executors + 1,
+                )
         except (ClientError, BotoCoreError) as error:
             if not is_unknown_outcome(error):
                 raise
@@ -143,7 +145,19 @@ class Glue:
             .get_paginator("get_job_runs")
             .paginate(JobName=self._job, PaginationConfig={"MaxItems": _RUNS_LOOKED_AT})
         )
-        return [run for page in pages for run in page["JobRuns"]]
+        with self._job_there():
+            return [run for page in pages for run in page["JobRuns"]]
+
+    @contextmanager
+    def _job_there(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            if error_code(error) != "EntityNotFoundException":
+                raise
+            raise SettingsError(
+                f"There is no Glue job {self._job}: correct TELEMETRY_GLUE_JOB_NAME, or the region."
+            ) from error
 
     def _arguments(self, submission: Submission) -> dict[str, str]:
         packages, package = packages_location(self._settings), submission.package
@@ -166,10 +180,15 @@ class Glue:
 
 def _in_one_argument(configuration: dict[str, str]) -> str:
     """Spark's configuration as Glue takes it: ``a=b --conf c=d``."""
-    spaced = sorted(name for name, value in configuration.items() if any(map(str.isspace, name + value)))
-    if spaced:
-        raise SettingsError(f"Glue takes no space in Spark's configuration, and {', '.join(spaced)} has one.")
+    if spaced := _with_space(configuration):
+        raise SettingsError(spaced)
     return " --conf ".join(f"{name}={value}" for name, value in configuration.items())
+
+
+def _with_space(configuration: dict[str, str]) -> str:
+    """What is said of settings that Glue cannot be given; nothing where there are none."""
+    spaced = sorted(name for name, value in configuration.items() if any(map(str.isspace, name + value)))
+    return f"Glue takes no space in Spark's configuration, and {', '.join(spaced)} has one." if spaced else ""
 
 
 def _step_uri(run: JobRunTypeDef) -> str:

@@ -258,6 +258,7 @@ def _main() -> None:
     settings = load_settings()
     if not settings.scripts_uri:
         sys.exit("Error: TELEMETRY_SCRIPTS_URI is not set; it says where the package goes (docs/spark.md).")
+    print("Building the package; its dependencies take about a minute where their versions are new")
     package = build_package(arguments.into, arguments.architecture)
     with refusals_in_words():
         upload_package(arguments.into, package, settings)

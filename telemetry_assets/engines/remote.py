@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -18,10 +19,11 @@ from telemetry_assets.engines.glue import Glue
 from telemetry_assets.engines.package import find_package, package_name
 from telemetry_assets.engines.parsed_batch import kept_parsed
 from telemetry_assets.engines.refresh import Refresh, begin_refresh
-from telemetry_assets.engines.remote_programs import RemotePrograms
+from telemetry_assets.engines.remote_programs import Ended, RemotePrograms
 from telemetry_assets.engines.remote_service import RemoteService
 from telemetry_assets.engines.remote_step import RemoteStep, result_heard
 from telemetry_assets.engines.results import PartitionResult, RefreshResult, RemoteRun
+from telemetry_assets.engines.spark_configuration import without_effect
 from telemetry_assets.errors import PackageError
 from telemetry_assets.ingestion.manifests import Manifest, written
 from telemetry_assets.ingestion.parsing import BatchRows
@@ -31,7 +33,7 @@ from telemetry_assets.lakehouse.commits import set_table_properties, until_commi
 from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.settings import Settings
+from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.steps import Partitions, StepParameters, first_of_month
 
 logger = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class RemoteEngine:
         plan = begin_refresh(self._lakehouse, contract, event_dates, run_id)
         step = self._step(plan, event_dates, parameters)
         if earlier is not None and "result" in earlier.told and earlier.is_of(step):
-            return result_heard(contract, earlier.told["result"], earlier.remote)
+            return self._heard(contract, earlier, started)
         if event_dates is None and not plan.changes and not _is_stale_by_itself(plan.target, contract, parameters):
             return self._up_to_date(plan, time.monotonic() - started)
         return self._done(plan, step)
@@ -92,9 +94,15 @@ class RemoteEngine:
         started = time.monotonic()
         ended = self._programs.completed(step)
         if "result" in ended.told:
-            return result_heard(plan.contract, ended.told["result"], ended.remote)
+            return self._heard(plan.contract, ended, started)
         logger.warning("%s: the program's last messages are lost; what it did is read from the table", step.table)
         return self._result_in_tables(plan, ended.remote, time.monotonic() - started)
+
+    @staticmethod
+    def _heard(contract: TableContract, ended: Ended, started: float) -> RefreshResult:
+        # Who waited, waited for the service to start too.
+        result = result_heard(contract, ended.told["result"], ended.remote)
+        return replace(result, seconds=time.monotonic() - started)
 
     def _step(self, plan: Refresh, event_dates: frozenset[date] | None, parameters: StepParameters) -> RemoteStep:
         upstream = plan.upstream.current_snapshot()
@@ -162,12 +170,16 @@ def _is_stale_by_itself(target: Table, contract: TableContract, parameters: Step
 
 
 def problems(settings: Settings) -> list[str]:
-    """What keeps steps from being given to the service, each in words; nothing is started."""
-    found = list(open_service(settings).problems())
+    """What keeps steps from being given to the service, each in words; nothing is started.
+
+    :raises SettingsError: where a setting is missing that the service needs.
+    """
+    hold_engine(settings)
+    found = [*open_service(settings).problems(), *without_effect(settings)]
     known = {contract.full_name for contract in (BRONZE, *UPSTREAM)} | {"default"}
     unknown = sorted(name for name in settings.remote_sizes if name.removesuffix("/rebuild") not in known | {"rebuild"})
     if unknown:
-        found.append(f"TELEMETRY_REMOTE_SIZES names {', '.join(unknown)}, which are no tables and change nothing.")
+        found.append(f"TELEMETRY_REMOTE_SIZES: no table is named {' or '.join(unknown)}, so that changes nothing.")
     try:
         find_package(settings)
     except PackageError as error:

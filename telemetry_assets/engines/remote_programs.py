@@ -104,7 +104,7 @@ class RemotePrograms:
             # cancelled either: the next run follows it. Who has only joined another run's program leaves it to that
             # one, and to the sensor.
             if not isinstance(error, Exception):
-                logger.warning("%s: run %s of %s is cancelled", step.table, run_id, self._service.name)
+                logger.warning("%s: run %s of %s is asked to end", step.table, run_id, self._service.name)
                 self._try_to_cancel(run_id)
             raise
 
@@ -145,7 +145,7 @@ class RemotePrograms:
         if time.monotonic() - (ran or began) <= limit * 60:
             return
         self._try_to_cancel(remote.run_id)
-        raise _failed(table, ended, f"was {ended.state.name} for {limit:g} minutes, and is cancelled", ended.lines)
+        raise _failed(table, ended, f"was {ended.state.name} for {limit:g} minutes, and is asked to end", ended.lines)
 
     def _listen(self, ended: Ended, table: str) -> None:
         for message in ended.folder.new_messages():

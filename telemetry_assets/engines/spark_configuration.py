@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from telemetry_assets.lakehouse.catalog import CATALOG_FILE, CATALOG_NAME
 from telemetry_assets.lakehouse.table_contract import TableContract
@@ -30,6 +31,14 @@ def iceberg_configuration(settings: Settings) -> dict[str, str]:
         f"{_CATALOG}.cache-enabled": "false",
         **{f"{_CATALOG}.{name}": value for name, value in options.items()},
     }
+
+
+def without_effect(settings: Settings) -> Iterator[str]:
+    """What is said of Spark's own configuration that a deployment sets, and that the project sets otherwise."""
+    ours = iceberg_configuration(settings)
+    given = [(name, value) for one in settings.spark_configurations() for name, value in one.items()]
+    for name in sorted({name for name, value in given if ours.get(name, value) != value}):
+        yield f"{name} is the project's to set ({ours[name]}), so what is set of it changes nothing."
 
 
 def _sqlite(settings: Settings) -> dict[str, str]:

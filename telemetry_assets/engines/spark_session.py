@@ -7,7 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from telemetry_assets.engines.spark_configuration import iceberg_configuration
+from telemetry_assets.engines.spark_configuration import iceberg_configuration, without_effect
 from telemetry_assets.engines.spark_jars import jars
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import Settings
@@ -20,14 +20,29 @@ _INSTEAD = "Install it, or set TELEMETRY_ENGINE=embedded, which needs none."
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 
 
+def problems(settings: Settings) -> list[str]:
+    """What keeps a session from being opened, each in words, as far as that can be seen without opening one."""
+    found = list(without_effect(settings))
+    for hold in (_hold_java, jars):
+        try:
+            hold()
+        except SettingsError as error:
+            found.append(str(error))
+    return found
+
+
+def _hold_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java", path=os.path.join(home, "bin") if home else None) is None:
+        raise SettingsError(f"{_NO_JAVA} (JAVA_HOME={home or ''}). {_INSTEAD}")
+
+
 def open_session(settings: Settings) -> SparkSession:
     """A session with catalogs and settings of its own, in a JVM that lasts as long as this process.
 
     :raises SettingsError: where there is no Java, or a jar is missing.
     """
-    home = os.environ.get("JAVA_HOME")
-    if shutil.which("java", path=os.path.join(home, "bin") if home else None) is None:
-        raise SettingsError(f"{_NO_JAVA} (JAVA_HOME={home or ''}). {_INSTEAD}")
+    _hold_java()
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 

@@ -50,6 +50,8 @@ def ingest_run(instance: DagsterInstance, status: DagsterRunStatus) -> str:
     run = instance.create_run_for_job(defs.get_job_def("ingest"), status=DagsterRunStatus.STARTED)
     if status == DagsterRunStatus.FAILURE:
         instance.report_run_failed(run, "for the test")
+    if status == DagsterRunStatus.CANCELED:
+        instance.report_run_canceled(run)
     return run.run_id
 
 
@@ -164,6 +166,17 @@ def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
     assert run.status == DagsterRunStatus.FAILURE
 
 
+def test_after_a_run_that_was_cancelled_it_waits_and_says_so(
+    tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("x.json", b"{}")
+    cancelled = ingest_run(instance, DagsterRunStatus.CANCELED)
+    told, now = reason(tick()), time.time()
+    monkeypatch.setattr("telemetry_assets.automation.sensors.time.time", lambda: now + 301)
+    assert f"Run {cancelled} was cancelled" in told
+    assert isinstance(tick(), RunRequest)
+
+
 def test_after_failures_it_waits_longer_each_time_and_says_so(
     tick: Tick, deployed: Deployment, instance: DagsterInstance
 ) -> None:
@@ -173,7 +186,7 @@ def test_after_failures_it_waits_longer_each_time_and_says_so(
     for _ in range(8):
         ingest_run(instance, DagsterRunStatus.FAILURE)
     ninth = reason(tick())
-    assert "The last 1 runs failed" in first
+    assert "1 run failed" in first
     assert "Trying again in 5 s" in first or "Trying again in 4 s" in first
-    assert "The last 9 runs failed" in ninth
+    assert "9 runs failed" in ninth
     assert "Trying again in 300 s" in ninth or "Trying again in 299 s" in ninth

@@ -146,6 +146,9 @@ class Program:
                     stderr=log,
                     start_new_session=True,
                 )
+            if self._cancelled.is_set():
+                # It was cancelled while there was no process yet.
+                self.kill()
             if self._order[0] == "kill":
                 Thread(target=self._kill_soon, daemon=True).start()
             status = self._process.wait()

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from telemetry_assets.__main__ import main
 from telemetry_assets.engines import remote_programs
 from telemetry_assets.engines.remote import open_service
-from telemetry_assets.errors import AwsError, PackageError, RemoteRunError
+from telemetry_assets.errors import AwsError, PackageError, RemoteRunError, SettingsError
 from telemetry_assets.lakehouse.contracts import SILVER
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
@@ -116,7 +116,7 @@ def test_a_run_that_never_starts_is_cancelled_when_its_time_is_over(
 ) -> None:
     with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
         account.aws.order(order)
-        with pytest.raises(RemoteRunError, match="minutes, and is cancelled"):
+        with pytest.raises(RemoteRunError, match="minutes, and is asked to end"):
             deployed.pipeline.refresh(SILVER, "a run")
         until_cancelled(account, deployed)
 
@@ -246,9 +246,23 @@ def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Ca
         ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
         ({"glue_job_name": "old"}, "glue", "is of Glue 4.0"),
         ({"scripts_uri": "s3://scripts/empty"}, "glue", "There is no package of this code"),
+        ({"spark_configuration": {"spark.a": "b c"}}, "glue", "spark.a has one"),
+        ({"remote_sizes": {"defualt": {}}}, "glue", "no table is named defualt"),
+        ({"emr_application_id": ""}, "emr_serverless", "needs TELEMETRY_EMR_APPLICATION_ID"),
     ):
         told = doctor(engine, **settings)
         assert (told.exit_code, said in told.output) == (1, True), told.output
+
+
+@pytest.mark.parametrize(
+    ("engine", "wrong"), [("emr_serverless", "emr_application_id"), ("glue", "glue_job_name")], ids=["emr", "glue"]
+)
+def test_a_service_that_is_not_there_is_told_with_its_setting(account: RemoteAccount, engine: str, wrong: str) -> None:
+    with (
+        with_a_batch_in_bronze(account, engine, **{wrong: "nothing"}) as deployed,
+        pytest.raises(SettingsError, match=f"nothing: correct TELEMETRY_{wrong.upper()}"),
+    ):
+        deployed.pipeline.refresh(SILVER, "a run")
 
 
 def cancel_when_running(account: RemoteAccount, deployed: DeploymentInS3) -> None:

@@ -130,7 +130,7 @@ def tick(instance: DagsterInstance) -> str:
 def test_a_remote_run_is_left_at_work_for_as_long_as_its_dagster_run_is(
     account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
 ) -> None:
-    assert tick(instance) == "1 runs of EMR Serverless are at work."
+    assert tick(instance) == "Runs of EMR Serverless that are at work: 1."
     until(lambda: states(account, left_over[0]) == ["PENDING"])
 
 
@@ -141,7 +141,7 @@ def test_a_remote_run_whose_dagster_run_was_cancelled_is_cancelled(
     run = instance.get_run_by_id(run_id)
     assert run is not None
     instance.report_run_canceled(run)
-    assert "Cancelled, as their Dagster runs are over" in tick(instance)
+    assert "To end, as their Dagster runs are over" in tick(instance)
     until(lambda: states(account, settings) == ["CANCELLED"])
 
 
