@@ -155,13 +155,13 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
     run = instance.get_run_by_id(run_id)
     assert run is not None
     instance.report_run_failed(run)
-    assert "Cancelled" not in tick(instance)
+    assert "To end" not in tick(instance)
     monkeypatch.setattr(remote_runs, "_GRACE_SECONDS", -1)
     job = definitions(load_settings()).get_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-    assert "Cancelled" not in tick(instance)
+    assert "To end" not in tick(instance)
     instance.report_run_failed(another)
-    assert "Cancelled" in tick(instance)
+    assert "To end" in tick(instance)
 
 
 def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
@@ -179,7 +179,7 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     folder = StepFolder.of(told["jobDriver"]["sparkSubmit"]["entryPointArguments"][1], settings)
     assert folder is not None
     folder.follow(another.run_id)
-    assert "Cancelled" not in tick(instance)
+    assert "To end" not in tick(instance)
 
 
 @pytest.mark.alone
