@@ -30,7 +30,7 @@ demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the 
 		echo; $(BIN)/telemetry-assets show gold.$$table --limit 5 || exit 1; done
 
 dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
-	@$(BIN)/python -m telemetry_assets.settings
+	@$(BIN)/python -m telemetry_assets.environment
 	mkdir -p data/landing
 	$(BIN)/dagster dev
 

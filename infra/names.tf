@@ -13,6 +13,8 @@ locals {
   lakehouse_uri = "s3://${module.lakehouse.name}/${local.lakehouse_prefix}"
   scripts_uri   = "s3://${module.scripts.name}/${local.scripts_prefix}"
 
+  metrics_namespace = "TelemetryAssets"
+
   use_emr_serverless = contains(var.compute, "emr_serverless")
   use_glue           = contains(var.compute, "glue")
   glue_job_name      = "${var.name}-steps"

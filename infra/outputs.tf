@@ -17,10 +17,11 @@ locals {
 
   settings = merge(
     {
-      TELEMETRY_LANDING_URI   = local.landing_uri
-      TELEMETRY_LAKEHOUSE_URI = local.lakehouse_uri
-      TELEMETRY_CATALOG       = "glue"
-      TELEMETRY_ENGINE        = var.engine
+      TELEMETRY_LANDING_URI       = local.landing_uri
+      TELEMETRY_LAKEHOUSE_URI     = local.lakehouse_uri
+      TELEMETRY_CATALOG           = "glue"
+      TELEMETRY_ENGINE            = var.engine
+      TELEMETRY_METRICS_NAMESPACE = local.metrics_namespace
     },
     local.kms_key_arn == null ? {} : { TELEMETRY_KMS_KEY_ID = local.kms_key_arn },
     local.remote_settings,

@@ -74,6 +74,19 @@ data "aws_iam_policy_document" "orchestrator" {
     resources = local.catalog_arns
   }
 
+  statement {
+    sid = "TellMetrics"
+    # CloudWatch knows no resource for metrics: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = [local.metrics_namespace]
+    }
+  }
+
   dynamic "statement" {
     for_each = local.kms_key_arn[*]
 

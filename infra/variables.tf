@@ -329,6 +329,50 @@ variable "alarm_emails" {
   }
 }
 
+variable "upload_wait_minutes" {
+  description = "An upload that waits for longer raises the alarm."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.upload_wait_minutes >= 5
+    error_message = "upload_wait_minutes is at least 5: longer than a run takes."
+  }
+}
+
+variable "gold_behind_minutes" {
+  description = "A Gold table that lacks rows of Bronze for longer raises the alarm; so does a pipeline that tells nothing."
+  type        = number
+  default     = 60
+
+  validation {
+    condition     = var.gold_behind_minutes >= 5
+    error_message = "gold_behind_minutes is at least 5: longer than a run takes."
+  }
+}
+
+variable "rejected_documents_per_hour" {
+  description = "More rejected documents in an hour raise the alarm."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.rejected_documents_per_hour >= 0
+    error_message = "rejected_documents_per_hour is not below 0."
+  }
+}
+
+variable "remote_run_minutes" {
+  description = "A remote run that takes longer raises the alarm."
+  type        = number
+  default     = 60
+
+  validation {
+    condition     = var.remote_run_minutes >= 5
+    error_message = "remote_run_minutes is at least 5."
+  }
+}
+
 variable "monthly_budget_usd" {
   description = "The account's costs of a month, of which 80 % spent, or 100 % foreseen, raise the alarm; null for no budget."
   type        = number

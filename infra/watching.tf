@@ -1,4 +1,44 @@
-# The account's budget, and the topic that is told of it.
+# Alarms on the project's metrics (docs/operating.md has each), and the account's budget. All of them reach one topic.
+
+locals {
+  alarms = {
+    uploads-wait = {
+      metric    = "OldestUploadSeconds"
+      statistic = "Minimum"
+      threshold = var.upload_wait_minutes * 60
+      says      = "An upload has waited for more than ${var.upload_wait_minutes} minutes. See the sensor `uploads` and the last runs of `ingest`."
+    }
+    gold-is-behind = {
+      metric    = "GoldBehindSeconds"
+      statistic = "Minimum"
+      threshold = var.gold_behind_minutes * 60
+      says      = "A Gold table lacks rows that Bronze has had for more than ${var.gold_behind_minutes} minutes, or nothing has been told of it: Dagster's daemon is down. See the last runs of `ingest`."
+      # Who is down tells nothing.
+      missing = "breaching"
+    }
+    documents-rejected = {
+      metric    = "RejectedDocuments"
+      statistic = "Maximum"
+      threshold = var.rejected_documents_per_hour
+      says      = "More than ${var.rejected_documents_per_hour} documents were rejected within an hour. `telemetry-assets show bronze.rejected_documents` has them, and why."
+    }
+  }
+
+  remote_alarms = {
+    remote-runs-fail = {
+      metric    = "RemoteRunsFailed"
+      statistic = "Maximum"
+      threshold = 0
+      says      = "A remote run has failed within an hour. Its Dagster run has the driver's last lines and the link."
+    }
+    remote-run-is-long = {
+      metric    = "LongestRemoteRunSeconds"
+      statistic = "Minimum"
+      threshold = var.remote_run_minutes * 60
+      says      = "A remote run takes more than ${var.remote_run_minutes} minutes. docs/spark.md has the sizes."
+    }
+  }
+}
 
 resource "aws_sns_topic" "alarms" {
   #checkov:skip=CKV_AWS_26: Encrypted where the account has a key. CloudWatch cannot send to a topic that is encrypted with AWS's own.
@@ -36,6 +76,24 @@ resource "aws_sns_topic_subscription" "alarms" {
   topic_arn = aws_sns_topic.alarms.arn
   protocol  = "email"
   endpoint  = each.key
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = merge(local.alarms, length(var.compute) > 0 ? local.remote_alarms : {})
+
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.says
+  namespace           = local.metrics_namespace
+  metric_name         = each.value.metric
+  dimensions          = { Lakehouse = local.lakehouse_uri }
+  statistic           = each.value.statistic
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.threshold
+  treat_missing_data  = lookup(each.value, "missing", "notBreaching")
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
 # Of the whole account: a budget by tag sees nothing until somebody has activated the tag in the billing console.

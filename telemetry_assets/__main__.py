@@ -17,7 +17,14 @@ import click
 
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate, added_up
-from telemetry_assets.operator_commands import certificate, doctor, engine_heard, errors_in_words, replay_rejected
+from telemetry_assets.operator_commands import (
+    certificate,
+    doctor,
+    engine_heard,
+    errors_in_words,
+    metrics,
+    replay_rejected,
+)
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.wording import counted
@@ -179,7 +186,7 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= _SHOWN_CHARACTERS else f"{cell[: _SHOWN_CHARACTERS - 1]}…"
 
 
-for command in (doctor, replay_rejected, certificate):
+for command in (doctor, replay_rejected, certificate, metrics):
     main.add_command(command)
 
 

@@ -37,6 +37,7 @@ from telemetry_assets.errors import AwsError
 from telemetry_assets.settings import MOST_THREADS
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.client import CloudWatchClient
     from mypy_boto3_emr_serverless.client import EMRServerlessClient
     from mypy_boto3_glue.client import GlueClient
     from mypy_boto3_logs.client import CloudWatchLogsClient
@@ -111,6 +112,16 @@ def logs_client() -> CloudWatchLogsClient:
     """
     with refusals_in_words():
         client: CloudWatchLogsClient = _client("logs", environment())
+        return client
+
+
+def cloudwatch_client() -> CloudWatchClient:
+    """The client of CloudWatch's metrics.
+
+    :raises AwsError: where no region is set.
+    """
+    with refusals_in_words():
+        client: CloudWatchClient = _client("cloudwatch", environment())
         return client
 
 

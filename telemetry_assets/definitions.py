@@ -12,6 +12,7 @@ from telemetry_assets.assets.gold import gold_assets
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.assets.silver import silver_asset
 from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
+from telemetry_assets.automation.metrics import metrics_sensor
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
 from telemetry_assets.automation.schedules import insurance_schedule
 from telemetry_assets.automation.sensors import upload_sensor
@@ -31,7 +32,11 @@ def definitions(settings: Settings) -> Definitions:
         assets=[bronze_asset(settings), silver_asset(settings), *gold_assets(settings)],
         asset_checks=[every_batch_conserved()],
         jobs=[ingest, refresh_insurance, replay_rejected_job()],
-        sensors=[upload_sensor(ingest, settings), *([remote_runs_sensor()] if settings.is_remote else [])],
+        sensors=[
+            upload_sensor(ingest, settings),
+            *([remote_runs_sensor()] if settings.is_remote else []),
+            *([metrics_sensor()] if settings.metrics_namespace else []),
+        ],
         schedules=[insurance_schedule(refresh_insurance)],
         resources={"telemetry": TelemetryResource()},
         # A process per step costs 3 s each, and the embedded engine is one per process anyway.

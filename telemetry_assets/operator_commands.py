@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
 
 import click
 
+from telemetry_assets.environment import unknown_settings
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.documents import Reason
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
-from telemetry_assets.settings import Settings, load_settings, unknown_settings
+from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.wording import counted
 
 if TYPE_CHECKING:
@@ -175,6 +176,29 @@ def _tell_finding(finding: Finding, repair: bool) -> bool:
     elif finding.needs_action:
         click.echo("    `telemetry-assets doctor --repair` mends it")
     return finding.needs_action
+
+
+@click.command()
+@click.option("--send", "sent", is_flag=True, help="Also put them to CloudWatch, into TELEMETRY_METRICS_NAMESPACE.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@errors_in_words
+def metrics(sent: bool, as_json: bool) -> None:
+    """Measure uploads that wait, tables that are behind, rejects, and remote runs. Changes nothing.
+
+    The sensor `metrics` does it each minute where TELEMETRY_METRICS_NAMESPACE is set.
+    """
+    from telemetry_assets.metrics import UNITS, measured, send
+
+    settings = load_settings()
+    with open_pipeline(settings) as pipeline:
+        told = measured(pipeline)
+    if sent:
+        send(told, settings)
+    if as_json:
+        click.echo(json.dumps({one.name: one.value for one in told}, indent=2))
+        return
+    for one in told:
+        click.echo(f"{one.name:24} {one.value:,.0f}{' s' if UNITS[one.name] == 'Seconds' else ''}")
 
 
 @click.command("replay-rejected")

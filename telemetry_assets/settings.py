@@ -7,16 +7,11 @@ the project reads nothing.
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
-from collections.abc import Iterator
 from datetime import date
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -110,6 +105,9 @@ class Settings(BaseSettings):
     read_threads: int = Field(8, ge=1, le=MOST_THREADS, description="Uploads and files moved or read at a time.")
     kms_key_id: str = Field(
         "", description="The KMS key for everything written to S3; where it is empty, as the bucket says."
+    )
+    metrics_namespace: str = Field(
+        "", description="The namespace of CloudWatch that metrics are put into; none where it is empty."
     )
     # Dagster's daemon goes round every 5 s; an interval of just as long is often missed by a moment, and is then 10 s.
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks of the upload sensor.")
@@ -213,31 +211,6 @@ class Settings(BaseSettings):
         return S3Location.parse(self.lakehouse_uri)
 
 
-def unknown_settings() -> Iterator[tuple[str, str]]:
-    """Each ``TELEMETRY_*`` variable that is no setting, with the setting that is spelled most like it, or nothing."""
-    known = [f"TELEMETRY_{name.upper()}" for name in Settings.model_fields]
-    given = {*os.environ, *dotenv_values(project_root() / ".env")}
-    for name in sorted(given):
-        if name.startswith("TELEMETRY_") and name not in known:
-            yield name, next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), "")
-
-
-def hold_environment() -> None:
-    """Refuse an environment that ``.env`` says otherwise of, before Dagster puts the file over it.
-
-    `dagster dev` lets the file win, everything else the environment: one of both would not run as it was asked to.
-
-    :raises SettingsError: naming each variable that differs.
-    """
-    of_file = dotenv_values(project_root() / ".env")
-    differing = sorted(name for name, value in of_file.items() if os.environ.get(name, value) != value)
-    if differing:
-        raise SettingsError(
-            f"{', '.join(differing)} in the environment and in {project_root() / '.env'} differ, and in the UI the "
-            "file would win. Unset it in the environment, or change the file."
-        )
-
-
 def load_settings() -> Settings:
     """Read the settings from the environment and from ``.env`` in the project's root.
 
@@ -317,10 +290,3 @@ def hold_engine(settings: Settings) -> None:
     missing = [f"TELEMETRY_{name.upper()}" for name in needed if not getattr(settings, name)]
     if missing:
         raise SettingsError(f"TELEMETRY_ENGINE={settings.engine} needs {' and '.join(missing)} (docs/spark.md).")
-
-
-if __name__ == "__main__":
-    try:
-        hold_environment()
-    except SettingsError as error:
-        sys.exit(f"Error: {error}")

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets import settings as module
+from telemetry_assets import environment, settings
+from telemetry_assets.environment import hold_environment, unknown_settings
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.locations import S3Location
-from telemetry_assets.settings import hold_environment, load_settings, unknown_settings
+from telemetry_assets.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI", "TELEMETRY_CATALOG"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    for module in (settings, environment):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     return tmp_path
 
 

@@ -89,6 +89,11 @@ run "without_any_service_nothing_is_left_of_remote_steps" {
     condition     = !contains(flatten([for one in data.aws_iam_policy_document.orchestrator.statement : one.actions]), "iam:PassRole")
     error_message = "no role is passed"
   }
+
+  assert {
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["uploads-wait", "gold-is-behind", "documents-rejected"])
+    error_message = "no alarm of remote runs"
+  }
 }
 
 run "glue_alone" {
@@ -199,13 +204,31 @@ run "dagster_on_fargate" {
   }
 }
 
-run "the_budget_reaches_those_who_asked" {
+run "alarms_and_the_budget_reach_those_who_asked" {
   variables {
-    alarm_emails = ["one@example.com", "other@example.com"]
+    alarm_emails        = ["one@example.com", "other@example.com"]
+    upload_wait_minutes = 10
   }
 
   assert {
     condition     = length(aws_sns_topic_subscription.alarms) == 2
     error_message = "both"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["uploads-wait"].threshold == 600
+    error_message = "in seconds"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["gold-is-behind"].treat_missing_data == "breaching"
+    error_message = "silence is an alarm"
+  }
+
+  assert {
+    condition = alltrue([for one in values(aws_cloudwatch_metric_alarm.this) :
+      one.namespace == "TelemetryAssets" && one.dimensions["Lakehouse"] == local.lakehouse_uri && one.alarm_actions == toset([aws_sns_topic.alarms.arn])
+    ])
+    error_message = "of this lakehouse, to the topic"
   }
 }

@@ -35,6 +35,10 @@ run "one_bad_value_for_each" {
     query_results_days             = 0
     athena_scan_limit_gb           = 0
     alarm_emails                   = ["nobody"]
+    upload_wait_minutes            = 1
+    gold_behind_minutes            = 1
+    rejected_documents_per_hour    = -1
+    remote_run_minutes             = 1
     monthly_budget_usd             = 0
     dagster                        = { vpc_id = "vpc-1", subnet_ids = ["subnet-1"], image_tag = "1", client_cidr_blocks = [] }
   }
@@ -62,6 +66,10 @@ run "one_bad_value_for_each" {
     var.query_results_days,
     var.athena_scan_limit_gb,
     var.alarm_emails,
+    var.upload_wait_minutes,
+    var.gold_behind_minutes,
+    var.rejected_documents_per_hour,
+    var.remote_run_minutes,
     var.monthly_budget_usd,
     var.dagster,
   ]

@@ -35,13 +35,13 @@ def remote_runs_sensor() -> SensorDefinition:
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
         from telemetry_assets.engines.remote import open_service
-        from telemetry_assets.engines.remote_programs import living_steps
+        from telemetry_assets.engines.remote_programs import of_lakehouse
 
         settings = load_settings()
         with refusals_in_words(settings):
             service = open_service(settings)
-            living = living_steps(service, settings)
-            orphans = [remote_id for remote_id, folder in living if _is_orphan(context.instance, folder.followers())]
+            living = of_lakehouse(service.living(), settings)
+            orphans = [run.run_id for run, folder in living if _is_orphan(context.instance, folder.followers())]
             for remote_id in orphans:
                 context.log.warning(f"Run {remote_id} of {service.name} is to end: its Dagster run is over.")
                 service.cancel(remote_id)

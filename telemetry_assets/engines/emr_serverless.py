@@ -6,6 +6,7 @@ import gzip
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from telemetry_assets.aws import GONE, emr_serverless_client, error_code, get_object, s3_client
 from telemetry_assets.engines.package import ARM64, X86_64, packages_location
-from telemetry_assets.engines.remote_service import Phase, State, Submission
+from telemetry_assets.engines.remote_service import Phase, State, StepRun, Submission
 from telemetry_assets.errors import PackageError, SettingsError
 from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import Settings
@@ -21,6 +22,7 @@ from telemetry_assets.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_emr_serverless.client import EMRServerlessClient
     from mypy_boto3_emr_serverless.literals import JobRunStateType
+    from mypy_boto3_emr_serverless.type_defs import JobRunSummaryTypeDef
 
 _PHASES: dict[str, Phase] = {
     "SUBMITTED": Phase.WAITING,
@@ -99,18 +101,29 @@ class EmrServerless:
         # A state that is not known yet is waited for: every wait has its limit.
         return State(_PHASES.get(run["state"], Phase.WAITING), run["state"], run.get("stateDetails") or "")
 
-    def living(self) -> list[tuple[str, str]]:
+    def living(self) -> list[StepRun]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.living`."""
-        pages = self._client.get_paginator("list_job_runs").paginate(applicationId=self._application, states=_LIVING)
+        return [self._step_run(run) for run in self._listed(states=_LIVING)]
+
+    def failed_since(self, moment: datetime) -> list[StepRun]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.failed_since`."""
+        # A run is listed by when it was asked for, and may have waited and run for long before it failed.
+        longest = timedelta(minutes=self._settings.remote_wait_minutes + self._settings.remote_timeout_minutes)
+        failed = self._listed(states=["FAILED"], createdAtAfter=moment - longest)
+        return [self._step_run(run) for run in failed if run["updatedAt"] >= moment]
+
+    def _listed(self, **chosen: Any) -> list[JobRunSummaryTypeDef]:
+        """The summaries of chosen runs of steps, of any lakehouse, oldest first."""
+        pages = self._client.get_paginator("list_job_runs").paginate(applicationId=self._application, **chosen)
         with self._application_there():
-            ours = [run["id"] for page in pages for run in page["jobRuns"] if run.get("name", "").startswith(_NAME)]
-        found = []
+            ours = [run for page in pages for run in page["jobRuns"] if run.get("name", "").startswith(_NAME)]
         # The newest come first.
-        for run_id in reversed(ours):
-            run = self._client.get_job_run(applicationId=self._application, jobRunId=run_id)["jobRun"]
-            _, uri, *_ = run["jobDriver"]["sparkSubmit"]["entryPointArguments"]
-            found.append((run_id, uri))
-        return found
+        return ours[::-1]
+
+    def _step_run(self, listed: JobRunSummaryTypeDef) -> StepRun:
+        run = self._client.get_job_run(applicationId=self._application, jobRunId=listed["id"])["jobRun"]
+        _, uri, *_ = run["jobDriver"]["sparkSubmit"]["entryPointArguments"]
+        return StepRun(listed["id"], uri, listed["createdAt"])
 
     def cancel(self, run_id: str) -> None:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.cancel`."""

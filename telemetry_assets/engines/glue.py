@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,7 +18,7 @@ from telemetry_assets.aws import (
     region,
 )
 from telemetry_assets.engines.package import packages_location
-from telemetry_assets.engines.remote_service import Phase, State, Submission
+from telemetry_assets.engines.remote_service import Phase, State, StepRun, Submission
 from telemetry_assets.errors import PackageError, SettingsError
 from telemetry_assets.settings import Settings
 
@@ -106,13 +107,20 @@ class Glue:
         run = glue_client().get_job_run(JobName=self._job, RunId=run_id)["JobRun"]
         state = str(run["JobRunState"])
         details = run.get("ErrorMessage") or run.get("StateDetail") or ""
-        # A state that is not known yet is waited for: every wait has its limit.
-        return State(_PHASES.get(state, Phase.WAITING), state, details, is_final_failure=state == "TIMEOUT")
+        return State(_phase(run), state, details, is_final_failure=state == "TIMEOUT")
 
-    def living(self) -> list[tuple[str, str]]:
+    def living(self) -> list[StepRun]:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.living`."""
-        living = [run for run in self._runs() if not _PHASES.get(str(run["JobRunState"]), Phase.WAITING).is_over]
-        return [(run["Id"], uri) for run in reversed(living) if (uri := _step_uri(run))]
+        return [_step_run(run) for run in self._step_runs() if not _phase(run).is_over]
+
+    def failed_since(self, moment: datetime) -> list[StepRun]:
+        """See :meth:`telemetry_assets.engines.remote_service.RemoteService.failed_since`."""
+        failed = [run for run in self._step_runs() if _phase(run) is Phase.FAILED]
+        return [_step_run(run) for run in failed if run.get("CompletedOn", run["StartedOn"]) >= moment]
+
+    def _step_runs(self) -> list[JobRunTypeDef]:
+        """The runs of steps among the newest, of any lakehouse, oldest first."""
+        return [run for run in reversed(self._runs()) if _step_uri(run)]
 
     def cancel(self, run_id: str) -> None:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.cancel`."""
@@ -189,6 +197,15 @@ def _with_space(configuration: dict[str, str]) -> str:
     """What is said of settings that Glue cannot be given; nothing where there are none."""
     spaced = sorted(name for name, value in configuration.items() if any(map(str.isspace, name + value)))
     return f"Glue takes no space in Spark's configuration, and {', '.join(spaced)} has one." if spaced else ""
+
+
+def _phase(run: JobRunTypeDef) -> Phase:
+    # A state that is not known yet is waited for: every wait has its limit.
+    return _PHASES.get(str(run["JobRunState"]), Phase.WAITING)
+
+
+def _step_run(run: JobRunTypeDef) -> StepRun:
+    return StepRun(run["Id"], _step_uri(run), run["StartedOn"])
 
 
 def _step_uri(run: JobRunTypeDef) -> str:

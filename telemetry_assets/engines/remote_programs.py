@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from telemetry_assets.aws import region, s3_client
 from telemetry_assets.engines.package import Package, find_package
-from telemetry_assets.engines.remote_service import Phase, RemoteService, State, Submission, patiently
+from telemetry_assets.engines.remote_service import Phase, RemoteService, State, StepRun, Submission, patiently
 from telemetry_assets.engines.remote_step import RemoteStep, StepFolder, error_heard
 from telemetry_assets.engines.results import RemoteRun
 from telemetry_assets.engines.spark_configuration import iceberg_configuration
@@ -76,12 +76,12 @@ class RemotePrograms:
     def end_of_earlier(self, table: str, run_id: str) -> Ended | None:
         """The end of a program that works on the table already, whoever has started it; None where there is none."""
         ended = None
-        for remote_id, folder in living_steps(self._service, self._settings):
+        for run, folder in of_lakehouse(self._service.living(), self._settings):
             if folder.step is None or folder.step.table != table:
                 continue
             logger.info("%s: run %s has left a program at work, which is followed", table, folder.step.run_id)
             folder.follow(run_id)
-            ended = self._watched(folder, table, self._remote(table, remote_id))
+            ended = self._watched(folder, table, self._remote(table, run.run_id))
         return ended
 
     def _run(self, step: RemoteStep, package: Package) -> Ended:
@@ -184,7 +184,7 @@ def _failed(table: str, ended: Ended, how: str, lines: Iterable[str]) -> RemoteR
     )
 
 
-def living_steps(service: RemoteService, settings: Settings) -> list[tuple[str, StepFolder]]:
-    """The remote runs of a lakehouse's steps that are not over, oldest first, with their folders."""
-    living = [(run_id, StepFolder.of(uri, settings)) for run_id, uri in service.living()]
-    return [(run_id, folder) for run_id, folder in living if folder is not None]
+def of_lakehouse(runs: Iterable[StepRun], settings: Settings) -> list[tuple[StepRun, StepFolder]]:
+    """Those of a service's runs that are of a lakehouse's steps, with the steps' folders."""
+    found = [(run, StepFolder.of(run.step_uri, settings)) for run in runs]
+    return [(run, folder) for run, folder in found if folder is not None]

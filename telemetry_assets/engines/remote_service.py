@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Protocol, TypeVar
 
@@ -88,6 +89,19 @@ class Submission:
     region: str
 
 
+@dataclass(frozen=True)
+class StepRun:
+    """A run of a step, as a service lists it.
+
+    :param step_uri: what it was started with; of any lakehouse.
+    :param started: when the service was asked for it.
+    """
+
+    run_id: str
+    step_uri: str
+    started: datetime
+
+
 class RemoteService(Protocol):
     """Runs submitted programs."""
 
@@ -105,8 +119,12 @@ class RemoteService(Protocol):
         """How a run is."""
         ...
 
-    def living(self) -> list[tuple[str, str]]:
-        """The runs of steps that are not over, oldest first: their ids, and the URIs that they were started with."""
+    def living(self) -> list[StepRun]:
+        """The runs of steps that are not over, oldest first."""
+        ...
+
+    def failed_since(self, moment: datetime) -> list[StepRun]:
+        """The runs of steps that have failed since a moment."""
         ...
 
     def cancel(self, run_id: str) -> None:

@@ -7,7 +7,7 @@ after is read from the upstream's own manifests, so nothing has to be remembered
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntryStatus
@@ -57,6 +57,21 @@ def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table)
     applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT)
     current = upstream.current_snapshot()
     return applied != (str(current.snapshot_id) if current else _NO_SNAPSHOT)
+
+
+def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
+    """When the first change came that a derived table has not taken; None where it has taken all. Reads no manifest.
+
+    Of a table that is not there, or that somebody has rolled back, it is the upstream's first change that is known.
+    """
+    if derived is not None and not is_behind(derived, upstream_contract, upstream):
+        return None
+    applied = derived.properties.get(applied_property(upstream_contract)) if derived is not None else None
+    first, snapshot = None, upstream.current_snapshot()
+    while snapshot is not None and str(snapshot.snapshot_id) != applied:
+        first, parent = snapshot, snapshot.parent_snapshot_id
+        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
+    return datetime.fromtimestamp(first.timestamp_ms / 1000, UTC) if first else None
 
 
 def changes_since_applied(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:

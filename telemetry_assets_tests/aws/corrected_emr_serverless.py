@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlparse
 
 from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
 from moto.emrserverless.exceptions import ValidationException
 from moto.emrserverless.models import JobRun
 from moto.emrserverless.responses import EMRServerlessResponse
@@ -44,6 +46,8 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
             started = super().start_job_run().result
             assert isinstance(started, dict)
             run = self.emrserverless_backend.get_job_run(started["applicationId"], started["jobRunId"])
+            # moto knows the day.
+            run.created_at = run.updated_at = utcnow()
             _STARTED_WITH[token] = run
             PROGRAMS[run.id] = _program(run)
             PROGRAMS[run.id].start()
@@ -65,7 +69,9 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         backend.job_runs.setdefault(backend.get_application(self._get_param("applicationId")).id, [])
         # A parameter of the query that is given several times.
         states = self.querystring.get("states", [])
-        runs = backend.list_job_runs(self._get_param("applicationId"), None, None, list(states))
+        created_after = next(iter(self.querystring.get("createdAtAfter", [])), None)
+        earliest = datetime.fromisoformat(created_after).replace(tzinfo=None) if created_after else None
+        runs = backend.list_job_runs(self._get_param("applicationId"), earliest, None, list(states))
         told = ("id", "name", "arn", "state", "created_at", "updated_at")
         names = {"created_at": "createdAt", "updated_at": "updatedAt"}
         listed = [
@@ -103,7 +109,7 @@ def _program(run: JobRun) -> Program:
     log_key = f"{logs.path.lstrip('/')}applications/{run.application_id}/jobs/{run.id}/SPARK_DRIVER/stderr.gz"
 
     def changed(state: str) -> None:
-        run.state = state
+        run.state, run.updated_at = state, utcnow()
 
     return Program(
         script=submitted["entryPoint"],

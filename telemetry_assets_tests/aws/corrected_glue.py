@@ -8,6 +8,7 @@ from typing import Any
 
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
 from moto.glue.models import FakeJobRun
 from moto.glue.responses import GlueResponse
 
@@ -19,6 +20,7 @@ from telemetry_assets_tests.aws.remote_programs import (
 )
 
 _LOG_GROUP = "/aws-glue/jobs/error"
+_LIVING = ("STARTING", "WAITING", "RUNNING", "STOPPING")
 PROGRAMS: dict[str, Program] = {}
 
 
@@ -105,6 +107,8 @@ def _program(run: FakeJobRun) -> Program:
 
     def changed(state: str) -> None:
         run.status = state
+        if state not in _LIVING:
+            run.completed_on = utcnow()
 
     return Program(
         script=arguments["--scriptLocation"],

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from telemetry_assets.engines import remote_programs
 from telemetry_assets.engines.remote import open_service
 from telemetry_assets.errors import AwsError, PackageError, RemoteRunError, SettingsError
 from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.metrics import measured
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount, environment_of
@@ -194,10 +196,33 @@ def test_runs_of_other_lakehouses_are_left_alone(account: RemoteAccount, engine:
         working.start()
         until(lambda: states(account, other) == ["RUNNING"])
         mine = other.settings.model_copy(update={"lakehouse_uri": f"s3://{BUCKET}/mine"})
-        assert remote_programs.living_steps(open_service(mine), mine) == []
-        assert len(remote_programs.living_steps(open_service(other.settings), other.settings)) == 1
+        living = open_service(mine).living()
+        assert remote_programs.of_lakehouse(living, mine) == []
+        assert len(remote_programs.of_lakehouse(living, other.settings)) == 1
         cancel_when_running(account, other)
         working.join()
+
+
+def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account: RemoteAccount, engine: str) -> None:
+    def refused() -> None:
+        with pytest.raises(RemoteRunError):
+            deployed.pipeline.refresh(SILVER, "a run")
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("end/FAILED", 3)
+        refused()
+        told = {one.name: one.value for one in measured(deployed.pipeline)}
+        assert (told["RemoteRunsFailed"], told["LongestRemoteRunSeconds"]) == (3, 0)
+        account.aws.order("stay/RUNNING")
+        working = threading.Thread(target=refused)
+        working.start()
+        until(lambda: "RUNNING" in states(account, deployed))
+        told = {one.name: one.value for one in measured(deployed.pipeline)}
+        assert 0 < told["LongestRemoteRunSeconds"] < 60
+        cancel_when_running(account, deployed)
+        working.join()
+        failed = open_service(deployed.settings).failed_since(datetime.now(UTC))
+        assert remote_programs.of_lakehouse(failed, deployed.settings) == []
 
 
 def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str) -> None:

@@ -24,6 +24,7 @@ _VALUES: dict[str, Any] = {
     "module.query_results.arn": "arn:aws:s3:::my-fleet-results",
     "local.lakehouse_prefix": "telemetry",
     "local.scripts_prefix": "telemetry",
+    "local.metrics_namespace": "TelemetryAssets",
     "local.glue_arn": GLUE.rstrip(":"),
     "local.glue_job_arn": GLUE_JOB,
     "local.catalog_arns": [

@@ -80,6 +80,7 @@ def test_the_orchestrator_may_do_all_that_a_deployment_on_one_machine_asks_for(
         ("orchestrator", "glue:StartJobRun", f"{GLUE}job/of-others"),
         ("orchestrator", "emr-serverless:StartJobRun", f"{APPLICATION}-of-others"),
         ("orchestrator", "emr-serverless:UpdateApplication", APPLICATION),
+        ("orchestrator", "cloudwatch:PutMetricAlarm", "*"),
         ("orchestrator", "kms:ScheduleKeyDeletion", KEY),
         ("job", "s3:PutObject", f"arn:aws:s3:::{SCRIPTS}/telemetry/packages/entrypoint.py"),
         ("job", "s3:DeleteObject", f"arn:aws:s3:::{LANDING}/a.json"),
@@ -107,6 +108,12 @@ def test_the_orchestrator_lists_its_own_prefix_alone(bucket: str) -> None:
     assert allowed(orchestrator, "s3:ListBucket", resource, prefix="telemetry/packages/")
     assert not allowed(orchestrator, "s3:ListBucket", resource, prefix="of-others/")
     assert not allowed(orchestrator, "s3:ListBucket", resource)
+
+
+def test_the_orchestrator_tells_metrics_in_its_own_namespace_alone() -> None:
+    orchestrator = policy("orchestrator")
+    assert allowed(orchestrator, "cloudwatch:PutMetricData", "*", namespace="TelemetryAssets")
+    assert not allowed(orchestrator, "cloudwatch:PutMetricData", "*", namespace="AWS/Billing")
 
 
 def test_the_job_role_is_passed_to_emr_serverless_alone() -> None:
