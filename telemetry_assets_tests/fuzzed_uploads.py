@@ -178,6 +178,8 @@ _COMPRESSIONS: tuple[Callable[[Random, bytes], bytes], ...] = (
     lambda random, content: content + random.choice((b"\0", b"\0" * 512, b"\n", b"trailing", b"\x1f\x8b", b"\0\0x")),
     lambda random, content: random.choice((b"\0", b"\n", b"\xef\xbb\xbf")) + content,
     lambda random, content: random.choice((zlib.compress(content), bz2.compress(content), b"", b"\x1f\x8b\x08")),
-    lambda random, content: random.choice((b'{"a": 1}', b"[]", gzip.compress(b""), gzip.compress(b"[]"))),
+    lambda random, content: random.choice(
+        (b'{"a": 1}', b"[]", gzip.compress(b"", mtime=0), gzip.compress(b"[]", mtime=0))
+    ),
     lambda random, content: content[:-8] + random.randbytes(8),
 )

@@ -46,7 +46,7 @@ def framed(documents: list[Document], framing: str) -> tuple[str, bytes]:
     if framing == "lines in json":
         return ".json", "\n".join(texts).encode()
     if framing == "gzip":
-        return ".jsonl.gz", gzip.compress("\r\n".join(texts).encode())
+        return ".jsonl.gz", gzip.compress("\r\n".join(texts).encode(), mtime=0)
     if framing == "byte order mark":
         return ".ndjson", b"\xef\xbb\xbf" + "\n\n".join(texts).encode()
     return ".jsonl", "\n".join(texts).encode()
