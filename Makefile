@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 CHECKOV := .venv-checkov
 CHECKOV_VERSION := 3.3.30
 
-.PHONY: help setup demo dev test test-remote lint docs bench chaos spark-jars package infra-check infra-e2e infra-scan clean clean-data machine
+.PHONY: help setup demo dev test test-remote lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
 
 help: ## Say what each target does
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ lint: setup ## Style, types, and which module may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+aws-check: setup ## Prove by use that the account has what the settings need; starts one remote step, if the engine is remote
+	@$(BIN)/python -m telemetry_assets.account_check
 
 infra-check: setup infra-scan ## Look at infra/ with what of Terraform is on this machine, and with a scanner of policies
 	$(BIN)/pytest -m "not slow" telemetry_assets_tests/infra

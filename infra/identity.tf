@@ -10,19 +10,28 @@ resource "aws_iam_role" "job" {
 }
 
 data "aws_iam_policy_document" "job_trust" {
-  statement {
-    actions = ["sts:AssumeRole"]
+  dynamic "statement" {
+    for_each = toset(var.compute)
 
-    principals {
-      type        = "Service"
-      identifiers = [for service in var.compute : { emr_serverless = "emr-serverless.amazonaws.com", glue = "glue.amazonaws.com" }[service]]
-    }
+    content {
+      actions = ["sts:AssumeRole"]
 
-    # Another account's application cannot be given this role.
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account]
+      principals {
+        type        = "Service"
+        identifiers = [{ emr_serverless = "emr-serverless.amazonaws.com", glue = "glue.amazonaws.com" }[statement.value]]
+      }
+
+      # Another account's application cannot be given this role. Of Glue nothing says that it tells for whom it asks; its
+      # jobs take roles of their own account only.
+      dynamic "condition" {
+        for_each = statement.value == "emr_serverless" ? [local.account] : []
+
+        content {
+          test     = "StringEquals"
+          variable = "aws:SourceAccount"
+          values   = [condition.value]
+        }
+      }
     }
   }
 }

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mypy_boto3_glue.client import GlueClient
     from mypy_boto3_logs.client import CloudWatchLogsClient
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sts.client import STSClient
 
 RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 5}
 """The SDK's standard mode: exponential waits with jitter, and a quota that ends retries when a service is down."""
@@ -122,6 +123,16 @@ def cloudwatch_client() -> CloudWatchClient:
     """
     with refusals_in_words():
         client: CloudWatchClient = _client("cloudwatch", environment())
+        return client
+
+
+def sts_client() -> STSClient:
+    """The client of the service that knows who one is.
+
+    :raises AwsError: where no region is set.
+    """
+    with refusals_in_words():
+        client: STSClient = _client("sts", environment())
         return client
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
-from telemetry_assets_tests.aws.permissions import LAKEHOUSE, TESTS, Statement, allowed, live, needed
+from telemetry_assets_tests.aws.permissions import LAKEHOUSE, Statement, allowed, live, needed, statements_of
 from telemetry_assets_tests.aws.services import AwsServices
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "aws-one-machine.md"
@@ -29,23 +28,7 @@ def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPr
 def policy_on_the_page() -> list[Statement]:
     found = re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
-    return [
-        Statement(
-            tuple(_as_list(one["Action"])),
-            tuple(_as_list(one["Resource"])),
-            {
-                key: tuple(_as_list(values))
-                for test, conditions in one.get("Condition", {}).items()
-                for key, values in conditions.items()
-                if test in TESTS or pytest.fail(f"{test} is not understood")
-            },
-        )
-        for one in json.loads(found[1])["Statement"]
-    ]
-
-
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+    return statements_of(found[1])
 
 
 def test_the_policy_on_the_page_allows_exactly_what_is_asked_for(aws: AwsServices, proxy: FaultProxy) -> None:

@@ -24,13 +24,13 @@ from telemetry_assets.engines.remote_service import RemoteService
 from telemetry_assets.engines.remote_step import RemoteStep, result_heard
 from telemetry_assets.engines.results import PartitionResult, RefreshResult, RemoteRun
 from telemetry_assets.engines.spark_configuration import without_effect
-from telemetry_assets.errors import PackageError
+from telemetry_assets.errors import PackageError, RemoteRunError
 from telemetry_assets.ingestion.manifests import Manifest, written
 from telemetry_assets.ingestion.parsing import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
+from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings, hold_engine
@@ -89,6 +89,20 @@ class RemoteEngine:
         if event_dates is None and not plan.changes and not _is_stale_by_itself(plan.target, contract, parameters):
             return self._up_to_date(plan, time.monotonic() - started)
         return self._done(plan, step)
+
+    def prove(self, run_id: str, today: date) -> RemoteRun:
+        """Have a program do the step of Silver for no event date: it uses all that a step uses, and changes no row.
+
+        (Of a table that has taken nothing yet it takes everything, as the next run would.)
+
+        :raises PackageError: where the package of this code is not in the scripts location.
+        :raises RemoteRunError: where the service did not bring the step to its end, or nothing was heard of it.
+        """
+        plan = begin_refresh(self._lakehouse, SILVER, frozenset(), run_id)
+        ended = self._programs.completed(self._step(plan, frozenset(), StepParameters(today)))
+        if "result" not in ended.told:
+            raise RemoteRunError(f"Run {ended.remote.run_id} of {ended.remote.service} ended well, and told nothing.")
+        return ended.remote
 
     def _done(self, plan: Refresh, step: RemoteStep) -> RefreshResult:
         started = time.monotonic()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
+_OPERATION = re.compile("/service/[^/]+/operation/([A-Za-z]+)$")
 # The first that a query or the headers have names the operation.
 _OF_BUCKET: dict[str, tuple[tuple[str, str], ...]] = {
     "GET": (
@@ -28,6 +30,14 @@ _OF_BUCKET: dict[str, tuple[tuple[str, str], ...]] = {
     "POST": (("delete", "DeleteObjects"),),
     "DELETE": (("", "DeleteBucket"),),
 }
+_OF_EMR_SERVERLESS = (
+    ("POST", re.compile("/applications"), "CreateApplication"),
+    ("GET", re.compile("/applications/([^/]+)"), "GetApplication"),
+    ("POST", re.compile("/applications/([^/]+)/jobruns"), "StartJobRun"),
+    ("GET", re.compile("/applications/([^/]+)/jobruns"), "ListJobRuns"),
+    ("GET", re.compile("/applications/([^/]+)/jobruns/([^/]+)"), "GetJobRun"),
+    ("DELETE", re.compile("/applications/([^/]+)/jobruns/([^/]+)"), "CancelJobRun"),
+)
 _OF_OBJECT: dict[str, tuple[tuple[str, str], ...]] = {
     "GET": (
         ("uploadId", "ListParts"),
@@ -53,8 +63,8 @@ class Request:
     """One request.
 
     :param operation: e.g. ``PutObject`` or ``UpdateTable``.
-    :param bucket: for Glue, the database.
-    :param key: of a listing, its prefix; for Glue, the table.
+    :param bucket: for Glue, the database; for EMR Serverless, the application.
+    :param key: of a listing, its prefix; for Glue, the table or the job; for EMR Serverless, the run.
     :param number: of all requests, counted from 1.
     :param is_conditional_write: whether S3 must look at what is there before it writes.
     """
@@ -76,10 +86,15 @@ def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes
     if target := headers.get("x-amz-target"):
         service, _, operation = target.partition(".")
         asked = json.loads(body or b"{}")
-        table = asked.get("TableInput", {}).get("Name") or asked.get("Name") or asked.get("TableName") or ""
+        named = (asked.get(name) for name in ("Name", "TableName", "JobName"))
+        table = asked.get("TableInput", {}).get("Name") or next(filter(None, named), "")
         database = asked.get("DatabaseName") or asked.get("DatabaseInput", {}).get("Name") or ""
-        return Request(service.removeprefix("AWS").lower(), operation, database, table, number)
+        return Request(service.removeprefix("AWS").lower().partition("_")[0], operation, database, table, number)
     service = _signed_for(headers.get("authorization", ""))
+    if service == "emr-serverless":
+        return _of_emr_serverless(method, path.partition("?")[0], number)
+    if found := _OPERATION.search(path):
+        return Request(service, found[1], "", "", number)
     if service != "s3":
         return Request(service, parse_qs(body.decode(errors="replace")).get("Action", [""])[0], "", "", number)
     place, _, query = path.partition("?")
@@ -91,6 +106,19 @@ def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes
     operation = next((name for marks, name in operations if has.issuperset(marks.split())), method)
     is_conditional = method in ("PUT", "POST", "DELETE") and not has.isdisjoint(("if-match", "if-none-match"))
     return Request(service, operation, unquote(bucket), key or asked_of.get("prefix", [""])[0], number, is_conditional)
+
+
+def _of_emr_serverless(method: str, path: str, number: int) -> Request:
+    for asked, place, operation in _OF_EMR_SERVERLESS:
+        if method == asked and (found := place.fullmatch(path)):
+            application, run_id, *_ = (*found.groups(), "", "")
+            return Request("emr-serverless", operation, application, run_id, number)
+    return Request("emr-serverless", f"{method} {path}", "", "", number)
+
+
+def access_key_of(authorization: str) -> str:
+    """Whose access key a request is signed with; of one that is not signed, nobody's."""
+    return authorization.partition("Credential=")[2].partition("/")[0]
 
 
 def _signed_for(authorization: str) -> str:

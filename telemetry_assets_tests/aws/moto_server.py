@@ -7,9 +7,12 @@ standard input is closed, so that none is left over when a run of the tests is k
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,7 @@ from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
 from telemetry_assets_tests.aws import corrected_emr_serverless, corrected_glue
+from telemetry_assets_tests.aws.api_requests import Request, access_key_of, read_request
 from telemetry_assets_tests.aws.corrected_athena import CorrectedAthenaResponse
 from telemetry_assets_tests.aws.corrected_emr_serverless import CorrectedEmrServerlessResponse
 from telemetry_assets_tests.aws.corrected_glue import VERSION_LOCK, CorrectedGlueResponse
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 HARNESS_PATH = "/moto-api/harness/"
 _SIGNED_FOR_S3 = re.compile(r"/([^/]+)/s3/aws4_request")
+_REQUESTS_KEPT = 100_000
 CORRECTED: dict[str, type[BaseResponse]] = {
     "athena": CorrectedAthenaResponse,
     "s3": CorrectedS3Response,
@@ -54,16 +59,23 @@ class Corrected:
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
         self._one_at_a_time = Lock()
+        self._asked: deque[tuple[str, Request]] = deque(maxlen=_REQUESTS_KEPT)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not _read_whole(environ):
             start_response("400 Bad Request", [("Content-Type", "application/xml")])
             return [b"<Error><Code>IncompleteBody</Code><Message>The body broke off.</Message></Error>"]
         path = environ["PATH_INFO"]
+        if path == f"{HARNESS_PATH}requests":
+            told = json.dumps([[key, asdict(request)] for key, request in self._asked]).encode()
+            self._asked.clear()
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [told]
         if path.startswith(HARNESS_PATH):
             _obey(path.removeprefix(HARNESS_PATH))
             start_response("204 No Content", [])
             return []
+        self._record(environ)
         bucket_region = _other_region(environ)
         if bucket_region:
             start_response("301 Moved Permanently", [("x-amz-bucket-region", bucket_region)])
@@ -74,6 +86,18 @@ class Corrected:
             return []
         with self._one_at_a_time:
             return self._application(environ, start_response)
+
+    def _record(self, environ: WSGIEnvironment) -> None:
+        """Keep what is asked for, and with whose access key."""
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        authorization = headers.get("authorization", "")
+        body = b"" if _SIGNED_FOR_S3.search(authorization) else environ["wsgi.input"].getvalue()
+        request = read_request(environ["REQUEST_METHOD"], environ["RAW_URI"], headers, body, len(self._asked) + 1)
+        self._asked.append((access_key_of(authorization), request))
 
 
 def _obey(order: str) -> None:

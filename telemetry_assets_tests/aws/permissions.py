@@ -1,8 +1,9 @@
-"""What the product asks AWS for in all that a deployment on one machine does, and whether a policy allows it."""
+"""What requests to AWS need, whether a policy allows it, and all that a deployment on one machine asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,8 +16,14 @@ from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import deployment_in_s3
 from telemetry_assets_tests.made_documents import event, framed
 
-LANDING, LAKEHOUSE = "my-fleet-landing", "my-fleet-lakehouse"
+LANDING, LAKEHOUSE, SCRIPTS = "my-fleet-landing", "my-fleet-lakehouse", "my-fleet-scripts"
 GLUE = "arn:aws:glue:eu-central-1:111122223333:"
+GLUE_JOB = f"{GLUE}job/fleet-steps"
+APPLICATION = "arn:aws:emr-serverless:eu-central-1:111122223333:/applications/00f1"
+ROLE = "arn:aws:iam::111122223333:role/fleet-job"
+_LOGS = "arn:aws:logs:eu-central-1:111122223333:log-group:"
+# What a request says of itself, beside the prefix of a listing.
+_CONTEXT = {"namespace": "TelemetryAssets", "PassedToService": "emr-serverless.amazonaws.com"}
 
 # Of operations of S3 that are named otherwise than what they need.
 _ACTIONS = {
@@ -61,12 +68,47 @@ def live(aws: AwsServices) -> None:
 
 def needed(request: Request) -> Iterable[Needed]:
     """The actions that a request needs, each with the resource that it needs it on."""
-    if request.service == "glue":
+    if request.service in _OF_OTHERS:
+        yield from _OF_OTHERS[request.service](request)
+    elif request.service == "glue" and "Job" in request.operation:
+        yield f"glue:{request.operation}", GLUE_JOB
+    elif request.service == "glue":
         yield f"glue:{request.operation}", f"{GLUE}catalog"
         yield f"glue:{request.operation}", f"{GLUE}database/{request.bucket or request.key}"
         if "Table" in request.operation:
             yield f"glue:{request.operation}", f"{GLUE}table/{request.bucket}/{request.key}"
-        return
+    else:
+        yield from _of_s3(request)
+
+
+def refused(statements: list[Statement], requests: Iterable[Request]) -> set[Needed]:
+    """What requests need, and no statement allows."""
+    return {
+        pair
+        for request in requests
+        for pair in needed(request)
+        if not allowed(statements, *pair, prefix=request.key, **_CONTEXT)
+    }
+
+
+def _of_emr_serverless(request: Request) -> Iterable[Needed]:
+    run = f"{APPLICATION}/jobruns/{request.key or '00run'}"
+    yield f"emr-serverless:{request.operation}", run if request.key else APPLICATION
+    if request.operation == "StartJobRun":
+        yield "emr-serverless:TagResource", run
+        yield "iam:PassRole", ROLE
+
+
+_OF_OTHERS: dict[str, Callable[[Request], Iterable[Needed]]] = {
+    "emr-serverless": _of_emr_serverless,
+    "logs": lambda request: [(f"logs:{request.operation}", f"{_LOGS}/aws-glue/jobs/error:log-stream:00run")],
+    "monitoring": lambda request: [(f"cloudwatch:{request.operation}", "*")],
+    # Everybody may ask who they are.
+    "sts": lambda request: [] if request.operation == "GetCallerIdentity" else [(f"sts:{request.operation}", "*")],
+}
+
+
+def _of_s3(request: Request) -> Iterable[Needed]:
     on_bucket = request.operation.startswith(("List", "GetBucket"))
     resource = f"arn:aws:s3:::{request.bucket}{'' if on_bucket else f'/{request.key}'}"
     for action in _ACTIONS.get(request.operation, (request.operation,)):
@@ -98,6 +140,21 @@ class Statement:
                 for key, patterns in self.conditions.items()
             )
         )
+
+
+def statements_of(policy: str) -> list[Statement]:
+    """The statements of a policy in JSON. Tests of conditions that are not understood here fail."""
+    read = []
+    for one in json.loads(policy)["Statement"]:
+        conditions = one.get("Condition", {})
+        assert set(conditions) <= set(TESTS), conditions
+        held = {key: _texts(values) for keys in conditions.values() for key, values in keys.items()}
+        read.append(Statement(_texts(one["Action"]), _texts(one["Resource"]), held))
+    return read
+
+
+def _texts(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def allowed(statements: list[Statement], action: str, resource: str, **context: str) -> bool:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from telemetry_assets.engines.package import Package, build_package, upload_package
 from telemetry_assets.settings import Settings, project_root
+from telemetry_assets_tests.aws.api_requests import Request
+from telemetry_assets_tests.aws.permissions import LAKEHOUSE, LANDING, SCRIPTS
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET
 from telemetry_assets_tests.java import need_java
@@ -17,6 +21,7 @@ from telemetry_assets_tests.java import need_java
 SERVICES = ("emr_serverless", "glue")
 ROLE = "arn:aws:iam::123456789012:role/telemetry-job"
 _SCRIPTS = "s3://scripts/telemetry"
+_PLACE = re.compile(r"[0-9a-f]{32}/(landing|lakehouse)/(.*)")
 _SMALL = {"default": {"spark": {"spark.sql.shuffle.partitions": "2"}}}
 
 
@@ -62,6 +67,25 @@ class RemoteAccount:
                 for run in told
             ]
         return [(run_id, state) for run_id, state, step in reversed(listed) if step.startswith(settings.lakehouse_uri)]
+
+    def asked_in_policies_names(self) -> Iterator[tuple[str, Request]]:
+        """What was asked for since the last call of this, in the names that policies know; each with who asked.
+
+        Tests ask for what is not there, too: of other applications and jobs no policy says anything.
+        """
+        for key, request in self.aws.asked():
+            place = _PLACE.fullmatch(request.key)
+            if request.service == "s3" and request.bucket == BUCKET and place:
+                bucket, prefix = (LANDING, "") if place[1] == "landing" else (LAKEHOUSE, "telemetry/")
+                yield key, replace(request, bucket=bucket, key=f"{prefix}{place[2]}")
+            elif request.service == "s3" and request.bucket == "scripts":
+                yield key, replace(request, bucket=SCRIPTS)
+            elif (
+                (request.service == "emr-serverless" and request.bucket == self.application)
+                or (request.service == "glue" and ("Job" not in request.operation or request.key == self.job))
+                or request.service in ("logs", "monitoring", "sts")
+            ):
+                yield key, request
 
     def cancel(self, settings: Settings, run_id: str) -> None:
         """What somebody does in the console."""

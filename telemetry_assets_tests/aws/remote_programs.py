@@ -43,6 +43,8 @@ _one_at_a_time = Lock()
 
 
 ENDPOINT = [""]
+PROGRAM = "program"
+"""The access key of what runs in a service."""
 
 
 @dataclass
@@ -251,7 +253,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "SPARK_HOME": str(_SPARK),
         "HOME": str(folder),
         "AWS_ENDPOINT_URL": ENDPOINT[0],
-        "AWS_ACCESS_KEY_ID": "program",
+        "AWS_ACCESS_KEY_ID": PROGRAM,
         "AWS_SECRET_ACCESS_KEY": "program",
         "AWS_EC2_METADATA_DISABLED": "true",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from urllib.request import Request, urlopen
 import boto3
 from botocore.config import Config
 
+from telemetry_assets_tests.aws.api_requests import Request as ApiRequest
 from telemetry_assets_tests.aws.moto_server import HARNESS_PATH
 
 REGION = "eu-central-1"
-_KEY_ID, _SECRET = "AKIAIOSFODNN7EXAMPLE", "not-a-secret"
+PRODUCT = "AKIAIOSFODNN7EXAMPLE"
+"""The access key of what finds the services by its environment."""
+_SECRET = "not-a-secret"
 _NO_RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 1}
 
 
@@ -49,7 +53,7 @@ class AwsServices:
         """What a program must find in its environment to speak to these services, or to a proxy before them."""
         return {
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
-            "AWS_ACCESS_KEY_ID": _KEY_ID,
+            "AWS_ACCESS_KEY_ID": PRODUCT,
             "AWS_SECRET_ACCESS_KEY": _SECRET,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -68,7 +72,7 @@ class AwsServices:
             service,  # type: ignore[call-overload]  # any service
             endpoint_url=endpoint or self.endpoint,
             region_name=region,
-            aws_access_key_id=_KEY_ID,
+            aws_access_key_id="tests",
             aws_secret_access_key=_SECRET,
             config=Config(**{"retries": _NO_RETRIES, **config}),
         )
@@ -95,6 +99,11 @@ class AwsServices:
     def release_programs(self) -> None:
         """Let the remote runs that stay in a state go on."""
         self._post(f"{HARNESS_PATH}release-programs")
+
+    def asked(self) -> list[tuple[str, ApiRequest]]:
+        """What was asked for since the last call of this, each with the access key that asked."""
+        with urlopen(f"{self.endpoint}{HARNESS_PATH}requests", timeout=60) as answer:
+            return [(key, ApiRequest(**request)) for key, request in json.load(answer)]
 
     def reset(self) -> None:
         """Forget everything."""

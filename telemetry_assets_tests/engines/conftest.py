@@ -1,4 +1,4 @@
-"""An account that remote steps run in."""
+"""An account that remote steps run in, where nothing is asked for that the policies of ``infra/`` do not allow."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from telemetry_assets_tests.aws.permissions import refused
 from telemetry_assets_tests.aws.remote_account import RemoteAccount, open_account
-from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.aws.remote_programs import PROGRAM
+from telemetry_assets_tests.aws.services import PRODUCT, AwsServices
+from telemetry_assets_tests.infra.policies import policy
 
 
 @pytest.fixture(scope="package")
@@ -26,5 +29,10 @@ def opened_account(aws_services: AwsServices) -> Iterator[RemoteAccount]:
 @pytest.fixture
 def account(opened_account: RemoteAccount) -> Iterator[RemoteAccount]:
     """With no run of another test at work."""
+    opened_account.aws.asked()
     yield opened_account
     opened_account.aws.end_programs()
+    # Terraform has made the databases before.
+    asked = [(who, one) for who, one in opened_account.asked_in_policies_names() if one.operation != "CreateDatabase"]
+    for who, name in ((PRODUCT, "orchestrator"), (PROGRAM, "job")):
+        assert refused(policy(name), (request for key, request in asked if key == who)) == set(), name

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from telemetry_assets.account_check import check
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.lakehouse.contracts import ALERTS, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount
@@ -70,6 +71,19 @@ def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_s
     process(account, settings | {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}, second)
     assert len(account.runs(Settings(**settings))) == 5
     assert_embedded_finds_nothing_to_change(settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", SERVICES)
+def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAccount, engine: str) -> None:
+    settings = Settings(**account.settings(engine))
+    lines: list[str] = []
+    assert check(settings, lines.append), lines
+    [(run_id, _)] = account.runs(settings)
+    assert lines[-1].startswith("ok         a step can be submitted, followed and heard")
+    assert run_id in lines[-1]
+    with open_pipeline(settings) as pipeline:
+        assert all(pipeline.lakehouse.table(contract).current_snapshot() is None for contract in CONTRACTS)
 
 
 @pytest.mark.slow

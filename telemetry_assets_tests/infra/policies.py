@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import hcl2
 
-from telemetry_assets_tests.aws.permissions import GLUE, LAKEHOUSE, LANDING, TESTS, Statement
+from telemetry_assets_tests.aws.permissions import (
+    APPLICATION,
+    GLUE,
+    GLUE_JOB,
+    LAKEHOUSE,
+    LANDING,
+    ROLE,
+    SCRIPTS,
+    TESTS,
+    Statement,
+)
 from telemetry_assets_tests.infra.terraform import INFRA
 
-SCRIPTS = "my-fleet-scripts"
-ROLE = "arn:aws:iam::111122223333:role/fleet-job"
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/0123"
-APPLICATION = "arn:aws:emr-serverless:eu-central-1:111122223333:/applications/00f1"
-GLUE_JOB = f"{GLUE}job/fleet-steps"
 _LAYERS = ("bronze", "silver", "gold")
 _VALUES: dict[str, Any] = {
     "module.landing.arn": f"arn:aws:s3:::{LANDING}",
@@ -64,6 +71,7 @@ def documents() -> Iterator[tuple[str, str, Block]]:
                 yield path.stem, name.strip('"'), document
 
 
+@cache
 def policy(name: str) -> list[Statement]:
     """The statements of a policy in ``policies.tf``, with every option on."""
     [document] = [block for file, one, block in documents() if (file, one) == ("policies", name)]

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 
+from telemetry_assets.account_check import check
 from telemetry_assets.engines.package import build_package, upload_package
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, project_root
-from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.aws.api_requests import Request
+from telemetry_assets_tests.aws.permissions import (
+    APPLICATION,
+    LAKEHOUSE,
+    LANDING,
+    ROLE,
+    SCRIPTS,
+    Statement,
+    needed,
+    refused,
+    statements_of,
+)
+from telemetry_assets_tests.aws.remote_programs import PROGRAM
+from telemetry_assets_tests.aws.services import PRODUCT, AwsServices
 from telemetry_assets_tests.deployment import DeploymentInS3
 from telemetry_assets_tests.infra.terraform import Configuration, terraform
 from telemetry_assets_tests.java import need_java
@@ -31,6 +47,20 @@ monthly_budget_usd = null
 """
 
 
+_ACCOUNT = "123456789012"
+# moto counts no use of a key. Large uploads are put in parts, which are taken away where one breaks off; a cancelled
+# run, a driver's log that is asked for, a table that Spark makes none of: other tests have these.
+_NOT_SEEN = {
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+    "s3:AbortMultipartUpload",
+    "emr-serverless:CancelJobRun",
+    "glue:BatchStopJobRun",
+    "logs:GetLogEvents",
+}
+_NOT_SEEN_OF_PROGRAMS: set[str] = {"kms:Decrypt", "kms:GenerateDataKey", "s3:AbortMultipartUpload"}
+
+
 @pytest.fixture
 def applied(aws: AwsServices, tmp_path: Path) -> Configuration:
     configuration = Configuration(tmp_path / "infra", aws.environment())
@@ -48,6 +78,36 @@ def settings_of(configuration: Configuration, folder: Path, engine: str) -> Sett
     return Settings(**{**given, "engine": engine, "remote_poll_seconds": 0.2})  # type: ignore[arg-type]  # texts
 
 
+def names_of_policies(configuration: Configuration, aws: AwsServices) -> dict[str, str]:
+    """What things are called in the account, and in the requests and policies that are held against each other."""
+    suffix = f"{_ACCOUNT}-eu-central-1"
+    buckets = {"landing": LANDING, "lakehouse": LAKEHOUSE, "scripts": SCRIPTS}
+    application = aws.client("emr-serverless").list_applications()["applications"][0]
+    return {
+        **{f"fleet-{bucket}-{suffix}": name for bucket, name in buckets.items()},
+        application["arn"]: APPLICATION,
+        f"arn:aws:iam::{_ACCOUNT}:role/fleet-job-eu-central-1": ROLE,
+        _ACCOUNT: "111122223333",
+    }
+
+
+def applied_policy(name: str, aws: AwsServices, names: dict[str, str]) -> list[Statement]:
+    """The statements of a policy, as Terraform has given it to IAM."""
+    iam = aws.client("iam")
+    [arn] = [one["Arn"] for one in iam.list_policies(Scope="Local")["Policies"] if one["PolicyName"].startswith(name)]
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    document = json.dumps(iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"])
+    for applied, known in names.items():
+        document = document.replace(applied, known)
+    return statements_of(document)
+
+
+def unused(statements: list[Statement], requests: list[Request]) -> set[str]:
+    """The actions that a policy grants, and that nothing has asked for."""
+    granted = {action for statement in statements for action in statement.actions}
+    return granted - {action for request in requests for action, _ in needed(request)}
+
+
 def test_a_second_apply_changes_nothing(applied: Configuration) -> None:
     assert "No changes." in applied.run("plan", "-detailed-exitcode")
 
@@ -59,15 +119,19 @@ def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_dest
     folder = project_root() / "dist"
     folder.mkdir(exist_ok=True)
     package = build_package(folder)
+    aws.asked()
     for number, engine in enumerate(("emr_serverless", "glue", "embedded")):
         settings = settings_of(applied, tmp_path, engine)
         upload_package(folder, package, settings)
+        lines: list[str] = []
+        assert check(settings, lines.append), lines
         with open_pipeline(settings) as pipeline:
             deployed = DeploymentInS3(settings, pipeline, client=aws.client("s3"))
             deployed.upload(f"{number}.json", framed([event(str(number), engineTempCelsius=160)], "array")[1])
             deployed.process()
             deployed.recall_batches()
             deployed.assert_equals_the_contract()
+    assert_policies_allow_what_was_asked_for_and_no_more(applied, aws)
 
     with pytest.raises(AssertionError, match="BucketNotEmpty"):
         applied.run("destroy", "-auto-approve")
@@ -78,6 +142,16 @@ def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_dest
     applied.run("apply", "-auto-approve")
     assert "Destroy complete!" in applied.run("destroy", "-auto-approve")
     assert aws.client("s3").list_buckets()["Buckets"] == []
+
+
+def assert_policies_allow_what_was_asked_for_and_no_more(configuration: Configuration, aws: AwsServices) -> None:
+    names = names_of_policies(configuration, aws)
+    asked = [(who, replace(request, bucket=names.get(request.bucket, request.bucket))) for who, request in aws.asked()]
+    for who, name, not_seen in ((PRODUCT, "orchestrator", _NOT_SEEN), (PROGRAM, "job", _NOT_SEEN_OF_PROGRAMS)):
+        statements = applied_policy(f"fleet-{name}", aws, names)
+        requests = [request for key, request in asked if key == who]
+        assert refused(statements, requests) == set(), name
+        assert unused(statements, requests) == not_seen, name
 
 
 def test_data_is_kept_where_terraform_has_forgotten_it_before(applied: Configuration, aws: AwsServices) -> None:

@@ -1,0 +1,145 @@
+"""Proves that an account in AWS has all that a deployment's settings need, by using it: ``make aws-check``.
+
+What it makes is what the first run makes (tables from their contracts), and one object that it deletes again. A remote
+engine is given a step that takes no event date, which costs what a run of the service costs at least.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from botocore.exceptions import ClientError
+
+from telemetry_assets.aws import (
+    GONE,
+    delete_object_if,
+    encryption,
+    error_code,
+    get_object,
+    put_object_if,
+    refusals_in_words,
+    region,
+    s3_client,
+    sts_client,
+)
+from telemetry_assets.engines.remote import RemoteEngine, open_service, problems
+from telemetry_assets.errors import SettingsError, TelemetryAssetsError
+from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.lakehouse.catalog import open_lakehouse
+from telemetry_assets.lakehouse.contracts import CONTRACTS
+from telemetry_assets.metrics import measured, send
+from telemetry_assets.pipeline import open_pipeline
+from telemetry_assets.settings import Settings, hold_engine, load_settings
+from telemetry_assets.wording import counted
+
+Proof = Callable[[Settings], str]
+"""Uses something, and says what it has found; it raises where something is missing."""
+
+_MARKER = ".telemetry-assets-check"
+
+
+def proofs(settings: Settings) -> Iterator[tuple[str, Proof]]:
+    """What is proved for these settings, in this order, by what each is called."""
+    yield "credentials", _credentials
+    yield "uploads can be listed and read", _uploads
+    yield "the lakehouse can be written, read and cleared", _objects
+    yield "tables are there, or are made", _tables
+    if settings.metrics_namespace:
+        yield "metrics can be told", _metrics
+    if settings.is_remote:
+        yield "the service and the package are there", _service
+        yield "a step can be submitted, followed and heard", _step
+
+
+def check(settings: Settings, say: Callable[[str], None]) -> bool:
+    """Prove all of it and say of each how it went; False where something is missing.
+
+    :raises SettingsError: where the settings name no AWS, or lack what their engine needs.
+    """
+    if not settings.is_in_s3:
+        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} is a folder: nothing of it is in AWS.")
+    hold_engine(settings)
+    is_whole = True
+    for title, proof in proofs(settings):
+        if proof is _step and not is_whole:
+            say(f"not tried  {title}: what is missing above comes first")
+            continue
+        try:
+            with refusals_in_words():
+                say(f"ok         {title}: {proof(settings)}")
+        except (TelemetryAssetsError, OSError) as error:
+            say(f"MISSING    {title}: {error}")
+            is_whole = False
+    return is_whole
+
+
+def _credentials(_: Settings) -> str:
+    who = sts_client().get_caller_identity()
+    return f"{who['Arn']}, region {region() or s3_client().meta.region_name}"
+
+
+def _uploads(settings: Settings) -> str:
+    waiting = sum(1 for _ in open_landing(settings).waiting())
+    location = settings.landing_in_s3()
+    try:
+        # Of an object that is not there S3 says so only to who may read it. Its name is none of an upload.
+        get_object(s3_client(), location.bucket, f"{location.prefix}{_MARKER}")
+    except ClientError as error:
+        if error_code(error) not in GONE:
+            raise
+    return f"{counted(waiting, 'upload')} in {settings.landing_uri}"
+
+
+def _objects(settings: Settings) -> str:
+    location, body = settings.lakehouse_in_s3(), uuid.uuid4().hex.encode()
+    key = f"{location.below('ingestion').prefix}{_MARKER}-{body.decode()}"
+    etag = put_object_if(s3_client(), location.bucket, key, body, IfNoneMatch="*", **encryption(settings.kms_key_id))
+    try:
+        if get_object(s3_client(), location.bucket, key)[0] != body:
+            raise SettingsError(f"s3://{location.bucket}/{key} was not read as it was written.")
+    finally:
+        delete_object_if(s3_client(), location.bucket, key, etag)
+    return settings.lakehouse_uri
+
+
+def _tables(settings: Settings) -> str:
+    lakehouse = open_lakehouse(settings)
+    lakehouse.prepare()
+    rows = [lakehouse.table(contract).scan().count() for contract in CONTRACTS]
+    return f"{counted(len(rows), 'table')}, {counted(sum(rows), 'row')}"
+
+
+def _metrics(settings: Settings) -> str:
+    with open_pipeline(settings) as pipeline:
+        send(measured(pipeline), settings)
+    return settings.metrics_namespace
+
+
+def _service(settings: Settings) -> str:
+    found = problems(settings)
+    if found:
+        raise SettingsError(" ".join(found))
+    return open_service(settings).name
+
+
+def _step(settings: Settings) -> str:
+    engine = RemoteEngine(open_lakehouse(settings), settings, open_service(settings))
+    remote = engine.prove(f"check-{uuid.uuid4().hex}", datetime.now(UTC).date())
+    return f"run {remote.run_id} of {remote.service}, {remote.link}"
+
+
+def main() -> None:
+    """Check the account that the settings name; exit code 1 where something is missing."""
+    try:
+        is_whole = check(load_settings(), lambda line: print(line, flush=True))
+    except TelemetryAssetsError as error:
+        sys.exit(f"Error: {error}")
+    if not is_whole:
+        sys.exit("Something is missing: see above.")
+
+
+if __name__ == "__main__":
+    main()
