@@ -63,7 +63,10 @@ data "aws_iam_policy_document" "key" {
     condition {
       test     = "ArnLike"
       variable = "kms:EncryptionContext:aws:logs:arn"
-      values   = ["arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/${var.name}/*"]
+      values = [
+        "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/${var.name}/*",
+        "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/aws/rds/instance/${var.name}-dagster/*",
+      ]
     }
   }
 }

@@ -4,7 +4,7 @@ locals {
     TELEMETRY_REMOTE_TIMEOUT_MINUTES = tostring(var.remote_timeout_minutes)
     TELEMETRY_REMOTE_SIZES = jsonencode({
       default = merge(
-        { executors = local.use_glue ? var.glue_workers - 1 : 4 },
+        { executors = local.use_glue && (var.engine == "glue" || !local.use_emr_serverless) ? var.glue_workers - 1 : var.emr_executors },
         local.use_glue ? { glue_worker_type = var.glue_worker_type } : {},
       )
     })

@@ -214,6 +214,19 @@ data "aws_iam_policy_document" "job" {
     resources = ["${module.scripts.arn}/${local.scripts_prefix}/packages/*"]
   }
 
+  # The services' own file systems list where they look for a file.
+  statement {
+    sid       = "FindPackages"
+    actions   = ["s3:ListBucket"]
+    resources = [module.scripts.arn]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["${local.scripts_prefix}/packages/*"]
+    }
+  }
+
   statement {
     sid       = "LookAtTheLakehouse"
     actions   = ["s3:ListBucket"]

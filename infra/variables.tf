@@ -98,7 +98,7 @@ variable "emr_idle_minutes" {
 }
 
 variable "emr_maximum_capacity" {
-  description = "The most that all runs of the application may use at one time. A run has a driver and as many executors as TELEMETRY_REMOTE_SIZES says (four by default), of 4 vCPU, 16 GB and 20 GB of disk each."
+  description = "The most that all runs of the application may use at one time. A run has a driver and up to emr_executors executors, of 4 vCPU, 16 GB and 20 GB of disk each."
   type = object({
     vcpu      = number
     memory_gb = number
@@ -109,6 +109,22 @@ variable "emr_maximum_capacity" {
   validation {
     condition     = var.emr_maximum_capacity.vcpu >= 8 && var.emr_maximum_capacity.memory_gb >= 32 && var.emr_maximum_capacity.disk_gb >= 40
     error_message = "emr_maximum_capacity has room for a driver and an executor: at least 8 vCPU, 32 GB and 40 GB of disk."
+  }
+}
+
+variable "emr_executors" {
+  description = "The most executors of a run in EMR Serverless, each of 4 vCPU, 16 GB and 20 GB of disk. Dynamic allocation takes what it needs."
+  type        = number
+  default     = 4
+
+  validation {
+    condition     = var.emr_executors >= 1 && floor(var.emr_executors) == var.emr_executors
+    error_message = "emr_executors is a whole number of at least 1."
+  }
+
+  validation {
+    condition     = (var.emr_executors + 1) * 4 <= var.emr_maximum_capacity.vcpu && (var.emr_executors + 1) * 16 <= var.emr_maximum_capacity.memory_gb && (var.emr_executors + 1) * 20 <= var.emr_maximum_capacity.disk_gb
+    error_message = "emr_executors and the driver, of 4 vCPU, 16 GB and 20 GB of disk each, have to find room in emr_maximum_capacity."
   }
 }
 
@@ -222,8 +238,8 @@ variable "landing_noncurrent_days" {
   default     = 7
 
   validation {
-    condition     = var.landing_noncurrent_days >= 1
-    error_message = "landing_noncurrent_days is at least 1."
+    condition     = var.landing_noncurrent_days >= 1 && floor(var.landing_noncurrent_days) == var.landing_noncurrent_days
+    error_message = "landing_noncurrent_days is a whole number of at least 1."
   }
 }
 
@@ -233,19 +249,19 @@ variable "lakehouse_noncurrent_days" {
   default     = 7
 
   validation {
-    condition     = var.lakehouse_noncurrent_days >= 1
-    error_message = "lakehouse_noncurrent_days is at least 1."
+    condition     = var.lakehouse_noncurrent_days >= 1 && floor(var.lakehouse_noncurrent_days) == var.lakehouse_noncurrent_days
+    error_message = "lakehouse_noncurrent_days is a whole number of at least 1."
   }
 }
 
 variable "archive_instant_retrieval_days" {
-  description = "After how many days archived uploads move to Glacier Instant Retrieval; null for never. A class that has to be restored first is no choice: rejected documents are replayed from the archive."
+  description = "After how many days archived uploads move to Glacier Instant Retrieval; null for never. Uploads below 128 KB stay where they are: S3 moves none so small. A class that has to be restored first is no choice: rejected documents are replayed from the archive."
   type        = number
   default     = 90
 
   validation {
-    condition     = var.archive_instant_retrieval_days == null ? true : var.archive_instant_retrieval_days >= 1
-    error_message = "archive_instant_retrieval_days is at least 1, or null."
+    condition     = var.archive_instant_retrieval_days == null ? true : var.archive_instant_retrieval_days >= 1 && floor(var.archive_instant_retrieval_days) == var.archive_instant_retrieval_days
+    error_message = "archive_instant_retrieval_days is a whole number of at least 1, or null."
   }
 }
 
@@ -255,8 +271,8 @@ variable "archive_expiration_days" {
   default     = null
 
   validation {
-    condition     = var.archive_expiration_days == null ? true : var.archive_expiration_days >= 30
-    error_message = "archive_expiration_days is at least 30, or null."
+    condition     = var.archive_expiration_days == null ? true : var.archive_expiration_days >= 30 && floor(var.archive_expiration_days) == var.archive_expiration_days
+    error_message = "archive_expiration_days is a whole number of at least 30, or null."
   }
 
   validation {
@@ -271,8 +287,8 @@ variable "remote_steps_days" {
   default     = 14
 
   validation {
-    condition     = var.remote_steps_days >= 3
-    error_message = "remote_steps_days is at least 3, longer than any run."
+    condition     = var.remote_steps_days >= 3 && floor(var.remote_steps_days) == var.remote_steps_days
+    error_message = "remote_steps_days is a whole number of at least 3, longer than any run."
   }
 }
 
@@ -294,8 +310,8 @@ variable "query_results_days" {
   default     = 7
 
   validation {
-    condition     = var.query_results_days >= 1
-    error_message = "query_results_days is at least 1."
+    condition     = var.query_results_days >= 1 && floor(var.query_results_days) == var.query_results_days
+    error_message = "query_results_days is a whole number of at least 1."
   }
 }
 

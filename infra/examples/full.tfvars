@@ -7,6 +7,7 @@ compute              = ["emr_serverless", "glue"]
 engine               = "emr_serverless"
 emr_architecture     = "ARM64" # `make package ARCHITECTURES="x86_64 aarch64"`
 emr_maximum_capacity = { vcpu = 100, memory_gb = 400, disk_gb = 500 }
+emr_executors        = 8
 glue_workers         = 9
 
 create_kms_key          = true

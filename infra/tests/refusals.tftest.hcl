@@ -79,6 +79,7 @@ run "another_bad_value" {
   command = plan
 
   variables {
+    emr_executors           = 0
     name                    = "Fleet"
     databases               = ["bronze", "silver"]
     dagster                 = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/1", "128.0.0.0/1"] }
@@ -88,6 +89,7 @@ run "another_bad_value" {
   }
 
   expect_failures = [
+    var.emr_executors,
     var.name,
     var.databases,
     var.dagster,
@@ -133,6 +135,39 @@ run "too_long" {
   expect_failures = [
     var.name,
   ]
+}
+
+run "more_executors_than_there_is_room_for_and_parts_of_days" {
+  command = plan
+
+  variables {
+    emr_executors                  = 10
+    landing_noncurrent_days        = 1.5
+    lakehouse_noncurrent_days      = 1.5
+    archive_instant_retrieval_days = 1.5
+    remote_steps_days              = 3.5
+    query_results_days             = 1.5
+  }
+
+  expect_failures = [
+    var.emr_executors,
+    var.landing_noncurrent_days,
+    var.lakehouse_noncurrent_days,
+    var.archive_instant_retrieval_days,
+    var.remote_steps_days,
+    var.query_results_days,
+  ]
+}
+
+run "half_a_day_of_the_archive" {
+  command = plan
+
+  variables {
+    archive_instant_retrieval_days = null
+    archive_expiration_days        = 30.5
+  }
+
+  expect_failures = [var.archive_expiration_days]
 }
 
 run "two_hyphens" {

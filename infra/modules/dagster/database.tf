@@ -25,6 +25,18 @@ resource "aws_db_parameter_group" "this" {
   }
 }
 
+# RDS would make them itself, and keep them for ever.
+
+resource "aws_cloudwatch_log_group" "database" {
+  #checkov:skip=CKV_AWS_158: Encrypted with the account's key where it has one.
+  #checkov:skip=CKV_AWS_338: How long logs are kept is the account's decision (logs_days).
+  for_each = local.database_logs
+
+  name              = "/aws/rds/instance/${local.family}/${each.key}"
+  retention_in_days = var.logs_days
+  kms_key_id        = var.kms_key_arn
+}
+
 resource "aws_db_instance" "this" {
   #checkov:skip=CKV_AWS_157: A second zone for a history that can be lost is the account's decision (database_multi_az).
   #checkov:skip=CKV_AWS_293: The account's decision (deletion_protection), on unless it says otherwise.
@@ -58,7 +70,9 @@ resource "aws_db_instance" "this" {
   copy_tags_to_snapshot           = true
   deletion_protection             = var.placement.deletion_protection
   skip_final_snapshot             = true # As above: losing it loses no row.
-  enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+  enabled_cloudwatch_logs_exports = local.database_logs
+
+  depends_on = [aws_cloudwatch_log_group.database]
 }
 
 # RDS would change the password every seven days, and ECS brings it at a task's start only: each time Dagster would be

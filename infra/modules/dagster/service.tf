@@ -2,9 +2,10 @@
 # speak to each other on the task's own loopback. There is never a second task: two daemons would start each run twice.
 
 locals {
-  family  = "${var.name}-dagster"
-  web     = 3000
-  working = "/var/lib/dagster" # What a run has on disk, and the logs that the UI shows of it.
+  family        = "${var.name}-dagster"
+  web           = 3000
+  database_logs = toset(["postgresql", "upgrade"])
+  working       = "/var/lib/dagster" # What a run has on disk, and the logs that the UI shows of it.
 
   environment = merge(var.settings, {
     AWS_REGION              = var.region
