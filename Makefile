@@ -34,9 +34,10 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	mkdir -p data/landing
 	$(BIN)/dagster dev
 
+# Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
 test: setup lint infra-scan machine ## Everything that CI runs
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone"
-	$(BIN)/pytest -n 2 --dist loadfile -m "alone and not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not alone"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "alone and not slow"
 
 test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue, infra-e2e too
 	$(BIN)/pytest -m slow

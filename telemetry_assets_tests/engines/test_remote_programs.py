@@ -10,7 +10,8 @@ import pytest
 from telemetry_assets.account_check import check
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount
@@ -60,16 +61,33 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
             assert not pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF).changed, contract
 
 
-@pytest.mark.parametrize("engine", ["emr_serverless", pytest.param("glue", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("engine", "tables"),
+    [
+        ("emr_serverless", (SILVER, CURRENT_STATE)),
+        pytest.param("emr_serverless", tuple(UPSTREAM), marks=pytest.mark.slow),
+        pytest.param("glue", tuple(UPSTREAM), marks=pytest.mark.slow),
+    ],
+    ids=["emr_serverless-two-tables", "emr_serverless", "glue"],
+)
 def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_same_tables(
-    account: RemoteAccount, engine: str
+    account: RemoteAccount, engine: str, tables: tuple[TableContract, ...]
 ) -> None:
     settings = account.settings(engine)
     first, second = few_uploads()
-    process(account, settings | {"engine": "embedded"}, first)
+    embedded = settings | {"engine": "embedded"}
+    process(account, embedded, first)
     # The second batch counts as a large backlog, so a program parses that too.
-    process(account, settings | {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}, second)
-    assert len(account.runs(Settings(**settings))) == 5
+    large = settings | {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}
+    with open_pipeline(Settings(**large)) as pipeline:
+        deployed = DeploymentInS3(pipeline.settings, pipeline, client=account.aws.client("s3"))
+        for name, content in second:
+            deployed.upload(name, content)
+        pipeline.ingest("a run")
+        for contract in tables:
+            assert pipeline.refresh(contract, "a run", insurance_as_of=AS_OF).changed
+    assert len(account.runs(Settings(**settings))) == 1 + len(tables)
+    process(account, embedded | {"upload_max_bytes": 2_000_000}, [])
     assert_embedded_finds_nothing_to_change(settings)
 
 
@@ -105,6 +123,7 @@ def with_an_alert(account: RemoteAccount, settings: dict[str, Any]) -> None:
         pipeline.refresh(SILVER, "a run")
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_killed_is_started_again(account: RemoteAccount) -> None:
     settings = account.settings("glue")
     with_an_alert(account, settings)
