@@ -49,7 +49,7 @@ lint: setup ## Style, types, and which module may import which
 	$(BIN)/lint-imports --no-cache
 
 aws-check: setup ## Prove by use that the account has what the settings need; starts one remote step, if the engine is remote
-	@$(BIN)/python -m telemetry_assets.account_check
+	@$(BIN)/telemetry-assets aws-check
 
 infra-check: setup infra-scan ## Look at infra/ with what of Terraform is on this machine, and with a scanner of policies
 	$(BIN)/pytest -m "not slow" telemetry_assets_tests/infra

@@ -18,6 +18,7 @@ import click
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.operator_commands import (
+    aws_check,
     certificate,
     doctor,
     engine_heard,
@@ -186,7 +187,7 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= _SHOWN_CHARACTERS else f"{cell[: _SHOWN_CHARACTERS - 1]}…"
 
 
-for command in (doctor, replay_rejected, certificate, metrics):
+for command in (doctor, replay_rejected, certificate, metrics, aws_check):
     main.add_command(command)
 
 

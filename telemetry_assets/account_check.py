@@ -6,7 +6,6 @@ engine is given a step that takes no event date, which costs what a run of the s
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.contracts import CONTRACTS
 from telemetry_assets.metrics import measured, send
 from telemetry_assets.pipeline import open_pipeline
-from telemetry_assets.settings import Settings, hold_engine, load_settings
+from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.wording import counted
 
 Proof = Callable[[Settings], str]
@@ -129,17 +128,3 @@ def _step(settings: Settings) -> str:
     engine = RemoteEngine(open_lakehouse(settings), settings, open_service(settings))
     remote = engine.prove(f"check-{uuid.uuid4().hex}", datetime.now(UTC).date())
     return f"run {remote.run_id} of {remote.service}, {remote.link}"
-
-
-def main() -> None:
-    """Check the account that the settings name; exit code 1 where something is missing."""
-    try:
-        is_whole = check(load_settings(), lambda line: print(line, flush=True))
-    except TelemetryAssetsError as error:
-        sys.exit(f"Error: {error}")
-    if not is_whole:
-        sys.exit("Something is missing: see above.")
-
-
-if __name__ == "__main__":
-    main()

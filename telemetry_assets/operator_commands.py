@@ -201,6 +201,20 @@ def metrics(sent: bool, as_json: bool) -> None:
         click.echo(f"{one.name:24} {one.value:,.0f}{' s' if UNITS[one.name] == 'Seconds' else ''}")
 
 
+@click.command("aws-check")
+@errors_in_words
+def aws_check() -> None:
+    """Prove by use that AWS has and grants what the settings need; says what is missing.
+
+    It makes the tables, writes and deletes an object, and lets a remote engine do a step that changes no row.
+    """
+    from telemetry_assets.account_check import check
+
+    with engine_heard():
+        if not check(load_settings(), click.echo):
+            raise click.ClickException("Something is missing, see above.")
+
+
 @click.command("replay-rejected")
 @click.option("--reason", "reasons", multiple=True, type=click.Choice(get_args(Reason)), help="Only of this reason.")
 @click.option("--upload", "uploads", multiple=True, help="Only of this upload: its URI, or what that ends in.")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
-_OPERATION = re.compile("/service/[^/]+/operation/([A-Za-z]+)$")
+# What calls itself otherwise than it is signed for.
+_SERVICES = {"graniteserviceversion20100801": "monitoring"}
 # The first that a query or the headers have names the operation.
 _OF_BUCKET: dict[str, tuple[tuple[str, str], ...]] = {
     "GET": (
@@ -89,12 +90,11 @@ def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes
         named = (asked.get(name) for name in ("Name", "TableName", "JobName"))
         table = asked.get("TableInput", {}).get("Name") or next(filter(None, named), "")
         database = asked.get("DatabaseName") or asked.get("DatabaseInput", {}).get("Name") or ""
-        return Request(service.removeprefix("AWS").lower().partition("_")[0], operation, database, table, number)
+        name = service.removeprefix("AWS").lower().partition("_")[0]
+        return Request(_SERVICES.get(name, name), operation, database, table, number)
     service = _signed_for(headers.get("authorization", ""))
     if service == "emr-serverless":
         return _of_emr_serverless(method, path.partition("?")[0], number)
-    if found := _OPERATION.search(path):
-        return Request(service, found[1], "", "", number)
     if service != "s3":
         return Request(service, parse_qs(body.decode(errors="replace")).get("Action", [""])[0], "", "", number)
     place, _, query = path.partition("?")

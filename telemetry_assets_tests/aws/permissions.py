@@ -78,6 +78,7 @@ def needed(request: Request) -> Iterable[Needed]:
         if "Table" in request.operation:
             yield f"glue:{request.operation}", f"{GLUE}table/{request.bucket}/{request.key}"
     else:
+        assert request.service == "s3", request
         yield from _of_s3(request)
 
 

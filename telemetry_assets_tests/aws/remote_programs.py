@@ -109,7 +109,10 @@ class Program:
             self._be(given)
             while not ORDERS.released.is_set() and not self._cancelled.wait(_SECONDS_IN_STATE):
                 pass
-        succeeded, log = (False, b"") if self._cancelled.is_set() else self._run()
+        try:
+            succeeded, log = (False, b"") if self._cancelled.is_set() else self._run()
+        except Exception as error:
+            return self._be(self.ends[1], f"The harness could not run it: {error}")
         if log:
             self.keep_log(log)
         if self._cancelled.is_set():
