@@ -351,8 +351,8 @@ variable "upload_wait_minutes" {
   default     = 30
 
   validation {
-    condition     = var.upload_wait_minutes >= 5
-    error_message = "upload_wait_minutes is at least 5: longer than a run takes."
+    condition     = var.upload_wait_minutes >= 10
+    error_message = "upload_wait_minutes is at least 10: after a run that somebody has cancelled the next one waits for 5 alone."
   }
 }
 
@@ -362,8 +362,8 @@ variable "gold_behind_minutes" {
   default     = 60
 
   validation {
-    condition     = var.gold_behind_minutes >= 5
-    error_message = "gold_behind_minutes is at least 5: longer than a run takes."
+    condition     = var.gold_behind_minutes >= 10
+    error_message = "gold_behind_minutes is at least 10: after a run that somebody has cancelled the next one waits for 5 alone."
   }
 }
 
@@ -384,8 +384,8 @@ variable "remote_run_minutes" {
   default     = 60
 
   validation {
-    condition     = var.remote_run_minutes >= 5
-    error_message = "remote_run_minutes is at least 5."
+    condition     = var.remote_run_minutes >= 5 && var.remote_run_minutes < var.remote_timeout_minutes
+    error_message = "remote_run_minutes is at least 5, and less than remote_timeout_minutes, at which a run is ended."
   }
 }
 

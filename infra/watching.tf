@@ -8,6 +8,12 @@ locals {
       threshold = var.upload_wait_minutes * 60
       says      = "An upload has waited for more than ${var.upload_wait_minutes} minutes. See the sensor `uploads` and the last runs of `ingest`."
     }
+    uploads-not-taken = {
+      metric    = "UploadsNotTaken"
+      statistic = "Minimum"
+      threshold = 0
+      says      = "There are uploads that cannot be taken until somebody does something. `telemetry-assets doctor` names each, and why."
+    }
     gold-is-behind = {
       metric    = "GoldBehindSeconds"
       statistic = "Minimum"
@@ -91,7 +97,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   evaluation_periods  = 1
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.threshold
-  treat_missing_data  = lookup(each.value, "missing", "notBreaching")
+  treat_missing_data  = lookup(each.value, "missing", "ignore")
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
 }

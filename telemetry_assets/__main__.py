@@ -76,7 +76,8 @@ def _say(done: Certificate | RefreshResult) -> None:
 
 def _summary(processed: Processed) -> str:
     if not processed.certificates:
-        return "No upload waited."
+        changed = sum(one.changed for one in processed.refreshes)
+        return f"No upload waited; {counted(changed, 'table')} changed."
     certificate = _certificate(processed)
     documents = counted(sum(one.documents for one in processed.certificates), "document")
     lines = [

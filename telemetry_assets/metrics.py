@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pyiceberg.expressions import GreaterThanOrEqual
 
@@ -16,17 +16,17 @@ from telemetry_assets.errors import SettingsError
 from telemetry_assets.lakehouse.changes import behind_since
 from telemetry_assets.lakehouse.contracts import REJECTED, UPSTREAM
 from telemetry_assets.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from telemetry_assets.settings import Settings
+from telemetry_assets.settings import Settings, hold_engine
 
 UNITS: dict[str, Literal["Seconds", "Count"]] = {
     "WaitingUploads": "Count",
     "OldestUploadSeconds": "Seconds",
+    "UploadsNotTaken": "Count",
     "GoldBehindSeconds": "Seconds",
     "RejectedDocuments": "Count",
     "RemoteRunsFailed": "Count",
     "LongestRemoteRunSeconds": "Seconds",
+    "AccountChecks": "Count",
 }
 """All metrics, as CloudWatch takes them; docs/operating.md explains each."""
 
@@ -42,22 +42,46 @@ class Metric:
 
 
 def measured(pipeline: Pipeline, now: datetime | None = None) -> list[Metric]:
-    """The metrics of a lakehouse. Nothing is made or changed; a table that is not there yet counts as empty.
+    """The metrics of uploads and tables. Nothing is made or changed; a table that is not there yet counts as empty.
 
     :param now: the moment that ages are told for, UTC; this one if it is not given.
     :raises AwsError: where AWS refuses a look.
     """
     now = now or datetime.now(UTC)
-    return [*_of_uploads(pipeline, now), *_of_tables(pipeline, now), *_of_remote_runs(pipeline.settings, now)]
+    return [*_of_uploads(pipeline, now), *_of_tables(pipeline, now)]
+
+
+def measured_remotely(settings: Settings, now: datetime | None = None) -> list[Metric]:
+    """The metrics of remote runs; none where the engine is not remote.
+
+    :param now: as of :func:`measured`.
+    :raises SettingsError: where a setting is missing that the service needs.
+    :raises AwsError: where the service does not answer.
+    """
+    if not settings.is_remote:
+        return []
+    hold_engine(settings)
+    from telemetry_assets.aws import refusals_in_words
+    from telemetry_assets.engines.remote import open_service
+    from telemetry_assets.engines.remote_programs import of_lakehouse
+
+    now = now or datetime.now(UTC)
+    with refusals_in_words():
+        service = open_service(settings)
+        failed = of_lakehouse(service.failed_since(now - _LOOKED_BACK), settings)
+        started = [run.started for run, _ in of_lakehouse(service.living(), settings)]
+    oldest = _seconds(min(started, default=now), now)
+    return [Metric("RemoteRunsFailed", len(failed)), Metric("LongestRemoteRunSeconds", oldest)]
 
 
 def _of_uploads(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
     in_progress = pipeline.ingestion.manifests.load()
-    claimed = [item.upload for item in in_progress.uploads] if in_progress else []
+    claimed = [item.upload for item in in_progress.uploads if item.outcome == "claimed"] if in_progress else []
     # In S3 an upload that a batch has claimed is still where it arrived.
     waiting = {(one.uri, one.version): one.modified for one in [*pipeline.landing.waiting(), *claimed]}
     yield Metric("WaitingUploads", len(waiting))
     yield Metric("OldestUploadSeconds", _seconds(min(waiting.values(), default=now), now))
+    yield Metric("UploadsNotTaken", sum(1 for _ in pipeline.landing.obstacles()))
 
 
 def _of_tables(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
@@ -71,19 +95,6 @@ def _of_tables(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
     rejected = lakehouse.existing(REJECTED)
     recent = GreaterThanOrEqual(term="ingested_at", value=(now - _LOOKED_BACK).isoformat())
     yield Metric("RejectedDocuments", rejected.scan(recent).count() if rejected else 0)
-
-
-def _of_remote_runs(settings: Settings, now: datetime) -> Iterator[Metric]:
-    if not settings.is_remote:
-        return
-    from telemetry_assets.engines.remote import open_service
-    from telemetry_assets.engines.remote_programs import of_lakehouse
-
-    service = open_service(settings)
-    failed = of_lakehouse(service.failed_since(now - _LOOKED_BACK), settings)
-    started = [run.started for run, _ in of_lakehouse(service.living(), settings)]
-    yield Metric("RemoteRunsFailed", len(failed))
-    yield Metric("LongestRemoteRunSeconds", _seconds(min(started, default=now), now))
 
 
 def _seconds(since: datetime, now: datetime) -> float:

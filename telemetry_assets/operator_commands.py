@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -187,13 +188,17 @@ def metrics(sent: bool, as_json: bool) -> None:
 
     The sensor `metrics` does it each minute where TELEMETRY_METRICS_NAMESPACE is set.
     """
-    from telemetry_assets.metrics import UNITS, measured, send
+    from telemetry_assets.metrics import UNITS, measured, measured_remotely, send
 
     settings = load_settings()
     with open_pipeline(settings) as pipeline:
         told = measured(pipeline)
     if sent:
         send(told, settings)
+    if remote := measured_remotely(settings):
+        if sent:
+            send(remote, settings)
+        told += remote
     if as_json:
         click.echo(json.dumps({one.name: one.value for one in told}, indent=2))
         return
@@ -210,6 +215,8 @@ def aws_check() -> None:
     """
     from telemetry_assets.account_check import check
 
+    # Asked to end, it cancels the step that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with engine_heard():
         if not check(load_settings(), click.echo):
             raise click.ClickException("Something is missing, see above.")

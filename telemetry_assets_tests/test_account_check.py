@@ -10,6 +10,8 @@ import pytest
 
 from telemetry_assets.account_check import check
 from telemetry_assets.errors import SettingsError
+from telemetry_assets.lakehouse.contracts import ALERTS
+from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
@@ -45,7 +47,11 @@ def test_an_account_that_has_all_is_told_so_and_nothing_is_left_in_it(checked: C
     assert "region eu-central-1" in lines[0]
     left = keys(aws.client("s3"), Settings(**IN_S3).lakehouse_in_s3())
     assert [key for key in left if "check" in key] == []
-    assert len(aws.client("cloudwatch").list_metrics(Namespace="TelemetryAssets")["Metrics"]) == 4
+    with open_pipeline(Settings(**IN_S3)) as pipeline:
+        assert not [name for name in pipeline.lakehouse.table(ALERTS).properties if "check" in name]
+    # None that an alarm watches.
+    [told] = aws.client("cloudwatch").list_metrics(Namespace="TelemetryAssets")["Metrics"]
+    assert told["MetricName"] == "AccountChecks"
 
 
 def test_a_bucket_that_is_not_there_is_named_and_the_rest_is_proved_all_the_same(checked: Checked) -> None:
@@ -64,7 +70,10 @@ def test_a_bucket_that_is_not_there_is_named_and_the_rest_is_proved_all_the_same
         ("PutObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and cleared"),
         ("GetObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and cleared"),
         ("DeleteObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and cleared"),
+        ("GetBucketVersioning", "", "uploads can be listed and read"),
+        ("ListObjectVersions", "landing/", "uploads can be listed and read"),
         ("CreateTable", "", "tables are there, or are made"),
+        ("UpdateTable", "performance_alerts", "tables are there, or are made"),
     ],
 )
 def test_a_permission_that_is_missing_is_told_with_what_it_is_for(

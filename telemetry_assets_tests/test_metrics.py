@@ -13,7 +13,8 @@ from dagster import DagsterInstance, SkipReason, build_sensor_context
 
 from telemetry_assets.__main__ import main
 from telemetry_assets.definitions import definitions
-from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.lakehouse.contracts import ALERTS, SILVER
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.metrics import measured
 from telemetry_assets.settings import load_settings
 from telemetry_assets_tests.aws.services import AwsServices
@@ -21,7 +22,9 @@ from telemetry_assets_tests.deployment import BUCKET, IN_S3, Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
 NAMESPACE = "TelemetryAssets"
-QUIET = {"WaitingUploads": 0, "OldestUploadSeconds": 0, "GoldBehindSeconds": 0, "RejectedDocuments": 0}
+QUIET = dict.fromkeys(
+    ("WaitingUploads", "OldestUploadSeconds", "UploadsNotTaken", "GoldBehindSeconds", "RejectedDocuments"), 0
+)
 
 
 def metrics(deployed: Deployment, after: timedelta = timedelta(0)) -> dict[str, float]:
@@ -29,6 +32,7 @@ def metrics(deployed: Deployment, after: timedelta = timedelta(0)) -> dict[str, 
 
 
 def test_a_new_place_and_one_that_is_up_to_date_are_quiet(deployed: Deployment) -> None:
+    deployed.landing.mkdir()
     assert metrics(deployed) == QUIET
     deployed.upload("x.json", framed([event()], "array")[1])
     deployed.process()
@@ -74,6 +78,35 @@ def test_gold_is_behind_since_the_first_change_of_bronze_that_it_lacks(deployed:
     assert metrics(deployed, timedelta(minutes=10))["GoldBehindSeconds"] >= 600
     deployed.process()
     assert metrics(deployed, timedelta(minutes=10))["GoldBehindSeconds"] == 0
+
+
+@pytest.mark.parametrize("rolled_back", [SILVER, ALERTS], ids=lambda contract: contract.name)
+def test_gold_is_behind_since_a_table_was_rolled_back(deployed: Deployment, rolled_back: TableContract) -> None:
+    for number in ("1", "2"):
+        deployed.upload(f"{number}.json", framed([event(number, engineTempCelsius=120)], "array")[1])
+        deployed.process()
+    table = deployed.pipeline.lakehouse.table(rolled_back)
+    first = table.history()[0].snapshot_id
+    table.manage_snapshots().set_current_snapshot(first).commit()
+    assert 3600 <= metrics(deployed, timedelta(hours=1))["GoldBehindSeconds"] < 3660
+    deployed.process()
+    assert metrics(deployed, timedelta(hours=1))["GoldBehindSeconds"] == 0
+
+
+def test_an_upload_that_cannot_be_taken_is_told(deployed: Deployment) -> None:
+    (deployed.landing / "elsewhere").mkdir(parents=True)
+    (deployed.landing / "link.json").symlink_to(deployed.landing / "elsewhere")
+    assert metrics(deployed) == QUIET | {"UploadsNotTaken": 1}
+
+
+def test_settings_that_the_service_lacks_are_named_after_the_rest_is_told(
+    in_s3: AwsServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
+    monkeypatch.setenv("TELEMETRY_METRICS_NAMESPACE", NAMESPACE)
+    told = CliRunner().invoke(main, ["metrics", "--send"])
+    assert (told.exit_code, "needs TELEMETRY_SCRIPTS_URI" in told.output) == (1, True)
+    assert put(in_s3)["WaitingUploads"] == 1
 
 
 def test_a_gold_table_that_is_lost_is_behind(deployed: Deployment) -> None:

@@ -91,7 +91,7 @@ run "without_any_service_nothing_is_left_of_remote_steps" {
   }
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["uploads-wait", "gold-is-behind", "documents-rejected"])
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["uploads-wait", "uploads-not-taken", "gold-is-behind", "documents-rejected"])
     error_message = "no alarm of remote runs"
   }
 }
@@ -104,6 +104,7 @@ run "glue_alone" {
     glue_execution_class     = "FLEX"
     glue_max_concurrent_runs = 2
     remote_timeout_minutes   = 45
+    remote_run_minutes       = 30
   }
 
   assert {

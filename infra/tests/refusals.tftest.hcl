@@ -38,7 +38,6 @@ run "one_bad_value_for_each" {
     upload_wait_minutes            = 1
     gold_behind_minutes            = 1
     rejected_documents_per_hour    = -1
-    remote_run_minutes             = 1
     monthly_budget_usd             = 0
     dagster                        = { vpc_id = "vpc-1", subnet_ids = ["subnet-1"], image_tag = "1", client_cidr_blocks = [] }
   }
@@ -69,7 +68,6 @@ run "one_bad_value_for_each" {
     var.upload_wait_minutes,
     var.gold_behind_minutes,
     var.rejected_documents_per_hour,
-    var.remote_run_minutes,
     var.monthly_budget_usd,
     var.dagster,
   ]
@@ -157,6 +155,17 @@ run "more_executors_than_there_is_room_for_and_parts_of_days" {
     var.remote_steps_days,
     var.query_results_days,
   ]
+}
+
+run "a_run_that_is_ended_before_it_is_long" {
+  command = plan
+
+  variables {
+    remote_run_minutes     = 60
+    remote_timeout_minutes = 60
+  }
+
+  expect_failures = [var.remote_run_minutes]
 }
 
 run "half_a_day_of_the_archive" {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
-from telemetry_assets.metrics import measured, send
+from telemetry_assets.metrics import measured, measured_remotely, send
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
 from telemetry_assets.settings import load_settings
 
@@ -25,6 +25,10 @@ def metrics_sensor() -> SensorDefinition:
         with refusals_in_words(settings), open_pipeline(settings) as pipeline:
             told = measured(pipeline)
         send(told, settings)
+        # A service that does not answer keeps nothing else from being told.
+        if remote := measured_remotely(settings):
+            send(remote, settings)
+            told += remote
         return SkipReason(", ".join(f"{one.name} {one.value:,.0f}" for one in told))
 
     return metrics

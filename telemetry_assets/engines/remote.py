@@ -30,7 +30,7 @@ from telemetry_assets.ingestion.parsing import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings, hold_engine
@@ -91,14 +91,24 @@ class RemoteEngine:
         return self._done(plan, step)
 
     def prove(self, run_id: str, today: date) -> RemoteRun:
-        """Have a program do the step of Silver for no event date: it uses all that a step uses, and changes no row.
-
-        (Of a table that has taken nothing yet it takes everything, as the next run would.)
+        """Have a program do the step of a table for no event date, so that it uses what a step uses and changes no row.
 
         :raises PackageError: where the package of this code is not in the scripts location.
-        :raises RemoteRunError: where the service did not bring the step to its end, or nothing was heard of it.
+        :raises RemoteRunError: where the service did not bring the step to its end, nothing was heard of it, or every
+            table is worked on, or would be made anew as a whole.
         """
-        plan = begin_refresh(self._lakehouse, SILVER, frozenset(), run_id)
+        at_work = self._programs.tables_at_work()
+        for contract in UPSTREAM:
+            # One that is not partitioned takes with it whatever has changed.
+            if contract.partition is None or contract.full_name in at_work:
+                continue
+            plan = begin_refresh(self._lakehouse, contract, frozenset(), run_id)
+            if not plan.changes:
+                break
+        else:
+            raise RemoteRunError(
+                "Every table is worked on, or to be made anew. Run this again when `ingest` has ended."
+            )
         ended = self._programs.completed(self._step(plan, frozenset(), StepParameters(today)))
         if "result" not in ended.told:
             raise RemoteRunError(f"Run {ended.remote.run_id} of {ended.remote.service} ended well, and told nothing.")

@@ -73,6 +73,11 @@ class RemotePrograms:
                 time.sleep(self._settings.remote_poll_seconds * _LOOKS_BETWEEN_ATTEMPTS * attempt)
         raise error
 
+    def tables_at_work(self) -> set[str]:
+        """The tables of this lakehouse that a program works on now."""
+        living = of_lakehouse(self._service.living(), self._settings)
+        return {folder.step.table for _, folder in living if folder.step is not None}
+
     def end_of_earlier(self, table: str, run_id: str) -> Ended | None:
         """The end of a program that works on the table already, whoever has started it; None where there is none."""
         ended = None

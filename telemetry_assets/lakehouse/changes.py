@@ -62,16 +62,25 @@ def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table)
 def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
     """When the first change came that a derived table has not taken; None where it has taken all. Reads no manifest.
 
-    Of a table that is not there, or that somebody has rolled back, it is the upstream's first change that is known.
+    Of a table that is not there it is the upstream's first change that is known; where one of the two was rolled back,
+    it is when that was last written to.
     """
     if derived is not None and not is_behind(derived, upstream_contract, upstream):
         return None
-    applied = derived.properties.get(applied_property(upstream_contract)) if derived is not None else None
+    if derived is not None and not holds_what_properties_say(derived):
+        return _moment(derived.metadata.last_updated_ms)
+    applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT) if derived else _NO_SNAPSHOT
     first, snapshot = None, upstream.current_snapshot()
     while snapshot is not None and str(snapshot.snapshot_id) != applied:
         first, parent = snapshot, snapshot.parent_snapshot_id
         snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    return datetime.fromtimestamp(first.timestamp_ms / 1000, UTC) if first else None
+    if snapshot is None and applied != _NO_SNAPSHOT:
+        return _moment(upstream.metadata.last_updated_ms)
+    return _moment(first.timestamp_ms) if first else None
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def changes_since_applied(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:

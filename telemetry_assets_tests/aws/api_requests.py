@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, unquote
 
 # What calls itself otherwise than it is signed for.
@@ -68,6 +68,7 @@ class Request:
     :param key: of a listing, its prefix; for Glue, the table or the job; for EMR Serverless, the run.
     :param number: of all requests, counted from 1.
     :param is_conditional_write: whether S3 must look at what is there before it writes.
+    :param names: what else policies look at: the role that is passed, the namespace of metrics, the group of logs.
     """
 
     service: str
@@ -76,6 +77,7 @@ class Request:
     key: str
     number: int
     is_conditional_write: bool = False
+    names: str = ""
 
 
 def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes, number: int) -> Request:
@@ -91,10 +93,12 @@ def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes
         table = asked.get("TableInput", {}).get("Name") or next(filter(None, named), "")
         database = asked.get("DatabaseName") or asked.get("DatabaseInput", {}).get("Name") or ""
         name = service.removeprefix("AWS").lower().partition("_")[0]
-        return Request(_SERVICES.get(name, name), operation, database, table, number)
+        names = asked.get("Namespace") or asked.get("logGroupName") or ""
+        return Request(_SERVICES.get(name, name), operation, database, table, number, names=names)
     service = _signed_for(headers.get("authorization", ""))
     if service == "emr-serverless":
-        return _of_emr_serverless(method, path.partition("?")[0], number)
+        names = json.loads(body or b"{}").get("executionRoleArn", "")
+        return replace(_of_emr_serverless(method, path.partition("?")[0], number), names=names)
     if service != "s3":
         return Request(service, parse_qs(body.decode(errors="replace")).get("Action", [""])[0], "", "", number)
     place, _, query = path.partition("?")

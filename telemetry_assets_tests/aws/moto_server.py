@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 HARNESS_PATH = "/moto-api/harness/"
 _SIGNED_FOR_S3 = re.compile(r"/([^/]+)/s3/aws4_request")
-_REQUESTS_KEPT = 100_000
+REQUESTS_KEPT = 100_000
 CORRECTED: dict[str, type[BaseResponse]] = {
     "athena": CorrectedAthenaResponse,
     "s3": CorrectedS3Response,
@@ -59,7 +59,7 @@ class Corrected:
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
         self._one_at_a_time = Lock()
-        self._asked: deque[tuple[str, Request]] = deque(maxlen=_REQUESTS_KEPT)
+        self._asked: deque[tuple[str, Request]] = deque(maxlen=REQUESTS_KEPT)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not _read_whole(environ):
@@ -67,8 +67,9 @@ class Corrected:
             return [b"<Error><Code>IncompleteBody</Code><Message>The body broke off.</Message></Error>"]
         path = environ["PATH_INFO"]
         if path == f"{HARNESS_PATH}requests":
-            told = json.dumps([[key, asdict(request)] for key, request in self._asked]).encode()
-            self._asked.clear()
+            # In one step: others are asking meanwhile.
+            asked, self._asked = self._asked, deque(maxlen=REQUESTS_KEPT)
+            told = json.dumps([[key, asdict(request)] for key, request in asked]).encode()
             start_response("200 OK", [("Content-Type", "application/json")])
             return [told]
         if path.startswith(HARNESS_PATH):

@@ -22,8 +22,6 @@ GLUE_JOB = f"{GLUE}job/fleet-steps"
 APPLICATION = "arn:aws:emr-serverless:eu-central-1:111122223333:/applications/00f1"
 ROLE = "arn:aws:iam::111122223333:role/fleet-job"
 _LOGS = "arn:aws:logs:eu-central-1:111122223333:log-group:"
-# What a request says of itself, beside the prefix of a listing.
-_CONTEXT = {"namespace": "TelemetryAssets", "PassedToService": "emr-serverless.amazonaws.com"}
 
 # Of operations of S3 that are named otherwise than what they need.
 _ACTIONS = {
@@ -85,11 +83,13 @@ def needed(request: Request) -> Iterable[Needed]:
 def refused(statements: list[Statement], requests: Iterable[Request]) -> set[Needed]:
     """What requests need, and no statement allows."""
     return {
-        pair
-        for request in requests
-        for pair in needed(request)
-        if not allowed(statements, *pair, prefix=request.key, **_CONTEXT)
+        pair for request in requests for pair in needed(request) if not allowed(statements, *pair, **_context(request))
     }
+
+
+def _context(request: Request) -> dict[str, str]:
+    """What a request says of itself, by the keys that conditions name."""
+    return {"prefix": request.key, "namespace": request.names, "PassedToService": f"{request.service}.amazonaws.com"}
 
 
 def _of_emr_serverless(request: Request) -> Iterable[Needed]:
@@ -97,12 +97,12 @@ def _of_emr_serverless(request: Request) -> Iterable[Needed]:
     yield f"emr-serverless:{request.operation}", run if request.key else APPLICATION
     if request.operation == "StartJobRun":
         yield "emr-serverless:TagResource", run
-        yield "iam:PassRole", ROLE
+        yield "iam:PassRole", request.names
 
 
 _OF_OTHERS: dict[str, Callable[[Request], Iterable[Needed]]] = {
     "emr-serverless": _of_emr_serverless,
-    "logs": lambda request: [(f"logs:{request.operation}", f"{_LOGS}/aws-glue/jobs/error:log-stream:00run")],
+    "logs": lambda request: [(f"logs:{request.operation}", f"{_LOGS}{request.names}:log-stream:00run")],
     "monitoring": lambda request: [(f"cloudwatch:{request.operation}", "*")],
     # Everybody may ask who they are.
     "sts": lambda request: [] if request.operation == "GetCallerIdentity" else [(f"sts:{request.operation}", "*")],

@@ -14,6 +14,7 @@ from telemetry_assets.engines.package import Package, build_package, upload_pack
 from telemetry_assets.settings import Settings, project_root
 from telemetry_assets_tests.aws.api_requests import Request
 from telemetry_assets_tests.aws.permissions import LAKEHOUSE, LANDING, SCRIPTS
+from telemetry_assets_tests.aws.permissions import ROLE as KNOWN_ROLE
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET
 from telemetry_assets_tests.java import need_java
@@ -80,11 +81,11 @@ class RemoteAccount:
                 yield key, replace(request, bucket=bucket, key=f"{prefix}{place[2]}")
             elif request.service == "s3" and request.bucket == "scripts":
                 yield key, replace(request, bucket=SCRIPTS)
-            elif (
-                (request.service == "emr-serverless" and request.bucket == self.application)
-                or (request.service == "glue" and ("Job" not in request.operation or request.key == self.job))
-                or request.service in ("logs", "monitoring", "sts")
-            ):
+            elif request.service == "emr-serverless" and request.bucket == self.application:
+                yield key, replace(request, names=request.names.replace(ROLE, KNOWN_ROLE))
+            elif request.service == "s3" and request.operation == "GetBucketVersioning":
+                yield key, replace(request, bucket=LANDING)
+            elif request.service != "emr-serverless" and ("Job" not in request.operation or request.key == self.job):
                 yield key, request
 
     def cancel(self, settings: Settings, run_id: str) -> None:

@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 
 from telemetry_assets_tests.aws.api_requests import Request as ApiRequest
-from telemetry_assets_tests.aws.moto_server import HARNESS_PATH
+from telemetry_assets_tests.aws.moto_server import HARNESS_PATH, REQUESTS_KEPT
 
 REGION = "eu-central-1"
 PRODUCT = "AKIAIOSFODNN7EXAMPLE"
@@ -103,7 +103,9 @@ class AwsServices:
     def asked(self) -> list[tuple[str, ApiRequest]]:
         """What was asked for since the last call of this, each with the access key that asked."""
         with urlopen(f"{self.endpoint}{HARNESS_PATH}requests", timeout=60) as answer:
-            return [(key, ApiRequest(**request)) for key, request in json.load(answer)]
+            asked = [(key, ApiRequest(**request)) for key, request in json.load(answer)]
+        assert len(asked) < REQUESTS_KEPT, "the first ones may be forgotten"
+        return asked
 
     def reset(self) -> None:
         """Forget everything."""

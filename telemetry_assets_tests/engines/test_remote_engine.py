@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from telemetry_assets.__main__ import main
 from telemetry_assets.engines import remote_programs
-from telemetry_assets.engines.remote import open_service
+from telemetry_assets.engines.remote import RemoteEngine, open_service
 from telemetry_assets.errors import AwsError, PackageError, RemoteRunError, SettingsError
-from telemetry_assets.lakehouse.contracts import SILVER
-from telemetry_assets.metrics import measured
+from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY, SILVER
+from telemetry_assets.metrics import measured_remotely
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount, environment_of
@@ -211,13 +211,13 @@ def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("end/FAILED", 3)
         refused()
-        told = {one.name: one.value for one in measured(deployed.pipeline)}
+        told = {one.name: one.value for one in measured_remotely(deployed.settings)}
         assert (told["RemoteRunsFailed"], told["LongestRemoteRunSeconds"]) == (3, 0)
         account.aws.order("stay/RUNNING")
         working = threading.Thread(target=refused)
         working.start()
         until(lambda: "RUNNING" in states(account, deployed))
-        told = {one.name: one.value for one in measured(deployed.pipeline)}
+        told = {one.name: one.value for one in measured_remotely(deployed.settings)}
         assert 0 < told["LongestRemoteRunSeconds"] < 60
         cancel_when_running(account, deployed)
         working.join()
@@ -225,8 +225,31 @@ def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account:
         assert remote_programs.of_lakehouse(failed, deployed.settings) == []
 
 
+def test_an_account_is_not_proved_by_a_table_that_a_program_works_on(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What its first runs have left stays at work.
+    monkeypatch.setattr(remote_programs.RemotePrograms, "_try_to_cancel", lambda *_: None)
+    with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
+        settings, service = deployed.settings, open_service(deployed.settings)
+        account.aws.order("stay/PENDING")
+        with pytest.raises(RemoteRunError):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
+        [(_, folder)] = remote_programs.of_lakehouse(service.living(), settings)
+        # Of Silver, which has taken nothing yet, everything would be taken.
+        assert folder.step is not None
+        assert folder.step.table == FUEL_EFFICIENCY.full_name
+        account.aws.order("stay/PENDING")
+        with pytest.raises(RemoteRunError):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
+        with pytest.raises(RemoteRunError, match="Every table is worked on, or to be made anew"):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
+
+
 def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str) -> None:
-    with with_a_batch_in_bronze(account, engine, scripts_uri="s3://scripts/of-another-version") as deployed:
+    with with_a_batch_in_bronze(
+        account, engine, scripts_uri="s3://scripts/telemetry/packages/of-another-version"
+    ) as deployed:
         with pytest.raises(PackageError, match="make package"):
             deployed.pipeline.refresh(SILVER, "a run")
         assert states(account, deployed) == []
@@ -270,7 +293,7 @@ def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Ca
         ({"emr_application_id": old["applicationId"]}, "emr_serverless", "is of release emr-6.9.0"),
         ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
         ({"glue_job_name": "old"}, "glue", "is of Glue 4.0"),
-        ({"scripts_uri": "s3://scripts/empty"}, "glue", "There is no package of this code"),
+        ({"scripts_uri": "s3://scripts/telemetry/packages/none"}, "glue", "There is no package of this code"),
         ({"spark_configuration": {"spark.a": "b c"}}, "glue", "spark.a has one"),
         ({"remote_sizes": {"defualt": {}}}, "glue", "no table is named defualt"),
         ({"emr_application_id": ""}, "emr_serverless", "needs TELEMETRY_EMR_APPLICATION_ID"),

@@ -146,7 +146,17 @@ def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_dest
 
 def assert_policies_allow_what_was_asked_for_and_no_more(configuration: Configuration, aws: AwsServices) -> None:
     names = names_of_policies(configuration, aws)
-    asked = [(who, replace(request, bucket=names.get(request.bucket, request.bucket))) for who, request in aws.asked()]
+    asked = [
+        (
+            who,
+            replace(
+                request,
+                bucket=names.get(request.bucket, request.bucket),
+                names=names.get(request.names, request.names),
+            ),
+        )
+        for who, request in aws.asked()
+    ]
     for who, name, not_seen in ((PRODUCT, "orchestrator", _NOT_SEEN), (PROGRAM, "job", _NOT_SEEN_OF_PROGRAMS)):
         statements = applied_policy(f"fleet-{name}", aws, names)
         requests = [request for key, request in asked if key == who]
