@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from telemetry_assets_tests.aws.permissions import refused
-from telemetry_assets_tests.aws.remote_account import RemoteAccount, open_account
+from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount, open_account
 from telemetry_assets_tests.aws.remote_programs import PROGRAM
 from telemetry_assets_tests.aws.services import PRODUCT, AwsServices
 from telemetry_assets_tests.infra.policies import policy
@@ -36,3 +36,9 @@ def account(opened_account: RemoteAccount) -> Iterator[RemoteAccount]:
     asked = [(who, one) for who, one in opened_account.asked_in_policies_names() if one.operation != "CreateDatabase"]
     for who, name in ((PRODUCT, "orchestrator"), (PROGRAM, "job")):
         assert refused(policy(name), (request for key, request in asked if key == who)) == set(), name
+
+
+@pytest.fixture(params=SERVICES)
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
