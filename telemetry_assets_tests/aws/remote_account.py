@@ -85,7 +85,9 @@ class RemoteAccount:
                 yield key, replace(request, names=request.names.replace(ROLE, KNOWN_ROLE))
             elif request.service == "s3" and request.operation == "GetBucketVersioning":
                 yield key, replace(request, bucket=LANDING)
-            elif request.service != "emr-serverless" and ("Job" not in request.operation or request.key == self.job):
+            elif request.service not in ("emr-serverless", "s3") and (
+                "Job" not in request.operation or request.key == self.job
+            ):
                 yield key, request
 
     def cancel(self, settings: Settings, run_id: str) -> None:
