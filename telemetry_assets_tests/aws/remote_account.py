@@ -22,7 +22,7 @@ from telemetry_assets_tests.java import need_java
 SERVICES = ("emr_serverless", "glue")
 ROLE = "arn:aws:iam::123456789012:role/telemetry-job"
 _SCRIPTS = "s3://scripts/telemetry"
-_PLACE = re.compile(r"[0-9a-f]{32}/(landing|lakehouse)/(.*)")
+_PLACE = re.compile(r"[0-9a-f]{32}/(landing|lakehouse)/(.*)", re.DOTALL)
 _SMALL = {"default": {"spark": {"spark.sql.shuffle.partitions": "2"}}}
 
 
