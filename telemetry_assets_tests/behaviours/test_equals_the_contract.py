@@ -75,6 +75,7 @@ def test_a_messy_fleet_over_three_months_in_any_order_and_partly_twice(deployed:
     deployed.assert_equals_the_contract()
 
 
+@pytest.mark.slow
 def test_another_messy_fleet(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         send_messy_fleet(deployed, 2)

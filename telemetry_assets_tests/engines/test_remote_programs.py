@@ -10,7 +10,7 @@ import pytest
 from telemetry_assets.account_check import check
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
@@ -64,11 +64,11 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("engine", "tables"),
     [
-        ("emr_serverless", (SILVER, CURRENT_STATE)),
+        ("emr_serverless", (SILVER,)),
         pytest.param("emr_serverless", tuple(UPSTREAM), marks=pytest.mark.slow),
         pytest.param("glue", tuple(UPSTREAM), marks=pytest.mark.slow),
     ],
-    ids=["emr_serverless-two-tables", "emr_serverless", "glue"],
+    ids=["emr_serverless-silver", "emr_serverless", "glue"],
 )
 def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_same_tables(
     account: RemoteAccount, engine: str, tables: tuple[TableContract, ...]
