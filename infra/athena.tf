@@ -8,7 +8,7 @@ resource "aws_athena_workgroup" "this" {
   configuration {
     enforce_workgroup_configuration    = true
     publish_cloudwatch_metrics_enabled = true
-    bytes_scanned_cutoff_per_query     = var.athena_scan_limit_gb * 1024 * 1024 * 1024
+    bytes_scanned_cutoff_per_query     = floor(var.athena_scan_limit_gb * 1024 * 1024 * 1024)
 
     engine_version {
       selected_engine_version = "Athena engine version 3"

@@ -27,6 +27,7 @@ locals {
     local.remote_settings,
     local.emr_settings,
     local.use_glue ? { TELEMETRY_GLUE_JOB_NAME = aws_glue_job.this[0].name } : {},
+    var.settings,
   )
 }
 
@@ -71,6 +72,6 @@ output "alarm_topic_arn" {
 }
 
 output "dagster" {
-  description = "Where Dagster's image is pushed to, and where its UI is; null where Dagster runs elsewhere."
+  description = "Where Dagster's image is pushed to, the ECS cluster and service, and the port of the UI; null where Dagster runs elsewhere."
   value       = var.dagster == null ? null : module.dagster[0]
 }

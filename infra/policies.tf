@@ -1,5 +1,6 @@
 # Who may do what. No statement has a wildcard for its action; one for its resource only where the API knows no other,
-# and a comment says so.
+# and a comment says so. The key is for what is in each one's buckets: S3 tells KMS the bucket, or the object where that
+# has a key of its own (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html).
 
 # Vehicles, or whatever stands for them: they may leave uploads, and not even look at them again.
 
@@ -24,6 +25,15 @@ data "aws_iam_policy_document" "uploader" {
       # An upload in parts reads what it has written: https://repost.aws/knowledge-center/s3-large-file-encryption-kms-key
       actions   = ["kms:GenerateDataKey", "kms:Decrypt"]
       resources = [statement.value]
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values = [
+          module.landing.arn,
+          "${module.landing.arn}/*",
+        ]
+      }
     }
   }
 }
@@ -54,7 +64,8 @@ data "aws_iam_policy_document" "orchestrator" {
     actions   = ["s3:ListBucket"]
     resources = [module.lakehouse.arn]
 
-    # S3 holds an object's key against it too, before it says of a missing one that it is missing.
+    # S3 holds an object's key against it too, before it says of a missing one that it is missing, and not that it is
+    # forbidden: https://github.com/ceph/ceph/pull/68577 copies that, https://github.com/kopia/kopia/pull/3072 met it.
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
@@ -94,6 +105,19 @@ data "aws_iam_policy_document" "orchestrator" {
       sid       = "EncryptAndDecrypt"
       actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
       resources = [statement.value]
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values = [
+          module.landing.arn,
+          "${module.landing.arn}/*",
+          module.lakehouse.arn,
+          "${module.lakehouse.arn}/*",
+          module.scripts.arn,
+          "${module.scripts.arn}/*",
+        ]
+      }
     }
   }
 
@@ -258,6 +282,19 @@ data "aws_iam_policy_document" "job" {
       sid       = "EncryptAndDecrypt"
       actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
       resources = [statement.value]
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values = [
+          module.landing.arn,
+          "${module.landing.arn}/*",
+          module.lakehouse.arn,
+          "${module.lakehouse.arn}/*",
+          module.scripts.arn,
+          "${module.scripts.arn}/*",
+        ]
+      }
     }
   }
 
@@ -374,6 +411,17 @@ data "aws_iam_policy_document" "analyst" {
       sid       = "EncryptAndDecrypt"
       actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
       resources = [statement.value]
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values = [
+          module.lakehouse.arn,
+          "${module.lakehouse.arn}/*",
+          module.query_results.arn,
+          "${module.query_results.arn}/*",
+        ]
+      }
     }
   }
 }

@@ -66,12 +66,7 @@ module "query_results" {
   log_bucket      = module.access_logs.name
   force_destroy   = true # A query makes them anew.
 
-  rules = {
-    results = {
-      prefix          = ""
-      expiration_days = var.query_results_days
-    }
-  }
+  expiration_days = var.query_results_days
 }
 
 module "access_logs" {
@@ -80,15 +75,9 @@ module "access_logs" {
   name             = "${var.name}-access-${local.suffix}"
   kms_key_arn      = null # S3 delivers logs only to a bucket that it encrypts with its own keys.
   noncurrent_days  = 1
+  expiration_days  = var.logs_days
   force_destroy    = var.delete_data_on_destroy
   policy_documents = [data.aws_iam_policy_document.access_logs.json]
-
-  rules = {
-    access = {
-      prefix          = ""
-      expiration_days = var.logs_days
-    }
-  }
 }
 
 data "aws_iam_policy_document" "access_logs" {

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What the names of everything here begin with. The name of an account's bucket is unlike any other in the world, so account and region are added to those of buckets."
+  description = "What the names here begin with, but for those of databases, saved queries and metrics. The name of an account's bucket is unlike any other in the world, so account and region are added to those of buckets."
   type        = string
 
   validation {
@@ -110,6 +110,11 @@ variable "emr_maximum_capacity" {
     condition     = var.emr_maximum_capacity.vcpu >= 8 && var.emr_maximum_capacity.memory_gb >= 32 && var.emr_maximum_capacity.disk_gb >= 40
     error_message = "emr_maximum_capacity has room for a driver and an executor: at least 8 vCPU, 32 GB and 40 GB of disk."
   }
+
+  validation {
+    condition     = alltrue([for amount in values(var.emr_maximum_capacity) : floor(amount) == amount])
+    error_message = "emr_maximum_capacity is in whole numbers."
+  }
 }
 
 variable "emr_executors" {
@@ -135,6 +140,11 @@ variable "emr_network" {
     security_group_ids = set(string)
   })
   default = null
+
+  validation {
+    condition     = var.emr_network == null ? true : length(var.emr_network.subnet_ids) > 0 && length(var.emr_network.security_group_ids) > 0
+    error_message = "emr_network names at least one subnet and one security group, or is null."
+  }
 }
 
 variable "glue_worker_type" {
@@ -211,7 +221,7 @@ variable "databases" {
 }
 
 variable "create_kms_key" {
-  description = "Whether a KMS key is made, and everything is encrypted with it. Otherwise S3 encrypts with its own keys."
+  description = "Whether a KMS key is made, which uploads, tables, scripts, queries' results, alarms, and Dagster's database, image and logs are encrypted with. Otherwise AWS encrypts with its own keys, as it does the logs of requests and of remote runs."
   type        = bool
   default     = false
 }
@@ -224,6 +234,11 @@ variable "kms_key_arn" {
   validation {
     condition     = var.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.kms_key_arn))
     error_message = "kms_key_arn is the ARN of a key, not of an alias."
+  }
+
+  validation {
+    condition     = var.kms_key_arn == null ? true : try(split(":", var.kms_key_arn)[3], "") == var.region
+    error_message = "kms_key_arn is of the region of everything else: no service here takes a key of another one."
   }
 
   validation {
@@ -299,8 +314,8 @@ variable "logs_days" {
 
   validation {
     # What CloudWatch takes.
-    condition     = contains([7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.logs_days)
-    error_message = "logs_days is one of 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545 and 731."
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.logs_days)
+    error_message = "logs_days is one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 and 3653."
   }
 }
 
@@ -423,13 +438,30 @@ variable "dagster" {
   }
 
   validation {
-    condition     = var.dagster == null ? true : alltrue([for block in var.dagster.client_cidr_blocks : can(cidrhost(block, 0)) && try(tonumber(split("/", block)[1]) >= 8, false)])
-    error_message = "dagster.client_cidr_blocks holds networks such as 10.1.0.0/16, of /8 at most: Dagster asks nobody for a password."
+    condition     = var.dagster == null ? true : alltrue([for block in var.dagster.client_cidr_blocks : try("${cidrhost(block, 0)}/${split("/", block)[1]}" == block && cidrnetmask(block) != "" && tonumber(split("/", block)[1]) >= 8, false)])
+    error_message = "dagster.client_cidr_blocks holds IPv4 networks such as 10.1.0.0/16, of /8 at most: Dagster asks nobody for a password."
   }
 
   validation {
-    condition     = var.dagster == null ? true : var.dagster.image_tag != "latest"
-    error_message = "dagster.image_tag names one version, not latest: tags of the repository cannot be moved."
+    condition     = var.dagster == null ? true : can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.dagster.image_tag)) && var.dagster.image_tag != "latest"
+    error_message = "dagster.image_tag names one version, such as 0.1.0, not latest: tags of the repository cannot be moved."
+  }
+
+  validation {
+    # What Fargate takes: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
+    condition = var.dagster == null ? true : contains(lookup({
+      "1024"  = range(2048, 8193, 1024)
+      "2048"  = range(4096, 16385, 1024)
+      "4096"  = range(8192, 30721, 1024)
+      "8192"  = range(16384, 61441, 4096)
+      "16384" = range(32768, 122881, 8192)
+    }, tostring(var.dagster.cpu), []), var.dagster.memory_mb)
+    error_message = "dagster.cpu and dagster.memory_mb are a size that Fargate has, of one vCPU (1024) at least, such as 2048 and 8192."
+  }
+
+  validation {
+    condition     = var.dagster == null ? true : can(regex("^db\\.[a-z0-9]+\\.[a-z0-9]+$", var.dagster.database_class))
+    error_message = "dagster.database_class is a class of RDS, such as db.t4g.micro."
   }
 }
 
@@ -437,4 +469,30 @@ variable "dagster_role_name" {
   description = "A role that runs Dagster elsewhere, such as an instance's, and is given the orchestrator's policy here; null to attach it by hand."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.dagster_role_name == null ? true : can(regex("^[A-Za-z0-9_+=,.@-]{1,64}$", var.dagster_role_name))
+    error_message = "dagster_role_name is a role's name, not its ARN."
+  }
+}
+
+variable "settings" {
+  description = "More of the project's settings, by the names of their environment variables, such as TELEMETRY_SENSOR_INTERVAL_SECONDS: they are in `dotenv`, and in the environment of Dagster on Fargate."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^TELEMETRY_[A-Z0-9_]+$", name))])
+    error_message = "settings are named TELEMETRY_…; docs/operating.md has them."
+  }
+
+  validation {
+    condition     = !anytrue([for name in keys(var.settings) : contains(["TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI", "TELEMETRY_CATALOG", "TELEMETRY_ENGINE", "TELEMETRY_SCRIPTS_URI", "TELEMETRY_KMS_KEY_ID", "TELEMETRY_METRICS_NAMESPACE", "TELEMETRY_EMR_APPLICATION_ID", "TELEMETRY_EMR_JOB_ROLE_ARN", "TELEMETRY_GLUE_JOB_NAME", "TELEMETRY_REMOTE_TIMEOUT_MINUTES"], name)])
+    error_message = "settings holds none of those that are made from other variables here: buckets, engine, services and their time limit."
+  }
+
+  validation {
+    condition     = alltrue([for value in values(var.settings) : can(regex("^[^\\s#]+$", value))])
+    error_message = "settings hold values without white space and #; jsonencode writes such."
+  }
 }

@@ -5,7 +5,7 @@ terraform {
     # This is the pin: no lock file is committed, as the README says.
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 5.100"
+      version = "5.100.0"
     }
   }
 }

@@ -18,7 +18,7 @@ locals {
       metric    = "GoldBehindSeconds"
       statistic = "Minimum"
       threshold = var.gold_behind_minutes * 60
-      says      = "A Gold table lacks rows that Bronze has had for more than ${var.gold_behind_minutes} minutes, or nothing has been told of it: Dagster's daemon is down. See the last runs of `ingest`."
+      says      = "A Gold table lacks rows that Bronze has had for more than ${var.gold_behind_minutes} minutes, or nothing has been told of it: Dagster's daemon is down, or its sensor `metrics` fails. See the last runs of `ingest`."
       # Who is down tells nothing.
       missing = "breaching"
     }
@@ -85,7 +85,7 @@ resource "aws_sns_topic_subscription" "alarms" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each = merge(local.alarms, length(var.compute) > 0 ? local.remote_alarms : {})
+  for_each = merge(local.alarms, var.engine == "embedded" ? {} : local.remote_alarms)
 
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.says

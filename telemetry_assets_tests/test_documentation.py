@@ -49,6 +49,6 @@ def test_the_snippets_for_analysts_run(deployed: Deployment, tmp_path: Path) -> 
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "infra" / "README.md", *DOCS.glob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

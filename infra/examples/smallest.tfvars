@@ -3,3 +3,5 @@ name    = "my-fleet"
 region  = "eu-central-1"
 compute = []
 engine  = "embedded"
+
+alarm_emails = ["data-platform@example.com"]

@@ -96,6 +96,46 @@ run "without_any_service_nothing_is_left_of_remote_steps" {
   }
 }
 
+run "a_service_that_is_not_used_yet_has_no_alarm" {
+  variables {
+    engine = "embedded"
+  }
+
+  assert {
+    condition     = length(aws_emrserverless_application.this) == 1 && !contains(keys(aws_cloudwatch_metric_alarm.this), "remote-runs-fail")
+    error_message = "nothing is told of remote runs while the engine is embedded"
+  }
+}
+
+run "more_settings_are_in_the_dotenv_file_and_with_dagster" {
+  variables {
+    settings = { TELEMETRY_SENSOR_INTERVAL_SECONDS = "60", TELEMETRY_REMOTE_SIZES = "{}" }
+    dagster = {
+      vpc_id             = "vpc-1"
+      subnet_ids         = ["subnet-1", "subnet-2"]
+      image_tag          = "1.2.3"
+      client_cidr_blocks = []
+    }
+  }
+
+  assert {
+    condition     = strcontains(output.dotenv, "TELEMETRY_SENSOR_INTERVAL_SECONDS=60\n") && strcontains(output.dotenv, "TELEMETRY_REMOTE_SIZES={}\n")
+    error_message = "what is set here stands, also for what would be set otherwise"
+  }
+
+  assert {
+    condition     = local.settings["TELEMETRY_SENSOR_INTERVAL_SECONDS"] == "60"
+    error_message = "Dagster on Fargate has the same"
+  }
+}
+
+run "what_nobody_keeps_is_deleted_by_one_rule" {
+  assert {
+    condition     = toset(module.query_results.rules) == toset(["leftovers"]) && toset(module.access_logs.rules) == toset(["leftovers"])
+    error_message = "no two rules over the same objects"
+  }
+}
+
 run "glue_alone" {
   variables {
     compute                  = ["glue"]

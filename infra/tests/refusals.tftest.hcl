@@ -26,7 +26,6 @@ run "one_bad_value_for_each" {
     glue_max_concurrent_runs       = 0
     remote_timeout_minutes         = 4
     databases                      = ["bronze", "silver", "gold", "car-lakehouse"]
-    kms_key_arn                    = "alias/theirs"
     landing_noncurrent_days        = 0
     lakehouse_noncurrent_days      = 0
     archive_instant_retrieval_days = 0
@@ -39,6 +38,9 @@ run "one_bad_value_for_each" {
     gold_behind_minutes            = 1
     rejected_documents_per_hour    = -1
     monthly_budget_usd             = 0
+    dagster_role_name              = "arn:aws:iam::111122223333:role/theirs"
+    emr_network                    = { subnet_ids = [], security_group_ids = [] }
+    settings                       = { SENSOR_INTERVAL_SECONDS = "60" }
     dagster                        = { vpc_id = "vpc-1", subnet_ids = ["subnet-1"], image_tag = "1", client_cidr_blocks = [] }
   }
 
@@ -56,7 +58,6 @@ run "one_bad_value_for_each" {
     var.glue_max_concurrent_runs,
     var.remote_timeout_minutes,
     var.databases,
-    var.kms_key_arn,
     var.landing_noncurrent_days,
     var.lakehouse_noncurrent_days,
     var.archive_instant_retrieval_days,
@@ -69,6 +70,9 @@ run "one_bad_value_for_each" {
     var.gold_behind_minutes,
     var.rejected_documents_per_hour,
     var.monthly_budget_usd,
+    var.dagster_role_name,
+    var.emr_network,
+    var.settings,
     var.dagster,
   ]
 }
@@ -84,6 +88,8 @@ run "another_bad_value" {
     engine                  = "glue"
     archive_expiration_days = 7
     glue_execution_class    = "SPOT"
+    kms_key_arn             = "arn:aws:kms:us-east-1:111122223333:key/theirs"
+    settings                = { TELEMETRY_ENGINE = "glue" }
   }
 
   expect_failures = [
@@ -94,6 +100,8 @@ run "another_bad_value" {
     var.engine,
     var.archive_expiration_days,
     var.glue_execution_class,
+    var.kms_key_arn,
+    var.settings,
   ]
 }
 
@@ -101,14 +109,70 @@ run "a_third_one" {
   command = plan
 
   variables {
-    name    = "fleet_a"
-    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "latest", client_cidr_blocks = [] }
+    name                 = "fleet_a"
+    dagster              = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "latest", client_cidr_blocks = [] }
+    kms_key_arn          = "alias/theirs"
+    emr_maximum_capacity = { vcpu = 40.5, memory_gb = 160, disk_gb = 200 }
+    settings             = { TELEMETRY_REMOTE_SIZES = "{ \"default\": {} }" }
   }
 
   expect_failures = [
     var.name,
     var.dagster,
+    var.emr_maximum_capacity,
+    var.kms_key_arn,
+    var.settings,
   ]
+}
+
+run "a_size_that_fargate_does_not_have" {
+  command = plan
+
+  variables {
+    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = [], cpu = 2048, memory_mb = 2048 }
+  }
+
+  expect_failures = [var.dagster]
+}
+
+run "a_database_of_no_class" {
+  command = plan
+
+  variables {
+    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = [], database_class = "t4g" }
+  }
+
+  expect_failures = [var.dagster]
+}
+
+run "a_tag_that_no_image_has" {
+  command = plan
+
+  variables {
+    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "no such/tag", client_cidr_blocks = [] }
+  }
+
+  expect_failures = [var.dagster]
+}
+
+run "an_address_that_is_no_network" {
+  command = plan
+
+  variables {
+    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["10.1.2.3/16"] }
+  }
+
+  expect_failures = [var.dagster]
+}
+
+run "networks_of_the_next_protocol" {
+  command = plan
+
+  variables {
+    dagster = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["fd00::/8"] }
+  }
+
+  expect_failures = [var.dagster]
 }
 
 run "a_hyphen_last" {

@@ -194,6 +194,8 @@ class EmrServerless:
             "spark.dynamicAllocation.initialExecutors": "1",
             "spark.executor.instances": "1",
             "spark.dynamicAllocation.maxExecutors": str(submission.size.executors),
+            # Hive's would look for databases that are none of ours, and that the job's role may not see.
+            "spark.sql.catalogImplementation": "in-memory",
             **given,
             "spark.jars": _joined(_ICEBERG, given.get("spark.jars")),
             "spark.submit.pyFiles": _joined(modules, given.get("spark.submit.pyFiles")),

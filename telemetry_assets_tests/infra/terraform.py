@@ -57,7 +57,7 @@ class Configuration:
         """
         program = terraform()
         assert program is not None, "Terraform is not on this machine"
-        asking = ["-input=false"] if command in ("init", "plan", "apply", "destroy") else []
+        asking = ["-input=false"] if command in ("init", "plan", "apply", "destroy", "import") else []
         uncolored = ["-no-color"] if command != "state" else []
         ended = subprocess.run(
             [program, command, *uncolored, *asking, *arguments],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from telemetry_assets_tests.aws.permissions import (
 from telemetry_assets_tests.aws.remote_programs import PROGRAM
 from telemetry_assets_tests.aws.services import PRODUCT, AwsServices
 from telemetry_assets_tests.deployment import DeploymentInS3
-from telemetry_assets_tests.infra.terraform import Configuration, terraform
+from telemetry_assets_tests.infra.terraform import INFRA, Configuration, terraform
 from telemetry_assets_tests.java import need_java
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -173,10 +175,22 @@ def assert_policies_allow_what_was_asked_for_and_no_more(configuration: Configur
         assert unused(statements, requests) == not_seen, name
 
 
-def test_data_is_kept_where_terraform_has_forgotten_it_before(applied: Configuration, aws: AwsServices) -> None:
+def test_data_is_kept_where_terraform_has_forgotten_it_before_and_taken_in_again(
+    applied: Configuration, aws: AwsServices
+) -> None:
     kept = ["module.landing", "module.lakehouse", "module.access_logs", "aws_glue_catalog_database.this"]
     applied.run("state", "rm", *kept, "aws_kms_key.this", "aws_kms_alias.this")
     applied.run("destroy", "-auto-approve")
     names = {one["Name"].split("-")[1] for one in aws.client("s3").list_buckets()["Buckets"]}
     assert names == {"landing", "lakehouse", "access"}
     assert len(aws.client("glue").get_databases()["DatabaseList"]) == 3
+
+    [key] = aws.client("kms").list_keys()["Keys"]
+    values = {"name": "fleet", "account": _ACCOUNT, "region": "eu-central-1", "key": key["KeyId"]}
+    imports = re.findall(r"^terraform import (.*)$", (INFRA / "README.md").read_text(), re.MULTILINE)
+    assert len(imports) == 8
+    for line in imports:
+        applied.run("import", *shlex.split(re.sub(r"<(\w+)>", lambda found: values[found[1]], line)))
+    assert " 0 destroyed" in applied.run("apply", "-auto-approve")
+    assert "No changes." in applied.run("plan", "-detailed-exitcode")
+    assert len(aws.client("kms").list_keys()["Keys"]) == 1

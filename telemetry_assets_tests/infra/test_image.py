@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dagster_shared.yaml_utils import load_yaml_from_path
@@ -24,3 +25,11 @@ def test_it_loads_the_code_that_the_workspace_names() -> None:
     [own] = settings_in("workspace.yaml")["load_from"]
     [image] = settings_in("infra/image/workspace.yaml")["load_from"]
     assert image["grpc_server"]["location_name"] == own["python_module"]
+
+
+def test_all_that_it_copies_is_sent_to_its_builder() -> None:
+    copied = re.findall(r"^COPY (.*) \S+$", (INFRA / "image" / "Dockerfile").read_text(), re.MULTILINE)
+    sent = re.findall(r"^!(.*)$", (INFRA.parent / ".dockerignore").read_text(), re.MULTILINE)
+    for source in " ".join(copied).split():
+        assert (INFRA.parent / source).exists()
+        assert any(source == one or source.startswith(f"{one}/") for one in sent), source

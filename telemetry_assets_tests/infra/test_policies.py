@@ -115,6 +115,24 @@ def test_the_orchestrator_tells_metrics_in_its_own_namespace_alone() -> None:
     assert not allowed(orchestrator, "cloudwatch:PutMetricData", "*", namespace="AWS/Billing")
 
 
+@pytest.mark.parametrize(
+    ("who", "buckets"),
+    [
+        ("uploader", {LANDING}),
+        ("orchestrator", {LANDING, LAKEHOUSE, SCRIPTS}),
+        ("job", {LANDING, LAKEHOUSE, SCRIPTS}),
+        ("analyst", {LAKEHOUSE, "my-fleet-results"}),
+    ],
+)
+def test_the_key_is_for_what_is_in_ones_own_buckets(who: str, buckets: set[str]) -> None:
+    every = {LANDING, LAKEHOUSE, SCRIPTS, "my-fleet-results"}
+    for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+        for place in ("", "/telemetry/a"):
+            contexts = {bucket: {"EncryptionContext:aws:s3:arn": f"arn:aws:s3:::{bucket}{place}"} for bucket in every}
+            assert {one for one, context in contexts.items() if allowed(policy(who), action, KEY, **context)} == buckets
+        assert not allowed(policy(who), action, KEY)
+
+
 def test_the_job_role_is_passed_to_emr_serverless_alone() -> None:
     orchestrator = policy("orchestrator")
     assert allowed(orchestrator, "iam:PassRole", ROLE, PassedToService="emr-serverless.amazonaws.com")

@@ -54,6 +54,16 @@ def test_options_turn_on_and_off_what_they_say_and_variables_refuse_what_makes_n
     assert "0 failed" in configuration.run("test")
 
 
+def test_what_the_readme_shows_of_it_is_what_terraform_reads() -> None:
+    program = terraform()
+    assert program is not None
+    snippets = re.findall(r"```hcl\n(.*?)```", (INFRA / "README.md").read_text(), re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        told = subprocess.run([program, "fmt", "-"], input=snippet, capture_output=True, text=True, check=False)
+        assert (told.returncode, told.stdout) == (0, snippet), told.stderr
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_what_an_example_puts_out_is_a_dotenv_file_that_the_project_takes(
     configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: str

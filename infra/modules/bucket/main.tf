@@ -76,8 +76,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = var.noncurrent_days
     }
 
+    # S3 takes one of both, and with days it cleans the markers up too.
     expiration {
-      expired_object_delete_marker = true
+      days                         = var.expiration_days
+      expired_object_delete_marker = var.expiration_days == null ? true : null
     }
   }
 

@@ -14,8 +14,14 @@ variable "noncurrent_days" {
   type        = number
 }
 
+variable "expiration_days" {
+  description = "After how many days every object is deleted; null for never."
+  type        = number
+  default     = null
+}
+
 variable "rules" {
-  description = "What becomes of objects below prefixes; an empty prefix is the whole bucket."
+  description = "What becomes of objects below prefixes."
   type = map(object({
     prefix                 = string
     expiration_days        = optional(number)

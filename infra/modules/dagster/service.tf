@@ -24,8 +24,9 @@ locals {
 
   # Seldom and patiently: a run may take every CPU of the task for minutes.
   health = {
-    code = ["CMD", "dagster", "api", "grpc-health-check", "--host", "127.0.0.1", "--port", "4000"]
-    web  = ["CMD", "python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:${local.web}/server_info', timeout=5)"]
+    code   = ["CMD", "dagster", "api", "grpc-health-check", "--host", "127.0.0.1", "--port", "4000"]
+    daemon = ["CMD", "dagster-daemon", "liveness-check"]
+    web    = ["CMD", "python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:${local.web}/server_info', timeout=5)"]
   }
 }
 
@@ -43,6 +44,19 @@ resource "aws_ecr_repository" "this" {
     encryption_type = var.kms_key_arn == null ? "AES256" : "KMS"
     kms_key         = var.kms_key_arn
   }
+}
+
+resource "aws_ecr_lifecycle_policy" "this" {
+  repository = aws_ecr_repository.this.name
+
+  policy = jsonencode({
+    rules = [{
+      rulePriority = 1
+      description  = "What was run before, to go back to"
+      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 20 }
+      action       = { type = "expire" }
+    }]
+  })
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -93,7 +107,7 @@ resource "aws_ecs_task_definition" "this" {
       secrets      = [{ name = "DAGSTER_POSTGRES_PASSWORD", valueFrom = "${aws_db_instance.this.master_user_secret[0].secret_arn}:password::" }]
       dependsOn    = name == "code" ? [] : [{ containerName = "code", condition = "HEALTHY" }]
       mountPoints  = [{ sourceVolume = "working", containerPath = local.working }, { sourceVolume = "tmp", containerPath = "/tmp" }]
-      healthCheck  = contains(keys(local.health), name) ? { command = local.health[name], interval = 60, timeout = 30, retries = 10, startPeriod = 120 } : null
+      healthCheck  = { command = local.health[name], interval = 60, timeout = 30, retries = 10, startPeriod = 120 }
       logConfiguration = {
         logDriver = "awslogs"
         options = {
