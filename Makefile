@@ -35,11 +35,12 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	$(BIN)/dagster dev
 
 # Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
-test: setup lint infra-scan machine ## Everything that CI runs
+test: ## Everything that CI runs
+	@$(MAKE) --jobs=2 --output-sync lint infra-scan machine
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not alone"
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "alone and not slow"
 
-test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue, infra-e2e too
+test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue, infra-e2e, more faults
 	$(BIN)/pytest -m slow
 
 lint: setup ## Style, types, and which module may import which

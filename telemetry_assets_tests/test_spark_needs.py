@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from telemetry_assets.engines.spark_jars import JARS, fetch, jars
 from telemetry_assets.engines.spark_session import open_session
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets_tests.java import need_java
 
 
 @pytest.fixture
@@ -31,6 +34,20 @@ def test_without_java_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SettingsError, match="needs Java 17"):
         open_session(Settings(engine="spark"))
+
+
+def test_what_spark_does_not_start_with_is_told_without_java_s_stack() -> None:
+    need_java()
+    # A JVM of its own: one that runs keeps the memory that it has.
+    program = """
+from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.settings import Settings
+open_session(Settings(engine="spark", spark_configuration={"spark.driver.memory": "100m"}))
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "SettingsError: Spark did not start in its JVM" in told.stderr.splitlines()[-1]
+    assert "must be at least" in told.stderr.splitlines()[-1]
 
 
 def test_without_its_jars_the_message_says_how_to_get_them(empty_folder: Path) -> None:

@@ -52,11 +52,16 @@ def remote_runs_sensor() -> SensorDefinition:
 
 
 def _is_orphan(instance: DagsterInstance, followers: list[str]) -> bool:
-    """Whether nobody follows a remote run, or will. What no run of this Dagster has followed is not judged."""
-    records = [record for run_id in followers if (record := instance.get_run_record_by_id(run_id)) is not None]
-    if not records or any(not record.dagster_run.is_finished for record in records):
+    """Whether nobody follows a remote run, or will.
+
+    What somebody has followed last of whom this Dagster knows nothing, such as the command line, is not judged.
+    """
+    records = [instance.get_run_record_by_id(run_id) for run_id in followers]
+    if not records or any(record is not None and not record.dagster_run.is_finished for record in records):
         return False
     newest = records[-1]
+    if newest is None:
+        return False
     if newest.dagster_run.status != DagsterRunStatus.FAILURE:
         return True
     # Another run of this Dagster may come to the same table later.

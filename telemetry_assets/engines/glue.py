@@ -70,6 +70,10 @@ class Glue:
         found = job.get("GlueVersion", "0")
         if [int(part) for part in found.split(".")] < _OLDEST_VERSION:
             yield f"The job {self._job} is of Glue {found}; steps need 5.1 or a newer one."
+        if (command := job["Command"].get("Name")) != "glueetl":
+            yield f"The job {self._job} is of the kind {command}; steps need a Spark job (glueetl)."
+        if retries := job.get("MaxRetries", 0):
+            yield f"The job {self._job} has MaxRetries {retries}: set it to 0, as the project tries again by itself."
 
     def start(self, submission: Submission) -> str:
         """See :meth:`telemetry_assets.engines.remote_service.RemoteService.start`.

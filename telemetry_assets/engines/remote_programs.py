@@ -39,10 +39,20 @@ class Ended:
     told: dict[str, Any] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_QUOTED))
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the step is done. A program tells that last, so what the service says of its end changes nothing."""
+        return self.state.phase is Phase.SUCCEEDED or bool(self.told.keys() & {"result", "parsed"})
+
+    @property
+    def would_end_so_again(self) -> bool:
+        """Whether another attempt is in vain: the program has found something wrong, or somebody meant it to end."""
+        found = "error" in self.told and not self.told["error"].get("unforeseen")
+        return found or self.state.phase is Phase.CANCELLED or self.state.is_final_failure
+
     def is_of(self, step: RemoteStep) -> bool:
         """Whether it has succeeded in what a step wants."""
-        same = self.folder.step is not None and self.folder.step.is_same_work(step)
-        return same and (self.state.phase is Phase.SUCCEEDED or "result" in self.told)
+        return self.has_succeeded and self.folder.step is not None and self.folder.step.is_same_work(step)
 
 
 class RemotePrograms:
@@ -61,11 +71,10 @@ class RemotePrograms:
         package = find_package(self._settings)
         for attempt in range(1, _ATTEMPTS + 1):
             ended = self._run(step, package)
-            if "result" in ended.told or ended.state.phase is Phase.SUCCEEDED:
+            if ended.has_succeeded:
                 return ended
             error = self._error(step, ended)
-            # What the program said itself, it would say again; somebody who cancelled it meant it.
-            if ended.told or ended.state.phase is Phase.CANCELLED or ended.state.is_final_failure:
+            if ended.would_end_so_again:
                 raise error
             if attempt < _ATTEMPTS:
                 logger.warning("%s Trying again (%d of %d).", error, attempt + 1, _ATTEMPTS)
@@ -101,17 +110,26 @@ class RemotePrograms:
             region() or s3_client().meta.region_name,
         )
         what = f"{step.table}: the start in {self._service.name}"
-        run_id = patiently(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
         try:
+            run_id = patiently(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
             return self._watched(folder, step.table, self._remote(step.table, run_id))
         except BaseException as error:
             # After an interruption nobody is left to follow the program. Where AWS cannot be reached, nothing can be
             # cancelled either: the next run follows it. Who has only joined another run's program leaves it to that
             # one, and to the sensor.
             if not isinstance(error, Exception):
-                logger.warning("%s: run %s of %s is asked to end", step.table, run_id, self._service.name)
-                self._try_to_cancel(run_id)
+                self._end_all_of(folder, step.table)
             raise
+
+    def _end_all_of(self, folder: StepFolder, table: str) -> None:
+        """Ask for the end of a step's run, whose id is not known where its start was interrupted."""
+        try:
+            for run in self._service.living():
+                if run.step_uri == folder.uri:
+                    logger.warning("%s: run %s of %s is asked to end", table, run.run_id, self._service.name)
+                    self._try_to_cancel(run.run_id)
+        except (ClientError, BotoCoreError, TelemetryAssetsError) as error:
+            logger.warning("%s: what is at work in %s is not known: %s", table, self._service.name, error)
 
     def _remote(self, table: str, run_id: str) -> RemoteRun:
         remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))
@@ -153,7 +171,7 @@ class RemotePrograms:
         raise _failed(table, ended, f"was {ended.state.name} for {limit:g} minutes, and is asked to end", ended.lines)
 
     def _listen(self, ended: Ended, table: str) -> None:
-        for message in ended.folder.new_messages():
+        for message in patiently(table, self._settings.remote_wait_minutes, ended.folder.new_messages):
             params = message.get("params") or {}
             if message["method"] == "report_custom_message":
                 ended.told.update(params["payload"])
@@ -163,11 +181,15 @@ class RemotePrograms:
                     logger.info("%s: | %s", table, line)
             elif message["method"] == "closed" and params.get("exception"):
                 exception = params["exception"]
-                ended.told.setdefault("error", {"message": f"{exception['name']}: {exception['message']}"})
+                said = f"{exception['name']}: {exception['message']}"
+                ended.told.setdefault("error", {"message": said, "unforeseen": True})
                 ended.lines.extend("".join(exception.get("stack") or []).splitlines())
 
     def _error(self, step: RemoteStep, ended: Ended) -> TelemetryAssetsError:
-        lines = list(ended.lines) or self._last_lines(ended.remote.run_id)
+        lines = list(ended.lines)
+        # Of a death that it did not see coming, what the program has told says nothing: Java's own words may.
+        if not lines or not ended.would_end_so_again:
+            lines += self._last_lines(ended.remote.run_id)
         if "error" in ended.told:
             return error_heard(ended.told["error"], lines)
         return _failed(step.table, ended, f"ended {ended.state.name}", lines)

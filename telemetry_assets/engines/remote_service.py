@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol, TypeVar
 
 from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as UnreachableError
 
 from telemetry_assets.aws import error_code
 from telemetry_assets.engines.package import Package
@@ -24,6 +25,7 @@ _BUSY = frozenset(
     {
         "ConcurrentRunsExceededException",
         "ConflictException",
+        "InternalError",
         "InternalFailure",
         "InternalServerException",
         "InternalServiceException",
@@ -33,6 +35,7 @@ _BUSY = frozenset(
         "ServiceQuotaExceededException",
         "ServiceUnavailable",
         "ServiceUnavailableException",
+        "SlowDown",
         "ThrottlingException",
         "TooManyRequestsException",
     }
@@ -144,7 +147,8 @@ def patiently(what: str, minutes: float, request: Callable[[], Answer]) -> Answe
     """Ask again for as long as a service is busy: throttled, without room, or at its limit of runs.
 
     :raises ClientError: the last refusal when the time is over; any other one at once.
-    :raises HTTPClientError: where AWS cannot be reached for some minutes.
+    :raises HTTPClientError: where AWS does not answer for some minutes.
+    :raises botocore.exceptions.ConnectionError: where it cannot be reached for some minutes.
     """
     began, wait = time.monotonic(), 1.0
     while True:
@@ -155,7 +159,7 @@ def patiently(what: str, minutes: float, request: Callable[[], Answer]) -> Answe
             if error_code(error) not in _BUSY or waited > minutes:
                 raise
             logger.info("%s has to wait: %s", what, error)
-        except HTTPClientError as error:
+        except (HTTPClientError, UnreachableError) as error:
             if waited > min(minutes, _UNREACHABLE_MINUTES):
                 raise
             logger.info("%s has to wait, as AWS does not answer: %s", what, error)

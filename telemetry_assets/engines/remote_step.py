@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -131,7 +130,7 @@ class StepFolder:
         text = self._text(FOLLOWERS)
         return [] if text is None else list(json.loads(text))
 
-    def new_messages(self) -> Iterator[dict[str, Any]]:
+    def new_messages(self) -> list[dict[str, Any]]:
         """The messages that came since the last call, in their order. A lost piece does not keep back later ones."""
         keys = [
             one["Key"]
@@ -140,11 +139,11 @@ class StepFolder:
             )
             for one in page.get("Contents", [])
         ]
-        for key in sorted(set(keys) - self._read, key=_number):
-            self._read.add(key)
-            content, _ = get_object(self._client, self.location.bucket, key)
-            for line in content.decode().splitlines():
-                yield json.loads(line)
+        new = sorted(set(keys) - self._read, key=_number)
+        pieces = [get_object(self._client, self.location.bucket, key)[0] for key in new]
+        # Where one cannot be read, none of them was: the next call has them all.
+        self._read.update(new)
+        return [json.loads(line) for piece in pieces for line in piece.decode().splitlines()]
 
     @property
     def _client(self) -> S3Client:

@@ -43,8 +43,11 @@ def open_session(settings: Settings) -> SparkSession:
     :raises SettingsError: where there is no Java, or a jar is missing.
     """
     _hold_java()
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
+
+    from telemetry_assets.engines.spark_parser import java_cause
 
     # Where the embedded engine has run in this process, `pyspark.sql` would hand out Spark Connect's functions.
     os.environ.pop(_CONNECT_MODE, None)
@@ -69,6 +72,9 @@ def open_session(settings: Settings) -> SparkSession:
         session: SparkSession = builder.getOrCreate().newSession()
     except PySparkRuntimeError as error:
         raise SettingsError(f"The JVM of Spark did not start: {error}. {_NO_JAVA}. {_INSTEAD}") from error
+    except Py4JJavaError as error:
+        # As of a setting that Spark does not take, or of a Java that is too new for it.
+        raise SettingsError(f"Spark did not start in its JVM: {java_cause(error)}. {_NO_JAVA}. {_INSTEAD}") from error
     for name, value in iceberg_configuration(settings).items():
         session.conf.set(name, value)
     return session

@@ -70,6 +70,7 @@ def send_messy_fleet(deployed: Deployment, seed: int) -> None:
     assert len(deployed.certificates) >= 3
 
 
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_a_messy_fleet_over_three_months_in_any_order_and_partly_twice(deployed: Deployment) -> None:
     send_messy_fleet(deployed, 1)
     deployed.assert_equals_the_contract()

@@ -103,13 +103,13 @@ def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deploymen
 @pytest.mark.parametrize(
     ("operation", "key", "after"),
     [
-        ("PutObject", "in_progress.json", 0),
         ("CopyObject", "archive/", 3),
         ("PutObject", "in_progress.json", 1),
         ("UpdateTable", "car_telemetry", 0),
-        ("DeleteObject", "landing/", 2),
         ("DeleteObject", "in_progress.json", 0),
-        ("UpdateTable", "car_telemetry", 1),
+        pytest.param("PutObject", "in_progress.json", 0, marks=pytest.mark.slow),
+        pytest.param("DeleteObject", "landing/", 2, marks=pytest.mark.slow),
+        pytest.param("UpdateTable", "car_telemetry", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_paused_and_wakes_up_after_another_has_ended_its_batch_changes_nothing(

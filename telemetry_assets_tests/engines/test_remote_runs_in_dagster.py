@@ -11,7 +11,8 @@ from dagster import DagsterInstance, DagsterRunStatus, SkipReason, build_sensor_
 
 from telemetry_assets.automation import remote_runs
 from telemetry_assets.definitions import definitions
-from telemetry_assets.engines.remote_step import StepFolder
+from telemetry_assets.engines.remote import open_service
+from telemetry_assets.engines.remote_programs import of_lakehouse
 from telemetry_assets.errors import RemoteRunError
 from telemetry_assets.lakehouse.contracts import ALERTS, SILVER
 from telemetry_assets.pipeline import open_pipeline
@@ -165,7 +166,7 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
 
 
 def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
-    account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
+    left_over: tuple[Settings, str], instance: DagsterInstance
 ) -> None:
     settings, run_id = left_over
     run = instance.get_run_by_id(run_id)
@@ -173,13 +174,23 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     instance.report_run_canceled(run)
     job = definitions(load_settings()).get_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-    emr = account.aws.client("emr-serverless")
-    [(remote_id, _)] = account.runs(settings)
-    told = emr.get_job_run(applicationId=account.application, jobRunId=remote_id)["jobRun"]
-    folder = StepFolder.of(told["jobDriver"]["sparkSubmit"]["entryPointArguments"][1], settings)
-    assert folder is not None
+    [(_, folder)] = of_lakehouse(open_service(settings).living(), settings)
     folder.follow(another.run_id)
     assert "To end" not in tick(instance)
+
+
+def test_a_remote_run_that_the_command_line_follows_is_not_judged(
+    left_over: tuple[Settings, str], instance: DagsterInstance
+) -> None:
+    settings, run_id = left_over
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_canceled(run)
+    [(_, folder)] = of_lakehouse(open_service(settings).living(), settings)
+    folder.follow("cli-123")
+    assert "To end" not in tick(instance)
+    folder.follow(run_id)
+    assert "To end" in tick(instance)
 
 
 @pytest.mark.alone

@@ -64,11 +64,14 @@ def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Ca
     old = account.aws.client("emr-serverless").create_application(name="old", releaseLabel="emr-6.9.0", type="SPARK")
     glue = account.aws.client("glue")
     glue.create_job(Name="old", Role="role", Command={"Name": "glueetl"}, GlueVersion="4.0")
+    glue.create_job(Name="other", Role="role", Command={"Name": "pythonshell"}, GlueVersion="5.1", MaxRetries=2)
     for settings, engine, said in (
         ({"emr_application_id": "00nothing"}, "emr_serverless", "There is no application 00nothing"),
         ({"emr_application_id": old["applicationId"]}, "emr_serverless", "is of release emr-6.9.0"),
         ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
         ({"glue_job_name": "old"}, "glue", "is of Glue 4.0"),
+        ({"glue_job_name": "other"}, "glue", "is of the kind pythonshell"),
+        ({"glue_job_name": "other"}, "glue", "has MaxRetries 2: set it to 0"),
         ({"scripts_uri": "s3://scripts/telemetry/packages/none"}, "glue", "There is no package of this code"),
         ({"spark_configuration": {"spark.a": "b c"}}, "glue", "spark.a has one"),
         ({"remote_sizes": {"defualt": {}}}, "glue", "no table is named defualt"),
