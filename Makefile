@@ -36,7 +36,7 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 
 # Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
 test: ## Everything that CI runs
-	@$(MAKE) --jobs=2 --output-sync lint infra-scan machine
+	@$(MAKE) --jobs=2 lint infra-scan machine
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not alone"
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "alone and not slow"
 

@@ -221,7 +221,7 @@ variable "databases" {
 }
 
 variable "create_kms_key" {
-  description = "Whether a KMS key is made, which uploads, tables, scripts, queries' results, alarms, and Dagster's database, image and logs are encrypted with. Otherwise AWS encrypts with its own keys, as it does the logs of requests and of remote runs."
+  description = "Whether a KMS key is made, which uploads, tables, scripts, queries' results, alarms, and Dagster's database, image and logs are encrypted with. Otherwise AWS encrypts with its own keys, as it does the logs of requests and of Glue's runs."
   type        = bool
   default     = false
 }
@@ -492,7 +492,7 @@ variable "settings" {
   }
 
   validation {
-    condition     = alltrue([for value in values(var.settings) : can(regex("^[^\\s#]+$", value))])
-    error_message = "settings hold values without white space and #; jsonencode writes such."
+    condition     = alltrue([for value in values(var.settings) : can(regex("^[^\\s#$'\"][^\\s#$]*$", value))])
+    error_message = "settings hold values without white space, # and $, and without quotes around them: .env and Fargate read those differently."
   }
 }

@@ -47,6 +47,7 @@ open_session(Settings(engine="spark", spark_configuration={"spark.driver.memory"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert "SettingsError: Spark did not start in its JVM" in told.stderr.splitlines()[-1]
+    assert "Install it" not in told.stderr
     assert "must be at least" in told.stderr.splitlines()[-1]
 
 

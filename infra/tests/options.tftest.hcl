@@ -134,6 +134,11 @@ run "what_nobody_keeps_is_deleted_by_one_rule" {
     condition     = toset(module.query_results.rules) == toset(["leftovers"]) && toset(module.access_logs.rules) == toset(["leftovers"])
     error_message = "no two rules over the same objects"
   }
+
+  assert {
+    condition     = module.query_results.expiration_days == 7 && module.access_logs.expiration_days == 90
+    error_message = "after the days that the variables say"
+  }
 }
 
 run "glue_alone" {

@@ -145,6 +145,16 @@ run "a_database_of_no_class" {
   expect_failures = [var.dagster]
 }
 
+run "a_setting_in_quotes" {
+  command = plan
+
+  variables {
+    settings = { TELEMETRY_REMOTE_SIZES = "'{}'" }
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "a_tag_that_no_image_has" {
   command = plan
 

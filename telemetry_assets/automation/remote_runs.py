@@ -31,7 +31,7 @@ def remote_runs_sensor() -> SensorDefinition:
         name="remote_runs",
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Cancels runs in EMR Serverless or Glue that no Dagster run follows any more.",
+        description="Cancels runs in EMR Serverless or Glue that no Dagster run follows any more, and nobody else.",
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
         from telemetry_assets.engines.remote import open_service
@@ -54,14 +54,12 @@ def remote_runs_sensor() -> SensorDefinition:
 def _is_orphan(instance: DagsterInstance, followers: list[str]) -> bool:
     """Whether nobody follows a remote run, or will.
 
-    What somebody has followed last of whom this Dagster knows nothing, such as the command line, is not judged.
+    What somebody follows of whom this Dagster knows nothing, such as the command line, is not judged.
     """
-    records = [instance.get_run_record_by_id(run_id) for run_id in followers]
-    if not records or any(record is not None and not record.dagster_run.is_finished for record in records):
+    records = [record for run_id in followers if (record := instance.get_run_record_by_id(run_id)) is not None]
+    if not records or len(records) < len(followers) or any(not record.dagster_run.is_finished for record in records):
         return False
     newest = records[-1]
-    if newest is None:
-        return False
     if newest.dagster_run.status != DagsterRunStatus.FAILURE:
         return True
     # Another run of this Dagster may come to the same table later.

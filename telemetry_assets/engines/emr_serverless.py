@@ -89,7 +89,8 @@ class EmrServerless:
                     "applicationConfiguration": [
                         {"classification": "spark-defaults", "properties": self._configuration(submission)}
                     ],
-                    "monitoringConfiguration": {"s3MonitoringConfiguration": self._monitoring()},
+                    # Encrypted as the bucket says: with a key that is named here EMR asks for grants of its own.
+                    "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": self._logs_uri}},
                 },
                 tags=self._tags(submission),
             )
@@ -207,10 +208,9 @@ class EmrServerless:
             "spark.executorEnv.PYSPARK_PYTHON": python,
         }
 
-    def _monitoring(self) -> Any:
-        key = self._settings.kms_key_id
-        encrypted = {"encryptionKeyArn": key} if key.startswith("arn:") else {}
-        return {"logUri": self._settings.scripts_in_s3().below("logs").uri(), **encrypted}
+    @property
+    def _logs_uri(self) -> str:
+        return self._settings.scripts_in_s3().below("logs").uri()
 
     def _tags(self, submission: Submission) -> dict[str, str]:
         step = submission.folder.step

@@ -95,7 +95,13 @@ class RemotePrograms:
                 continue
             logger.info("%s: run %s has left a program at work, which is followed", table, folder.step.run_id)
             folder.follow(run_id)
-            ended = self._watched(folder, table, self._remote(table, run.run_id))
+            try:
+                ended = self._watched(folder, table, self._remote(table, run.run_id))
+            except BaseException as error:
+                # The program is left to those who have followed it before, and to the sensor that looks after them.
+                if not isinstance(error, Exception):
+                    folder.leave(run_id)
+                raise
         return ended
 
     def _run(self, step: RemoteStep, package: Package) -> Ended:
@@ -109,27 +115,26 @@ class RemotePrograms:
             self._settings.remote_timeout_minutes,
             region() or s3_client().meta.region_name,
         )
-        what = f"{step.table}: the start in {self._service.name}"
+        what, run_id = f"{step.table}: the start in {self._service.name}", None
         try:
             run_id = patiently(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
             return self._watched(folder, step.table, self._remote(step.table, run_id))
         except BaseException as error:
             # After an interruption nobody is left to follow the program. Where AWS cannot be reached, nothing can be
-            # cancelled either: the next run follows it. Who has only joined another run's program leaves it to that
-            # one, and to the sensor.
+            # cancelled either: the next run follows it.
             if not isinstance(error, Exception):
-                self._end_all_of(folder, step.table)
+                for one in [run_id] if run_id else self._started(folder, step.table):
+                    logger.warning("%s: run %s of %s is asked to end", step.table, one, self._service.name)
+                    self._try_to_cancel(one)
             raise
 
-    def _end_all_of(self, folder: StepFolder, table: str) -> None:
-        """Ask for the end of a step's run, whose id is not known where its start was interrupted."""
+    def _started(self, folder: StepFolder, table: str) -> list[str]:
+        """The run of a step whose start was interrupted, if there is one."""
         try:
-            for run in self._service.living():
-                if run.step_uri == folder.uri:
-                    logger.warning("%s: run %s of %s is asked to end", table, run.run_id, self._service.name)
-                    self._try_to_cancel(run.run_id)
+            return [run.run_id for run in self._service.living() if run.step_uri == folder.uri]
         except (ClientError, BotoCoreError, TelemetryAssetsError) as error:
             logger.warning("%s: what is at work in %s is not known: %s", table, self._service.name, error)
+            return []
 
     def _remote(self, table: str, run_id: str) -> RemoteRun:
         remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))

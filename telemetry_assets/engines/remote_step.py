@@ -125,6 +125,10 @@ class StepFolder:
         """Say that a run follows the step too."""
         self._write(FOLLOWERS, json.dumps([*self.followers(), run_id]))
 
+    def leave(self, run_id: str) -> None:
+        """Say that a run follows the step no more."""
+        self._write(FOLLOWERS, json.dumps([one for one in self.followers() if one != run_id]))
+
     def followers(self) -> list[str]:
         """The runs that have followed the step, the newest last."""
         text = self._text(FOLLOWERS)

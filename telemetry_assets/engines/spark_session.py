@@ -40,7 +40,7 @@ def _hold_java() -> None:
 def open_session(settings: Settings) -> SparkSession:
     """A session with catalogs and settings of its own, in a JVM that lasts as long as this process.
 
-    :raises SettingsError: where there is no Java, or a jar is missing.
+    :raises SettingsError: where there is no Java, a jar is missing, or Spark does not take its configuration.
     """
     _hold_java()
     from py4j.protocol import Py4JJavaError
@@ -73,8 +73,10 @@ def open_session(settings: Settings) -> SparkSession:
     except PySparkRuntimeError as error:
         raise SettingsError(f"The JVM of Spark did not start: {error}. {_NO_JAVA}. {_INSTEAD}") from error
     except Py4JJavaError as error:
-        # As of a setting that Spark does not take, or of a Java that is too new for it.
-        raise SettingsError(f"Spark did not start in its JVM: {java_cause(error)}. {_NO_JAVA}. {_INSTEAD}") from error
+        raise SettingsError(
+            f"Spark did not start in its JVM: {java_cause(error).rstrip('.')}. Correct TELEMETRY_SPARK_CONFIGURATION, "
+            "or take Java 17 where JAVA_HOME names a newer one than Spark knows."
+        ) from error
     for name, value in iceberg_configuration(settings).items():
         session.conf.set(name, value)
     return session

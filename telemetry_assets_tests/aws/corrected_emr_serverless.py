@@ -105,6 +105,8 @@ def _program(run: JobRun) -> Program:
     # As dynamic allocation itself refuses it, in a run that then fails; EMR's own default is 3.
     first = int(configuration.get("spark.dynamicAllocation.initialExecutors", 3))
     assert first <= int(configuration["spark.dynamicAllocation.maxExecutors"])
+    # The job's role may not see the databases that Hive's catalog begins with.
+    assert configuration["spark.sql.catalogImplementation"] == "in-memory"
     logs = urlparse(overrides["monitoringConfiguration"]["s3MonitoringConfiguration"]["logUri"])
     log_key = f"{logs.path.lstrip('/')}applications/{run.application_id}/jobs/{run.id}/SPARK_DRIVER/stderr.gz"
 

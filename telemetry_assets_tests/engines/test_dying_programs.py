@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
+from telemetry_assets.aws import get_object
 from telemetry_assets.engines.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote import RemoteEngine
 from telemetry_assets.engines.remote_service import Phase, State, Submission, patiently
+from telemetry_assets.engines.remote_step import StepFolder
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import Settings
 from telemetry_assets.steps import StepParameters
 from telemetry_assets_tests.aws.remote_account import RemoteAccount
@@ -79,6 +82,27 @@ def test_what_a_program_has_found_wrong_is_not_looked_for_again(account: RemoteA
     starts, error = refreshed_by(account, STREAMED, FOUND)
     assert starts == 1
     assert isinstance(error, QualityError)
+
+
+def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_it(
+    account: RemoteAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = account.aws.client("s3")
+    account.aws.make_bucket("steps")
+    settings = Settings(lakehouse_uri="s3://steps/lake", landing_uri="s3://steps/landing", catalog="glue")
+    folder = StepFolder(S3Location.parse("s3://steps/lake/remote/a/"), settings)
+    for number in (1, 2):
+        s3.put_object(Bucket="steps", Key=f"lake/remote/a/messages/{number}.json", Body=json.dumps({"n": number}))
+    failures = [ReadTimeoutError(endpoint_url="https://s3")]
+
+    def failing_once(client: Any, bucket: str, key: str) -> tuple[bytes, str]:
+        if key.endswith("2.json") and failures:
+            raise failures.pop()
+        return get_object(client, bucket, key)
+
+    monkeypatch.setattr("telemetry_assets.engines.remote_step.get_object", failing_once)
+    assert patiently("a step", 1, folder.new_messages) == [{"n": 1}, {"n": 2}]
+    assert folder.new_messages() == []
 
 
 @pytest.mark.parametrize(

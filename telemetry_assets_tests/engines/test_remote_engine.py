@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,47 @@ def test_an_interruption_cancels_the_run(account: RemoteAccount, engine: str, mo
             deployed.pipeline.refresh(SILVER, "a run")
         monkeypatch.undo()
         until_cancelled(account, deployed)
+
+
+def test_an_interruption_of_the_start_itself_cancels_the_run(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        service = type(open_service(deployed.settings))
+        start = service.start
+
+        def interrupted(*arguments: Any) -> str:
+            start(*arguments)
+            raise KeyboardInterrupt
+
+        account.aws.order("stay/RUNNING")
+        monkeypatch.setattr(service, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deployed.pipeline.refresh(SILVER, "a run")
+        until_cancelled(account, deployed)
+
+
+def test_who_has_joined_a_run_and_is_interrupted_leaves_it_at_work(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    class KilledError(Exception):
+        """Nothing of this process is done any more."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        for ends, error in ((killed, KilledError), (interrupted, KeyboardInterrupt)):
+            with monkeypatch.context() as patched:
+                patched.setattr(remote_programs.RemotePrograms, "_watched", ends)
+                with pytest.raises(error):
+                    deployed.pipeline.refresh(SILVER, ends.__name__)
+        living = remote_programs.of_lakehouse(open_service(deployed.settings).living(), deployed.settings)
+        assert [folder.followers() for _, folder in living] == [["killed"]]
 
 
 def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(

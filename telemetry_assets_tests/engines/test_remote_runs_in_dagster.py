@@ -190,6 +190,8 @@ def test_a_remote_run_that_the_command_line_follows_is_not_judged(
     folder.follow("cli-123")
     assert "To end" not in tick(instance)
     folder.follow(run_id)
+    assert "To end" not in tick(instance)
+    folder.leave("cli-123")
     assert "To end" in tick(instance)
 
 

@@ -11,6 +11,11 @@ output "arn" {
   value       = aws_s3_bucket.this.arn
 }
 
+output "expiration_days" {
+  description = "After how many days every object is deleted; 0 for never."
+  value       = one(aws_s3_bucket_lifecycle_configuration.this.rule[0].expiration).days
+}
+
 output "rules" {
   description = "The names of the rules of what the bucket keeps."
   value       = [for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.id]
