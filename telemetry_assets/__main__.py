@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.engines.results import COMMAND_LINE, RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.operator_commands import (
     aws_check,
@@ -59,7 +59,7 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with engine_heard(), open_pipeline(load_settings()) as pipeline:
         as_of = insurance_as_of.date() if insurance_as_of else None
-        processed = pipeline.process(f"cli-{uuid.uuid4().hex}", as_of, _say)
+        processed = pipeline.process(f"{COMMAND_LINE}{uuid.uuid4().hex}", as_of, _say)
     click.echo(json.dumps(_certificate(processed), indent=2) if as_json else _summary(processed))
 
 

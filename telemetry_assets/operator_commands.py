@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
 
 import click
 
+from telemetry_assets.engines.results import COMMAND_LINE
 from telemetry_assets.environment import unknown_settings
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.documents import Reason
@@ -239,7 +240,7 @@ def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: d
         if dry_run:
             _tell_replay(pipeline.try_replay(selection), "would be accepted")
             return
-        run_id = f"cli-{uuid.uuid4().hex}"
+        run_id = f"{COMMAND_LINE}{uuid.uuid4().hex}"
         _tell_replay(pipeline.replay_rejected(selection, run_id), "accepted")
         pipeline.refresh_all(run_id, None, _say)
 

@@ -15,7 +15,7 @@ from telemetry_assets.aws import region, s3_client
 from telemetry_assets.engines.package import Package, find_package
 from telemetry_assets.engines.remote_service import Phase, RemoteService, State, StepRun, Submission, patiently
 from telemetry_assets.engines.remote_step import RemoteStep, StepFolder, error_heard
-from telemetry_assets.engines.results import RemoteRun
+from telemetry_assets.engines.results import COMMAND_LINE, RemoteRun
 from telemetry_assets.engines.spark_configuration import iceberg_configuration
 from telemetry_assets.errors import RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings
@@ -98,8 +98,9 @@ class RemotePrograms:
             try:
                 ended = self._watched(folder, table, self._remote(table, run.run_id))
             except BaseException as error:
-                # The program is left to those who have followed it before, and to the sensor that looks after them.
-                if not isinstance(error, Exception):
+                # Whether the others still follow is not known here, so the program is left to them, and to the sensor,
+                # which sees of Dagster's runs by itself that they are over.
+                if not isinstance(error, Exception) and run_id.startswith(COMMAND_LINE):
                     folder.leave(run_id)
                 raise
         return ended

@@ -17,6 +17,8 @@ from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.steps import StepParameters, first_of_month
 
 PREVIEW_ROWS = 5
+COMMAND_LINE = "cli-"
+"""What the ids of the command line's runs begin with. No Dagster has a record of them that says how they ended."""
 
 
 @dataclass(frozen=True)

@@ -167,13 +167,18 @@ def test_who_has_joined_a_run_and_is_interrupted_leaves_it_at_work(
 
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
-        for ends, error in ((killed, KilledError), (interrupted, KeyboardInterrupt)):
+        for run_id, ends, error in (
+            ("first", killed, KilledError),
+            ("cli-second", interrupted, KeyboardInterrupt),
+            ("third", interrupted, KeyboardInterrupt),
+        ):
             with monkeypatch.context() as patched:
                 patched.setattr(remote_programs.RemotePrograms, "_watched", ends)
                 with pytest.raises(error):
-                    deployed.pipeline.refresh(SILVER, ends.__name__)
+                    deployed.pipeline.refresh(SILVER, run_id)
+        # The sensor judges by those of Dagster.
         living = remote_programs.of_lakehouse(open_service(deployed.settings).living(), deployed.settings)
-        assert [folder.followers() for _, folder in living] == [["killed"]]
+        assert [folder.followers() for _, folder in living] == [["first", "third"]]
 
 
 def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
