@@ -76,6 +76,7 @@ module "access_logs" {
   kms_key_arn      = null # S3 delivers logs only to a bucket that it encrypts with its own keys.
   noncurrent_days  = 1
   expiration_days  = var.logs_days
+  logs_requests    = false
   force_destroy    = var.delete_data_on_destroy
   policy_documents = [data.aws_iam_policy_document.access_logs.json]
 }

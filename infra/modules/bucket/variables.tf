@@ -30,8 +30,14 @@ variable "rules" {
   default = {}
 }
 
+variable "logs_requests" {
+  description = "Whether requests are logged, which those to the bucket of the logs are not."
+  type        = bool
+  default     = true
+}
+
 variable "log_bucket" {
-  description = "The bucket that requests are logged to; null for none."
+  description = "The bucket that requests are logged to."
   type        = string
   default     = null
 }
