@@ -53,20 +53,8 @@ def open_session(settings: Settings) -> SparkSession:
     os.environ.pop(_CONNECT_MODE, None)
     # Otherwise Spark takes whatever `python3` is on the path for its Python functions.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    options = {
-        "spark.master": "local[*]",
-        "spark.app.name": "telemetry-assets",
-        "spark.driver.memory": "2g",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.shuffle.partitions": "8",
-        **settings.spark_configuration,
-        "spark.jars": ",".join(filter(None, [*map(str, jars()), settings.spark_configuration.get("spark.jars")])),
-    }
     builder = SparkSession.builder
-    for name, value in options.items():
+    for name, value in _options(settings).items():
         builder = builder.config(name, value)
     try:
         session: SparkSession = builder.getOrCreate().newSession()
@@ -80,3 +68,20 @@ def open_session(settings: Settings) -> SparkSession:
     for name, value in iceberg_configuration(settings).items():
         session.conf.set(name, value)
     return session
+
+
+def _options(settings: Settings) -> dict[str, str]:
+    """What the JVM is started with; the first session of a process decides."""
+    given = settings.spark_configuration
+    return {
+        "spark.master": "local[*]",
+        "spark.app.name": "telemetry-assets",
+        "spark.driver.memory": "2g",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.shuffle.partitions": "8",
+        **given,
+        "spark.jars": ",".join(filter(None, [*map(str, jars()), given.get("spark.jars")])),
+    }

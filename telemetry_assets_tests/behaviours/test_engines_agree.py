@@ -62,6 +62,7 @@ def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
             assert_types_are_those_of_the_contract(deployed)
 
 
+@pytest.mark.slow
 def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
     with deployed_on("spark", tmp_path) as deployed:
         for name, content in fuzzed_uploads(7, large=60, small=200):
@@ -83,7 +84,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Proc
     return made
 
 
-@pytest.mark.parametrize(("maker", "reader"), [ENGINES, ENGINES[::-1]])
+@pytest.mark.parametrize(("maker", "reader"), [ENGINES, pytest.param(*ENGINES[::-1], marks=pytest.mark.slow)])
 def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
     made: dict[str, tuple[Path, Processed]], maker: str, reader: str
 ) -> None:

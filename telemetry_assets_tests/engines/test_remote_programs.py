@@ -168,6 +168,7 @@ def test_what_a_program_finds_wrong_is_told_as_if_it_were_found_here(account: Re
         assert [state for _, state in account.runs(pipeline.settings)] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_what_spark_cannot_do_is_told_with_the_drivers_last_lines(account: RemoteAccount) -> None:
     settings = account.settings("emr_serverless")
     with_an_alert(account, settings)
