@@ -15,6 +15,9 @@ locals {
 
   metrics_namespace = "TelemetryAssets"
 
+  # What the pipeline has in S3, as KMS is told of it.
+  pipeline_contents = flatten([for one in [module.landing, module.lakehouse, module.scripts] : [one.arn, "${one.arn}/*"]])
+
   use_emr_serverless = contains(var.compute, "emr_serverless")
   use_glue           = contains(var.compute, "glue")
   glue_job_name      = "${var.name}-steps"

@@ -109,14 +109,7 @@ data "aws_iam_policy_document" "orchestrator" {
       condition {
         test     = "StringLike"
         variable = "kms:EncryptionContext:aws:s3:arn"
-        values = [
-          module.landing.arn,
-          "${module.landing.arn}/*",
-          module.lakehouse.arn,
-          "${module.lakehouse.arn}/*",
-          module.scripts.arn,
-          "${module.scripts.arn}/*",
-        ]
+        values   = local.pipeline_contents
       }
     }
   }
@@ -286,14 +279,7 @@ data "aws_iam_policy_document" "job" {
       condition {
         test     = "StringLike"
         variable = "kms:EncryptionContext:aws:s3:arn"
-        values = [
-          module.landing.arn,
-          "${module.landing.arn}/*",
-          module.lakehouse.arn,
-          "${module.lakehouse.arn}/*",
-          module.scripts.arn,
-          "${module.scripts.arn}/*",
-        ]
+        values   = local.pipeline_contents
       }
     }
   }

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, SkipReason, build_sensor_context
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, SkipReason, build_sensor_context
 
 from telemetry_assets.automation import remote_runs
 from telemetry_assets.definitions import definitions
@@ -99,7 +99,7 @@ def ended(dagster: RunningDagster, run_id: str) -> bool:
 @pytest.fixture
 def left_over(
     account: RemoteAccount, monkeypatch: pytest.MonkeyPatch, instance: DagsterInstance
-) -> tuple[Settings, str]:
+) -> tuple[Settings, DagsterRun]:
     """A remote run that nobody looks at any more, of a run of Dagster that is started."""
     settings = Settings(**account.settings("emr_serverless", remote_wait_minutes=0.01))
     for name, value in environment_of(settings).items():
@@ -117,7 +117,7 @@ def left_over(
             patched.setattr("telemetry_assets.engines.emr_serverless.EmrServerless.cancel", lambda *_: None)
             with pytest.raises(RemoteRunError):
                 pipeline.refresh(SILVER, run.run_id)
-    return settings, run.run_id
+    return settings, run
 
 
 def tick(instance: DagsterInstance) -> str:
@@ -129,18 +129,16 @@ def tick(instance: DagsterInstance) -> str:
 
 
 def test_a_remote_run_is_left_at_work_for_as_long_as_its_dagster_run_is(
-    account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
+    account: RemoteAccount, left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
     assert tick(instance) == "Runs of EMR Serverless that are at work: 1."
     until(lambda: states(account, left_over[0]) == ["PENDING"])
 
 
 def test_a_remote_run_whose_dagster_run_was_cancelled_is_cancelled(
-    account: RemoteAccount, left_over: tuple[Settings, str], instance: DagsterInstance
+    account: RemoteAccount, left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
-    settings, run_id = left_over
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
+    settings, run = left_over
     instance.report_run_canceled(run)
     assert "To end, as their Dagster runs are over" in tick(instance)
     until(lambda: states(account, settings) == ["CANCELLED"])
@@ -148,13 +146,11 @@ def test_a_remote_run_whose_dagster_run_was_cancelled_is_cancelled(
 
 def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to_follow_it(
     account: RemoteAccount,
-    left_over: tuple[Settings, str],
+    left_over: tuple[Settings, DagsterRun],
     instance: DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _, run_id = left_over
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
+    _, run = left_over
     instance.report_run_failed(run)
     assert "To end" not in tick(instance)
     monkeypatch.setattr(remote_runs, "_GRACE_SECONDS", -1)
@@ -166,11 +162,9 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
 
 
 def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
-    left_over: tuple[Settings, str], instance: DagsterInstance
+    left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
-    settings, run_id = left_over
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
+    settings, run = left_over
     instance.report_run_canceled(run)
     job = definitions(load_settings()).get_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
@@ -180,16 +174,14 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
 
 
 def test_a_remote_run_that_the_command_line_follows_is_not_judged(
-    left_over: tuple[Settings, str], instance: DagsterInstance
+    left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
-    settings, run_id = left_over
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
+    settings, run = left_over
     instance.report_run_canceled(run)
     [(_, folder)] = of_lakehouse(open_service(settings).living(), settings)
     folder.follow("cli-123")
     assert "To end" not in tick(instance)
-    folder.follow(run_id)
+    folder.follow(run.run_id)
     assert "To end" not in tick(instance)
     folder.leave("cli-123")
     assert "To end" in tick(instance)

@@ -39,6 +39,9 @@ _VALUES: dict[str, Any] = {
         *(f"{GLUE}database/{layer}" for layer in _LAYERS),
         *(f"{GLUE}table/{layer}/*" for layer in _LAYERS),
     ],
+    "local.pipeline_contents": [
+        f"arn:aws:s3:::{bucket}{below}" for bucket in (LANDING, LAKEHOUSE, SCRIPTS) for below in ("", "/*")
+    ],
     "local.partition": "aws",
     "local.account": "111122223333",
     "var.region": "eu-central-1",
