@@ -19,11 +19,11 @@ from telemetry_assets.engines.results import COMMAND_LINE, RefreshResult
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.operator_commands import (
     aws_check,
-    certificate,
     doctor,
     engine_heard,
     errors_in_words,
     metrics,
+    reconcile,
     replay_rejected,
 )
 from telemetry_assets.pipeline import Processed, open_pipeline
@@ -66,7 +66,7 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
 def _say(done: Certificate | RefreshResult) -> None:
     if isinstance(done, Certificate):
         uploads = counted(done.uploads, "upload")
-        text = f"batch {done.batch_id[:8]}: {uploads}, {done.accepted:,} accepted, {done.rejected:,} rejected"
+        text = f"batch {done.batch_id}: {uploads}, {done.accepted:,} accepted, {done.rejected:,} rejected"
     else:
         written = f"{counted(len(done.event_dates), 'event date')}, {counted(done.rows_written, 'row')}"
         dates = written if done.changed else "up to date"
@@ -188,8 +188,10 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= _SHOWN_CHARACTERS else f"{cell[: _SHOWN_CHARACTERS - 1]}…"
 
 
-for command in (doctor, replay_rejected, certificate, metrics, aws_check):
+for command in (doctor, replay_rejected, reconcile, metrics, aws_check):
     main.add_command(command)
+# What the first edition called it, for scripts that still do.
+main.add_command(click.Command("certificate", params=reconcile.params, callback=reconcile.callback, hidden=True))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,35 @@ class AwsError(TelemetryAssetsError):
     """AWS, or the way to it, refused a request, and the SDK's retries did not help."""
 
 
+class CatalogBusyError(TelemetryAssetsError):
+    """Another process kept the SQLite catalog locked for longer than :attr:`Settings.catalog_busy_seconds`.
+
+    :param file: the catalog's file.
+    :param seconds: how long this process has waited.
+    """
+
+    def __init__(self, file: str, seconds: float) -> None:
+        super().__init__(
+            f"Another process has kept {file} locked for {seconds:g} s. Nothing of this commit is in a table: a batch "
+            "in progress waits, and the next run takes it. Where this happens often, end long transactions of other "
+            "programs on the catalog (`lsof` lists who has it open), or raise TELEMETRY_CATALOG_BUSY_SECONDS."
+        )
+
+
+class CatalogUnusableError(TelemetryAssetsError):
+    """The SQLite catalog cannot be read or written.
+
+    :param file: the catalog's file.
+    :param problem: what SQLite says, and what to do.
+    """
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(
+            f"The catalog {file} cannot be used. {problem[:1].upper()}{problem[1:]}. A batch in progress waits, and "
+            "the next run takes it."
+        )
+
+
 class TableMismatchError(TelemetryAssetsError):
     """A table is not what its contract says, or its catalog entry not what the table is, so nothing may write to it.
 

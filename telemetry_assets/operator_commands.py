@@ -1,4 +1,4 @@
-"""The commands of whoever operates the pipeline: look after it, put rejected documents through it, account for it."""
+"""The commands of whoever operates the pipeline: look after it, put rejected documents through it, reconcile it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
@@ -21,14 +22,17 @@ from telemetry_assets.environment import unknown_settings
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.documents import Reason
 from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.catalog import has_lakehouse
+from telemetry_assets.lakehouse.contracts import UPLOADS
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.wording import counted
 
 if TYPE_CHECKING:
     from telemetry_assets.engines.results import RefreshResult
+    from telemetry_assets.ingestion.reconciliation import Reconciliation
     from telemetry_assets.ingestion.replays import ReplayResult
     from telemetry_assets.lakehouse.doctor import Finding
 
@@ -76,7 +80,9 @@ def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameter
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Mend what is safe to mend: what the catalog says, never a row.")
+@click.option(
+    "--repair", is_flag=True, help="Mend what is safe: what the catalog says, and archived uploads whose rows are lost."
+)
 @errors_in_words
 def doctor(repair: bool) -> None:
     """Look at settings, uploads and tables, and say what is wrong. Without --repair it changes nothing.
@@ -88,6 +94,7 @@ def doctor(repair: bool) -> None:
     looks: dict[str, Callable[[Settings], int]] = {
         "Uploads": _tell_uploads,
         "Tables": partial(_tell_tables, repair=repair),
+        "Archive": partial(_show_archive, repair=repair),
     }
     if settings.engine != "embedded":
         looks["Engine"] = _tell_engine
@@ -180,6 +187,31 @@ def _tell_finding(finding: Finding, repair: bool) -> bool:
     return finding.needs_action
 
 
+def _show_archive(settings: Settings, repair: bool) -> int:
+    """Compare every archived upload with the ledger and the rows that the tables have of it."""
+    if not has_lakehouse(settings):
+        click.echo("  not there yet")
+        return 0
+    with open_pipeline(settings) as pipeline, refusals_in_words(settings):
+        ledger = pipeline.lakehouse.existing(UPLOADS)
+        if ledger is None or LEDGER_COMPLETE not in ledger.properties:
+            click.echo("  bronze.uploads is not filled yet; the next run fills it, and puts back uploads without rows")
+            return 0
+        findings = list(pipeline.ingestion.audit.everything())
+        for finding in findings:
+            click.echo(f"  {finding.upload.uri} of batch {finding.batch_id}: {finding.problem}")
+            if finding.kind == "incomplete":
+                click.echo("    not to be mended by this command: taking it again would double its other rows")
+            elif repair:
+                pipeline.ingestion.audit.mend(finding, COMMAND_LINE + "doctor")
+                click.echo(f"    mended: {'it waits again' if finding.is_taken_again else 'the ledger has it now'}")
+            else:
+                click.echo("    `telemetry-assets doctor --repair` puts that right")
+    if not findings:
+        click.echo("  every archived upload has its rows, and its row in bronze.uploads")
+    return sum(not repair or finding.kind == "incomplete" for finding in findings)
+
+
 @click.command()
 @click.option("--send", "sent", is_flag=True, help="Also put them to CloudWatch, into TELEMETRY_METRICS_NAMESPACE.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
@@ -261,34 +293,58 @@ def _say(done: RefreshResult) -> None:
 
 
 @click.command()
-@click.option("--since", type=_MOMENT, help="Batches from this date or moment (UTC) on.")
-@click.option("--until", type=_MOMENT, help="Batches before this date or moment (UTC).")
-@click.option("--json", "as_json", is_flag=True, help="Print the batches as JSON.")
+@click.option("--since", type=_MOMENT, help="Uploads that were ingested from this date or moment (UTC) on.")
+@click.option("--until", type=_MOMENT, help="Uploads that were ingested before this date or moment (UTC).")
+@click.option("--by-upload", is_flag=True, help="List uploads rather than batches.")
+@click.option("--json", "as_json", is_flag=True, help="Print the batches, or uploads, as JSON.")
 @errors_in_words
-def certificate(since: datetime | None, until: datetime | None, as_json: bool) -> None:
-    """Account for the documents of every batch of a time range, from the tables alone.
+def reconcile(since: datetime | None, until: datetime | None, by_upload: bool, as_json: bool) -> None:
+    """Compare the ledger bronze.uploads with the rows of every upload of a time range, from the tables alone.
 
     Exit code 1 where the documents received are not those accepted and rejected.
     """
-    from telemetry_assets.ingestion.accounts import batch_accounts
-
     with open_pipeline(load_settings()) as pipeline:
         moments = (moment.replace(tzinfo=UTC) if moment else None for moment in (since, until))
-        accounts = batch_accounts(pipeline.lakehouse, *moments).to_pylist()
-    lost = [account for account in accounts if account["conserved"] is False]
+        reconciled = pipeline.reconcile(*moments)
+    batches = reconciled.batches
     if as_json:
-        click.echo(json.dumps(accounts, indent=2, default=str))
-    else:
-        totals = {name: sum(one[name] or 0 for one in accounts) for name in ("received", "accepted", "rejected")}
-        received = counted(totals["received"], "document")
-        click.echo(
-            f"Batches: {len(accounts)}. {received} received = {totals['accepted']:,} accepted + "
-            f"{totals['rejected']:,} rejected"
+        rows = (
+            reconciled.uploads.to_pylist()
+            if by_upload
+            else [asdict(one) | {"conserved": one.conserved} for one in batches]
         )
-        for account in lost[:_LISTED]:
-            click.echo(
-                f"  batch {account['batch_id']} of {account['ingested_at']:%Y-%m-%d %H:%M:%S} does not add up: "
-                f"{account['received']} received, {account['accepted']} accepted, {account['rejected']} rejected"
-            )
-    if lost:
+        click.echo(json.dumps(rows, indent=2, default=str))
+    else:
+        for line in _reconciliation_lines(reconciled, by_upload=by_upload):
+            click.echo(line)
+    if any(not batch.conserved for batch in batches):
         raise SystemExit(1)
+
+
+def _reconciliation_lines(reconciled: Reconciliation, *, by_upload: bool) -> Iterator[str]:
+    batches = reconciled.batches
+    conserved = [one for one in batches if one.conserved]
+    documents = sum(one.documents or 0 for one in conserved)
+    accepted, rejected = sum(one.accepted for one in conserved), sum(one.rejected for one in conserved)
+    yield (
+        f"Batches: {len(conserved)} of {len(batches)} add up. {counted(documents, 'document')} received = "
+        f"{accepted:,} accepted + {rejected:,} rejected"
+    )
+    if by_upload:
+        for row in reconciled.uploads.to_pylist():
+            yield f"  {row['source_uri']}: {_counts(row['documents'], row['accepted'], row['rejected'])}"
+    differing = [one for one in batches if not one.conserved]
+    for batch in differing[:_LISTED]:
+        counts = _counts(batch.documents, batch.accepted, batch.rejected)
+        yield f"  batch {batch.batch_id} of {batch.ingested_at:%Y-%m-%d %H:%M:%S} does not add up: {counts}"
+        for uri in batch.differing[:_LISTED]:
+            yield f"    {uri}"
+    if len(differing) > _LISTED:
+        yield f"  and {len(differing) - _LISTED} more"
+    if differing and not reconciled.ledger_complete:
+        yield "  An earlier edition took some of these; the next run records them in the ledger."
+
+
+def _counts(documents: int | None, accepted: int, rejected: int) -> str:
+    received = "not in the ledger" if documents is None else f"{documents:,} received"
+    return f"{received}, {accepted:,} accepted, {rejected:,} rejected"

@@ -11,16 +11,15 @@ from functools import cached_property
 
 from telemetry_assets.engines.results import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import QualityError
-from telemetry_assets.ingestion.accounts import grown_by_replays
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.landing import Landing, open_landing
 from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
-from telemetry_assets.lakehouse.contracts import REJECTED, UPSTREAM
-from telemetry_assets.lakehouse.quality import batch_rows
+from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.steps import StepParameters
@@ -78,9 +77,10 @@ class Pipeline:
         return self._spark
 
     def close(self) -> None:
-        """Release the engine, if it was started."""
+        """Release the engine, if it was started, and the catalog."""
         if "engine" in self.__dict__:
             self.engine.close()
+        self.lakehouse.close()
 
     def ingest(self, run_id: str, progress: Callable[[Certificate], None] = lambda _: None) -> list[Certificate]:
         """Take everything that waits into Bronze. See :meth:`Ingestion.ingest_waiting`.
@@ -88,8 +88,9 @@ class Pipeline:
         :raises TableMismatchError: before anything is taken, where a table differs from its contract.
         """
         with refusals_in_words(self.settings):
+            look = self.landing.first_look()
             self.lakehouse.prepare()
-            return self.ingestion.ingest_waiting(run_id, progress)
+            return self.ingestion.ingest_waiting(run_id, progress, look)
 
     def replay_rejected(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
         """Put rejected documents through ingestion once more. See :meth:`Ingestion.replay`.
@@ -170,17 +171,22 @@ class Pipeline:
         return Processed(tuple(certificates), tuple(self.refresh_all(run_id, insurance_as_of, progress)))
 
     def _hold_conservation(self, certificate: Certificate) -> None:
-        in_bronze, in_rejected = batch_rows(self.lakehouse, certificate.batch_id)
-        # A replay may have come between.
-        grown = grown_by_replays(self.lakehouse.table(REJECTED))[certificate.batch_id]
-        if certificate.documents + grown != in_bronze + in_rejected:
+        batch = next(iter(reconcile(self.lakehouse, batch_ids=[certificate.batch_id]).batches), None)
+        if batch is None or not batch.conserved:
+            accepted, rejected = (batch.accepted, batch.rejected) if batch else (0, 0)
             raise QualityError(
                 f"Batch {certificate.batch_id} received {certificate.documents} documents; bronze.car_telemetry holds "
-                f"{in_bronze} of them and bronze.rejected_documents {in_rejected}. Somebody has changed these tables "
-                "by hand; their snapshots say who.",
+                f"{accepted} of them and bronze.rejected_documents {rejected}. Somebody has changed these tables by "
+                "hand; their snapshots say who. `telemetry-assets reconcile` lists the uploads.",
                 "bronze.car_telemetry",
-                abs(certificate.documents - in_bronze - in_rejected),
+                abs(certificate.documents - accepted - rejected),
             )
+
+    def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:
+        """Compare the ledger with the rows of a time range. See :func:`reconciliation.reconcile`."""
+        in_progress = self.ingestion.manifests.load()
+        with refusals_in_words(self.settings):
+            return reconcile(self.lakehouse, since, until, in_progress=in_progress.batch_id if in_progress else None)
 
     def tables_behind(self) -> list[TableContract]:
         """The derived tables that are missing or behind a change of their upstream. Makes and writes nothing."""

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     catalog: Literal["sqlite", "glue"] = Field(
         "sqlite", description="The Iceberg catalog: SQLite with a folder, the Glue Data Catalog with S3."
     )
+    catalog_busy_seconds: float = Field(
+        30, ge=0, description="How long a request to the SQLite catalog waits for other processes to release it."
+    )
     engine: Literal["embedded", "spark", "emr_serverless", "glue"] = Field(
         "embedded", description="Where the transforms run."
     )

@@ -9,9 +9,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from telemetry_assets.ingestion.accounts import certificates_in
-from telemetry_assets.ingestion.certificates import Certificate
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
+from telemetry_assets.ingestion.certificates import Certificate, certificate_from_tables
+from telemetry_assets.lakehouse.contracts import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    REJECTED,
+    SILVER,
+    UPLOADS,
+)
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.locations import S3Location
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
@@ -64,7 +71,14 @@ class Deployment:
 
     def recall_batches(self) -> None:
         """Know all batches from the table itself, where a run that was cut off has told of none."""
-        self.certificates = certificates_in(self.pipeline.lakehouse.table(BRONZE))
+        self.certificates = [one for one in map(self._certificate, self.batch_ids()) if one is not None]
+
+    def batch_ids(self) -> list[str]:
+        ledger = self.pipeline.lakehouse.table(UPLOADS).scan(selected_fields=("batch_id",)).to_arrow()
+        return sorted(set(ledger["batch_id"].to_pylist()))
+
+    def _certificate(self, batch_id: str) -> Certificate | None:
+        return certificate_from_tables(self.pipeline.lakehouse, batch_id)
 
     def rows(self, contract: TableContract) -> list[Row]:
         rows: list[Row] = self.pipeline.lakehouse.table(contract).scan().to_arrow().to_pylist()
@@ -90,6 +104,36 @@ class Deployment:
         reading = self.expected()
         for contract, of_contract in READINGS.items():
             assert_same_rows(contract, self.rows(contract), of_contract(reading))
+        assert_same_rows(UPLOADS, self.rows(UPLOADS), self._expected_ledger(reading))
+
+    def _expected_ledger(self, reading: Reading) -> list[dict[str, object]]:
+        """What the ledger should say of every archived upload, from the independent reading of the batches."""
+        batches = [self._batch(one) for one in self.certificates]
+        return [
+            _ledger_row(batch, upload, reading.bronze, reading.rejected)
+            for batch in batches
+            for upload in batch.uploads
+        ]
+
+
+def _ledger_row(
+    batch: Batch, upload: Upload, bronze: list[dict[str, Any]], rejected: list[dict[str, Any]]
+) -> dict[str, object]:
+    def of_upload(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        key = batch.batch_id, upload.source_uri
+        return [row for row in rows if (row["batch_id"], row["source_uri"]) == key]
+
+    accepted, refused = of_upload(bronze), of_upload(rejected)
+    return {
+        "batch_id": batch.batch_id,
+        "source_uri": upload.source_uri,
+        "stored_bytes": len(upload.content),
+        "ingested_at": batch.ingested_at,
+        "documents": len(accepted) + len(refused),
+        "accepted": len(accepted),
+        "rejected": len(refused),
+        "problem": next((row["reason"] for row in refused if row["source_position"] is None), None),
+    }
 
 
 @dataclass

@@ -23,19 +23,18 @@ from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
-from telemetry_assets.ingestion.accounts import batch_accounts, grown_by_replays
 from telemetry_assets.ingestion.certificates import Certificate, added_up
+from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import (
     ALERTS,
     BRONZE,
     CURRENT_STATE,
     FUEL_EFFICIENCY,
-    REJECTED,
     SILVER,
     contract_named,
 )
-from telemetry_assets.lakehouse.quality import batch_rows, repeated_keys
+from telemetry_assets.lakehouse.quality import repeated_keys
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 _ONE_ROW_PER_KEY = {
@@ -86,11 +85,16 @@ def every_batch_conserved() -> AssetChecksDefinition:
     )
     def check(context: AssetCheckExecutionContext, telemetry: TelemetryResource, config: TimeRange) -> AssetCheckResult:
         moments = [moment(name, text) for name, text in (("since", config.since), ("until", config.until))]
-        accounts = batch_accounts(telemetry.pipeline.lakehouse, *moments).to_pylist()
-        lost = [one["batch_id"] for one in accounts if one["conserved"] is False]
-        figures = {name: sum(one[name] or 0 for one in accounts) for name in ("received", "accepted", "rejected")}
-        told = {"batches": len(accounts), **figures, "batches_that_do_not_add_up": lost[:_BATCHES_LISTED]}
-        return AssetCheckResult(passed=not lost, metadata=told)
+        batches = telemetry.pipeline.reconcile(*moments).batches
+        differing = [one.batch_id for one in batches if not one.conserved]
+        figures: dict[str, Any] = {
+            "batches": len(batches),
+            "received": sum(one.documents or 0 for one in batches),
+            "accepted": sum(one.accepted for one in batches),
+            "rejected": sum(one.rejected for one in batches),
+            "batches_that_do_not_add_up": differing[:_BATCHES_LISTED],
+        }
+        return AssetCheckResult(passed=not differing, metadata=figures)
 
     return check
 
@@ -148,13 +152,10 @@ def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
 def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> Iterator[AssetCheckResult]:
     """Judge some ingested batches by what is in the tables now."""
     yield _schema_check(lakehouse, BRONZE)
-    accepted = rejected = 0
-    for certificate in certificates:
-        in_bronze, in_rejected = batch_rows(lakehouse, certificate.batch_id)
-        accepted, rejected = accepted + in_bronze, rejected + in_rejected
-    grown = grown_by_replays(lakehouse.table(REJECTED))
-    documents = sum(one.documents + grown[one.batch_id] for one in certificates)
-    conserved = documents == accepted + rejected
+    batches = reconcile(lakehouse, batch_ids=[one.batch_id for one in certificates]).batches if certificates else []
+    documents = sum(one.documents for one in certificates)
+    accepted, rejected = sum(one.accepted for one in batches), sum(one.rejected for one in batches)
+    conserved = len(batches) == len(certificates) and all(one.conserved for one in batches)
     figures = {"documents": documents, "bronze_rows": accepted, "rejected_rows": rejected}
     yield _result(BRONZE, _CONSERVED, conserved, figures)
     found = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pyiceberg.io import FileIO
@@ -15,7 +16,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.ingestion.parsing import BatchRows
-from telemetry_assets.ingestion.rows import BoundedCounter, Counts
+from telemetry_assets.ingestion.rows import BoundedCounter, Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
 
@@ -31,7 +32,7 @@ def keep_parsed(lakehouse: Lakehouse, place: str, manifest: Manifest, rows: Batc
         lengths[contract.name] = _write_files(table, f"{place}{contract.name}.avro", files)
     account = {
         "outcomes": [[item.outcome, item.problem] for item in manifest.uploads],
-        "uploads": rows.uploads,
+        "uploads": [asdict(report) for report in rows.uploads],
         "accepted": rows.accepted,
         "rejected": rows.rejected,
         "counts": {name: getattr(rows.counts, name).told() for name in _COUNTERS},
@@ -54,7 +55,7 @@ def kept_parsed(lakehouse: Lakehouse, place: str, manifest: Manifest) -> BatchRo
         for contract in (BRONZE, REJECTED)
     }
     return BatchRows(
-        account["uploads"],
+        [UploadReport(**report) for report in account["uploads"]],
         account["accepted"],
         account["rejected"],
         Counts(**{name: BoundedCounter.heard(account["counts"][name]) for name in _COUNTERS}),

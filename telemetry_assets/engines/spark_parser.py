@@ -25,7 +25,7 @@ from telemetry_assets.errors import SparkError
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.manifests import Manifest, read_manifest, written
 from telemetry_assets.ingestion.parsing import BatchRows, LocalParser
-from telemetry_assets.ingestion.rows import Counts
+from telemetry_assets.ingestion.rows import Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
 from telemetry_assets.settings import MEBIBYTE, Settings
@@ -64,14 +64,16 @@ def _gathered(told: list[tuple[str, Any]], manifest: Manifest) -> BatchRows:
     by_kind: defaultdict[str, list[Any]] = defaultdict(list)
     for kind, one in told:
         by_kind[kind].append(one)
-    for number, outcome, problem in by_kind[_UPLOAD]:
+    reports: list[UploadReport] = []
+    for number, outcome, problem, report in sorted(by_kind[_UPLOAD], key=lambda one: one[0]):
         manifest.uploads[number].outcome, manifest.uploads[number].problem = outcome, problem
+        reports += [report] if report is not None else []
     counts = Counts()
     for one in by_kind[_COUNTS]:
         counts.add_all(one)
     bronze, rejections = by_kind[BRONZE.name], by_kind[REJECTED.name]
     accepted, rejected = (sum(file.record_count for file in files) for files in (bronze, rejections))
-    return BatchRows(len(by_kind[_UPLOAD]), accepted, rejected, counts, bronze, rejections)
+    return BatchRows(reports, accepted, rejected, counts, bronze, rejections)
 
 
 def java_cause(error: Exception) -> str:
@@ -97,9 +99,10 @@ def _parsed(
         for number in batch_of_numbers.column(0).to_pylist():
             item = batch.uploads[number]
             rows = parser.rows_of(batch, item)
-            counts.add_all(rows.counts)
-            yield _told(_UPLOAD, (number, item.outcome, item.problem))
-            yield from files.add(rows.bronze, rows.rejected)
+            yield _told(_UPLOAD, (number, item.outcome, item.problem, rows.report if rows else None))
+            if rows is not None:
+                counts.add_all(rows.counts)
+                yield from files.add(rows.bronze, rows.rejected)
     yield from files.finish()
     yield _told(_COUNTS, counts)
 

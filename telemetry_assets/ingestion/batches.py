@@ -1,35 +1,39 @@
 """One batch of uploads into Bronze exactly once, across crashes.
 
 The steps, each skipped when it is found done, so that a kill anywhere is repaired by the next run:
-manifest in progress (one at a time, create-if-absent), claim, read, manifest settled, rejected documents, Bronze,
-archive, manifest away. A settled manifest always gives the same rows, whoever reads it.
+manifest in progress (one at a time, create-if-absent), claim, read, manifest settled, rejected documents, Bronze, the
+ledger, archive, manifest away. A settled manifest always gives the same rows, whoever reads it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions import EqualTo
+from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import SettingsError, SparkError
-from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_of
+from telemetry_assets.ingestion.archive_audit import ArchiveAudit
+from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_from_tables, certificate_of
 from telemetry_assets.ingestion.landing import Landing
+from telemetry_assets.ingestion.ledger import INGESTED_AT, batch_rows, just_after, newest_moment
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore
 from telemetry_assets.ingestion.parsing import BatchRows, LocalParser, Parser
+from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import append_batch, batch_snapshot, summary_of
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-_INGESTED_AT = "telemetry.ingested-at"
 
 Result = TypeVar("Result")
 
@@ -45,34 +49,32 @@ class Batches:
     lakehouse: Lakehouse
     manifests: ManifestStore
     settings: Settings
+    audit: ArchiveAudit
     scaled_parser: Callable[[], Parser] | None = None
 
     def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
         """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
-        committed = self._committed(manifest, run_id)
+        certificate = self._committed(manifest, run_id)
         # What another run has made of the same batch stands in its manifest.
         current = self.manifests.load()
         if current is not None and current.batch_id == manifest.batch_id:
             manifest.uploads = current.uploads
             if current.settled:
-                self._clear(current)
+                self._clear(current, run_id)
             else:
                 # A request to create it whose first answer was lost can bring a manifest back after its batch has
                 # ended. It says nothing of what became of its uploads.
                 self.manifests.remove(current)
-        if committed is None:
-            return None
-        return Certificate.model_validate_json(summary_of(committed)[CERTIFICATE]).model_copy(
-            update={"snapshot_id": committed.snapshot_id}
-        )
+        return certificate
 
-    def _committed(self, manifest: Manifest, run_id: str) -> Snapshot | None:
-        """The batch's snapshot of Bronze, made where it is not there yet; None where no upload is in the batch."""
+    def _committed(self, manifest: Manifest, run_id: str) -> Certificate | None:
+        """The batch's certificate once its rows are in the tables; None where no upload is in the batch."""
         current: Manifest | None = manifest
         while True:
-            committed = batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id)
-            if committed is not None or current is None or current.batch_id != manifest.batch_id:
-                return committed
+            if self._is_committed(manifest):
+                return certificate_from_tables(self.lakehouse, manifest.batch_id)
+            if current is None or current.batch_id != manifest.batch_id:
+                return None
             tag = current.tag
             try:
                 taken = self._settled(current, run_id)
@@ -87,7 +89,18 @@ class Batches:
             current = self.manifests.load()
 
     def _is_committed(self, manifest: Manifest) -> bool:
-        return batch_snapshot(self.lakehouse.table(BRONZE), manifest.batch_id) is not None
+        """Whether all rows of the batch are committed: those of the ledger, which are the last, and those it counts."""
+        ledger = self.lakehouse.table(UPLOADS)
+        if not holds_batch(ledger, manifest.batch_id, manifest.positions.get(UPLOADS.full_name)):
+            return False
+        of_batch = EqualTo(term="batch_id", value=manifest.batch_id)
+        counts = ledger.scan(of_batch, selected_fields=("accepted", "rejected")).to_arrow()
+        # Somebody may have rolled a table back since.
+        return all(
+            holds_batch(self.lakehouse.table(contract), manifest.batch_id, manifest.positions.get(contract.full_name))
+            for contract, column in ((BRONZE, "accepted"), (REJECTED, "rejected"))
+            if pc.sum(counts[column]).as_py()
+        )
 
     def _settled(self, manifest: Manifest, run_id: str) -> BatchRows | None:
         """The rows of every upload of the batch; None where the manifest is another one by now.
@@ -107,10 +120,9 @@ class Batches:
 
         While its manifest is the one in progress no other batch can come before it.
         """
-        moments = (summary_of(snapshot).get(_INGESTED_AT) for snapshot in self.lakehouse.table(BRONZE).snapshots())
-        latest = max((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+        latest = newest_moment(self.lakehouse.table(UPLOADS))
         if latest is not None and manifest.ingested_at <= latest:
-            manifest.ingested_at = latest + timedelta(microseconds=1)
+            manifest.ingested_at = just_after(latest)
 
     def _claim(self, manifest: Manifest) -> None:
         def claim(item: BatchUpload) -> None:
@@ -126,14 +138,18 @@ class Batches:
 
         self._each(claim, manifest.uploads)
 
-    def _clear(self, manifest: Manifest) -> None:
-        def clear(item: BatchUpload) -> None:
+    def _clear(self, manifest: Manifest, run_id: str) -> None:
+        def clear(item: BatchUpload) -> bool:
             step = self.landing.archive if item.is_in_batch else self.landing.release
             step(manifest.batch_id, item.upload)
+            return not item.is_in_batch or self.landing.is_as_claimed(manifest.batch_id, item.upload)
 
-        self._each(clear, manifest.uploads)
+        as_claimed = all(self._each(clear, manifest.uploads))
         self.landing.finish(manifest.batch_id)
         self.manifests.remove(manifest)
+        if not as_claimed:
+            for finding in self.audit.examine(manifest.batch_id):
+                self.audit.mend(finding, run_id)
 
     def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:
         """What a step of the landing location gives for each upload, several at a time."""
@@ -152,14 +168,31 @@ class Batches:
         # What is too much for this process waits for the next batch.
         return LocalParser(self.landing, self.lakehouse, self.settings)
 
-    def _appended(self, manifest: Manifest, taken: BatchRows, run_id: str) -> Snapshot:
+    def _appended(self, manifest: Manifest, taken: BatchRows, run_id: str) -> Certificate:
         certificate = certificate_of(manifest, taken)
         summary = {
             "telemetry.run-id": run_id,
             "telemetry.step": "ingest",
-            _INGESTED_AT: manifest.ingested_at.isoformat(),
+            INGESTED_AT: manifest.ingested_at.isoformat(),
             CERTIFICATE: certificate.model_dump_json(exclude={"snapshot_id"}),
         }
-        if certificate.rejected:
-            append_batch(self.lakehouse, REJECTED, manifest.batch_id, taken.rejections, summary)
-        return append_batch(self.lakehouse, BRONZE, manifest.batch_id, taken.bronze, summary)
+        rows = {REJECTED: taken.rejections, BRONZE: taken.bronze}
+        snapshot = None
+        for contract, count in ((REJECTED, certificate.rejected), (BRONZE, certificate.accepted)):
+            if count:
+                snapshot = self._append(manifest, contract, rows[contract], summary)
+        ledger = batch_rows(manifest, taken.uploads, self.landing)
+        of_ledger = {name: value for name, value in summary.items() if name != CERTIFICATE}
+        self._append(manifest, UPLOADS, ledger, of_ledger)
+        of_bronze = snapshot if certificate.accepted else None
+        return certificate.model_copy(update={"snapshot_id": of_bronze.snapshot_id if of_bronze else None})
+
+    def _append(
+        self,
+        manifest: Manifest,
+        contract: TableContract,
+        rows: pa.Table | Sequence[DataFile],
+        summary: Mapping[str, str],
+    ) -> Snapshot | None:
+        since = manifest.positions.get(contract.full_name)
+        return append_batch(self.lakehouse, contract, manifest.batch_id, rows, summary, since)

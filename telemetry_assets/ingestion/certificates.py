@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from pydantic import BaseModel
+from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.ingestion.parsing import BatchRows
+from telemetry_assets.ingestion.rows import NAMES_LISTED, BoundedCounter
+from telemetry_assets.lakehouse.batch_rows import batch_snapshot
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 
 CERTIFICATE = "telemetry.certificate"
 """The property of a snapshot's summary that holds the certificate of its batch."""
 
-_NAMES_LISTED = 100
 _DATES_LISTED = 1000
 
 
@@ -42,14 +48,46 @@ def certificate_of(manifest: Manifest, taken: BatchRows) -> Certificate:
     return Certificate(
         batch_id=manifest.batch_id,
         ingested_at=manifest.ingested_at,
-        uploads=taken.uploads,
+        uploads=len(taken.uploads),
         documents=taken.accepted + taken.rejected,
         accepted=taken.accepted,
         rejected=taken.rejected,
-        rejected_by_reason=counts.rejected_by_reason.listed(_NAMES_LISTED),
-        unknown_fields=counts.unknown_fields.listed(_NAMES_LISTED),
-        wrong_typed_fields=counts.wrong_typed_fields.listed(_NAMES_LISTED),
+        rejected_by_reason=counts.rejected_by_reason.listed(NAMES_LISTED),
+        unknown_fields=counts.unknown_fields.listed(NAMES_LISTED),
+        wrong_typed_fields=counts.wrong_typed_fields.listed(NAMES_LISTED),
         event_dates=dict(sorted(counts.event_dates.listed(_DATES_LISTED).items())),
+    )
+
+
+def certificate_from_tables(lakehouse: Lakehouse, batch_id: str) -> Certificate | None:
+    """The certificate of a batch that is in the tables, from their rows; None where they have none of it."""
+    of_batch = EqualTo(term="batch_id", value=batch_id)
+    bronze = lakehouse.table(BRONZE)
+    ledger, accepted, rejected = (
+        table.scan(of_batch, selected_fields=columns).to_arrow()
+        for table, columns in (
+            (lakehouse.table(UPLOADS), ("ingested_at", "unknown_fields", "wrong_typed_fields")),
+            (bronze, ("event_date",)),
+            (lakehouse.table(REJECTED), ("reason",)),
+        )
+    )
+    if not ledger.num_rows:
+        return None
+    snapshot = batch_snapshot(bronze, batch_id)
+    dates = BoundedCounter()
+    dates.add(day.isoformat() for day in accepted["event_date"].to_pylist())
+    return Certificate(
+        batch_id=batch_id,
+        ingested_at=ledger["ingested_at"][0].as_py(),
+        uploads=ledger.num_rows,
+        documents=accepted.num_rows + rejected.num_rows,
+        accepted=accepted.num_rows,
+        rejected=rejected.num_rows,
+        rejected_by_reason=dict(Counter(rejected["reason"].to_pylist()).most_common()),
+        unknown_fields=added_up(json.loads(text) for text in ledger["unknown_fields"].to_pylist()),
+        wrong_typed_fields=added_up(json.loads(text) for text in ledger["wrong_typed_fields"].to_pylist()),
+        event_dates=dict(sorted(dates.listed(_DATES_LISTED).items())),
+        snapshot_id=snapshot.snapshot_id if snapshot else None,
     )
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.ingestion.landing import WaitingUpload, is_finished
+from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,31 @@ class FolderLanding:
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
         now = time.time()
+        for upload, found in self._finished():
+            # A time in the future says nothing about how long the file has rested; it must not wait for ever.
+            if abs(now - found.st_mtime) >= self.minimum_age_seconds:
+                yield upload
+
+    def first_look(self) -> FirstLook:
+        """See :meth:`Landing.first_look`."""
+        return FirstLook(tuple(upload for upload, _ in self._finished()), time.monotonic())
+
+    def whole(self, look: FirstLook) -> list[WaitingUpload]:
+        """See :meth:`Landing.whole`. A file's own time is its writer's word, whose clock may be wrong."""
+        if not look.uploads or not self.minimum_age_seconds:
+            return list(look.uploads)
+        time.sleep(max(0.0, look.at + self.minimum_age_seconds - time.monotonic()))
+        found = {(upload.name, upload.version) for upload, _ in self._finished()}
+        for upload in look.uploads:
+            if (upload.name, upload.version) not in found:
+                logger.info("%s is still being written, or is gone; it is taken once it is whole", upload.uri)
+        return [upload for upload in look.uploads if (upload.name, upload.version) in found]
+
+    def _finished(self) -> Iterator[tuple[WaitingUpload, os.stat_result]]:
         for folder in (*_folders(self.folder / _RELEASED), self.folder):
             for upload, found in self._uploads(folder):
-                # A time in the future says nothing about how long the file has rested; it must not wait for ever.
-                if is_finished(upload.name) and abs(now - found.st_mtime) >= self.minimum_age_seconds:
-                    yield upload
+                if is_finished(upload.name):
+                    yield upload, found
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Landing.obstacles`."""
@@ -81,10 +101,22 @@ class FolderLanding:
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
         try:
-            return self._claimed(batch_id, upload).read_bytes()
+            with self._claimed(batch_id, upload).open("rb") as file:
+                # What a writer adds later is not what was claimed; :meth:`is_as_claimed` notices it.
+                return file.read(upload.size)
         except FileNotFoundError:
             self._hold_reachable(batch_id)
             raise
+
+    def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.is_as_claimed`."""
+        for path in (self._claimed(batch_id, upload), self._archived(batch_id, upload)):
+            try:
+                found = path.stat(follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return (found.st_size, _moment(found)) == (upload.size, upload.modified)
+        return True
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.archive`."""
@@ -124,6 +156,31 @@ class FolderLanding:
         name = os.path.relpath(uri.removeprefix("file://"), self.folder)
         return (self.archive_folder / batch_id / name).read_bytes()
 
+    def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
+        """See :meth:`Landing.archive_uri`."""
+        return f"file://{_printable(os.fspath(self._archived(batch_id, upload)))}"
+
+    def archived_batches(self, newest: int | None = None) -> list[str]:
+        """See :meth:`Landing.archived_batches`."""
+        return sorted((folder.name for folder in _folders(self.archive_folder)), reverse=True)[:newest]
+
+    def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
+        """See :meth:`Landing.archived`."""
+        for upload, _ in self._uploads(self.archive_folder / batch_id):
+            # Drafts of copies that a kill has left.
+            if is_finished(upload.name):
+                yield upload
+
+    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.put_back`."""
+        waits = self.folder / _RELEASED / batch_id / upload.name
+        waits.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _move(self._archived(batch_id, upload), waits)
+        except FileNotFoundError:
+            return False
+        return True
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
         for folder in _folders(self.folder / _CLAIMS):
@@ -148,7 +205,7 @@ class FolderLanding:
             name=name,
             version=_version(found),
             size=found.st_size,
-            modified=datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC),
+            modified=_moment(found),
         )
 
     def _hold_reachable(self, batch_id: str) -> None:
@@ -246,6 +303,10 @@ def _move(source: Path, target: Path) -> None:
         shutil.copy2(source, copied)
         copied.rename(target)
         source.unlink()
+
+
+def _moment(found: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC)
 
 
 def _version(found: os.stat_result) -> str:

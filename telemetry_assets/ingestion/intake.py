@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from telemetry_assets.errors import UnclaimableUploadsError
+from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.batches import Batches
 from telemetry_assets.ingestion.certificates import Certificate
-from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.landing import FirstLook, Landing, WaitingUpload, new_batch_id
 from telemetry_assets.ingestion.manifests import (
     BatchUpload,
     Manifest,
@@ -23,8 +23,10 @@ from telemetry_assets.ingestion.manifests import (
 from telemetry_assets.ingestion.parsing import Parser
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
 from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.quality import uploads_of_batch
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.lakehouse.quality import uploads_with_rows
 from telemetry_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -51,11 +53,14 @@ class Ingestion:
             or next(iter(self.landing.claimed()), None) is not None
         )
 
-    def ingest_waiting(self, run_id: str, progress: Callable[[Certificate], None]) -> list[Certificate]:
+    def ingest_waiting(
+        self, run_id: str, progress: Callable[[Certificate], None], look: FirstLook | None = None
+    ) -> list[Certificate]:
         """Take everything that waits now, oldest first, after finishing the batch that is in progress, if any.
 
         :param run_id: goes into the snapshots' summaries.
-        :param progress: is told of each finished batch.
+        :param progress: is called with each finished batch.
+        :param look: what the landing location held a moment ago, so that this waits no longer than it has to.
         """
         certificates: list[Certificate] = []
         unclaimable: dict[str, str] = {}
@@ -68,11 +73,15 @@ class Ingestion:
             unclaimable.update((item.upload.uri, item.problem) for item in manifest.uploads if item.is_unclaimable)
             return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
 
+        look = look or self.landing.first_look()
         self._finish_batch_in_progress(finish)
-        self._take_up_lost_claims()
+        self.audit.complete_ledger(run_id)
+        released = self._take_up_lost_claims(run_id)
+        if self._mend_newest(run_id) or released:
+            look = self.landing.first_look()
         for place, problem in self.landing.obstacles():
             logger.warning("%s is not taken: %s", place, problem)
-        queue = deque(sorted(self.landing.waiting(), key=lambda upload: (upload.modified, upload.name)))
+        queue = deque(sorted(self.landing.whole(look), key=lambda upload: (upload.modified, upload.name)))
         while queue:
             is_scaled = self._is_for_spark(queue)
             batch = _next_batch(queue, *self._batch_bounds(is_scaled))
@@ -90,7 +99,9 @@ class Ingestion:
 
     def replay(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
         """Put rejected documents through ingestion once more, after finishing what is in progress."""
-        manifest = Manifest(uuid.uuid4().hex, datetime.now(UTC), [], limits=self._limits, replay=selection)
+        self.audit.complete_ledger(run_id)
+        now = datetime.now(UTC)
+        manifest = Manifest(new_batch_id(now), now, [], limits=self._limits, replay=selection)
         while not self.manifests.create(manifest):
             in_progress = self.manifests.load()
             if in_progress is not None:
@@ -104,6 +115,11 @@ class Ingestion:
         return self._replay(None).run(selection, "", dry=True)
 
     @property
+    def audit(self) -> ArchiveAudit:
+        """The audit of the archive."""
+        return ArchiveAudit(self.landing, self.lakehouse, self.manifests, self._limits)
+
+    @property
     def _limits(self) -> Limits:
         return Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
 
@@ -115,7 +131,7 @@ class Ingestion:
             self._replay(manifest.limits).run(manifest.replay, run_id, dry=False)
             self.manifests.remove(manifest)
             return None
-        batches = Batches(self.landing, self.lakehouse, self.manifests, self.settings, self.scaled_parser)
+        batches = Batches(self.landing, self.lakehouse, self.manifests, self.settings, self.audit, self.scaled_parser)
         return batches.finish(manifest, run_id)
 
     def _is_for_spark(self, queue: Iterable[WaitingUpload]) -> bool:
@@ -136,22 +152,35 @@ class Ingestion:
         logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
         return finish(manifest)
 
-    def _take_up_lost_claims(self) -> None:
-        """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again."""
+    def _mend_newest(self, run_id: str) -> bool:
+        """Audit the newest batches of the archive; whether an upload was put back."""
+        findings = self.audit.newest()
+        for finding in findings:
+            self.audit.mend(finding, run_id)
+        return any(finding.is_taken_again for finding in findings)
+
+    def _take_up_lost_claims(self, run_id: str) -> bool:
+        """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again.
+
+        :returns: whether there were any.
+        """
         lost = list(self.landing.claimed())
         if not lost or self.manifests.load() is not None:
-            return
-        taken: dict[str, set[str]] = {}
+            return False
+        batches = {batch_id for batch_id, _ in lost}
+        taken = uploads_with_rows(self.lakehouse, batches)
         for batch_id, upload in lost:
-            if batch_id not in taken:
-                taken[batch_id] = uploads_of_batch(self.lakehouse, batch_id)
-            if upload.uri in taken[batch_id]:
+            if (batch_id, upload.uri) in taken:
                 self.landing.archive(batch_id, upload)
             else:
                 logger.warning("%s was claimed for batch %s, which is lost; it waits again", upload.uri, batch_id)
                 self.landing.release(batch_id, upload)
-        for batch_id in taken:
+        for batch_id in batches:
             self.landing.finish(batch_id)
+            # A batch that was cut off between two tables has some of its rows only.
+            for finding in self.audit.examine(batch_id):
+                self.audit.mend(finding, run_id)
+        return True
 
     def _begun(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
         manifest = self._new_manifest(uploads, is_scaled)
@@ -159,12 +188,17 @@ class Ingestion:
         return manifest
 
     def _new_manifest(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
+        now = datetime.now(UTC)
         return Manifest(
-            batch_id=uuid.uuid4().hex,
-            ingested_at=datetime.now(UTC),
+            batch_id=new_batch_id(now),
+            ingested_at=now,
             uploads=[BatchUpload(upload=upload) for upload in uploads],
             limits=self._limits,
             is_scaled=is_scaled,
+            positions={
+                contract.full_name: TablePosition.of(self.lakehouse.table(contract))
+                for contract in (BRONZE, REJECTED, UPLOADS)
+            },
         )
 
 

@@ -6,9 +6,10 @@ its own (``folder_landing.py``).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from telemetry_assets.errors import SettingsError
@@ -28,13 +29,36 @@ class WaitingUpload:
     modified: datetime
 
 
+@dataclass(frozen=True)
+class FirstLook:
+    """What a landing location held at a moment.
+
+    :param uploads: every upload whose name is that of a finished one.
+    :param at: the moment, in seconds of this machine's monotonic clock.
+    """
+
+    uploads: tuple[WaitingUpload, ...]
+    at: float
+
+
 class Landing(Protocol):
     """A location where uploads arrive. It is the queue: what is there is what is to do."""
 
     def waiting(self) -> Iterator[WaitingUpload]:
-        """Every upload that may be taken now; of two of one name and age the older first, else in no order.
+        """Every upload that seems to be whole; of two of one name and age the older first, else in no order.
 
         Names of unfinished writes are not among them.
+        """
+        ...
+
+    def first_look(self) -> FirstLook:
+        """Every upload that may be whole, to be looked at once more by :meth:`whole`."""
+        ...
+
+    def whole(self, look: FirstLook) -> list[WaitingUpload]:
+        """The uploads of a first look that nobody has written to since, for at least the minimum age.
+
+        Waits until the minimum age has passed since the first look, by this machine's clock alone.
         """
         ...
 
@@ -63,6 +87,10 @@ class Landing(Protocol):
         """
         ...
 
+    def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """Whether the claimed version still has the size and the time that it was claimed with."""
+        ...
+
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
         """Move the claimed version to the archive. Doing it again is harmless.
 
@@ -81,6 +109,28 @@ class Landing(Protocol):
         """
         ...
 
+    def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
+        """Where the archive keeps an upload of a batch."""
+        ...
+
+    def archived_batches(self, newest: int | None = None) -> list[str]:
+        """The batches that the archive has uploads of, the newest first.
+
+        :param newest: so many of them at most; all where it is not given.
+        """
+        ...
+
+    def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
+        """The archived uploads of a batch, as they are in the archive; in S3 with the time of the copy."""
+        ...
+
+    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """Move an archived upload back to where uploads wait; False where the archive no longer has it.
+
+        It waits beside a newer one that has taken its name since.
+        """
+        ...
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """Every claimed upload that is not archived yet, with its batch's id."""
         ...
@@ -88,6 +138,16 @@ class Landing(Protocol):
     def finish(self, batch_id: str) -> None:
         """Forget the batch's claims, whose uploads are archived or released."""
         ...
+
+
+def new_batch_id(moment: datetime) -> str:
+    """An id for a batch that is begun at a moment (UTC); ids sort by their moments, as the archive's folders do."""
+    return f"{moment:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:16]}"
+
+
+def recent_batch_prefixes(now: datetime) -> list[str]:
+    """What the ids of batches begin with that were begun in this hour or the one before (UTC)."""
+    return [f"{moment:%Y%m%dT%H}" for moment in (now, now - timedelta(hours=1))]
 
 
 def is_finished(name: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from telemetry_assets.errors import ManifestUnreadableError
 from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.settings import Settings
 
 _FILE_NAME = "in_progress.json"
@@ -27,10 +28,11 @@ class BatchUpload:
     """An upload of a batch, and what became of it; other than claimed only once the manifest in progress says so.
 
     ``gone``: not there any more, or, with a problem, not to be moved. ``postponed``: too much for this batch.
+    ``changed``: its writer went on after it was claimed.
     """
 
     upload: WaitingUpload
-    outcome: Literal["claimed", "gone", "postponed", "unreadable"] = "claimed"
+    outcome: Literal["changed", "claimed", "gone", "postponed", "unreadable"] = "claimed"
     problem: str = ""
 
     @property
@@ -82,6 +84,8 @@ class Manifest:
     """Whether it is larger than what one process takes, so that Spark parses it."""
     replay: ReplaySelection | None = None
     """Set where no uploads are taken, but rejected documents once more."""
+    positions: dict[str, TablePosition] = field(default_factory=dict)
+    """By table, where it was before the batch was begun: the batch's rows can only be in files that came later."""
     tag: str = field(default="", compare=False)
     """Which state of the manifest in progress this is, as its store tells states apart."""
 
@@ -214,7 +218,8 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
         limits = Limits(*read["limits"]) if read.get("limits") else None
         replay = _replay(read.get("replay"))
         settled, is_scaled = bool(read.get("settled")), bool(read.get("is_scaled"))
-        return Manifest(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, tag)
+        positions = {name: TablePosition(**position) for name, position in read.get("positions", {}).items()}
+        return Manifest(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, tag)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestUnreadableError(place, str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from pyiceberg.manifest import DataFile
 
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest
-from telemetry_assets.ingestion.rows import Counts, Origin, UploadRows, gathered, upload_rows
+from telemetry_assets.ingestion.rows import Counts, Origin, UploadReport, UploadRows, gathered, upload_rows
 from telemetry_assets.ingestion.uploads import Limits, whole_upload
+from telemetry_assets.lakehouse.batch_rows import holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import batch_snapshot
 from telemetry_assets.lakehouse.contracts import REJECTED
 from telemetry_assets.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _READ_AHEAD = 64
 """Uploads that are read before it is known whether there is room for them."""
@@ -28,11 +31,12 @@ _READ_AHEAD = 64
 class BatchRows:
     """The rows of a batch, and what was counted: in memory, or in data files that no table has yet.
 
+    :param uploads: what became of each upload that is in the batch, in the batch's order.
     :param bronze: accepted documents.
     :param rejections: the others.
     """
 
-    uploads: int
+    uploads: Sequence[UploadReport]
     accepted: int
     rejected: int
     counts: Counts
@@ -71,6 +75,8 @@ class LocalParser:
                 to_read = some if manifest.settled or size <= limit else []
                 contents = threads.map(lambda item: self._content(manifest, item), to_read)
                 for item, content in zip_longest(some, contents):
+                    if item.outcome == "changed":
+                        continue
                     is_open = manifest.settled or size <= limit
                     rows = self._rows(manifest, item, content) if is_open else None
                     size += rows.size if rows else 0
@@ -81,17 +87,25 @@ class LocalParser:
                         taken.append(rows)
         return _together(taken)
 
-    def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows:
-        """The rows of one upload of a batch; that it cannot be read is noted in its item."""
-        return self._rows(manifest, item, self._content(manifest, item))
+    def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows | None:
+        """The rows of one upload of a batch; None, as noted in its item, where its writer goes on.
+
+        That it cannot be read is noted in its item too.
+        """
+        content = self._content(manifest, item)
+        return self._rows(manifest, item, content) if item.is_in_batch else None
 
     def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
         if item.outcome == "unreadable" or _too_large_to_read(item.upload, self._limits(manifest).content_bytes):
             return None
         try:
-            return self.landing.read(manifest.batch_id, item.upload)
+            content = self.landing.read(manifest.batch_id, item.upload)
+            if not manifest.settled and not self.landing.is_as_claimed(manifest.batch_id, item.upload):
+                logger.info("%s is still being written; it is taken once it is whole", item.upload.uri)
+                item.outcome = "changed"
+            return content
         except OSError as error:
-            if manifest.settled and batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id):
+            if manifest.settled and holds_batch(self.lakehouse.table(REJECTED), manifest.batch_id):
                 # What was rejected stands already, so this can no longer be.
                 raise
             item.outcome, item.problem = "unreadable", error.strerror or str(error)
@@ -120,7 +134,7 @@ def _together(taken: list[UploadRows]) -> BatchRows:
     bronze = pa.concat_tables([one.bronze for one in taken]) if taken else None
     rejections = pa.concat_tables([one.rejected for one in taken]) if taken else None
     accepted, rejected = (len(one) if one is not None else 0 for one in (bronze, rejections))
-    return BatchRows(len(taken), accepted, rejected, counts, bronze, rejections)
+    return BatchRows([one.report for one in taken], accepted, rejected, counts, bronze, rejections)
 
 
 def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:

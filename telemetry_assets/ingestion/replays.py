@@ -3,7 +3,8 @@
 A replayed document keeps its batch and its moment, as if it had been accepted then: a correction that came later still
 wins over it, and documents received = accepted + rejected holds for its batch as before.
 
-For each batch the documents are appended to Bronze first, then taken out of the rejected documents. What is in both,
+For each batch the documents are appended to Bronze first, then recorded in the ledger, then taken out of the rejected
+documents. What is in both,
 after a kill in between, leaves the quarantine when the replay is done again, whatever is judged then.
 """
 
@@ -20,18 +21,17 @@ from pyiceberg.table import Table
 
 from telemetry_assets.ingestion.documents import accept
 from telemetry_assets.ingestion.landing import Landing
+from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, report_of, reports_from_rows, taken_upload_of
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 REPLAYED_BATCH = "telemetry.replayed-batch"
-REPLAYED_DOCUMENTS = "telemetry.replayed-documents"
-"""In the summary of a snapshot of the rejected documents: by how many documents the batch has grown, because uploads
-that were one rejection are documents now."""
+"""In the summary of a snapshot that a replay makes: the batch that its documents belong to."""
 
 _BYTES_IN_PIECE = 64 * 1024 * 1024
 _ROWS_IN_PIECE = 10_000
@@ -144,11 +144,28 @@ class Replay:
             after = pa.concat_tables([kept, *(_not_in(rows.rejected, there) for _, rows in anew)])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
                 return
-            grown = sum(one.growth for one, _ in anew)
-            summary = {**_summary(batch_id, run_id), REPLAYED_DOCUMENTS: str(grown)}
-            replace_rows(table, EqualTo(term="batch_id", value=batch_id), after, summary, {})
+            # The ledger first: as long as a chosen row is in the quarantine, a replay that was cut off is done again.
+            self._record(batch_id, after, run_id)
+            replace_rows(table, EqualTo(term="batch_id", value=batch_id), after, _summary(batch_id, run_id), {})
 
         until_committed(REJECTED, attempt)
+
+    def _record(self, batch_id: str, rejected: pa.Table, run_id: str) -> None:
+        """Let the ledger say what Bronze has of a batch's uploads, and what is about to be rejected of them."""
+        of_batch = EqualTo(term="batch_id", value=batch_id)
+
+        def attempt() -> None:
+            pieces = bronze_pieces(self.lakehouse.table(BRONZE), of_batch)
+            reports = reports_from_rows(pieces, rejected.to_batches())
+            ledger = self.lakehouse.table(UPLOADS)
+            before = ledger.scan(of_batch).to_arrow().select(list(UPLOADS.column_names)).cast(UPLOADS.arrow_schema)
+            after = ledger_rows(
+                (taken_upload_of(row), report_of(reports, (batch_id, row["source_uri"]))) for row in before.to_pylist()
+            )
+            if not after.equals(before):
+                replace_rows(ledger, of_batch, after, _summary(batch_id, run_id), {})
+
+        until_committed(UPLOADS, attempt)
 
 
 @dataclass(frozen=True)
@@ -157,11 +174,6 @@ class _Judged:
 
     row: Row
     rows: UploadRows | None
-
-    @property
-    def growth(self) -> int:
-        """By how many documents the row has turned out to be more than one."""
-        return self.rows.bronze.num_rows + self.rows.rejected.num_rows - 1 if self.rows is not None else 0
 
 
 def _summary(batch_id: str, run_id: str) -> dict[str, str]:

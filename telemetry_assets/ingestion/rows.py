@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from telemetry_assets.ingestion.documents import BronzeRow, Rejection
 from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, whole_upload
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 _ROWS_IN_PIECE = 10_000
 _CHARACTERS_IN_PIECE = 8 * 1024 * 1024
 _NAMES_COUNTED = 10_000
+NAMES_LISTED = 100
+"""So many names of fields are counted one by one in a report; the rest together."""
 _LONGEST_NAME = 100
 OTHERS = "(others)"
 """The name under which the rarest names are counted together."""
@@ -92,12 +95,40 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class UploadReport:
+    """What became of one upload's documents, as the ledger has it.
+
+    :param problem: the reason code where the upload is rejected as a whole.
+    :param unknown_fields: how often each unknown field occurs, by its path.
+    :param wrong_typed_fields: how often each known field has the wrong type, by its path.
+    """
+
+    accepted: int
+    rejected: int
+    problem: str | None
+    unknown_fields: dict[str, int]
+    wrong_typed_fields: dict[str, int]
+
+
+@dataclass(frozen=True)
 class UploadRows:
     """An upload's rows, in the schemas of their tables, and what was counted."""
 
     bronze: pa.Table
     rejected: pa.Table
     counts: Counts
+
+    @property
+    def report(self) -> UploadReport:
+        """What became of the upload's documents."""
+        whole = self.rejected.filter(pc.field("source_position").is_null())
+        return UploadReport(
+            accepted=self.bronze.num_rows,
+            rejected=self.rejected.num_rows,
+            problem=whole["reason"][0].as_py() if whole.num_rows else None,
+            unknown_fields=self.counts.unknown_fields.listed(NAMES_LISTED),
+            wrong_typed_fields=self.counts.wrong_typed_fields.listed(NAMES_LISTED),
+        )
 
     @property
     def size(self) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -18,7 +19,7 @@ from urllib.parse import quote, unquote
 from botocore.exceptions import ClientError
 
 from telemetry_assets.aws import GONE, PRECONDITION_FAILED, delete_object_if, error_code, get_object
-from telemetry_assets.ingestion.landing import WaitingUpload, is_finished
+from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, recent_batch_prefixes
 from telemetry_assets.locations import S3Location
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ class S3Landing:
             if not problem:
                 yield upload
 
+    def first_look(self) -> FirstLook:
+        """See :meth:`Landing.first_look`."""
+        return FirstLook(tuple(self.waiting()), time.monotonic())
+
+    def whole(self, look: FirstLook) -> list[WaitingUpload]:
+        """See :meth:`Landing.whole`. An object is whole when it is there."""
+        return list(look.uploads)
+
     def obstacles(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Landing.obstacles`."""
         for upload, problem in self._listed():
@@ -99,6 +108,10 @@ class S3Landing:
                 raise FileNotFoundError(errno.ENOENT, "its copy is gone from the archive", upload.uri) from error
         return get_object(self.client, self.archive_location.bucket, key)[0]
 
+    def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.is_as_claimed`. A copy never changes."""
+        return True
+
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.archive`. The copy is there; what it was made of is deleted."""
         if not self._deleted(upload):
@@ -126,6 +139,40 @@ class S3Landing:
             if error_code(error) not in GONE:
                 raise _refused(error) from error
             raise FileNotFoundError(errno.ENOENT, "the archive has no copy of it", uri) from error
+
+    def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
+        """See :meth:`Landing.archive_uri`."""
+        return f"s3://{self.archive_location.bucket}/{self._archived_at(batch_id, upload)}"
+
+    def archived_batches(self, newest: int | None = None) -> list[str]:
+        """See :meth:`Landing.archived_batches`. The newest are looked for among those that were begun lately."""
+        prefixes = recent_batch_prefixes(datetime.now(UTC)) if newest is not None else [""]
+        found = {batch for prefix in prefixes for batch in self._archived_below(prefix)}
+        return sorted(found, reverse=True)[:newest]
+
+    def _archived_below(self, prefix: str) -> Iterator[str]:
+        location = self.archive_location
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=location.bucket, Prefix=f"{location.prefix}{prefix}", Delimiter="/"
+        )
+        for page in pages:
+            for entry in page.get("CommonPrefixes", []):
+                yield entry["Prefix"].removeprefix(location.prefix).rstrip("/")
+
+    def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
+        """See :meth:`Landing.archived`."""
+        of_batch = self.archive_location.below(batch_id)
+        for entry in _entries(self.client, of_batch):
+            name = entry["Key"].removeprefix(of_batch.prefix)
+            yield WaitingUpload(self.landing.uri(name), name, entry["ETag"], entry["Size"], entry["LastModified"])
+
+    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.put_back`."""
+        archived = self._archived_at(batch_id, upload)
+        if not self._copy(self.archive_location, archived, self._released_at(batch_id, upload), upload):
+            return False
+        self.client.delete_object(Bucket=self.archive_location.bucket, Key=archived)
+        return True
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`. A claimed upload waits where it is until its rows are in Bronze."""

@@ -18,12 +18,13 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import Table
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.catalog_entries import catalog_entries, entry_differences
 from telemetry_assets.lakehouse.contracts import CONTRACTS
 from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
+from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
 
@@ -35,7 +36,7 @@ CATALOG_FILE = "catalog.sqlite"
 
 @dataclass(frozen=True)
 class Lakehouse:
-    """The six tables in one catalog.
+    """The seven tables in one catalog.
 
     :param catalog: any PyIceberg catalog.
     :param location: what all table locations begin with, without a slash at the end.
@@ -124,6 +125,11 @@ class Lakehouse:
     def _io(self, location: str) -> FileIO:
         return load_file_io(dict(self.catalog.properties), location)
 
+    def close(self) -> None:
+        """Leave the catalog's file whole for whoever copies it. The lakehouse can still be used."""
+        if isinstance(self.catalog, SqlCatalog):
+            checkpoint(Path(self.location.removeprefix("file://")) / CATALOG_FILE)
+
     def create_database(self, name: str) -> None:
         """Make a database where there is none of this name."""
         try:
@@ -178,8 +184,9 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
     With a folder the catalog is SQLite at ``<lakehouse>/catalog.sqlite``, named ``telemetry``; with S3 it is the Glue
     Data Catalog.
 
-    :raises SettingsError: where the folder or the catalog in it cannot be made or opened, or the folder's path cannot
-        stand in a file's URI.
+    :raises SettingsError: where the folder cannot be made, or its path cannot stand in a file's URI.
+    :raises CatalogBusyError: where another process keeps the SQLite catalog locked.
+    :raises CatalogUnusableError: where the SQLite catalog cannot be read or written.
     """
     if any(character in settings.lakehouse_uri for character in "#?%*[]{}"):
         raise SettingsError(
@@ -196,29 +203,9 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} cannot be made a folder: {error.strerror}.") from error
-    try:
-        return Lakehouse(_sqlite_catalog(folder), f"file://{folder}")
-    except DatabaseError as error:
-        raise SettingsError(
-            f"{folder / CATALOG_FILE} cannot be opened as a catalog: {error.orig}. See that this user may write to "
-            f"TELEMETRY_LAKEHOUSE_URI={folder}, and that the file is a SQLite database."
-        ) from error
-
-
-def _sqlite_catalog(folder: Path) -> Catalog:
-    def opened() -> Catalog:
-        return SqlCatalog(
-            CATALOG_NAME,
-            uri=f"sqlite:///{folder / CATALOG_FILE}",
-            warehouse=f"file://{folder}",
-            pool_pre_ping="true",
-        )
-
-    try:
-        return opened()
-    except (IntegrityError, OperationalError):
-        # Two processes made the catalog's own tables at the same moment; they are there now.
-        return opened()
+    file = folder / CATALOG_FILE
+    catalog = open_sqlite_catalog(CATALOG_NAME, file, f"file://{folder}", settings.catalog_busy_seconds)
+    return Lakehouse(catalog, f"file://{folder}")
 
 
 def has_lakehouse(settings: Settings) -> bool:

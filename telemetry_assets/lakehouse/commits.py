@@ -26,7 +26,6 @@ from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 
 from telemetry_assets.errors import ConcurrentWriteError
-from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 logger = logging.getLogger(__name__)
@@ -55,63 +54,36 @@ def until_committed(contract: TableContract, attempt: Callable[[], Result]) -> R
     raise ConcurrentWriteError(contract.full_name, _ATTEMPTS)
 
 
-def append_batch(
-    lakehouse: Lakehouse,
-    contract: TableContract,
-    batch_id: str,
-    rows: pa.Table | Sequence[DataFile],
-    summary: Mapping[str, str],
-) -> Snapshot:
-    """Append an ingestion batch's rows exactly once, as one snapshot that names the batch.
+def append_files(table: Table, files: Sequence[DataFile], summary: Mapping[str, str]) -> None:
+    """Append data files that no table has yet, as one snapshot.
 
-    A batch that is in the table already is not appended again: the commit stands only on the snapshot in
-    which the batch was seen to be absent. No rows still make a snapshot, so that the batch is on record.
-
-    :param rows: the rows, or data files that hold them and that no table has yet.
+    :param table: as it was loaded before it was found out that it lacks their rows.
+    :raises CommitFailedException: where the table has changed since; read again, then try again.
     """
 
-    def attempt() -> Snapshot:
-        table = lakehouse.table(contract)
-        committed = batch_snapshot(table, batch_id)
-        if committed is None:
-            _commit(
-                table,
-                lambda transaction, properties: _append(transaction, rows, properties),
-                {
-                    **summary,
-                    BATCH_ID: batch_id,
-                },
-            )
-            committed = batch_snapshot(table, batch_id)
-        if committed is None:
-            raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
-        return committed
+    def change(transaction: Transaction, properties: dict[str, str]) -> None:
+        with transaction.update_snapshot(properties).fast_append() as append:
+            for file in files:
+                append.append_data_file(file)
 
-    return until_committed(contract, attempt)
+    _commit(table, change, summary)
 
 
-def _append(transaction: Transaction, rows: pa.Table | Sequence[DataFile], properties: dict[str, str]) -> None:
-    if isinstance(rows, pa.Table):
-        transaction.append(rows, properties)
-        return
-    with transaction.update_snapshot(properties).fast_append() as append:
-        for file in rows:
-            append.append_data_file(file)
-
-
-def append_rows(table: Table, rows: pa.Table, summary: Mapping[str, str]) -> None:
-    """Append rows, as one snapshot.
+def append_rows(
+    table: Table, rows: pa.Table, summary: Mapping[str, str], table_properties: Mapping[str, str] | None = None
+) -> None:
+    """Append rows, as one snapshot, and set table properties, in one commit.
 
     :param table: as it was loaded before it was found out which rows it lacks.
     :raises CommitFailedException: where the table has changed since; read again, then try again.
     """
-    _commit(table, lambda transaction, properties: transaction.append(rows, properties), summary)
 
+    def change(transaction: Transaction, properties: dict[str, str]) -> None:
+        transaction.append(rows, properties)
+        if table_properties:
+            transaction.set_properties(dict(table_properties))
 
-def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
-    """The snapshot that brought a batch into the table, None where it is not in it, or was rolled back."""
-    snapshots = ancestors_of(table.current_snapshot(), table.metadata)
-    return next((snapshot for snapshot in snapshots if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
+    _commit(table, change, summary)
 
 
 def summary_of(snapshot: Snapshot) -> dict[str, str]:
@@ -141,6 +113,16 @@ def replace_rows(
             transaction.set_properties({**table_properties, **_set_in(snapshot)})
 
     _commit(table, change, summary)
+
+
+def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, str]) -> None:
+    """Delete all rows ``where`` holds for, as one snapshot; none where there is no such row.
+
+    :param table: freshly loaded.
+    :raises CommitFailedException: where the table has changed since; load it again, then try again.
+    """
+    if table.scan(where, limit=1).count():
+        _commit(table, lambda transaction, properties: transaction.delete(where, properties), summary)
 
 
 def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> None:
@@ -198,6 +180,7 @@ def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object
     except CommitFailedException:
         raise
     except Exception as error:
+        # What this process believes of a commit in doubt is worth nothing: the table is loaded as another one sees it.
         if not has_commit(table.refresh(), commit_id):
             raise
         logger.warning("a commit answered with an error and is in the table all the same: %s", error)

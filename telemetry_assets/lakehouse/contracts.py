@@ -1,4 +1,4 @@
-"""The six tables: the only place that names a column.
+"""The seven tables: the only place that names a column.
 
 Creation, validation, checks, Arrow schemas and the documentation are derived from these contracts.
 What the columns mean in full is in ``docs/tables.md``.
@@ -64,6 +64,30 @@ REJECTED = TableContract(
         _BATCH_ID,
     ),
     key=("source_uri", "source_position", "batch_id"),
+    partition="ingested_at",
+    partition_by_day=True,
+)
+
+UPLOADS = TableContract(
+    layer="bronze",
+    name="uploads",
+    description="The ledger: one row for each upload that was taken. What it says depends on no table's snapshots.",
+    columns=(
+        _BATCH_ID,
+        Column("source_uri", "string", "The upload.", True),
+        Column("archive_uri", "string", "Where the archive keeps the upload, as received."),
+        Column("stored_bytes", "long", "The upload's size as stored, in bytes."),
+        Column("uploaded_at", "timestamptz", "The upload's own time, UTC."),
+        _INGESTED_AT,
+        Column("documents", "int", "Documents in the upload; 1 where it is rejected as a whole.", True),
+        Column("accepted", "int", "Those of them that are rows of `bronze.car_telemetry`.", True),
+        Column("rejected", "int", "Those of them that are rows of `bronze.rejected_documents`.", True),
+        Column("problem", "string", "The reason code where the upload is rejected as a whole, else null."),
+        Column("unknown_fields", "string", "JSON: how often each unknown field occurs, by its path."),
+        Column("wrong_typed_fields", "string", "JSON: how often each known field has the wrong type, by its path."),
+        Column("out_of_range_fields", "string", "JSON: how often each number is out of its range, by its path."),
+    ),
+    key=("batch_id", "source_uri"),
     partition="ingested_at",
     partition_by_day=True,
 )
@@ -191,7 +215,7 @@ ALERTS = TableContract(
     partition="alert_date",
 )
 
-CONTRACTS = (BRONZE, REJECTED, SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS)
+CONTRACTS = (BRONZE, REJECTED, UPLOADS, SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS)
 UPSTREAM = {SILVER: BRONZE, CURRENT_STATE: SILVER, FUEL_EFFICIENCY: SILVER, ALERTS: SILVER}
 
 

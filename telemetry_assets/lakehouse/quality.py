@@ -14,7 +14,7 @@ from pyiceberg.table import FileScanTask, Table
 from telemetry_assets.errors import QualityError, TableMissingError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 _SAMPLED_PARTITIONS = 100
@@ -71,24 +71,15 @@ def repeated_among(rows: pa.Table, contract: TableContract) -> int:
     return int(rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows)
 
 
-def batch_rows(lakehouse: Lakehouse, batch_id: str) -> tuple[int, int]:
-    """The rows that a batch has in Bronze and among the rejected documents, counted in the tables."""
-    return _rows_of_batch(lakehouse, BRONZE, batch_id), _rows_of_batch(lakehouse, REJECTED, batch_id)
-
-
-def _rows_of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str) -> int:
-    table = lakehouse.table(contract)
-    return int(table.scan(EqualTo(term="batch_id", value=batch_id)).count())
-
-
-def uploads_of_batch(lakehouse: Lakehouse, batch_id: str) -> set[str]:
-    """The uploads of which a batch has rows, in Bronze or among the rejected documents."""
-    of_batch = EqualTo(term="batch_id", value=batch_id)
-    uris: set[str] = set()
-    for contract in (BRONZE, REJECTED):
-        rows = lakehouse.table(contract).scan(of_batch, selected_fields=("source_uri",)).to_arrow()
-        uris.update(rows["source_uri"].unique().to_pylist())
-    return uris
+def uploads_with_rows(lakehouse: Lakehouse, batch_ids: Set[str]) -> set[tuple[str, str]]:
+    """The uploads of which a table of Bronze has rows, by batch and URI."""
+    of_batches = In(term="batch_id", literals=set(batch_ids))
+    columns = ("batch_id", "source_uri")
+    found: set[tuple[str, str]] = set()
+    for contract in (BRONZE, REJECTED, UPLOADS):
+        rows = lakehouse.table(contract).scan(of_batches, selected_fields=columns).to_arrow().group_by(list(columns))
+        found.update((row["batch_id"], row["source_uri"]) for row in rows.aggregate([]).to_pylist())
+    return found
 
 
 def partition_sample(

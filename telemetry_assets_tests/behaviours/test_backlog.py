@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from telemetry_assets.ingestion.accounts import batch_accounts
+from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import deployment_in_s3
@@ -55,6 +55,6 @@ def test_the_seed_s_accident_thousands_of_files_of_mixed_shapes_in_one_prefix(
         ]
         assert all(max(older) <= min(newer) for older, newer in itertools.pairwise(batches))
         assert {row["source_uri"] for row in taken} == set(listed)
-        assert all(account["conserved"] for account in batch_accounts(deployed.pipeline.lakehouse).to_pylist())
+        assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
         assert list(deployed.pipeline.ingestion.landing.waiting()) == []
         deployed.assert_equals_the_contract()

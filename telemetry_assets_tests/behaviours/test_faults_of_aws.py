@@ -9,7 +9,7 @@ import pytest
 
 from telemetry_assets import aws
 from telemetry_assets.errors import AwsError, TableMismatchError, UnclaimableUploadsError
-from telemetry_assets.ingestion.accounts import batch_accounts
+from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.contracts import BRONZE
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
@@ -61,7 +61,7 @@ def assert_exact(deployed: DeploymentInS3) -> None:
     """Every document once, every table as the contract has it, nothing left to do."""
     deployed.assert_equals_the_contract()
     assert [len(deployed.archived(one.batch_id)) for one in deployed.certificates] == [3]
-    assert all(account["conserved"] for account in batch_accounts(deployed.pipeline.lakehouse).to_pylist())
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
     assert not deployed.pipeline.ingestion.has_work()
     assert deployed.pipeline.tables_behind() == []
 

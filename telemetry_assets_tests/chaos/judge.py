@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from telemetry_assets.ingestion.accounts import batch_accounts
+
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from telemetry_assets.ingestion import documents, replays
-from telemetry_assets.ingestion.accounts import batch_accounts
 from telemetry_assets.ingestion.manifests import Manifest, ReplaySelection
+from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.made_documents import event, framed
@@ -65,7 +65,7 @@ def fiat(event_id: str = "evt-1", **fields: Any) -> dict[str, Any]:
 def replay(deployed: Deployment, selection: ReplaySelection = EVERYTHING) -> replays.ReplayResult:
     result = deployed.pipeline.replay_rejected(selection, "replay")
     deployed.process()
-    assert all(account["conserved"] for account in batch_accounts(deployed.pipeline.lakehouse).to_pylist())
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
     return result
 
 
@@ -181,7 +181,7 @@ def test_a_replay_that_is_killed_is_ended_by_the_next_run(
     deployed.process()
     assert (len(deployed.rows(BRONZE)), len(deployed.rows(REJECTED))) == (5, 1)
     assert deployed.pipeline.ingestion.manifests.load() is None
-    assert all(account["conserved"] for account in batch_accounts(deployed.pipeline.lakehouse).to_pylist())
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
     deployed.assert_equals_the_contract()
 
 

@@ -108,11 +108,13 @@ def test_an_entry_of_an_old_backup_goes_forward_to_the_newest_metadata(tmp_path:
     with deployment(tmp_path) as deployed:
         filled(deployed)
         catalog = deployed.settings.lakehouse_folder() / "catalog.sqlite"
+        deployed.pipeline.lakehouse.close()
         backup = shutil.copy(catalog, tmp_path / "backup.sqlite")
         old = deployed.pipeline.lakehouse.table(BRONZE)
         deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
         deployed.process()
         rows = deployed.rows(BRONZE)
+        deployed.pipeline.lakehouse.close()
         shutil.copy(backup, catalog)
         old.io.delete(old.metadata_location)
         [finding] = [one for one in to_do(deployed) if one.table == BRONZE.full_name]

@@ -13,9 +13,10 @@ from pyiceberg.expressions import AlwaysTrue, EqualTo
 from pyiceberg.types import LongType, StringType
 
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, TableMismatchError
+from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.changes import MAINTENANCE, applied_mark, changes_since_applied, is_behind
-from telemetry_assets.lakehouse.commits import append_batch, replace_rows, set_table_properties, until_committed
+from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.contracts import (
     ALERTS,
     BRONZE,

@@ -1,0 +1,305 @@
+"""The archive against the ledger and the rows of Bronze: what is archived without its rows is taken again.
+
+An upload is archived once its rows are committed, so nothing should be found. What can be found all the same: uploads
+that an earlier edition archived although their commit had failed, tables that somebody rolled back, files whose writer
+went on after they were taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import ancestors_of
+
+from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.ledger import (
+    LEDGER_COMPLETE,
+    TakenUpload,
+    UploadKey,
+    bronze_pieces,
+    ledger_rows,
+    rejected_pieces,
+    report_of,
+    reports_from_rows,
+    taken_upload,
+)
+from telemetry_assets.ingestion.manifests import ManifestStore
+from telemetry_assets.ingestion.rows import Origin, upload_rows
+from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.lakehouse.batch_rows import rows_added_by
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.commits import (
+    BATCH_ID,
+    append_rows,
+    delete_rows,
+    set_table_properties,
+    summary_of,
+    until_committed,
+)
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.wording import counted
+
+logger = logging.getLogger(__name__)
+
+_NEWEST_BATCHES = 10
+"""So many of the newest batches are audited by each run."""
+
+_BATCHES_AT_A_TIME = 500
+
+Row = dict[str, Any]
+_LEDGER_COLUMNS = ("batch_id", "source_uri", "stored_bytes", "accepted", "rejected")
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """An archived upload that is not as ledger and rows have it.
+
+    :param kind: ``lost``: its rows are missing. ``changed``: its writer went on after it was taken. ``unrecorded``:
+        its rows are there, and the ledger does not know it. ``incomplete``: some of its rows are missing.
+    """
+
+    batch_id: str
+    upload: WaitingUpload
+    kind: Literal["lost", "changed", "unrecorded", "incomplete"]
+    problem: str
+
+    @property
+    def is_taken_again(self) -> bool:
+        """Whether the upload is put back to the landing location."""
+        return self.kind in ("lost", "changed")
+
+
+@dataclass(frozen=True)
+class ArchiveAudit:
+    """Finds archived uploads whose rows are missing, and puts them back to the landing location."""
+
+    landing: Landing
+    lakehouse: Lakehouse
+    manifests: ManifestStore
+    limits: Limits
+
+    def newest(self) -> list[AuditFinding]:
+        """The findings of the newest batches. Costs the same however many batches there are."""
+        batches = self.landing.archived_batches(_NEWEST_BATCHES)
+        suspects = self._suspects(batches) if batches else []
+        return self._examined(suspects)
+
+    def everything(self) -> Iterator[AuditFinding]:
+        """The findings of all batches of the archive."""
+        batches = self.landing.archived_batches()
+        for start in range(0, len(batches), _BATCHES_AT_A_TIME):
+            yield from self._examined(batches[start : start + _BATCHES_AT_A_TIME])
+
+    def examine(self, batch_id: str) -> list[AuditFinding]:
+        """The findings of one batch."""
+        return self._examined([batch_id])
+
+    def complete_ledger(self, run_id: str) -> None:
+        """Record every upload that was taken before there was a ledger, and put back those whose rows were lost.
+
+        Does nothing where it was done before.
+        """
+        if LEDGER_COMPLETE in self.lakehouse.table(UPLOADS).properties:
+            return
+        findings = list(self.everything())
+        lost = [finding for finding in findings if finding.is_taken_again]
+        recorded = self._record_all([finding for finding in findings if finding.kind == "unrecorded"], lost, run_id)
+        for finding in lost:
+            self.mend(finding, run_id)
+        if recorded or lost:
+            logger.warning(
+                "bronze.uploads is new: %s recorded from the tables and the archive, %s put back because their rows "
+                "are in no table",
+                counted(recorded, "upload"),
+                counted(len(lost), "upload"),
+            )
+
+    def _record_all(self, unrecorded: Sequence[AuditFinding], lost: Sequence[AuditFinding], run_id: str) -> int:
+        archived = {(one.batch_id, one.upload.uri): one.upload for one in unrecorded}
+        put_back = {(one.batch_id, one.upload.uri) for one in lost}
+        reports = reports_from_rows(
+            bronze_pieces(self.lakehouse.table(BRONZE), AlwaysTrue()),
+            rejected_pieces(self.lakehouse.table(REJECTED), AlwaysTrue()),
+        )
+        in_progress = self.manifests.load()
+        moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
+        taken = {
+            key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
+            for key in sorted({*reports, *archived} - put_back)
+            if in_progress is None or key[0] != in_progress.batch_id
+        }
+
+        def attempt() -> int:
+            ledger = self.lakehouse.table(UPLOADS)
+            if LEDGER_COMPLETE in ledger.properties:
+                return 0
+            known = _counted(ledger, AlwaysTrue())
+            rows = ledger_rows(one for key, one in taken.items() if key not in known)
+            complete = {LEDGER_COMPLETE: "true"}
+            if rows.num_rows:
+                append_rows(ledger, rows, {"telemetry.run-id": run_id, "telemetry.step": "audit"}, complete)
+            else:
+                set_table_properties(ledger, complete)
+            return int(rows.num_rows)
+
+        return until_committed(UPLOADS, attempt)
+
+    def _taken(self, key: UploadKey, moment: datetime, upload: WaitingUpload | None) -> TakenUpload:
+        if upload is not None:
+            return taken_upload(key[0], moment, upload, self.landing)
+        return TakenUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
+
+    def mend(self, finding: AuditFinding, run_id: str) -> None:
+        """Put an upload back with none of its rows left, or record it. Doing it again is harmless."""
+        if finding.kind == "unrecorded":
+            self._record(finding, run_id)
+        elif finding.is_taken_again:
+            self._take_again(finding, run_id)
+
+    def _take_again(self, finding: AuditFinding, run_id: str) -> None:
+        # The rows go first: an upload without its rows is found by the next audit too.
+        where = And(
+            EqualTo(term="batch_id", value=finding.batch_id), EqualTo(term="source_uri", value=finding.upload.uri)
+        )
+        summary = {"telemetry.run-id": run_id, "telemetry.step": "audit"}
+        for contract in (REJECTED, BRONZE, UPLOADS):
+            until_committed(contract, lambda: delete_rows(self.lakehouse.table(contract), where, summary))  # noqa: B023
+        if self.landing.put_back(finding.batch_id, finding.upload):
+            logger.warning(
+                "%s of batch %s is put back to the landing location, and is taken again: %s",
+                finding.upload.uri,
+                finding.batch_id,
+                finding.problem,
+            )
+
+    def _record(self, finding: AuditFinding, run_id: str) -> None:
+        batch = EqualTo(term="batch_id", value=finding.batch_id)
+        key = finding.batch_id, finding.upload.uri
+        where = And(batch, EqualTo(term="source_uri", value=finding.upload.uri))
+        summary = {"telemetry.run-id": run_id, "telemetry.step": "audit"}
+
+        def attempt() -> None:
+            reports = reports_from_rows(
+                bronze_pieces(self.lakehouse.table(BRONZE), where),
+                rejected_pieces(self.lakehouse.table(REJECTED), where),
+            )
+            ledger = self.lakehouse.table(UPLOADS)
+            if not ledger.scan(where, selected_fields=("batch_id",)).to_arrow().num_rows:
+                moment = reports[key][0] if key in reports else self._moment(batch)
+                taken = taken_upload(finding.batch_id, moment, finding.upload, self.landing)
+                append_rows(ledger, ledger_rows([(taken, report_of(reports, key))]), summary)
+
+        until_committed(UPLOADS, attempt)
+
+    def _moment(self, batch: BooleanExpression) -> datetime:
+        """The moment of a batch of which an upload has no rows, by those of its other uploads."""
+        for contract in (BRONZE, REJECTED):
+            rows = self.lakehouse.table(contract).scan(batch, selected_fields=("ingested_at",), limit=1).to_arrow()
+            if rows.num_rows:
+                moment: datetime = rows["ingested_at"][0].as_py()
+                return moment
+        return datetime.now(UTC)
+
+    def _suspects(self, batches: Sequence[str]) -> list[str]:
+        """Those of some batches that have to be examined: snapshots and sizes do not show that they are whole."""
+        ledger, bronze = self.lakehouse.table(UPLOADS), self.lakehouse.table(BRONZE)
+        of_ledger, of_bronze = _batch_snapshots(ledger), _batch_snapshots(bronze)
+        snapshots = {of_ledger[batch] for batch in batches if batch in of_ledger}
+        rows = rows_added_by(ledger, snapshots, _LEDGER_COLUMNS).to_pylist()
+        by_batch: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            by_batch.setdefault(row["batch_id"], {})[row["source_uri"]] = row
+        return [
+            batch
+            for batch in batches
+            if not self._is_whole(batch, by_batch.get(batch, {}), in_bronze=batch in of_bronze)
+        ]
+
+    def _is_whole(self, batch_id: str, ledger: Mapping[str, Row], *, in_bronze: bool) -> bool:
+        if not ledger or (not in_bronze and any(row["accepted"] for row in ledger.values())):
+            return False
+        return all(
+            upload.uri in ledger and ledger[upload.uri]["stored_bytes"] == upload.size
+            for upload in self.landing.archived(batch_id)
+        )
+
+    def _examined(self, batches: Sequence[str]) -> list[AuditFinding]:
+        if not batches:
+            return []
+        # In this order: what is archived when it is listed was committed before the tables are loaded, but for the
+        # copies that S3 makes of the uploads of the batch in progress.
+        archived = {batch: list(self.landing.archived(batch)) for batch in batches}
+        in_progress = self.manifests.load()
+        where = In(term="batch_id", literals=set(batches))
+        accepted, rejected = (_counted(self.lakehouse.table(one), where) for one in (BRONZE, REJECTED))
+        ledger = {
+            (row["batch_id"], row["source_uri"]): row
+            for row in self.lakehouse.table(UPLOADS).scan(where, selected_fields=_LEDGER_COLUMNS).to_arrow().to_pylist()
+        }
+        in_bronze = {batch for batch, _ in accepted}
+        findings = (
+            self._judged(batch, upload, ledger, (accepted, rejected), batch in in_bronze)
+            for batch, uploads in archived.items()
+            if in_progress is None or batch != in_progress.batch_id
+            for upload in uploads
+        )
+        return [finding for finding in findings if finding is not None]
+
+    def _judged(
+        self,
+        batch_id: str,
+        upload: WaitingUpload,
+        ledger: Mapping[UploadKey, Row],
+        rows: tuple[Mapping[UploadKey, int], Mapping[UploadKey, int]],
+        batch_in_bronze: bool,
+    ) -> AuditFinding | None:
+        key = batch_id, upload.uri
+        accepted, rejected = (of_table.get(key, 0) for of_table in rows)
+        row = ledger.get(key)
+        if row is None:
+            # A batch is one commit to Bronze, so where some of its rows are there, all were.
+            if batch_in_bronze or not self._lacks_rows(batch_id, upload, rejected):
+                return AuditFinding(batch_id, upload, "unrecorded", "its rows are there, and the ledger has none")
+            return AuditFinding(batch_id, upload, "lost", "neither the ledger nor Bronze has a row of it")
+        if row["stored_bytes"] is not None and row["stored_bytes"] != upload.size:
+            problem = f"{row['stored_bytes']:,} bytes of it were taken, and it has {upload.size:,}"
+            return AuditFinding(batch_id, upload, "changed", problem)
+        if (row["accepted"], row["rejected"]) == (accepted, rejected):
+            return None
+        problem = (
+            f"{row['accepted']} of its documents were accepted and {row['rejected']} rejected, and the tables have "
+            f"{accepted} and {rejected} rows of it"
+        )
+        lost = not accepted if row["accepted"] else not rejected
+        return AuditFinding(batch_id, upload, "lost" if lost else "incomplete", problem)
+
+    def _lacks_rows(self, batch_id: str, upload: WaitingUpload, rejected: int) -> bool:
+        """Whether an upload without a row of Bronze should have rows that it does not have."""
+        try:
+            content = self.landing.read_archived(batch_id, upload.uri)
+        except OSError as error:
+            logger.warning("the archived %s cannot be read: %s", upload.uri, error)
+            return False
+        expected = upload_rows(upload.name, content, Origin(upload.uri, datetime.now(UTC), batch_id), self.limits)
+        return bool(expected.bronze.num_rows) or (bool(expected.rejected.num_rows) and not rejected)
+
+
+def _batch_snapshots(table: Table) -> dict[str, int]:
+    """The snapshots that batches have brought into a table as it is now, by batch."""
+    return {
+        batch: snapshot.snapshot_id
+        for snapshot in ancestors_of(table.current_snapshot(), table.metadata)
+        if (batch := summary_of(snapshot).get(BATCH_ID))
+    }
+
+
+def _counted(table: Table, where: BooleanExpression) -> dict[UploadKey, int]:
+    rows = table.scan(where, selected_fields=("batch_id", "source_uri")).to_arrow()
+    counted = rows.group_by(["batch_id", "source_uri"]).aggregate([([], "count_all")]).to_pylist()
+    return {(row["batch_id"], row["source_uri"]): row["count_all"] for row in counted}

@@ -1,0 +1,197 @@
+"""The ledger ``bronze.uploads``: what became of each upload, written with its batch and kept up to date by replays.
+
+Other tables lose a batch's snapshots to maintenance; the ledger's rows stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import ancestors_of
+
+from telemetry_assets.ingestion.documents import BronzeRow, accept
+from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.manifests import Manifest
+from telemetry_assets.ingestion.rows import NAMES_LISTED, BoundedCounter, UploadReport
+from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.contracts import UPLOADS
+
+INGESTED_AT = "telemetry.ingested-at"
+"""In the summary of each snapshot that a batch makes: the batch's moment."""
+
+LEDGER_COMPLETE = "telemetry.ledger-complete"
+"""The ledger's property that says that it has a row for every upload that was taken before there was a ledger."""
+
+UploadKey = tuple[str, str]
+"""A batch's id, and the upload's URI."""
+
+_BRONZE_COLUMNS = ("batch_id", "source_uri", "ingested_at", "payload")
+_REJECTED_COLUMNS = ("batch_id", "source_uri", "ingested_at", "source_position", "reason")
+
+
+@dataclass(frozen=True)
+class TakenUpload:
+    """An upload of a batch.
+
+    :param archive_uri: where the archive keeps it.
+    :param uploaded_at: its own time, None where nobody knows it any more.
+    """
+
+    batch_id: str
+    source_uri: str
+    ingested_at: datetime
+    archive_uri: str | None
+    stored_bytes: int | None
+    uploaded_at: datetime | None
+
+
+def batch_rows(manifest: Manifest, reports: Sequence[UploadReport], landing: Landing) -> pa.Table:
+    """The ledger's rows of a batch, from what became of those of its uploads that are in it, in their order."""
+    uploads = [item.upload for item in manifest.uploads if item.is_in_batch]
+    taken = [taken_upload(manifest.batch_id, manifest.ingested_at, upload, landing) for upload in uploads]
+    return ledger_rows(zip(taken, reports, strict=True))
+
+
+def taken_upload(
+    batch_id: str, ingested_at: datetime, upload: WaitingUpload, landing: Landing, uploaded_at: datetime | None = None
+) -> TakenUpload:
+    """An upload of a batch, as the ledger names it.
+
+    :param uploaded_at: where it is not the time that a listing shows.
+    """
+    return TakenUpload(
+        batch_id,
+        upload.uri,
+        ingested_at,
+        landing.archive_uri(batch_id, upload),
+        upload.size,
+        uploaded_at or upload.modified,
+    )
+
+
+def taken_upload_of(row: Mapping[str, Any]) -> TakenUpload:
+    """An upload, from its row of the ledger."""
+    return TakenUpload(**{one.name: row[one.name] for one in fields(TakenUpload)})
+
+
+def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
+    """Rows of the ledger, in its schema."""
+    rows = [
+        {
+            "batch_id": upload.batch_id,
+            "source_uri": upload.source_uri,
+            "archive_uri": upload.archive_uri,
+            "stored_bytes": upload.stored_bytes,
+            "uploaded_at": upload.uploaded_at,
+            "ingested_at": upload.ingested_at,
+            "documents": report.accepted + report.rejected,
+            "accepted": report.accepted,
+            "rejected": report.rejected,
+            "problem": report.problem,
+            "unknown_fields": json.dumps(report.unknown_fields, sort_keys=True),
+            "wrong_typed_fields": json.dumps(report.wrong_typed_fields, sort_keys=True),
+            # No field has a range yet.
+            "out_of_range_fields": json.dumps({}),
+        }
+        for upload, report in taken
+    ]
+    return pa.Table.from_pylist(rows, schema=UPLOADS.arrow_schema)
+
+
+def newest_moment(ledger: Table) -> datetime | None:
+    """The moment of the newest batch; None where there is none.
+
+    Each batch is newer than those before it, so the newest snapshot of a batch tells. Where maintenance has expired
+    all of them, the rows do.
+    """
+    for snapshot in ancestors_of(ledger.current_snapshot(), ledger.metadata):
+        if moment := summary_of(snapshot).get(INGESTED_AT):
+            return datetime.fromisoformat(moment)
+    moments = ledger.scan(selected_fields=("ingested_at",)).to_arrow()["ingested_at"]
+    return max(moments.to_pylist(), default=None)
+
+
+def just_after(moment: datetime) -> datetime:
+    """The next moment that a column can hold."""
+    return moment + timedelta(microseconds=1)
+
+
+@dataclass
+class _Counts:
+    ingested_at: datetime
+    accepted: int = 0
+    rejected: int = 0
+    problem: str | None = None
+    unknown_fields: BoundedCounter = field(default_factory=BoundedCounter)
+    wrong_typed_fields: BoundedCounter = field(default_factory=BoundedCounter)
+
+    def add_accepted(self, payload: str) -> None:
+        self.accepted += 1
+        row = accept(payload, 0, self.ingested_at)
+        if isinstance(row, BronzeRow):
+            self.unknown_fields.add(row.unknown_fields)
+            self.wrong_typed_fields.add(row.wrong_typed_fields)
+
+    def add_rejected(self, row: Mapping[str, Any]) -> None:
+        self.rejected += 1
+        if row["source_position"] is None:
+            self.problem = row["reason"]
+
+    @property
+    def report(self) -> UploadReport:
+        return UploadReport(
+            self.accepted,
+            self.rejected,
+            self.problem,
+            self.unknown_fields.listed(NAMES_LISTED),
+            self.wrong_typed_fields.listed(NAMES_LISTED),
+        )
+
+
+def reports_from_rows(
+    bronze: Iterable[pa.RecordBatch], rejected: Iterable[pa.RecordBatch]
+) -> dict[UploadKey, tuple[datetime, UploadReport]]:
+    """What became of uploads, by the rows that the two tables have of them, with the moments of their batches.
+
+    :param bronze: rows of Bronze with the columns that :func:`bronze_pieces` reads.
+    :param rejected: rows of the rejected documents with the columns that :func:`rejected_pieces` reads.
+    """
+    counts: dict[UploadKey, _Counts] = {}
+
+    def of(row: Mapping[str, Any]) -> _Counts:
+        key = row["batch_id"], row["source_uri"]
+        if key not in counts:
+            counts[key] = _Counts(row["ingested_at"])
+        return counts[key]
+
+    for piece in bronze:
+        for row in piece.to_pylist():
+            of(row).add_accepted(row["payload"])
+    for piece in rejected:
+        for row in piece.to_pylist():
+            of(row).add_rejected(row)
+    return {key: (one.ingested_at, one.report) for key, one in counts.items()}
+
+
+def report_of(reports: Mapping[UploadKey, tuple[datetime, UploadReport]], key: UploadKey) -> UploadReport:
+    """What :func:`reports_from_rows` found of an upload; of one without rows it is that it holds no documents."""
+    return reports[key][1] if key in reports else UploadReport(0, 0, None, {}, {})
+
+
+def bronze_pieces(bronze: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:
+    """Rows of Bronze, as :func:`reports_from_rows` takes them."""
+    pieces: Iterable[pa.RecordBatch] = bronze.scan(where, selected_fields=_BRONZE_COLUMNS).to_arrow_batch_reader()
+    return pieces
+
+
+def rejected_pieces(rejected: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:
+    """Rows of the rejected documents, as :func:`reports_from_rows` takes them."""
+    pieces: Iterable[pa.RecordBatch] = rejected.scan(where, selected_fields=_REJECTED_COLUMNS).to_arrow_batch_reader()
+    return pieces

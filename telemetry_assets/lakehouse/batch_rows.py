@@ -1,0 +1,133 @@
+"""Which batches a table holds, by its rows: maintenance by any tool may remove every snapshot that a batch has made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
+
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, summary_of, until_committed
+from telemetry_assets.lakehouse.table_contract import TableContract
+
+
+@dataclass(frozen=True)
+class TablePosition:
+    """How far a table was written at a moment: rows that came later are in files of a greater sequence number.
+
+    :param table_uuid: the table's identity; a table that was made anew begins anew.
+    :param sequence_number: the last sequence number that was given.
+    """
+
+    table_uuid: str
+    sequence_number: int
+
+    @classmethod
+    def of(cls, table: Table) -> TablePosition:
+        """The position of a table as it was loaded."""
+        return cls(str(table.metadata.table_uuid), int(getattr(table.metadata, "last_sequence_number", 0)))
+
+
+def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
+    """The snapshot that brought a batch into the table; None where it is not there, was rolled back or has expired."""
+    snapshots = ancestors_of(table.current_snapshot(), table.metadata)
+    return next((snapshot for snapshot in snapshots if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
+
+
+def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:
+    """Whether the table holds the batch: a snapshot of its own, or rows of it wherever maintenance has put them.
+
+    :param table: freshly loaded.
+    :param since: the table's position before the batch was begun, so that only what came later is read.
+    """
+    return batch_snapshot(table, batch_id) is not None or count_batch_rows(table, batch_id, since) > 0
+
+
+def count_batch_rows(table: Table, batch_id: str, since: TablePosition | None = None) -> int:
+    """How many rows of a batch a table holds.
+
+    :param since: see :func:`holds_batch`.
+    """
+    return sum(rows.num_rows for rows in _rows(table, EqualTo(term="batch_id", value=batch_id), ("batch_id",), since))
+
+
+def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence[str]) -> pa.Table:
+    """The rows that some snapshots have appended, as far as their files are still in the table.
+
+    Reads the manifests of these snapshots and no others.
+    """
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot is not None else []
+    files = [
+        entry.data_file
+        for manifest in manifests
+        if manifest.added_snapshot_id in snapshot_ids and manifest.content == ManifestContent.DATA
+        for entry in manifest.fetch_manifest_entry(table.io)
+        if entry.status == ManifestEntryStatus.ADDED
+    ]
+    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue())
+    return scan.to_table([FileScanTask(file) for file in files])
+
+
+def _rows(
+    table: Table, where: BooleanExpression, columns: tuple[str, ...], since: TablePosition | None
+) -> Iterable[pa.RecordBatch]:
+    if since is not None and since.table_uuid == str(table.metadata.table_uuid) and not _has_newer_files(table, since):
+        return []
+    rows: Iterable[pa.RecordBatch] = table.scan(where, selected_fields=columns).to_arrow_batch_reader()
+    return rows
+
+
+def _has_newer_files(table: Table, since: TablePosition) -> bool:
+    """Whether the table has data files that came after a position. Reads only manifests that came after it too."""
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return False
+    return any(
+        entry.status != ManifestEntryStatus.DELETED and entry.data_file.content == DataFileContent.DATA
+        for manifest in snapshot.manifests(table.io)
+        if manifest.content == ManifestContent.DATA and (manifest.sequence_number or 0) > since.sequence_number
+        for entry in manifest.fetch_manifest_entry(table.io)
+    )
+
+
+def append_batch(
+    lakehouse: Lakehouse,
+    contract: TableContract,
+    batch_id: str,
+    rows: pa.Table | Sequence[DataFile],
+    summary: Mapping[str, str],
+    since: TablePosition | None = None,
+) -> Snapshot | None:
+    """Append an ingestion batch's rows exactly once, as one snapshot that names the batch.
+
+    A batch that is in the table already is not appended again: the commit stands only on the snapshot in which the
+    batch was seen to be absent.
+
+    :param rows: the rows, or data files that hold them and that no table has yet.
+    :param since: the table's position before the batch was begun; the whole table is searched where it is not given.
+    :returns: the batch's snapshot; None where somebody has expired it.
+    """
+    properties = {**summary, BATCH_ID: batch_id}
+
+    def attempt() -> Snapshot | None:
+        table = lakehouse.table(contract)
+        if holds_batch(table, batch_id, since):
+            return batch_snapshot(table, batch_id)
+        if isinstance(rows, pa.Table):
+            append_rows(table, rows, properties)
+        else:
+            append_files(table, rows, properties)
+        committed = lakehouse.table(contract)
+        if not holds_batch(committed, batch_id, since):
+            raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
+        return batch_snapshot(committed, batch_id)
+
+    return until_committed(contract, attempt)
