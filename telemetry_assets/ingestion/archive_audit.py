@@ -208,21 +208,25 @@ class ArchiveAudit:
 
     def _suspects(self, batches: Sequence[str]) -> list[str]:
         """Those of some batches that have to be examined: snapshots and sizes do not show that they are whole."""
-        ledger, bronze = self.lakehouse.table(UPLOADS), self.lakehouse.table(BRONZE)
-        of_ledger, of_bronze = _batch_snapshots(ledger), _batch_snapshots(bronze)
-        snapshots = {of_ledger[batch] for batch in batches if batch in of_ledger}
-        rows = rows_added_by(ledger, snapshots, _LEDGER_COLUMNS).to_pylist()
-        by_batch: dict[str, dict[str, Row]] = {}
-        for row in rows:
-            by_batch.setdefault(row["batch_id"], {})[row["source_uri"]] = row
+        ledger = self.lakehouse.table(UPLOADS)
+        of_ledger, of_bronze = _batch_snapshots(ledger), _batch_snapshots(self.lakehouse.table(BRONZE))
+        doubtful = [
+            batch
+            for batch in batches
+            if batch in of_ledger and (self.landing.archive_can_change or batch not in of_bronze)
+        ]
+        recorded: dict[str, dict[str, Row]] = {}
+        for row in rows_added_by(ledger, {of_ledger[batch] for batch in doubtful}, _LEDGER_COLUMNS).to_pylist():
+            recorded.setdefault(row["batch_id"], {})[row["source_uri"]] = row
         return [
             batch
             for batch in batches
-            if not self._is_whole(batch, by_batch.get(batch, {}), in_bronze=batch in of_bronze)
+            if batch not in of_ledger
+            or (batch in doubtful and not self._is_whole(batch, recorded.get(batch, {}), batch in of_bronze))
         ]
 
-    def _is_whole(self, batch_id: str, ledger: Mapping[str, Row], *, in_bronze: bool) -> bool:
-        if not ledger or (not in_bronze and any(row["accepted"] for row in ledger.values())):
+    def _is_whole(self, batch_id: str, ledger: Mapping[str, Row], in_bronze: bool) -> bool:
+        if not in_bronze and any(row["accepted"] for row in ledger.values()):
             return False
         return all(
             upload.uri in ledger and ledger[upload.uri]["stored_bytes"] == upload.size

@@ -60,7 +60,9 @@ class Batches:
         if current is not None and current.batch_id == manifest.batch_id:
             manifest.uploads = current.uploads
             if current.settled:
-                self._clear(current, run_id)
+                if not self._clear(current, run_id):
+                    # Some of its uploads have just been put back.
+                    return certificate_from_tables(self.lakehouse, manifest.batch_id)
             else:
                 # A request to create it whose first answer was lost can bring a manifest back after its batch has
                 # ended. It says nothing of what became of its uploads.
@@ -138,7 +140,12 @@ class Batches:
 
         self._each(claim, manifest.uploads)
 
-    def _clear(self, manifest: Manifest, run_id: str) -> None:
+    def _clear(self, manifest: Manifest, run_id: str) -> bool:
+        """Archive or release the uploads of a batch whose rows are committed, and end the batch.
+
+        :returns: whether all uploads are in the archive as they were read; others wait again.
+        """
+
         def clear(item: BatchUpload) -> bool:
             step = self.landing.archive if item.is_in_batch else self.landing.release
             step(manifest.batch_id, item.upload)
@@ -150,6 +157,7 @@ class Batches:
         if not as_claimed:
             for finding in self.audit.examine(manifest.batch_id):
                 self.audit.mend(finding, run_id)
+        return as_claimed
 
     def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:
         """What a step of the landing location gives for each upload, several at a time."""

@@ -39,6 +39,11 @@ class FolderLanding:
     archive_folder: Path
     minimum_age_seconds: float
 
+    @property
+    def archive_can_change(self) -> bool:
+        """See :attr:`Landing.archive_can_change`. A file keeps its writers when it is renamed."""
+        return True
+
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
         now = time.time()

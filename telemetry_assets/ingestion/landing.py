@@ -44,6 +44,11 @@ class FirstLook:
 class Landing(Protocol):
     """A location where uploads arrive. It is the queue: what is there is what is to do."""
 
+    @property
+    def archive_can_change(self) -> bool:
+        """Whether a writer that goes on changes an upload that is archived already."""
+        ...
+
     def waiting(self) -> Iterator[WaitingUpload]:
         """Every upload that seems to be whole; of two of one name and age the older first, else in no order.
 

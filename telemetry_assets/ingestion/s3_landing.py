@@ -60,6 +60,11 @@ class S3Landing:
     released: S3Location
     encryption: dict[str, Any]
 
+    @property
+    def archive_can_change(self) -> bool:
+        """See :attr:`Landing.archive_can_change`. The archive has a copy."""
+        return False
+
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`."""
         # First, as they are older than what has replaced them, also within a second, which is all that S3 tells.

@@ -125,9 +125,8 @@ def append_batch(
             append_rows(table, rows, properties)
         else:
             append_files(table, rows, properties)
-        committed = lakehouse.table(contract)
-        if not holds_batch(committed, batch_id, since):
+        if not holds_batch(table, batch_id, since):
             raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
-        return batch_snapshot(committed, batch_id)
+        return batch_snapshot(table, batch_id)
 
     return until_committed(contract, attempt)

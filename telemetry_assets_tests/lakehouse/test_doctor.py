@@ -155,6 +155,7 @@ def test_an_entry_without_a_pointer_is_mended_in_sqlite_too(tmp_path: Path) -> N
 
 def test_what_a_run_has_left_that_was_about_to_make_a_table_is_in_nobody_s_way(deployed: Deployment) -> None:
     lakehouse = deployed.pipeline.lakehouse
+    documents = sorted(row["payload"] for row in deployed.rows(BRONZE))
     for contract in (BRONZE, SILVER):
         lakehouse.catalog.drop_table(contract.identifier)
         for file in metadata_files(lakehouse.table_location(contract)):
@@ -162,4 +163,4 @@ def test_what_a_run_has_left_that_was_about_to_make_a_table_is_in_nobody_s_way(d
     lakehouse.prepare((BRONZE,))
     lakehouse.catalog.drop_table(BRONZE.identifier)
     deployed.process()
-    assert deployed.rows(BRONZE) == []
+    assert sorted(row["payload"] for row in deployed.rows(BRONZE)) == documents
