@@ -19,6 +19,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import batch_snapshot
 from telemetry_assets.lakehouse.contracts import REJECTED
 from telemetry_assets.settings import Settings
+from telemetry_assets.storage import is_storage_error
 
 _READ_AHEAD = 64
 """Uploads that are read before it is known whether there is room for them."""
@@ -91,6 +92,9 @@ class LocalParser:
         try:
             return self.landing.read(manifest.batch_id, item.upload)
         except OSError as error:
+            if is_storage_error(error):
+                # It says nothing about this upload, which would be rejected for good.
+                raise
             if manifest.settled and batch_snapshot(self.lakehouse.table(REJECTED), manifest.batch_id):
                 # What was rejected stands already, so this can no longer be.
                 raise
