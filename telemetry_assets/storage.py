@@ -22,7 +22,7 @@ from telemetry_assets.errors import StorageError, TelemetryAssetsError
 
 _WAITS = "the batch waits, and the next run goes on with it."
 # As Rust and gRPC write them, whose errors reach Python as text only.
-_NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]")
+_NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|\bOs \{ code: (\d+)")
 _NUMBERS_IN_TEXT = ("pyspark.", "grpc.", "pysail.", "builtins", "pyo3_runtime")
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
@@ -127,8 +127,10 @@ def translate_storage_errors(*folders: Path) -> Iterator[None]:
         yield
     except TelemetryAssetsError:
         raise
-    except Exception as error:
-        text = _explained(error, folders)
+    except BaseException as error:
+        # A panic of the embedded engine is no Exception; whoever stops this process is none of both.
+        is_failure = isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+        text = _explained(error, folders) if is_failure else None
         if text is None:
             raise
         raise StorageError(text) from error
@@ -178,7 +180,7 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _explained(error: Exception, folders: Sequence[Path]) -> str | None:
+def _explained(error: BaseException, folders: Sequence[Path]) -> str | None:
     for cause in _chain(error):
         if isinstance(cause, OSError) and _NO_TEMPORARY_FOLDER in str(cause):
             return f"No folder for temporary files can be written to. Make room, or let TMPDIR name another; {_WAITS}"
@@ -202,7 +204,7 @@ def _number(error: BaseException) -> int:
         return error.errno or 0
     if f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
         found = _NUMBER_IN_TEXT.search(str(error))
-        return int(found[1] or found[2]) if found else 0
+        return int(found[found.lastindex or 0]) if found else 0
     return 0
 
 
