@@ -23,7 +23,7 @@ from telemetry_assets.errors import StorageError, TelemetryAssetsError
 _WAITS = "the batch waits, and the next run goes on with it."
 # As Rust and gRPC write them, whose errors reach Python as text only.
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|\bOs \{ code: (\d+)")
-_NUMBERS_IN_TEXT = ("pyspark.", "grpc.", "pysail.", "builtins", "pyo3_runtime")
+_NUMBERS_IN_TEXT = ("pyspark.", "grpc.", "pysail.", "pyo3_runtime.")
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
 
@@ -202,7 +202,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _number(error: BaseException) -> int:
     if isinstance(error, OSError):
         return error.errno or 0
-    if f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
+    # Any other error's text may quote what somebody has uploaded.
+    if type(error) is RuntimeError or f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
         found = _NUMBER_IN_TEXT.search(str(error))
         return int(found[found.lastindex or 0]) if found else 0
     return 0

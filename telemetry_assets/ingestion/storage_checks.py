@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +99,7 @@ def _own_folder(folder: Path) -> Iterator[Path]:
     try:
         yield own
     finally:
-        for left in own.iterdir():
-            with suppress(OSError):
-                left.unlink()
-        with suppress(OSError):
-            own.rmdir()
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def _write_trial(own: Path) -> Iterator[StorageFinding]:
