@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from telemetry_assets.settings import MEBIBYTE, Settings
@@ -48,8 +49,8 @@ def examine_storage(settings: Settings) -> Iterator[StorageFinding]:
     if lakehouse.is_dir():
         state = lakehouse / "ingestion"
         folder = state if state.is_dir() else lakehouse
-        yield from _tried(folder, _write_trial)
-        yield from _tried(folder, lambda trial: _clock_trial(trial, settings.upload_minimum_age_seconds))
+        minimum_age = settings.upload_minimum_age_seconds
+        yield from _tried(folder, lambda own: chain(_write_trial(own), _clock_trial(own, minimum_age)))
     if landing.is_dir():
         yield from _tried(landing, _claim_trial)
         yield from _archive_place(landing, lakehouse / "archive")
