@@ -50,6 +50,13 @@ class CatalogUnusableError(TelemetryAssetsError):
         )
 
 
+class StorageError(TelemetryAssetsError):
+    """A file system, or a limit of the operating system, refused a step. Nothing is half done: the next run goes on.
+
+    ``storage.py`` makes its text.
+    """
+
+
 class TableMismatchError(TelemetryAssetsError):
     """A table is not what its contract says, or its catalog entry not what the table is, so nothing may write to it.
 

@@ -24,6 +24,7 @@ from telemetry_assets.ingestion.documents import Reason
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.lakehouse.contracts import UPLOADS
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
@@ -93,6 +94,7 @@ def doctor(repair: bool) -> None:
     to_do = _tell_settings(settings)
     looks: dict[str, Callable[[Settings], int]] = {
         "Uploads": _tell_uploads,
+        **({} if settings.is_in_s3 else {"Storage": _tell_storage}),
         "Tables": partial(_tell_tables, repair=repair),
         "Archive": partial(_show_archive, repair=repair),
     }
@@ -132,10 +134,7 @@ def _masked(options: Mapping[str, object]) -> dict[str, object]:
 def _tell_engine(settings: Settings) -> int:
     with refusals_in_words(settings):
         found = _engine_problems(settings)
-    for problem in found:
-        click.echo(f"  {problem}")
-    if not found:
-        click.echo(f"  {settings.engine} can be given steps")
+    click.echo("\n".join(f"  {problem}" for problem in found) or f"  {settings.engine} can be given steps")
     return len(found)
 
 
@@ -157,6 +156,12 @@ def _tell_uploads(settings: Settings) -> int:
     for place, problem in obstacles:
         click.echo(f"  {place} is not taken: {problem}")
     return len(obstacles)
+
+
+def _tell_storage(settings: Settings) -> int:
+    found = list(examine_storage(settings))
+    click.echo("\n".join(f"  {finding.text}" for finding in found) or "  as the pipeline needs it")
+    return sum(finding.needs_action for finding in found)
 
 
 def _tell_tables(settings: Settings, repair: bool) -> int:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
+from pathlib import Path
 
 from telemetry_assets.engines.results import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import QualityError
@@ -23,6 +24,7 @@ from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.steps import StepParameters
+from telemetry_assets.storage import translate_storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -217,8 +219,22 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
             pipeline.close()
 
 
-def refusals_in_words(settings: Settings) -> AbstractContextManager[None]:
-    """Turns what AWS refuses into an :class:`AwsError` that says what to do, where the settings name S3."""
+@contextmanager
+def refusals_in_words(settings: Settings) -> Iterator[None]:
+    """Turn what a file system or AWS refuses into an error that says what to do.
+
+    :raises StorageError: where a file system has no space, is read-only, and the like.
+    :raises AwsError: where AWS refuses a request, if the settings name S3.
+    """
+    with translate_storage_errors(*_local_folders(settings)), _translated_of_aws(settings):
+        yield
+
+
+def _local_folders(settings: Settings) -> list[Path]:
+    return [] if settings.is_in_s3 else [settings.lakehouse_folder(), settings.landing_folder()]
+
+
+def _translated_of_aws(settings: Settings) -> AbstractContextManager[None]:
     if not settings.is_in_s3:
         return nullcontext()
     from telemetry_assets import aws

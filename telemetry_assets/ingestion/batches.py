@@ -32,6 +32,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
+from telemetry_assets.storage import is_storage_error
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ class Batches:
             try:
                 claimed = self.landing.claim(manifest.batch_id, item.upload)
             except OSError as error:
+                if is_storage_error(error):
+                    raise
                 claimed, item.problem = False, error.strerror or str(error)
             if not claimed:
                 logger.info("%s is left out: %s", item.upload.uri, item.problem or "it was replaced or removed")

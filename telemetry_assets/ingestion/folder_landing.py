@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
 import logging
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
 from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished
+from telemetry_assets.storage import sync_file, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +117,8 @@ class FolderLanding:
 
     def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.is_as_claimed`."""
-        for path in (self._claimed(batch_id, upload), self._archived(batch_id, upload)):
+        apart = self._archived_apart(batch_id, upload.name)
+        for path in (self._claimed(batch_id, upload), apart, self._archived(batch_id, upload)):
             try:
                 found = path.stat(follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
@@ -126,9 +129,12 @@ class FolderLanding:
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.archive`."""
         claimed, archived = self._claimed(batch_id, upload), self._archived(batch_id, upload)
-        archived.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _move(claimed, archived)
+            if _is_another(claimed, archived):
+                archived = self._archived_apart(batch_id, upload.name)
+                logger.warning("the archive has another file in place of %s, which is kept at %s", upload.uri, archived)
+            archived.parent.mkdir(parents=True, exist_ok=True)
+            _move(claimed, archived, self.archive_folder)
         except FileNotFoundError:
             if not archived.exists():
                 self._hold_reachable(batch_id)
@@ -159,7 +165,8 @@ class FolderLanding:
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
         name = os.path.relpath(uri.removeprefix("file://"), self.folder)
-        return (self.archive_folder / batch_id / name).read_bytes()
+        apart = self._archived_apart(batch_id, name)
+        return (apart if apart.exists() else self.archive_folder / batch_id / name).read_bytes()
 
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
         """See :meth:`Landing.archive_uri`."""
@@ -224,6 +231,10 @@ class FolderLanding:
 
     def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
         return self.archive_folder / batch_id / upload.name
+
+    def _archived_apart(self, batch_id: str, name: str) -> Path:
+        """Where an upload is archived whose own place is another one's, because its file system ignores case."""
+        return self.archive_folder / batch_id / f".{hashlib.sha256(os.fsencode(name)).hexdigest()}" / name
 
 
 def _entries_below(root: Path) -> Iterator[tuple[str, os.stat_result, str]]:
@@ -297,7 +308,7 @@ def _is_kept_by_its_owner(file: os.stat_result, folder: os.stat_result) -> bool:
     return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, file.st_uid, folder.st_uid)
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: Path, target: Path, archive: Path) -> None:
     try:
         source.rename(target)
     except OSError as error:
@@ -306,12 +317,29 @@ def _move(source: Path, target: Path) -> None:
         # Another file system: copy under a name of its own first, so that a kill leaves no half file.
         copied = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
         shutil.copy2(source, copied)
+        # On the disk before the source is gone, or a loss of power could take the only copy.
+        sync_file(copied)
         copied.rename(target)
+        for folder in (target.parent, *target.parent.parents):
+            sync_folder(folder)
+            if folder == archive:
+                break
         source.unlink()
 
 
 def _moment(found: os.stat_result) -> datetime:
     return datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC)
+
+
+def _is_another(claimed: Path, archived: Path) -> bool:
+    """Whether there is a file of this name already that is not a copy of the claimed one.
+
+    A file system that ignores case has one name for several uploads.
+    """
+    try:
+        return not filecmp.cmp(claimed, archived, shallow=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _version(found: os.stat_result) -> str:

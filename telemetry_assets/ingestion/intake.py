@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -205,18 +206,24 @@ class Ingestion:
 def _next_batch(queue: deque[WaitingUpload], max_uploads: int, max_bytes: int) -> list[WaitingUpload]:
     """Take the oldest uploads off the queue, as many as a batch may hold; one always fits.
 
-    Two of one name are two batches, as the newer one's rows win over the older one's.
+    Two of one name are two batches, as the newer one's rows win over the older one's. Spellings of a name that only
+    differ in case or in Unicode's normal form are one name, as they are on the file systems of some archives.
     """
     batch: list[WaitingUpload] = []
     names: set[str] = set()
     size = 0
-    while queue and len(batch) < max_uploads and queue[0].name not in names:
+    while queue and len(batch) < max_uploads and _spelled(queue[0].name) not in names:
         size += queue[0].size
         if batch and size > max_bytes:
             break
-        names.add(queue[0].name)
+        names.add(_spelled(queue[0].name))
         batch.append(queue.popleft())
     return batch
+
+
+def _spelled(name: str) -> str:
+    # Case folding can undo the normal form.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def open_ingestion(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,6 +19,9 @@ from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.settings import Settings
+from telemetry_assets.storage import is_storage_error, lock_file
+
+logger = logging.getLogger(__name__)
 
 _FILE_NAME = "in_progress.json"
 
@@ -134,9 +137,7 @@ class ManifestFile:
     def create(self, manifest: Manifest) -> bool:
         """See :meth:`ManifestStore.create`. The file appears whole or not at all."""
         with self._drafted(manifest) as draft:
-            try:
-                os.link(draft, self.path)
-            except FileExistsError:
+            if not self._appeared(draft):
                 return False
         manifest.tag = _digest(written(manifest))
         return True
@@ -156,12 +157,34 @@ class ManifestFile:
             if current is not None and current.batch_id == manifest.batch_id:
                 self.path.unlink()
 
+    def _appeared(self, draft: Path) -> bool:
+        """Give the draft the manifest's name, unless there is one already."""
+        try:
+            # In one step for all hosts of a shared file system, whatever its locks are worth.
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if is_storage_error(error):
+                raise
+            logger.debug("%s: no hard links (%s); a lock is used instead", self.path.parent, error)
+            with self._locked():
+                if os.path.lexists(self.path):
+                    return False
+                draft.rename(self.path)
+        return True
+
     @contextmanager
     def _current(self) -> Iterator[Manifest | None]:
         """The batch in progress; nobody ends it or begins another before this is over."""
-        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             yield self.load()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+            lock_file(lock)
+            yield
 
     @contextmanager
     def _drafted(self, manifest: Manifest) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from telemetry_assets.lakehouse.batch_rows import holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import REJECTED
 from telemetry_assets.settings import Settings
+from telemetry_assets.storage import is_storage_error
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,9 @@ class LocalParser:
                 item.outcome = "changed"
             return content
         except OSError as error:
+            if is_storage_error(error):
+                # It says nothing about this upload, which would be rejected for good.
+                raise
             if manifest.settled and holds_batch(self.lakehouse.table(REJECTED), manifest.batch_id):
                 # What was rejected stands already, so this can no longer be.
                 raise

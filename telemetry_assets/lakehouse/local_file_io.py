@@ -6,14 +6,16 @@ at files whose content was still in memory, of uploads that are in the archive.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from telemetry_assets.storage import sync_file, sync_folder
+
 _THREADS = 8
-_written: set[str] = set()
+_written: set[Path] = set()
 _one_at_a_time = Lock()
 
 
@@ -24,7 +26,7 @@ class LocalFileIO(PyArrowFileIO):
         """A file to be written."""
         _, _, path = self.parse_location(location, self.properties)
         with _one_at_a_time:
-            _written.add(path)
+            _written.add(Path(path))
         return super().new_output(location)
 
 
@@ -34,20 +36,13 @@ def sync_written_files() -> None:
     :raises OSError: where the file system cannot, such as with an I/O error; nothing may be committed then.
     """
     with _one_at_a_time:
-        paths = {path for path in _written if os.path.exists(path)}
+        paths = {path for path in _written if path.exists()}
         _written.clear()
     try:
         with ThreadPoolExecutor(_THREADS) as threads:
-            list(threads.map(_sync, [*paths, *{os.path.dirname(path) for path in paths}]))
+            list(threads.map(sync_file, paths))
+            list(threads.map(sync_folder, {path.parent for path in paths}))
     except OSError:
         with _one_at_a_time:
             _written.update(paths)
         raise
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,9 @@ connection still shows the change that nobody else sees. Here each session has a
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sqlite3
 import weakref
 from contextlib import closing
@@ -19,8 +21,9 @@ from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError
+from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
+from telemetry_assets.storage import storage_advice
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +44,9 @@ _SHARED_MEMORY_FILE_SYSTEMS = frozenset(
 FUSE do not give; see https://www.sqlite.org/wal.html."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_STORAGE = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
 _UNUSABLE = {
-    sqlite3.SQLITE_FULL: "there is no space left on its file system; make room",
     sqlite3.SQLITE_READONLY: "this user may not write to it, or its file system is read-only; grant access",
-    sqlite3.SQLITE_IOERR: "its file system answers with an I/O error; see the system's log",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that this user may write to its folder, and that the limit of "
     "open files (`ulimit -n`) is not reached",
     sqlite3.SQLITE_CORRUPT: "its content is damaged; bring it back from a backup",
@@ -79,7 +81,7 @@ def _opened(name: str, uri: str, warehouse: str) -> SqlCatalog:
     try:
         return SqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
     except (IntegrityError, OperationalError) as error:
-        if _code(error.orig) in (_BUSY | _UNUSABLE.keys()):
+        if _code(error.orig) in (_BUSY | _STORAGE.keys() | _UNUSABLE.keys()):
             raise
         # Two processes made the catalog's own tables at the same moment; they are there now.
         return SqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
@@ -105,6 +107,10 @@ def _translated(error: BaseException | None, file: Path, busy_seconds: float) ->
     code = _code(error)
     if code in _BUSY:
         return CatalogBusyError(str(file), busy_seconds)
+    if code in _STORAGE:
+        return StorageError(storage_advice(_STORAGE[code], file.parent))
+    if code == sqlite3.SQLITE_READONLY and os.statvfs(file.parent).f_flag & os.ST_RDONLY:
+        return StorageError(storage_advice(errno.EROFS, file.parent))
     return CatalogUnusableError(str(file), f"{error}: {_UNUSABLE[code]}") if code in _UNUSABLE else None
 
 

@@ -73,6 +73,17 @@ def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
         assert not list(deployed.pipeline.ingestion.landing.claimed())
 
 
+@pytest.mark.parametrize(
+    "names", [("Readings.json", "readings.JSON"), ("caf\u00e9.json", "cafe\u0301.json"), ("STRASSE/x", "stra\u00dfe/x")]
+)
+def test_names_that_some_archives_cannot_tell_apart_are_in_two_batches(deployed: Deployment, names: list[str]) -> None:
+    for name in (*names, "another.json"):
+        deployed.upload(name, one(name))
+    deployed.process()
+    assert sorted(certificate.uploads for certificate in deployed.certificates) == [1, 2]
+    assert len(list(deployed.settings.lakehouse_folder().glob("archive/*/*"))) == 3
+
+
 def test_an_upload_that_is_replaced_while_it_is_put_off_is_taken_before_its_replacement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from telemetry_assets.errors import LandingUnavailableError
 from telemetry_assets.ingestion.folder_landing import FolderLanding
+from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets_tests.ingestion.places import BATCH, FolderPlace, names
 
 
@@ -153,3 +154,24 @@ def test_a_name_that_is_not_utf8_has_an_address_that_is(place: FolderPlace) -> N
     [upload] = place.landing.waiting()
     assert upload.uri.endswith("/caf\\xe9.json")
     assert place.landing.claim(BATCH, upload)
+
+
+def test_the_archive_replaces_no_file_that_it_has_under_another_spelling(place: FolderPlace) -> None:
+    class IgnoringCase(FolderLanding):
+        """Its archive has one name for what differs in case only."""
+
+        def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
+            return self.archive_folder / batch_id / upload.name.lower()
+
+    landing = IgnoringCase(place.folder, place.archive, 0)
+    contents = {"Readings.json": b"one", "readings.json": b"other"}
+    for name, content in contents.items():
+        place.put(name, content)
+    uploads = sorted(landing.waiting(), key=lambda upload: upload.name)
+    for upload in uploads:
+        assert landing.claim(BATCH, upload)
+    for upload in (*uploads, *uploads):
+        landing.archive(BATCH, upload)
+    assert list(landing.claimed()) == []
+    assert sorted(path.read_bytes() for path in place.archive.rglob("*") if path.is_file()) == [b"one", b"other"]
+    assert landing.read_archived(BATCH, uploads[1].uri) == b"other"

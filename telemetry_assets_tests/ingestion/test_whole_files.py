@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.folder_landing import FolderLanding
+from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
@@ -84,14 +86,11 @@ def test_a_settled_batch_has_the_same_rows_though_a_file_of_it_has_grown(
 ) -> None:
     """A run is cut off between the rejected documents and Bronze, and the file grows before the next run."""
     first, second = lines(2)
-    from telemetry_assets.ingestion import batches
-
-    append = batches.append_batch
 
     def cut_off(lakehouse: Any, contract: Any, *rest: Any) -> Any:
         if contract is BRONZE:
             raise OSError("cut off")
-        return append(lakehouse, contract, *rest)
+        return append_batch(lakehouse, contract, *rest)
 
     monkeypatch.setattr(batches, "append_batch", cut_off)
     deployed.upload("trip.jsonl", first + second[:30])

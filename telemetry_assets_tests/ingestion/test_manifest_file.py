@@ -1,0 +1,64 @@
+"""The manifest in progress in a file, on file systems that can do less."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_assets.ingestion.manifests import Manifest, ManifestFile
+
+
+def refusing(number: int) -> Callable[..., None]:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refused
+
+
+def manifest(batch_id: str) -> Manifest:
+    return Manifest(batch_id, datetime(2026, 3, 1, tzinfo=UTC), [])
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK])
+def test_without_hard_links_one_of_many_creates_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "link", refusing(number))
+    store = ManifestFile(tmp_path / "ingestion" / "in_progress.json")
+    with ThreadPoolExecutor(16) as threads:
+        created = list(threads.map(lambda batch: store.create(manifest(str(batch))), range(64)))
+    current = store.load()
+    assert current is not None
+    assert [str(batch) for batch, is_created in enumerate(created) if is_created] == [current.batch_id]
+    assert store.replace(current)
+    store.remove(current)
+    assert store.create(manifest("next"))
+    assert sorted(path.name for path in store.path.parent.iterdir()) == [".in_progress.json.lock", "in_progress.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_an_error_that_says_nothing_of_hard_links_is_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "link", refusing(number))
+    store = ManifestFile(tmp_path / "in_progress.json")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        store.create(manifest("one"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ManifestFile(tmp_path / "in_progress.json")
+    created = manifest("one")
+    assert store.create(created)
+    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
+        store.replace(created)
