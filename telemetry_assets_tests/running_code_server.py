@@ -44,7 +44,9 @@ class RunningCodeServer:
             job_code_origin=job_of(job).get_python_origin(),
             remote_job_origin=origin,
         )
-        self._client().start_run(ExecuteExternalJobArgs(origin, run.run_id, self.instance.get_ref()))
+        self._client().start_run(
+            ExecuteExternalJobArgs(job_origin=origin, run_id=run.run_id, instance_ref=self.instance.get_ref())
+        )
         return run
 
     def is_up(self) -> bool:

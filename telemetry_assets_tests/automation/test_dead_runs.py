@@ -47,7 +47,7 @@ def folder_of_life_signs(instance: DagsterInstance) -> Path:
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     now = time.time()
-    monkeypatch.setattr(life_signs.time, "time", lambda: now + seconds)
+    monkeypatch.setattr(time, "time", lambda: now + seconds)
 
 
 def lose_process(instance: DagsterInstance, run: DagsterRun) -> None:
