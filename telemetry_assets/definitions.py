@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 
-from dagster import BetaWarning, Definitions, in_process_executor
+from dagster import BetaWarning, Definitions
 
 from telemetry_assets.assets.bronze import bronze_asset
 from telemetry_assets.assets.checks import every_batch_conserved
 from telemetry_assets.assets.gold import gold_assets
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.assets.silver import silver_asset
+from telemetry_assets.automation.executor import living_executor
 from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
 from telemetry_assets.automation.metrics import metrics_sensor
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
@@ -40,7 +41,7 @@ def definitions(settings: Settings) -> Definitions:
         schedules=[insurance_schedule(refresh_insurance)],
         resources={"telemetry": TelemetryResource()},
         # A process per step costs 3 s each, and the embedded engine is one per process anyway.
-        executor=in_process_executor,
+        executor=living_executor(),
     )
 
 

@@ -15,7 +15,6 @@ from dagster import (
     Nothing,
     OpDefinition,
     OpExecutionContext,
-    in_process_executor,
     job,
     op,
 )
@@ -51,7 +50,6 @@ def ingest_job() -> JobDefinition:
     @job(
         name="ingest",
         description="Takes every upload that waits to Bronze, Silver and Gold, and heals tables that are behind.",
-        executor_def=in_process_executor,
         tags=_NO_RETRY,
     )
     def ingest() -> None:
@@ -83,7 +81,6 @@ def refresh_insurance_job() -> JobDefinition:
     @job(
         name="refresh_insurance",
         description="Brings insurance_status, insurance_days_expired and insurance_as_of of all cars up to date.",
-        executor_def=in_process_executor,
         tags=_NO_RETRY,
     )
     def refresh_insurance() -> None:
@@ -131,7 +128,6 @@ def replay_rejected_job() -> JobDefinition:
     @job(
         name="replay_rejected",
         description="Puts rejected documents through ingestion once more, after a fix; `ingest` then takes them on.",
-        executor_def=in_process_executor,
         tags=_NO_RETRY,
     )
     def replay_rejected() -> None:

@@ -17,7 +17,7 @@ from dagster import (
     sensor,
 )
 
-from telemetry_assets.assets.resources import forget, is_alive, is_dead
+from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.wording import counted
@@ -32,10 +32,7 @@ _ACTIVE = [
 _FIRST_WAIT_SECONDS = 5
 _LONGEST_WAIT_SECONDS = 300
 _RUNS_LOOKED_AT = 10
-# Its process is silent for some seconds while it starts, and shows its life sign before its first work.
-_SILENCE_SECONDS = 120
 _OBSTACLES_TOLD = 5
-_OWN_JOBS = ("ingest", "refresh_insurance")
 
 
 def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition:
@@ -76,33 +73,6 @@ def what_is_to_do(pipeline: Pipeline) -> str | None:
     # It is a tag of the run too, which is no place for five names.
     others = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
     return f"behind upstream: {behind[0].full_name}{others}"
-
-
-def end_dead_runs(instance: DagsterInstance) -> None:
-    """Mark runs whose process is gone as failed, and free their pools.
-
-    Dagster keeps a run that was killed together with its code server as started for ever.
-    """
-    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
-        run = record.dagster_run
-        if is_dead(instance, run.run_id) or (
-            run.job_name in _OWN_JOBS and not is_alive(instance, run.run_id) and _never_came_to_life(instance, record)
-        ):
-            instance.report_run_failed(
-                run, "The run's process is gone, so nobody will end it. What it left is taken up."
-            )
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            forget(instance, run.run_id)
-
-
-def _never_came_to_life(instance: DagsterInstance, record: RunRecord) -> bool:
-    """Whether a run was killed before it could show a life sign: it has been silent for long since its start."""
-    started = record.start_time or record.create_timestamp.timestamp()
-    if time.time() - started < _SILENCE_SECONDS:
-        return False
-    events = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
-    silent_since = events[0].timestamp if events else started
-    return time.time() - silent_since > _SILENCE_SECONDS
 
 
 def active_run(instance: DagsterInstance, job_name: str) -> str | None:

@@ -17,11 +17,11 @@ from dagster import (
 )
 from pyiceberg.expressions import AlwaysTrue
 
-from telemetry_assets.assets import resources
 from telemetry_assets.definitions import definitions
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY, SILVER
 from telemetry_assets.settings import load_settings
+from telemetry_assets_tests.automation.made_runs import started_run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -46,8 +46,7 @@ def tick(deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.Mo
 
 
 def ingest_run(instance: DagsterInstance, status: DagsterRunStatus) -> str:
-    defs = definitions(load_settings())
-    run = instance.create_run_for_job(defs.get_job_def("ingest"), status=DagsterRunStatus.STARTED)
+    run = started_run(instance)
     if status == DagsterRunStatus.FAILURE:
         instance.report_run_failed(run, "for the test")
     if status == DagsterRunStatus.CANCELED:
@@ -136,22 +135,6 @@ def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, 
     assert not (running / run_id).exists()
 
 
-def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
-    tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_id = ingest_run(instance, DagsterRunStatus.STARTED)
-    lock = fcntl.flock
-
-    def lock_after_a_look(file: object, how: int) -> None:
-        monkeypatch.undo()
-        assert not resources.is_dead(instance, run_id)
-        lock(file, how)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(fcntl, "flock", lock_after_a_look)
-    with resources._alive(instance, run_id):
-        assert resources.is_alive(instance, run_id)
-
-
 def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
     tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +142,7 @@ def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
     run_id = ingest_run(instance, DagsterRunStatus.STARTED)
     assert run_id in reason(tick())
     now = time.time()
-    monkeypatch.setattr("telemetry_assets.automation.sensors.time.time", lambda: now + 121)
+    monkeypatch.setattr("telemetry_assets.automation.life_signs.time.time", lambda: now + 121)
     tick()
     run = instance.get_run_by_id(run_id)
     assert run is not None

@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import DagsterRunStatus
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import EqualTo
 
+from telemetry_assets.assets.metadata import pool
+from telemetry_assets.automation.life_signs import life_sign
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets_tests.automation.made_runs import started_run, status, take
 from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.running_code_server import instance_in
 from telemetry_assets_tests.running_dagster import ENDED, RunningDagster, running_dagster
+from telemetry_assets_tests.waiting import until
 
 pytestmark = pytest.mark.alone
 
@@ -124,6 +130,22 @@ def test_a_run_killed_together_with_its_code_server_is_ended_and_its_work_is_don
         dagster.until("all runs have ended", lambda: all_ended(dagster))
         assert sorted(run["status"] for run in dagster.runs("ingest")) == ["FAILURE", "SUCCESS"]
         assert len(rows(dagster.lakehouse, BRONZE.full_name)) == 40_000
+
+
+def test_dagster_dev_that_gets_sigterm_ends_its_runs(tmp_path: Path) -> None:
+    with running_dagster(tmp_path) as dagster, instance_in(tmp_path) as instance:
+        # So that the run does not end by itself, it waits for a living one.
+        living = started_run(instance, "replay_rejected")
+        take(instance, living, pool(BRONZE))
+        with life_sign(instance, living):
+            dagster.upload("x.jsonl", hot("CAR"))
+            [run] = dagster.until(
+                "a run waits", lambda: [r for r in dagster.runs("ingest") if r["status"] == "STARTED"]
+            )
+            dagster.process.send_signal(signal.SIGTERM)
+            dagster.process.wait(60)
+            until(lambda: status(instance, run["runId"]) == DagsterRunStatus.FAILURE, seconds=30)
+            assert status(instance, living.run_id) == DagsterRunStatus.STARTED
 
 
 def _end_everything_below(folder: Path) -> None:

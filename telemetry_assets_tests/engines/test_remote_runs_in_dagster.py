@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets_tests.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.deployment import DeploymentInS3
 from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.running_code_server import RunningCodeServer, running_code_server
 from telemetry_assets_tests.running_dagster import ENDED, RunningDagster, running_dagster
 from telemetry_assets_tests.waiting import until
 
@@ -55,6 +59,38 @@ def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_secon
         dagster.until("its state is told", lambda: any("is RUNNING" in line for line in dagster.logged(run["runId"])))
         dagster.cancel(run["runId"])
         dagster.until("it is cancelled", lambda: states(account, settings) == [CANCELLED[engine]], seconds=15)
+
+
+def as_tini_does(server: RunningCodeServer) -> None:
+    """What infra/image sends on: the signal to every process."""
+    os.killpg(server.process.pid, signal.SIGTERM)
+
+
+def to_the_server_only(server: RunningCodeServer) -> None:
+    """The server waits 30 s for its runs, and says nothing to them. They see that it is gone."""
+    server.process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("end", [as_tini_does, pytest.param(to_the_server_only, marks=pytest.mark.slow)])
+def test_a_run_whose_code_server_gets_sigterm_cancels_its_remote_step_and_ends(
+    account: RemoteAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[RunningCodeServer], None]
+) -> None:
+    settings = Settings(**account.settings("emr_serverless"))
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    account.aws.order("stay/RUNNING")
+    upload(account, settings)
+    with running_code_server(tmp_path) as server:
+        run = server.launch("ingest")
+        until(lambda: states(account, settings) == ["RUNNING"], seconds=120)
+        until(lambda: any("is RUNNING" in one.message for one in server.instance.all_logs(run.run_id)), seconds=60)
+        end(server)
+        until(lambda: states(account, settings) == ["CANCELLED"], seconds=60)
+        until(lambda: not server.processes(), seconds=30)
+        ended_run = server.instance.get_run_by_id(run.run_id)
+        assert ended_run is not None
+        assert ended_run.status == DagsterRunStatus.FAILURE
 
 
 @pytest.mark.alone

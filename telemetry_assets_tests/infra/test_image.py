@@ -27,6 +27,16 @@ def test_it_loads_the_code_that_the_workspace_names() -> None:
     assert image["grpc_server"]["location_name"] == own["python_module"]
 
 
+def test_a_run_is_ended_after_a_day_where_nobody_can_judge_it() -> None:
+    assert settings_in("infra/image/dagster.yaml")["run_monitoring"]["max_runtime_seconds"] == 24 * 3600
+
+
+def test_sigterm_to_its_first_process_reaches_every_process() -> None:
+    text = (INFRA / "image" / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["tini", "-g", "--"]' in text
+    assert re.search(r"apt-get install .*\btini\b", text)
+
+
 def test_all_that_it_copies_is_sent_to_its_builder() -> None:
     copied = re.findall(r"^COPY (.*) \S+$", (INFRA / "image" / "Dockerfile").read_text(), re.MULTILINE)
     sent = re.findall(r"^!(.*)$", (INFRA.parent / ".dockerignore").read_text(), re.MULTILINE)

@@ -100,7 +100,8 @@ resource "aws_ecs_task_definition" "this" {
       command                = command
       essential              = true
       readonlyRootFilesystem = true
-      # SIGTERM lets a run tell its remote steps; SIGKILL follows.
+      # SIGTERM, which the image's tini passes to every process, lets a run tell its remote steps; SIGKILL follows, 30 s
+      # later when the code server no longer waits for its runs, and at the latest after these seconds.
       stopTimeout  = 120
       portMappings = name == "web" ? [{ containerPort = local.web, protocol = "tcp" }] : []
       environment  = [for variable, value in local.environment : { name = variable, value = value }]

@@ -1,0 +1,53 @@
+"""SIGTERM to a code server, as infra/modules/dagster/service.tf starts it, while a run is in the middle of its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dagster import DagsterRunStatus
+
+from telemetry_assets.assets.metadata import pool
+from telemetry_assets.automation.life_signs import life_sign
+from telemetry_assets.lakehouse.contracts import SILVER
+from telemetry_assets_tests.automation.made_runs import started_run, status, take
+from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.running_code_server import RunningCodeServer, running_code_server
+from telemetry_assets_tests.waiting import until
+
+pytestmark = pytest.mark.alone
+
+
+def as_tini_does(server: RunningCodeServer) -> None:
+    """What infra/image sends on: the signal to every process."""
+    os.killpg(server.process.pid, signal.SIGTERM)
+
+
+def to_the_server_only(server: RunningCodeServer) -> None:
+    """The server waits 30 s for its runs, and sends them nothing. They see that it is gone."""
+    server.process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("end", [as_tini_does, to_the_server_only])
+def test_a_run_ends_when_its_code_server_gets_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[RunningCodeServer], None]
+) -> None:
+    (tmp_path / "landing").mkdir()
+    (tmp_path / "landing" / "x.json").write_bytes(framed([event()], "array")[1])
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", str(tmp_path / "landing"))
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", str(tmp_path / "lakehouse"))
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    with running_code_server(tmp_path) as server:
+        # So that the run does not end by itself, it waits for a living one after its first step.
+        living = started_run(server.instance, "replay_rejected")
+        take(server.instance, living, pool(SILVER))
+        with life_sign(server.instance, living):
+            run = server.launch("ingest")
+            waits = f"Waiting for the pool {pool(SILVER)}"
+            until(lambda: any(waits in one.message for one in server.instance.all_logs(run.run_id)), seconds=120)
+            end(server)
+            until(lambda: not server.processes(), seconds=60)
+            assert status(server.instance, run.run_id) == DagsterRunStatus.FAILURE
