@@ -18,6 +18,7 @@ from dagster import (
 )
 
 from telemetry_assets.automation.dead_runs import end_dead_runs
+from telemetry_assets.errors import CatalogBusyError
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.wording import counted
@@ -51,9 +52,13 @@ def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition
         reason_to_wait = active_run(context.instance, ingest.name) or _after_ends(context.instance, ingest.name)
         if reason_to_wait:
             return SkipReason(reason_to_wait)
-        with open_pipeline(current) as pipeline:
-            work = what_is_to_do(pipeline)
-            obstacles = list(pipeline.ingestion.landing.obstacles()) if work is None else []
+        try:
+            with open_pipeline(current) as pipeline:
+                work = what_is_to_do(pipeline)
+                obstacles = list(pipeline.ingestion.landing.obstacles()) if work is None else []
+        except CatalogBusyError as error:
+            # Nothing is wrong: the next look comes in some seconds.
+            return SkipReason(str(error))
         if work is None:
             told = "".join(f" {place} is not taken: {problem}." for place, problem in obstacles[:_OBSTACLES_TOLD])
             return SkipReason(f"Nothing waits in {current.landing_uri}, and every table is up to date.{told}")

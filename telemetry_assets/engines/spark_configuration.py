@@ -47,6 +47,8 @@ def _sqlite(settings: Settings) -> dict[str, str]:
         "type": "jdbc",
         "uri": f"jdbc:sqlite:{folder / CATALOG_FILE}",
         "warehouse": f"file://{folder}",
+        # sqlite-jdbc's own name, in milliseconds.
+        "jdbc.busy_timeout": str(round(settings.catalog_busy_seconds * 1000)),
         # They are there; and looking for them leaves a result open, which keeps every other writer out.
         "jdbc.init-catalog-tables": "false",
     }

@@ -8,14 +8,14 @@ went on after they were taken.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import ancestors_of
+from pyiceberg.table.snapshots import Operation, ancestors_of
 
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
 from telemetry_assets.ingestion.ledger import (
@@ -34,6 +34,7 @@ from telemetry_assets.ingestion.rows import Origin, upload_rows
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import rows_added_by
 from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.changes import changes_no_row
 from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
     append_rows,
@@ -100,13 +101,15 @@ class ArchiveAudit:
         """The findings of one batch."""
         return self._examined([batch_id])
 
-    def complete_ledger(self, run_id: str) -> None:
+    def complete_ledger(self, run_id: str) -> bool:
         """Record every upload that was taken before there was a ledger, and put back those whose rows were lost.
 
         Does nothing where it was done before.
+
+        :returns: whether an upload was put back.
         """
         if LEDGER_COMPLETE in self.lakehouse.table(UPLOADS).properties:
-            return
+            return False
         findings = list(self.everything())
         lost = [finding for finding in findings if finding.is_taken_again]
         recorded = self._record_all([finding for finding in findings if finding.kind == "unrecorded"], lost, run_id)
@@ -119,6 +122,7 @@ class ArchiveAudit:
                 counted(recorded, "upload"),
                 counted(len(lost), "upload"),
             )
+        return bool(lost)
 
     def _record_all(self, unrecorded: Sequence[AuditFinding], lost: Sequence[AuditFinding], run_id: str) -> int:
         archived = {(one.batch_id, one.upload.uri): one.upload for one in unrecorded}
@@ -209,7 +213,9 @@ class ArchiveAudit:
     def _suspects(self, batches: Sequence[str]) -> list[str]:
         """Those of some batches that have to be examined: snapshots and sizes do not show that they are whole."""
         ledger = self.lakehouse.table(UPLOADS)
-        of_ledger, of_bronze = _batch_snapshots(ledger), _batch_snapshots(self.lakehouse.table(BRONZE))
+        of_ledger, of_bronze, of_rejected = (
+            _batch_snapshots(table) for table in (ledger, self.lakehouse.table(BRONZE), self.lakehouse.table(REJECTED))
+        )
         doubtful = [
             batch
             for batch in batches
@@ -222,12 +228,19 @@ class ArchiveAudit:
             batch
             for batch in batches
             if batch not in of_ledger
-            or (batch in doubtful and not self._is_whole(batch, recorded.get(batch, {}), batch in of_bronze))
+            or (batch in doubtful and not self._is_whole(batch, recorded.get(batch, {}), of_bronze, of_rejected))
         ]
 
-    def _is_whole(self, batch_id: str, ledger: Mapping[str, Row], in_bronze: bool) -> bool:
-        if not in_bronze and any(row["accepted"] for row in ledger.values()):
-            return False
+    def _is_whole(
+        self,
+        batch_id: str,
+        ledger: Mapping[str, Row],
+        of_bronze: Collection[str],
+        of_rejected: Collection[str],
+    ) -> bool:
+        for column, of_table in (("accepted", of_bronze), ("rejected", of_rejected)):
+            if batch_id not in of_table and any(row[column] for row in ledger.values()):
+                return False
         return all(
             upload.uri in ledger and ledger[upload.uri]["stored_bytes"] == upload.size
             for upload in self.landing.archived(batch_id)
@@ -295,12 +308,16 @@ class ArchiveAudit:
 
 
 def _batch_snapshots(table: Table) -> dict[str, int]:
-    """The snapshots that batches have brought into a table as it is now, by batch."""
-    return {
-        batch: snapshot.snapshot_id
-        for snapshot in ancestors_of(table.current_snapshot(), table.metadata)
-        if (batch := summary_of(snapshot).get(BATCH_ID))
-    }
+    """The snapshots of batches whose rows are all in the table still, by batch; others may be too."""
+    snapshots: dict[str, int] = {}
+    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+        summary = summary_of(snapshot)
+        if batch := summary.get(BATCH_ID):
+            snapshots[batch] = snapshot.snapshot_id
+        elif not changes_no_row(snapshot) and snapshot.summary and snapshot.summary.operation != Operation.APPEND:
+            # It may have removed rows of any batch before it.
+            break
+    return snapshots
 
 
 def _counted(table: Table, where: BooleanExpression) -> dict[UploadKey, int]:

@@ -188,7 +188,7 @@ class FolderLanding:
         waits = self.folder / _RELEASED / batch_id / upload.name
         waits.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _move(self._archived(batch_id, upload), waits)
+            _move(self._archived(batch_id, upload), waits, self.folder)
         except FileNotFoundError:
             return False
         return True

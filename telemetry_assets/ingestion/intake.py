@@ -76,9 +76,8 @@ class Ingestion:
 
         look = look or self.landing.first_look()
         self._finish_batch_in_progress(finish)
-        self.audit.complete_ledger(run_id)
-        released = self._take_up_lost_claims(run_id)
-        if self._mend_newest(run_id) or released:
+        put_back = [self.audit.complete_ledger(run_id), self._take_up_lost_claims(run_id), self._mend_newest(run_id)]
+        if any(put_back):
             look = self.landing.first_look()
         for place, problem in self.landing.obstacles():
             logger.warning("%s is not taken: %s", place, problem)

@@ -130,8 +130,14 @@ def files_appended_since_applied(
     return frozenset(paths) if snapshot is not None else None
 
 
+def changes_no_row(snapshot: Snapshot) -> bool:
+    """Whether a snapshot only rewrites files: maintenance that says so, or a replacement of files by others."""
+    is_replacement = snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
+    return is_replacement or bool(summary_of(snapshot).get(MAINTENANCE))
+
+
 def _dates_changed_by(snapshot: Snapshot, io: FileIO) -> set[date]:
-    if summary_of(snapshot).get(MAINTENANCE) or (snapshot.summary and snapshot.summary.operation == Operation.REPLACE):
+    if changes_no_row(snapshot):
         return set()
     return {
         partition_date(entry.data_file)

@@ -18,7 +18,7 @@ from telemetry_assets_tests.made_documents import event, framed
 
 
 def one(car: str, **fields: Any) -> bytes:
-    return framed([event(car, **fields)], "array")[1]
+    return framed([event(car, **fields)], "lines")[1].strip()
 
 
 def cars(deployed: Deployment) -> list[str]:
