@@ -12,6 +12,7 @@ from pyiceberg.io import PY_IO_IMPL, S3_SSE_KMS_KEY_ID, FileIO, load_file_io
 from pyiceberg.serializers import FromInputFile
 
 from telemetry_assets.aws import error_code, glue_client, is_unknown_outcome
+from telemetry_assets.lakehouse.commit_times import OrderedCommits
 
 if TYPE_CHECKING:
     from mypy_boto3_glue.client import GlueClient
@@ -27,7 +28,11 @@ def open_glue_catalog(name: str, warehouse: str, kms_key_id: str) -> Catalog:
     if kms_key_id:
         properties[S3_SSE_KMS_KEY_ID] = kms_key_id
     client = _ResolvingClient(glue_client(), load_file_io(properties))
-    return GlueCatalog(name, client=client, **properties)  # type: ignore[arg-type]  # it answers like one
+    return _OrderedGlueCatalog(name, client=client, **properties)  # type: ignore[arg-type]  # it answers like one
+
+
+class _OrderedGlueCatalog(OrderedCommits, GlueCatalog):
+    """PyIceberg's own, with moments of commits in their order."""
 
 
 class _ResolvingClient:

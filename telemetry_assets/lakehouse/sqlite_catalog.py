@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
+from telemetry_assets.lakehouse.commit_times import OrderedCommits
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.storage import storage_advice
 
@@ -56,6 +57,10 @@ _UNUSABLE = {
 }
 
 
+class _OrderedSqlCatalog(OrderedCommits, SqlCatalog):
+    """PyIceberg's own, with moments of commits in their order."""
+
+
 def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: float) -> SqlCatalog:
     """Open the catalog, and make its file and its own tables where they are missing.
 
@@ -79,12 +84,12 @@ def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: flo
 
 def _opened(name: str, uri: str, warehouse: str) -> SqlCatalog:
     try:
-        return SqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
+        return _OrderedSqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
     except (IntegrityError, OperationalError) as error:
         if _code(error.orig) in (_BUSY | _STORAGE.keys() | _UNUSABLE.keys()):
             raise
         # Two processes made the catalog's own tables at the same moment; they are there now.
-        return SqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
+        return _OrderedSqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
 
 
 def _engine(uri: str, file: Path, busy_seconds: float) -> Engine:
