@@ -83,6 +83,7 @@ docs: setup ## Write docs/tables.md from the contracts
 
 bench: setup ## Measure what the README and docs state
 	$(BIN)/python -m benchmarks.command_line
+	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.upload_to_gold
 	$(BIN)/python -m benchmarks.uploads_in_s3
 

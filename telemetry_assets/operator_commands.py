@@ -26,7 +26,7 @@ from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
-from telemetry_assets.lakehouse.contracts import UPLOADS
+from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.wording import counted
@@ -198,9 +198,9 @@ def _show_archive(settings: Settings, repair: bool) -> int:
         click.echo("  not there yet")
         return 0
     with open_pipeline(settings) as pipeline, refusals_in_words(settings):
-        ledger = pipeline.lakehouse.existing(UPLOADS)
-        if ledger is None or LEDGER_COMPLETE not in ledger.properties:
-            click.echo("  bronze.uploads is not filled yet; the next run fills it, and puts back uploads without rows")
+        bronze, rejected, ledger = (pipeline.lakehouse.existing(table) for table in (BRONZE, REJECTED, UPLOADS))
+        if ledger is None or bronze is None or rejected is None or LEDGER_COMPLETE not in ledger.properties:
+            click.echo("  is compared once the next run has made and filled the tables of Bronze")
             return 0
         findings = list(pipeline.ingestion.audit.everything())
         for finding in findings:

@@ -27,7 +27,7 @@ from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.manifests import ManifestFile
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED
+from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
@@ -37,6 +37,7 @@ INSURANCE_AS_OF = date(2025, 6, 10)
 COMPARED = {
     BRONZE: ("source_uri", "source_position", "payload"),
     REJECTED: ("source_uri", "source_position", "reason"),
+    UPLOADS: tuple(set(UPLOADS.column_names) - {"batch_id", "archive_uri", "ingested_at", "uploaded_at"}),
     **{table: tuple(set(table.column_names) - {"ingested_at", "updated_at"}) for table in DERIVED_TABLES},
 }
 

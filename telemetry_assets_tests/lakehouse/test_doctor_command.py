@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.types import StringType
 
 from telemetry_assets.__main__ import main
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER
+from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET, IN_S3, Deployment
 
@@ -47,6 +48,18 @@ def test_it_says_why_it_leaves_the_rest(deployed: Deployment, doctor: Any) -> No
     assert mended.exit_code == 1
     assert "not to be mended by this command" in mended.output
     assert mended.output.endswith("1 finding above to be mended.\n")
+
+
+def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Deployment, doctor: Any) -> None:
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+    looked = doctor()
+    assert looked.exit_code == 1
+    assert "`telemetry-assets doctor --repair` puts that right" in looked.output
+    documents = len(deployed.rows(UPLOADS))
+    assert doctor("--repair").exit_code == 0
+    deployed.process()
+    assert len(deployed.rows(UPLOADS)) == documents
+    assert "every archived upload has its rows" in doctor().output
 
 
 def test_a_bucket_that_is_not_there_is_named_and_everything_else_is_looked_at(
