@@ -29,7 +29,7 @@ def upload(number: int, documents: int = 1) -> Put:
     return Put("a.json", text.encode(), documents, f"number {number}")
 
 
-def schedule(place: str, *steps: Step, **settings: int) -> Schedule:
+def schedule(place: str, *steps: Step, **settings: float) -> Schedule:
     return Schedule(SEED, place, versioned=True, settings=settings, steps=(Run(), *steps))
 
 
