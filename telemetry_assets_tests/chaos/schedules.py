@@ -68,6 +68,16 @@ _AFTER_BRONZE = (
     "replacing",
 )
 """Steps of a run around which a batch's rows are in Bronze and the run is not over."""
+_STEPS = (
+    *(f"{step} {table}" for step in ("the commit to", "writing metadata of", "making") for table in _TABLES),
+    *(f"{step} {table}" for step in ("replacing rows of", "moving the mark of") for table in _DERIVED),
+    *(f"appending to {table}" for table in _TABLES[:2]),
+    *("creating the manifest", "linking", "replacing the manifest", "removing the manifest", "renaming to in_progress"),
+    *("claiming", "reading", "archiving", "releasing", "forgetting the claims", "renaming", "copying"),
+    *("ending the catalog's transaction",) * 4,
+)
+"""Where folder schedules disturb runs, as the boundaries of a run are called; a name that none has any more is met by
+no run, which the report shows."""
 _WITH_TABLES = 0.6
 """The share of schedules whose first disturbed run finds tables; in others it makes them."""
 
@@ -258,8 +268,10 @@ class _Drawing:
     def _moment(self) -> Moment:
         random = self._random
         before = random.random() < 0.5
+        if not self._in_s3 and random.random() < 0.7:
+            return Moment(random.choice((1, 1, 1, 2, 3)), False, before, random.choice(_STEPS))
         if not self._in_s3:
-            return Moment(random.randint(1, random.choice((12, 45))), False, before)
+            return Moment(random.randint(1, random.choice((6, 12, 45))), False, before)
         if random.random() < 0.75:
             return Moment(random.randint(1, random.choice((12, 30, 45))), True, before)
         return Moment(random.randint(1, random.choice((60, 350))), False, before)
