@@ -53,11 +53,9 @@ BY_HAND = (
 _DERIVED = ("silver.car_telemetry", "gold.car_current_state", "gold.fuel_efficiency_monthly", "gold.performance_alerts")
 _TABLES = ("bronze.car_telemetry", "bronze.rejected_documents", *_DERIVED)
 _COMMITS = (
-    "the commit to bronze.car_telemetry",
-    "the commit to bronze.rejected_documents",
-    "the commit to silver",
-    "the commit to gold",
-    "ending the catalog's transaction",
+    *("the commit to bronze.car_telemetry", "appending to bronze.car_telemetry") * 2,
+    *("the commit to bronze.rejected_documents", "the commit to silver", "the commit to gold"),
+    *("ending the catalog's transaction",) * 2,
 )
 """Steps of a run, as their boundaries are called, at which a lock of the catalog matters most."""
 _AFTER_BRONZE = (
@@ -69,13 +67,15 @@ _AFTER_BRONZE = (
 )
 """Steps of a run around which a batch's rows are in Bronze and the run is not over."""
 _STEPS = (
-    *(f"{step} {table}" for step in ("the commit to", "writing metadata of", "making") for table in _TABLES),
+    *(f"{step} {table}" for step in ("the commit to", "writing metadata of") for table in _TABLES),
     *(f"{step} {table}" for step in ("replacing rows of", "moving the mark of") for table in _DERIVED),
-    *(f"appending to {table}" for table in _TABLES[:2]),
+    *("appending to bronze.car_telemetry", "appending to bronze.rejected_documents"),
     *("creating the manifest", "linking", "replacing the manifest", "removing the manifest", "renaming to in_progress"),
-    *("claiming", "reading", "archiving", "releasing", "forgetting the claims", "renaming", "copying"),
-    *("ending the catalog's transaction",) * 4,
+    *("claiming", "reading", "archiving", "forgetting the claims", "renaming"),
+    *("ending the catalog's transaction",) * 3,
 )
+_STEPS_OF_FIRST_RUNS = tuple(f"making {table}" for table in _TABLES)
+_STEPS_BETWEEN_DISKS = ("copying",)
 """Where folder schedules disturb runs, as the boundaries of a run are called; a name that none has any more is met by
 no run, which the report shows."""
 _WITH_TABLES = 0.6
@@ -110,6 +110,7 @@ class _Drawing:
         self._in_s3 = place == "s3"
         self._place = place
         self._uploads = 0
+        self._has_tables = False
         self._replays = random.random() < 0.2
         self._disk = self._drawn_disk() if mounts and not self._in_s3 else ""
         self._hard_links = self._in_s3 or random.random() > 0.04
@@ -133,14 +134,17 @@ class _Drawing:
         if random.random() < _WITH_TABLES:
             # Before what waits as often as after it: tables may hold rows, or none.
             steps.insert(random.choice((0, len(steps))), Run())
+            self._has_tables = True
         turns = random.choice((1, 1, 2) if self._in_s3 else (1, 1, 2, 2))
-        steps += [step for _ in range(turns) for step in self._turn()]
+        for _ in range(turns):
+            steps += self._turn()
+            self._has_tables = True
         versioned, watched = random.random() < 0.7, self._watched
         return Schedule(seed, self._place, versioned, settings, tuple(steps), "", self._disk, self._hard_links, watched)
 
     def _turn(self) -> list[Step]:
         """Something that runs, and what happens around it."""
-        around = self._burst() if self._random.random() < 0.75 else []
+        around = self._around()
         if self._random.random() < 0.2:
             around.append(HandMade(self._random.choice(BY_HAND), self._random.randrange(1000)))
         drawn = self._random.random()
@@ -156,6 +160,12 @@ class _Drawing:
         if drawn < 0.32 and self._disk in ("", "both") and not self._in_s3:
             return [*around, self._half(), self._at_work(), *self._growth()]
         return [*around, self._at_work()]
+
+    def _around(self) -> list[Step]:
+        """What happens before a run. One in folders that has nothing to do comes to few of the points."""
+        if not self._in_s3 and self._random.random() < 0.85:
+            return self._some_burst()
+        return self._burst() if self._random.random() < 0.75 else []
 
     def _some_burst(self) -> list[Step]:
         """Uploads that are there for certain."""
@@ -218,12 +228,14 @@ class _Drawing:
 
     def _shares(self) -> tuple[int, ...]:
         """How often a run goes how; only in S3 a request can go wrong, and only in folders a file or a disk."""
-        return (5, 30, 33, 16, 10, 0, 0, 6, 0) if self._in_s3 else (8, 36, 0, 14, 9, 17, 30 if self._disk else 0, 8, 10)
+        return (
+            (5, 30, 33, 16, 10, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
+        )
 
     def _locks(self) -> list[Foreign]:
         """A lock of the catalog, sometimes longer than the product waits for it."""
         states: tuple[LockState, ...] = get_args(LockState)
-        busy = self._random.choice((0.1, 0.4, 1.4, 1.4, 2.5, 4.0))
+        busy = self._random.choice((0.1, 0.4, 1.4, 1.4, 2.5))
         return [HoldLock(self._random.choice(states), busy)]
 
     def _disk_trouble(self) -> list[Foreign]:
@@ -268,17 +280,26 @@ class _Drawing:
     def _moment(self) -> Moment:
         random = self._random
         before = random.random() < 0.5
-        if not self._in_s3 and random.random() < 0.7:
-            return Moment(random.choice((1, 1, 1, 2, 3)), False, before, random.choice(_STEPS))
+        if not self._in_s3 and random.random() < 0.85:
+            return self._named_moment(before)
         if not self._in_s3:
             return Moment(random.randint(1, random.choice((6, 12, 45))), False, before)
         if random.random() < 0.75:
             return Moment(random.randint(1, random.choice((12, 30, 45))), True, before)
         return Moment(random.randint(1, random.choice((60, 350))), False, before)
 
+    def _named_moment(self, before: bool) -> Moment:
+        random = self._random
+        steps = (*_STEPS, *(() if self._has_tables else _STEPS_OF_FIRST_RUNS))
+        step = random.choice((*steps, *(_STEPS_BETWEEN_DISKS if self._disk in ("lakehouse", "landing") else ())))
+        most = 12 if step.startswith("ending") else 2 if random.random() < 0.2 else 1
+        return Moment(random.randint(1, most), False, before, step)
+
     def _moment_of_commit(self) -> Moment:
         random = self._random
-        return Moment(random.choice((1, 1, 1, 2, 3)), False, random.random() < 0.7, random.choice(_COMMITS))
+        step = random.choice(_COMMITS)
+        most = 8 if step.startswith("ending") else 1
+        return Moment(random.randint(1, most), False, random.random() < 0.7, step)
 
     def _moment_after_bronze(self) -> Moment:
         """A moment at which a batch is in Bronze and its run not over, mostly."""
