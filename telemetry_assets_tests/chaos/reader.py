@@ -32,7 +32,7 @@ from telemetry_assets_tests.contract_reading import alert_rows, silver_rows
 
 Row = dict[str, Any]
 _BRONZE = "bronze.car_telemetry"
-_PAUSE = 0.05
+_PAUSE = 0.1
 _KEYS = {one.full_name: one.key for one in CONTRACTS if not one.full_name.startswith("bronze.")}
 _WAITS = ("database is locked", "database table is locked", "database is busy")
 # PyIceberg makes the catalog's own tables where it finds none, as the run does at the same moment.

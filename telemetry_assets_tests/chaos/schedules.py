@@ -114,7 +114,7 @@ class _Drawing:
         self._replays = random.random() < 0.2
         self._disk = self._drawn_disk() if mounts and not self._in_s3 else ""
         self._hard_links = self._in_s3 or random.random() > 0.04
-        self._watched = not self._in_s3 and random.random() < 0.4
+        self._watched = not self._in_s3 and random.random() < 0.33
 
     def _drawn_disk(self) -> Literal["", "both", "lakehouse", "landing"]:
         disks: tuple[Literal["", "both", "lakehouse", "landing"], ...] = ("", "both", "lakehouse", "landing")
