@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from random import SystemRandom
 
+from telemetry_assets_tests.chaos.disks import mounts_permitted
 from telemetry_assets_tests.chaos.lanes import played
 from telemetry_assets_tests.chaos.player import Outcome
-from telemetry_assets_tests.chaos.report import failure_in_words, page
+from telemetry_assets_tests.chaos.report import disks_sentence, failure_in_words, page
 from telemetry_assets_tests.chaos.schedules import drawn_schedule, seeds
 
 _TOLD_EVERY = 20
@@ -34,21 +35,30 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     outcomes: list[Outcome] = []
     place = None if chosen.place == "both" else chosen.place
-    for outcome in played([drawn_schedule(seed, place) for seed in seeds(chosen.seed, chosen.schedules)]):
+    mounts = mounts_permitted()
+    print(disks_sentence(mounts), flush=True)
+    drawn = [drawn_schedule(seed, place, mounts=mounts) for seed in seeds(chosen.seed, chosen.schedules)]
+    for outcome in played(drawn):
         outcomes.append(outcome)
         if outcome.problems:
             print(failure_in_words(outcome), flush=True)
         if len(outcomes) % _TOLD_EVERY == 0 or len(outcomes) == chosen.schedules:
             print(_progress(outcomes, time.monotonic() - started), flush=True)
             if chosen.report:
-                chosen.report.write_text(page(outcomes, command, time.monotonic() - started))
+                chosen.report.write_text(page(outcomes, command, time.monotonic() - started, mounts))
     return int(any(outcome.problems for outcome in outcomes))
 
 
 def _progress(outcomes: list[Outcome], seconds: float) -> str:
     points = {point for outcome in outcomes for point in outcome.record.points}
     failed = sum(bool(outcome.problems) for outcome in outcomes)
-    return f"{len(outcomes)} schedules in {seconds:.0f} s, {len(points)} distinct points, {failed} failed"
+    lost, double, unreported = (
+        sum(outcome.record.counts[name] for outcome in outcomes) for name in ("lost", "double", "unreported")
+    )
+    return (
+        f"{len(outcomes)} schedules in {seconds:.0f} s, {len(points)} distinct points, {failed} failed: "
+        f"{lost} lost, {double} double, {unreported} unreported"
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from telemetry_assets_tests.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.chaos import worker
 from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.points import Record, is_write, point_of, request_point
-from telemetry_assets_tests.chaos.steps import Disturbance, Kill, OneFault, Pause
+from telemetry_assets_tests.chaos.steps import ClockJump, Disturbance, Kill, OneFault, Pause, RandomFaults
 from telemetry_assets_tests.chaos.worker import Order, Told
 from telemetry_assets_tests.forked import CONTEXT
 
@@ -57,13 +57,14 @@ class Worker:
     def order(self, order: Order, disturbance: Disturbance | None) -> None:
         """Let it begin."""
         at = disturbance if isinstance(disturbance, Kill | Pause) else None
+        jump = disturbance if isinstance(disturbance, ClockJump) else None
         if self._proxy is not None:
             self._proxy.requests.clear()
             self._proxy.plan.hits.clear()
             self._passed, self._at = 0, at
             self._released.clear()
             _order_faults(self._proxy, disturbance)
-        self._connection.send(order if self._proxy is not None else replace(order, at=at))
+        self._connection.send(order if self._proxy is not None else replace(order, at=at or jump))
 
     def next_told(self, seconds: float = LONGEST_RUN) -> Told:
         """What it tells next; ``killed`` without a point where it has died by itself."""
@@ -135,7 +136,7 @@ def _order_faults(proxy: FaultProxy, disturbance: Disturbance | None) -> None:
 
     if isinstance(disturbance, OneFault):
         proxy.inject(Fault(disturbance.kind, after=disturbance.after, times=disturbance.times, seconds=0.3))
-    elif disturbance is not None and not isinstance(disturbance, Kill | Pause):
+    elif isinstance(disturbance, RandomFaults):
         proxy.inject_randomly(Random(disturbance.seed), disturbance.rate, FAULT_KINDS)
 
 

@@ -1,13 +1,20 @@
-"""Judges a deployment at rest: nothing is left to do, nothing is lost or double, all tables are as CONTRACT.md says."""
+"""Judges a deployment at rest: nothing is left to do, nothing is lost or double, all tables are as CONTRACT.md says.
+
+It reads the archive and the tables with plain PyIceberg, and asks the product only what it is behind on. What each
+table has to hold follows from the archive by the independent reading of the contract.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from telemetry_assets.ingestion.accounts import batch_accounts
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
@@ -27,56 +34,110 @@ from telemetry_assets_tests.contract_reading import (
 from telemetry_assets_tests.deployment import AS_OF
 
 Row = dict[str, Any]
+Archive = Mapping[str, Sequence[Upload]]
 _SHOWN = 3
+_TAKEN_UPLOADS = "bronze.uploads"
+"""The product's table of the uploads that it has taken, where it has one."""
 
 
-def left_to_do(pipeline: Pipeline) -> list[str]:
+@dataclass
+class Verdict:
+    """What is wrong with a deployment.
+
+    :param lost: uploads that had to be taken and do not wait, of which documents are in no table.
+    :param double: uploads of which documents are in the tables more often than they were sent.
+    :param not_taken: what is still left to do after the ending runs.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    double: set[str] = field(default_factory=set)
+    not_taken: set[str] = field(default_factory=set)
+
+
+def left_to_do(pipeline: Pipeline, ledger: Ledger) -> list[str]:
     """What a run would still find to do."""
-    found = [f"{upload.uri} waits" for upload in pipeline.ingestion.landing.waiting()]
-    found += [f"{upload.uri} is claimed for {batch}" for batch, upload in pipeline.ingestion.landing.claimed()]
-    in_progress = pipeline.ingestion.manifests.load()
-    found += [f"batch {in_progress.batch_id} is in progress"] if in_progress is not None else []
-    return found + [f"{table.full_name} is behind" for table in pipeline.tables_behind()]
+    return [*ledger.stage.left(), *(f"{table.full_name} is behind" for table in pipeline.tables_behind())]
 
 
-def judged(pipeline: Pipeline, ledger: Ledger, record: Record) -> list[str]:
+def judged(catalog: Catalog, max_upload_bytes: int, ledger: Ledger, left: Sequence[str], record: Record) -> Verdict:
     """What is wrong with the tables and the archive."""
+    verdict = Verdict(list(left), not_taken=set(left))
     archive = ledger.stage.archived()
-    accounts: list[Row] = batch_accounts(pipeline.lakehouse).to_pylist()
-    moments = {one["batch_id"]: one["ingested_at"] for one in accounts}
-    problems = [*_accounts(accounts, archive), *ledger.problems(archive, moments)]
-    rows = {one: _rows(pipeline, one) for one in (BRONZE, REJECTED, SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS)}
+    rows = {one: _rows(catalog, one.full_name) for one in (BRONZE, REJECTED, *_DERIVED)}
     # What was appended by hand is in no upload; Silver and Gold have it all the same.
     received = [row for row in rows[BRONZE] if not row["batch_id"].startswith(BY_HAND)]
+    moments = _moments([*received, *rows[REJECTED]], verdict)
+    _uploads(ledger, archive, moments, left, verdict)
+    whole = {(batch, one.source_uri) for batch, uploads in archive.items() for one in uploads}
+    # Of an upload that grew after it was read, the rows of its half may stay or not.
+    halves = {uri for _, uri in whole if ledger.name_of(uri) in ledger.grown}
     batches = [Batch(batch, moment, tuple(archive.get(batch, ()))) for batch, moment in moments.items()]
-    reading = read_batches(batches, AS_OF, pipeline.settings.upload_max_bytes)
-    problems += _differences(BRONZE, received, reading.bronze)
-    problems += _differences(REJECTED, rows[REJECTED], reading.rejected)
-    problems += _derived(rows)
+    reading = read_batches(batches, AS_OF, max_upload_bytes)
+    for table, found, wanted in ((BRONZE, received, reading.bronze), (REJECTED, rows[REJECTED], reading.rejected)):
+        of_wholes = [
+            row for row in found if row["source_uri"] not in halves or (row["batch_id"], row["source_uri"]) in whole
+        ]
+        record.counts["rows of halves that stay"] += len(found) - len(of_wholes)
+        _received(table, of_wholes, wanted, verdict)
+    verdict.problems += _derived(rows)
+    verdict.problems += _taken_uploads(catalog, whole, halves, received, rows[REJECTED], record)
     record.counts["documents"] += len(received) + len(rows[REJECTED])
     record.counts["batches"] += len(archive)
-    return problems
+    return verdict
 
 
-def _rows(pipeline: Pipeline, contract: TableContract) -> list[Row]:
-    rows: list[Row] = pipeline.lakehouse.table(contract).scan().to_arrow().to_pylist()
+_DERIVED = (SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS)
+
+
+def _rows(catalog: Catalog, name: str) -> list[Row]:
+    try:
+        rows: list[Row] = catalog.load_table(name).scan().to_arrow().to_pylist()
+    except (NoSuchTableError, NoSuchNamespaceError):
+        return []
     return rows
 
 
-def _accounts(accounts: Sequence[Row], archive: Mapping[str, Sequence[Upload]]) -> Iterator[str]:
-    """Batches whose documents are not all there once, or whose uploads are not all in the archive."""
-    known = set()
-    for account in accounts:
-        batch = account["batch_id"]
-        known.add(batch)
-        if batch.startswith(BY_HAND):
-            continue
-        if account["conserved"] is not True:
-            yield f"batch {batch} is not conserved: {account}"
-        if account["uploads"] != len(archive.get(batch, [])):
-            yield f"batch {batch} has {account['uploads']} uploads and {len(archive.get(batch, []))} in the archive"
-    for batch in sorted(archive.keys() - known):
-        yield f"the archive has {[one.source_uri for one in archive[batch]]} of batch {batch}, which no table has"
+def _moments(rows: Sequence[Row], verdict: Verdict) -> dict[str, datetime]:
+    """When each batch was ingested, as its rows say."""
+    moments: dict[str, datetime] = {}
+    for row in rows:
+        moment = moments.setdefault(row["batch_id"], row["ingested_at"])
+        if moment != row["ingested_at"]:
+            verdict.problems.append(f"batch {row['batch_id']} was ingested at {moment} and at {row['ingested_at']}")
+    return moments
+
+
+def _uploads(
+    ledger: Ledger, archive: Archive, moments: Mapping[str, datetime], left: Sequence[str], verdict: Verdict
+) -> None:
+    """What the archive holds otherwise than it has to, and batches of which no table has a row."""
+    for finding in ledger.findings(archive):
+        verdict.problems.append(str(finding))
+        if finding.is_double:
+            verdict.double.add(finding.name)
+        elif not any(f"{finding.name} " in f"{one} " for one in left):
+            verdict.lost.add(finding.name)
+    verdict.problems += ledger.disorder(archive, moments)
+    for batch in sorted(archive.keys() - moments.keys()):
+        reading = read_batches([Batch(batch, datetime.max.replace(tzinfo=UTC), tuple(archive[batch]))], AS_OF)
+        if reading.bronze or reading.rejected:
+            names = [one.source_uri for one in archive[batch]]
+            verdict.lost.update(f"{batch}: {name}" for name in names)
+            verdict.problems.append(f"the archive has {names} of batch {batch}, which no table has")
+
+
+def _received(contract: TableContract, found: Sequence[Row], wanted: Sequence[Row], verdict: Verdict) -> None:
+    """The rows of a table that batches write."""
+    verdict.problems += _differences(contract, found, wanted)
+    columns = list(wanted[0]) if wanted else list(contract.key)
+    there, due = (Counter((_upload(row), _shown(row, columns)) for row in rows) for rows in (found, wanted))
+    verdict.lost.update(upload for upload, _ in due - there)
+    verdict.double.update(upload for upload, _ in there - due)
+
+
+def _upload(row: Row) -> str:
+    return f"{row['batch_id']}: {row['source_uri']}"
 
 
 def _derived(rows: Mapping[TableContract, list[Row]]) -> Iterator[str]:
@@ -91,8 +152,35 @@ def _derived(rows: Mapping[TableContract, list[Row]]) -> Iterator[str]:
     yield from _differences(ALERTS, rows[ALERTS], [alert for event in silver for alert in alert_rows(event)])
 
 
+def _taken_uploads(
+    catalog: Catalog,
+    archived: set[tuple[str, str]],
+    halves: set[str],
+    bronze: Sequence[Row],
+    rejected: Sequence[Row],
+    record: Record,
+) -> Iterator[str]:
+    """The product's table of uploads, where it has one: one row for each archived upload, whose figures are true."""
+    taken = _rows(catalog, _TAKEN_UPLOADS)
+    record.counts["rows of taken uploads"] += len(taken)
+    if not taken:
+        return
+    keys = Counter((row["batch_id"], row["source_uri"]) for row in taken)
+    for key in sorted(archived - keys.keys()):
+        yield f"{_TAKEN_UPLOADS} has no row of {key}"
+    for key, count in sorted(keys.items()):
+        if count > 1 or (key not in archived and key[1] not in halves):
+            yield f"{_TAKEN_UPLOADS} has {count} rows of {key}, which is {'' if key in archived else 'not '}archived"
+    there = Counter((row["batch_id"], row["source_uri"]) for row in (*bronze, *rejected))
+    for row in taken:
+        key = row["batch_id"], row["source_uri"]
+        sum_of_both = row["accepted"] + row["rejected"]
+        if key in archived and not row["documents"] == sum_of_both == there[key]:
+            yield f"{_TAKEN_UPLOADS} says {row} of {key}, of which the tables have {there[key]} rows"
+
+
 def _differences(contract: TableContract, found: Sequence[Row], wanted: Sequence[Row]) -> Iterator[str]:
-    """Rows too many and too few, over the columns that the reading tells."""
+    """Rows too many and too few, over the columns that the reading has."""
     columns = list(wanted[0]) if wanted else list(contract.key)
     there = Counter(_shown(row, columns) for row in found)
     due = Counter(_shown(row, columns) for row in wanted)

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.crew import Crew, Worker
+from telemetry_assets_tests.chaos.disks import own_namespace
 from telemetry_assets_tests.chaos.player import Outcome, Player
 from telemetry_assets_tests.chaos.stages import BucketStage, FolderStage, Stage
 from telemetry_assets_tests.chaos.steps import Schedule
@@ -58,7 +59,9 @@ class Lane:
 _lane: list[Lane] = []
 
 
-def _open(folder: str, places: Collection[str]) -> None:
+def _open(folder: str, places: Collection[str], has_disks: bool) -> None:
+    if has_disks:
+        own_namespace()
     _lane.append(Lane(Path(folder) / str(os.getpid()), places))
 
 
@@ -69,10 +72,11 @@ def _play(schedule: Schedule) -> Outcome:
 def played(schedules: Sequence[Schedule], lanes: int = 2) -> Iterator[Outcome]:
     """The outcomes of schedules, as they come."""
     places = {schedule.place for schedule in schedules}
+    has_disks = any(schedule.disk for schedule in schedules)
     with (
         TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder,
         ProcessPoolExecutor(
-            min(lanes, len(schedules)), get_context("spawn"), initializer=_open, initargs=(folder, places)
+            min(lanes, len(schedules)), get_context("spawn"), initializer=_open, initargs=(folder, places, has_disks)
         ) as pool,
     ):
         for future in as_completed([pool.submit(_play, schedule) for schedule in schedules]):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import BinaryIO
 
 from telemetry_assets_tests.chaos.stages import Stage
 from telemetry_assets_tests.contract_reading import Upload
@@ -24,18 +26,86 @@ class Sent:
 
 
 @dataclass
+class Growing:
+    """A half upload whose writer still has it open."""
+
+    sent: Sent
+    file: BinaryIO
+    rest: bytes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An upload that is in the archive too often or not often enough."""
+
+    name: str
+    content: bytes
+    sent: int
+    must: int
+    batches: tuple[str, ...]
+
+    @property
+    def is_double(self) -> bool:
+        """Whether it is there too often."""
+        return len(self.batches) > self.sent
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} {self.content[:80]!r} was sent {self.sent} times, had to be taken {self.must} times, and is "
+            f"in the archive {len(self.batches)} times {list(self.batches)}"
+        )
+
+
+@dataclass
 class Ledger:
     """All uploads of a deployment, in the order in which they were sent."""
 
     stage: Stage
     sent: list[Sent] = field(default_factory=list)
+    grown: set[str] = field(default_factory=set)
+    """The names of uploads that grew after they were sent."""
+    _growing: list[Growing] = field(default_factory=list)
 
-    def put(self, name: str, content: bytes) -> None:
-        """Send an upload."""
-        self._release(name)
+    def put(self, name: str, content: bytes) -> bool:
+        """Send an upload.
+
+        :raises OSError: where there is no room for it; it is then not sent.
+        """
+        displaced = self._release(name)
         # Noted first: it may be taken the moment that it is there.
         self.sent.append(Sent(name, content))
-        self.stage.put(name, content)
+        try:
+            self.stage.put(name, content)
+        except OSError:
+            self.sent.pop()
+            if displaced is not None:
+                displaced.must = True
+            raise
+        return True
+
+    def put_half(self, name: str, content: bytes, cut: int) -> bool:
+        """Send the first bytes of an upload, and keep its file open."""
+        self.put(name, content[:cut])
+        self._growing.append(Growing(self.sent[-1], self.stage.reopen(name), content[cut:]))
+        return True
+
+    def grow(self) -> int:
+        """Write the rest of half uploads, wherever their files are by now; of how many."""
+        growing, self._growing = self._growing, []
+        count = 0
+        for one in growing:
+            with one.file as file:
+                # The rest of a file that has no name any more is nowhere, and nobody can know of it.
+                if os.fstat(file.fileno()).st_nlink:
+                    one.sent.content += one.rest[: file.write(one.rest)]
+                    self.grown.add(one.sent.name)
+                    count += 1
+        return count
+
+    @property
+    def has_growing(self) -> bool:
+        """Whether a half upload is still to grow."""
+        return bool(self._growing)
 
     def put_again(self, name: str) -> bool:
         """Send what was last sent under this name; False where nothing was."""
@@ -52,28 +122,38 @@ class Ledger:
         self.stage.delete(name)
         return True
 
-    def problems(self, archive: Mapping[str, Sequence[Upload]], moments: Mapping[str, datetime]) -> Iterator[str]:
-        """What the archive holds otherwise than it has to, by batch, of which the moments are given."""
+    def name_of(self, uri: str) -> str:
+        """The name that an upload of this address was sent under."""
         landing = self.stage.settings.landing_uri
-        prefix = landing if "://" in landing else f"file://{landing}"
-        taken: dict[tuple[str, bytes], list[str]] = {}
-        for batch, uploads in archive.items():
-            for upload in uploads:
-                name = upload.source_uri.removeprefix(f"{prefix}/")
-                taken.setdefault((name, upload.content), []).append(batch)
+        return uri.removeprefix(f"{landing if '://' in landing else f'file://{landing}'}/")
+
+    def findings(self, archive: Mapping[str, Sequence[Upload]]) -> Iterator[Finding]:
+        """Uploads that are in the archive, by batch, more or less often than they have to be."""
+        taken = self._taken(archive)
         sent = Counter((one.name, one.content) for one in self.sent)
         must = Counter((one.name, one.content) for one in self.sent if one.must)
         for one in sorted({*sent, *taken}):
-            count, batches = len(taken.get(one, [])), taken.get(one, [])
-            if not must[one] <= count <= sent[one]:
-                yield (
-                    f"{one[0]} {one[1][:80]!r} was sent {sent[one]} times, had to be taken {must[one]} times, and is "
-                    f"in the archive {count} times {batches}"
-                )
-        yield from self._disorder({one: batches[0] for one, batches in taken.items() if sent[one] == 1}, moments)
+            batches = tuple(taken.get(one, []))
+            if not must[one] <= len(batches) <= sent[one]:
+                yield Finding(one[0], one[1], sent[one], must[one], batches)
+
+    def disorder(self, archive: Mapping[str, Sequence[Upload]], moments: Mapping[str, datetime]) -> Iterator[str]:
+        """Versions of one name that were taken in another order than they were sent, so that the older one wins.
+
+        One that has grown was perhaps taken again, after newer ones.
+        """
+        once = {one: batches[0] for one, batches in self._taken(archive).items() if one[0] not in self.grown}
+        sent = Counter((one.name, one.content) for one in self.sent)
+        yield from self._disorder({one: batch for one, batch in once.items() if sent[one] == 1}, moments)
+
+    def _taken(self, archive: Mapping[str, Sequence[Upload]]) -> dict[tuple[str, bytes], list[str]]:
+        taken: dict[tuple[str, bytes], list[str]] = {}
+        for batch, uploads in archive.items():
+            for upload in uploads:
+                taken.setdefault((self.name_of(upload.source_uri), upload.content), []).append(batch)
+        return taken
 
     def _disorder(self, batch_of: Mapping[tuple[str, bytes], str], moments: Mapping[str, datetime]) -> Iterator[str]:
-        """Versions of one name that were taken in another order than they were sent, so that the older one wins."""
         latest: dict[str, tuple[datetime, bytes]] = {}
         for one in self.sent:
             batch = batch_of.get((one.name, one.content))
@@ -90,8 +170,10 @@ class Ledger:
     def _latest(self, name: str) -> Sent | None:
         return next((one for one in reversed(self.sent) if one.name == name), None)
 
-    def _release(self, name: str) -> None:
+    def _release(self, name: str) -> Sent | None:
         """The version that a change displaces need not be taken, unless it has been."""
         latest = self._latest(name)
-        if latest is not None and self.stage.waits(name):
-            latest.must = False
+        if latest is None or not latest.must or not self.stage.waits(name):
+            return None
+        latest.must = False
+        return latest

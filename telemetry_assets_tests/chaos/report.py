@@ -10,9 +10,22 @@ from telemetry_assets_tests.chaos.player import Outcome
 from telemetry_assets_tests.chaos.points import Record
 from telemetry_assets_tests.chaos.uploads import NAMES
 
-_COUNTED = ("runs", "runs killed", "runs paused", "runs with faults", "faults", "requests", "uploads", "documents")
-
-_COLUMNS = ("killed before", "killed after", "paused before", "paused after", "faults")
+_COUNTED = (
+    *("runs", "runs killed", "runs paused", "runs with faults", "runs whose clock jumps", "runs that failed"),
+    *("faults", "requests", "uploads", "documents"),
+)
+_LOOKED_AT = ("looks", "snapshots", "rows", "states", "undecided", "waits that ran out")
+_COLUMNS = (
+    *("killed before", "killed after", "paused before", "paused after"),
+    *("locked", "disk", "maintained", "growth", "clock", "faults"),
+)
+_COLUMN_OF = (
+    *(("lock,", "locked"), ("disk", "disk"), ("compaction", "maintained"), ("expiry", "maintained")),
+    *(("removal", "maintained"), ("growing", "growth"), ("clock", "clock")),
+)
+_NO_MOUNTS = "cannot be mounted here, so no schedule has a full or a read-only one"
+_MOUNTS = "tmpfs in a mount namespace, read-only by a bind mount"
+_LINKS = "`os.link` fails with EOPNOTSUPP in the worker; no file system without hard links is mounted"
 _TABLE = re.compile(r"\b(?:(?:bronze|silver|gold)\.\w+|car_telemetry)")
 _UPLOAD = re.compile("|".join(re.escape(name.rpartition("/")[2]) + r"\b(?!\.)" for name, _ in NAMES))
 _HOW_POINTS_ARE_COUNTED = (
@@ -37,27 +50,39 @@ def failure_in_words(outcome: Outcome) -> str:
     return "\n".join([*lines, f"  Again: {again(outcome)}"])
 
 
-def page(outcomes: Sequence[Outcome], command: str, seconds: float) -> str:
+def disks_sentence(mounts: bool) -> str:
+    """Whether schedules have disks of their own."""
+    return f"Disks: {_MOUNTS if mounts else _NO_MOUNTS}."
+
+
+def page(outcomes: Sequence[Outcome], command: str, seconds: float, mounts: bool = False) -> str:
     """The report, to stand under a heading: totals, and what was disturbed where.
 
     It stays short however many schedules there are.
+
+    :param mounts: whether schedules could have disks of their own.
     """
     record = Record()
     for outcome in outcomes:
         record.add(outcome.record)
     failed = [outcome for outcome in outcomes if outcome.problems]
-    lines = _table(("", ""), _facts(outcomes, failed, record, command, seconds))
+    lines = _table(("", ""), _facts(outcomes, failed, record, command, seconds, mounts))
     steps = [(name.removeprefix("step: "), f"{n:,}") for name, n in sorted(record.counts.items()) if "step: " in name]
     lines += ["", "### Steps", "", *_table(("Step", "Times"), steps)]
     lines += ["", "### Points", "", _HOW_POINTS_ARE_COUNTED, ""]
     lines += _table(("Point", "Tables", *_COLUMNS), _point_rows(record))
-    lines += ["", "### Faults", "", *_table(("Fault", "Points", "Times"), _fault_rows(record))]
+    lines += ["", "### Kinds of disturbance", "", *_table(("Kind", "Points", "Times"), _kind_rows(record))]
     lines += [line for outcome in failed for line in ("", "```", failure_in_words(outcome), "```")]
     return "\n".join([*lines, ""])
 
 
 def _facts(
-    outcomes: Sequence[Outcome], failed: Sequence[Outcome], record: Record, command: str, seconds: float
+    outcomes: Sequence[Outcome],
+    failed: Sequence[Outcome],
+    record: Record,
+    command: str,
+    seconds: float,
+    mounts: bool,
 ) -> list[tuple[str, ...]]:
     places = [outcome.schedule.place for outcome in outcomes]
     of_places = ", ".join(f"{places.count(one):,} in {one}" for one in sorted(set(places)))
@@ -66,20 +91,25 @@ def _facts(
         ("Schedules", f"{len(outcomes):,} ({of_places})"),
         *((name.capitalize(), f"{record.counts[name]:,}") for name in _COUNTED),
         ("Distinct points disturbed", f"{len(record.points):,}"),
-        ("Uploads or documents lost", _verdict(failed)),
-        ("Uploads or documents double", _verdict(failed)),
+        ("Uploads lost", f"{record.counts['lost']:,}"),
+        ("Uploads double", f"{record.counts['double']:,}"),
+        ("Uploads not taken in the end", f"{record.counts['not taken']:,}"),
+        ("Of these unreported", f"{record.counts['unreported']:,}"),
         ("Schedules that failed", f"{len(failed):,}"),
+        *((f"The reader's {name}", f"{record.counts[f'reader: {name}']:,}") for name in _LOOKED_AT),
+        ("Disks", _with_count(_MOUNTS, [one for one in outcomes if one.schedule.disk]) if mounts else _NO_MOUNTS),
+        ("No hard links", _with_count(_LINKS, [one for one in outcomes if not one.schedule.hard_links])),
         ("Time taken", f"{seconds / 60:.1f} min"),
     ]
 
 
-def _verdict(failed: Sequence[Outcome]) -> str:
-    return "see the failures" if failed else "0"
+def _with_count(words: str, outcomes: Sequence[Outcome]) -> str:
+    return f"{words} ({len(outcomes):,} schedules)"
 
 
 def _column(kind: str) -> str:
     """The column that a kind of disturbance is counted in."""
-    return kind if kind in _COLUMNS else _COLUMNS[-1]
+    return kind if kind in _COLUMNS else next((column for part, column in _COLUMN_OF if part in kind), _COLUMNS[-1])
 
 
 def _point_rows(record: Record) -> list[tuple[str, ...]]:
@@ -100,11 +130,10 @@ def _cell(times: Sequence[int]) -> str:
     return f"{len(times)}/{sum(times):,}" if times else ""
 
 
-def _fault_rows(record: Record) -> list[tuple[str, ...]]:
+def _kind_rows(record: Record) -> list[tuple[str, ...]]:
     of_kind: defaultdict[str, list[int]] = defaultdict(list)
     for (kind, _), times in record.points.items():
-        if _column(kind) != kind:
-            of_kind[kind].append(times)
+        of_kind[kind].append(times)
     return [(kind, f"{len(times):,}", f"{sum(times):,}") for kind, times in sorted(of_kind.items())]
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from random import Random
+from typing import Literal, get_args
 
 from telemetry_assets_tests.aws.faults import FaultKind
 from telemetry_assets_tests.chaos.steps import (
+    MAINTENANCE_KINDS,
     Backfill,
+    ClockJump,
     Delete,
+    DiskTrouble,
     Disturbance,
+    Foreign,
+    Grow,
     HandMade,
+    HoldLock,
     Kill,
+    LockState,
+    Maintain,
     Moment,
     OneFault,
     Pause,
@@ -23,9 +32,11 @@ from telemetry_assets_tests.chaos.steps import (
     Together,
     Work,
 )
-from telemetry_assets_tests.chaos.uploads import DAYS, NAMES, drawn_upload
+from telemetry_assets_tests.chaos.uploads import DAYS, NAMES, drawn_half, drawn_upload
 
 PLACES = ("s3", "folder")
+_WAYS = ("alone", "killed", "faults", "paused", "together", "locked", "disk", "maintained", "jumps")
+_JUMPS = (-7200.0, -26 * 3600.0, -1.0, 3600.0, 26 * 3600.0)
 FAULT_KINDS = tuple(kind for kind in FaultKind if kind not in (FaultKind.ACCESS_DENIED, FaultKind.PAUSED))
 BY_HAND = (
     "a row is appended to Bronze",
@@ -40,6 +51,33 @@ BY_HAND = (
     "gold.car_current_state is dropped",
 )
 _DERIVED = ("silver.car_telemetry", "gold.car_current_state", "gold.fuel_efficiency_monthly", "gold.performance_alerts")
+_TABLES = ("bronze.car_telemetry", "bronze.rejected_documents", *_DERIVED)
+_COMMITS = (
+    *("the commit to bronze.car_telemetry", "appending to bronze.car_telemetry") * 2,
+    *("the commit to bronze.rejected_documents", "the commit to silver", "the commit to gold"),
+    *("ending the catalog's transaction",) * 2,
+)
+"""Steps of a run, as their boundaries are called, at which a lock of the catalog matters most."""
+_AFTER_BRONZE = (
+    "appending to bronze.car_telemetry",
+    "archiving",
+    "removing the manifest",
+    "moving the mark",
+    "replacing",
+)
+"""Steps of a run around which a batch's rows are in Bronze and the run is not over."""
+_STEPS = (
+    *(f"{step} {table}" for step in ("the commit to", "writing metadata of") for table in _TABLES),
+    *(f"{step} {table}" for step in ("replacing rows of", "moving the mark of") for table in _DERIVED),
+    *("appending to bronze.car_telemetry", "appending to bronze.rejected_documents"),
+    *("creating the manifest", "linking", "replacing the manifest", "removing the manifest", "renaming to in_progress"),
+    *("claiming", "reading", "archiving", "forgetting the claims", "renaming"),
+    *("ending the catalog's transaction",) * 3,
+)
+_STEPS_OF_FIRST_RUNS = tuple(f"making {table}" for table in _TABLES)
+_STEPS_BETWEEN_DISKS = ("copying",)
+"""Where folder schedules disturb runs, as the boundaries of a run are called; a name that none has any more is met by
+no run, which the report shows."""
 _WITH_TABLES = 0.6
 """The share of schedules whose first disturbed run finds tables; in others it makes them."""
 
@@ -56,24 +94,38 @@ def seeds(first: int, count: int) -> list[int]:
     return [first, *(int.from_bytes(digest[:5], "big") for digest in later)]
 
 
-def drawn_schedule(seed: int, place: str | None = None) -> Schedule:
-    """The schedule of a seed, in a place that the seed chooses where none is given."""
+def drawn_schedule(seed: int, place: str | None = None, *, mounts: bool = False) -> Schedule:
+    """The schedule of a seed, in a place that the seed chooses where none is given.
+
+    :param mounts: whether disks can be mounted here; a schedule without one is drawn where they cannot.
+    """
     random = Random(seed)
     chosen = random.choices(PLACES, _SHARES)[0]
-    return _Drawing(Random(seed + 1), place or chosen).schedule(seed)
+    return _Drawing(Random(seed + 1), place or chosen, mounts).schedule(seed)
 
 
 class _Drawing:
-    def __init__(self, random: Random, place: str) -> None:
+    def __init__(self, random: Random, place: str, mounts: bool) -> None:
         self._random = random
         self._in_s3 = place == "s3"
         self._place = place
         self._uploads = 0
+        self._has_tables = False
         self._replays = random.random() < 0.2
+        self._disk = self._drawn_disk() if mounts and not self._in_s3 else ""
+        self._hard_links = self._in_s3 or random.random() > 0.04
+        self._watched = not self._in_s3 and random.random() < 0.33
+
+    def _drawn_disk(self) -> Literal["", "both", "lakehouse", "landing"]:
+        disks: tuple[Literal["", "both", "lakehouse", "landing"], ...] = ("", "both", "lakehouse", "landing")
+        return self._random.choices(disks, (70, 16, 8, 6))[0]
 
     def schedule(self, seed: int) -> Schedule:
         random = self._random
-        settings = {"batch_max_uploads": random.choice((2, 3, 4, 1000)), "read_threads": random.choice((1, 4, 8))}
+        settings: dict[str, float] = {
+            "batch_max_uploads": random.choice((2, 3, 4, 1000)),
+            "read_threads": random.choice((1, 4, 8)),
+        }
         if random.random() < 0.3:
             settings["batch_max_bytes"] = random.choice((300, 1000, 3000))
         if self._replays:
@@ -82,16 +134,64 @@ class _Drawing:
         if random.random() < _WITH_TABLES:
             # Before what waits as often as after it: tables may hold rows, or none.
             steps.insert(random.choice((0, len(steps))), Run())
+            self._has_tables = True
         turns = random.choice((1, 1, 2) if self._in_s3 else (1, 1, 2, 2))
-        steps += [step for _ in range(turns) for step in self._turn()]
-        return Schedule(seed, self._place, random.random() < 0.7, settings, tuple(steps))
+        for _ in range(turns):
+            steps += self._turn()
+            self._has_tables = True
+        versioned, watched = random.random() < 0.7, self._watched
+        return Schedule(seed, self._place, versioned, settings, tuple(steps), "", self._disk, self._hard_links, watched)
 
     def _turn(self) -> list[Step]:
         """Something that runs, and what happens around it."""
-        around = self._burst() if self._random.random() < 0.75 else []
+        around = self._around()
         if self._random.random() < 0.2:
             around.append(HandMade(self._random.choice(BY_HAND), self._random.randrange(1000)))
+        drawn = self._random.random()
+        if drawn < 0.16:
+            return [
+                *self._some_burst(),
+                self._run(Kill(self._moment_after_bronze())),
+                *self._maintenance(),
+                self._run(None),
+            ]
+        if drawn < 0.26:
+            return [*around, *self._maintenance(), self._at_work()]
+        if drawn < 0.32 and self._disk in ("", "both") and not self._in_s3:
+            return [*around, self._half(), self._at_work(), *self._growth()]
         return [*around, self._at_work()]
+
+    def _around(self) -> list[Step]:
+        """What happens before a run. One in folders that has nothing to do comes to few of the points."""
+        if not self._in_s3 and self._random.random() < 0.85:
+            return self._some_burst()
+        return self._burst() if self._random.random() < 0.75 else []
+
+    def _some_burst(self) -> list[Step]:
+        """Uploads that are there for certain."""
+        self._uploads += 1
+        return [drawn_upload(self._random, self._uploads), *self._burst()]
+
+    def _half(self) -> Step:
+        self._uploads += 1
+        return drawn_half(self._random, self._uploads)
+
+    def _growth(self) -> list[Step]:
+        """Growth between two runs, or in the middle of one."""
+        if self._random.random() < 0.5:
+            return [Grow()]
+        return [Run(disturbance=Pause(self._moment(), (Grow(),)))]
+
+    def _maintenance(self) -> list[Step]:
+        """What another tool does to tables: mostly of all kinds one after another, as in the night."""
+        random = self._random
+        if random.random() < 0.5:
+            kinds = [MAINTENANCE_KINDS[random.randrange(2)], random.choice(MAINTENANCE_KINDS[2:5])]
+            kinds += [one for one in MAINTENANCE_KINDS[5:] if random.random() < 0.5]
+            table = random.choice(("everything", "everything", *_TABLES))
+            return [Maintain(kind, table) for kind in kinds]
+        count = random.choice((1, 1, 2, 3))
+        return [Maintain(random.choice(MAINTENANCE_KINDS), random.choice(_TABLES)) for _ in range(count)]
 
     def _burst(self) -> list[Step]:
         return [self._change() for _ in range(self._random.choice((1, 1, 1, 2, 3)))]
@@ -106,7 +206,7 @@ class _Drawing:
         return drawn_upload(self._random, self._uploads)
 
     def _at_work(self) -> Step:
-        drawn = self._random.choices(("alone", "killed", "faults", "paused", "together"), self._shares())[0]
+        drawn = self._random.choices(_WAYS, self._shares())[0]
         if drawn == "alone":
             return self._run(None)
         if drawn == "killed":
@@ -115,14 +215,41 @@ class _Drawing:
             return self._run(self._faults())
         if drawn == "paused":
             return self._run(Pause(self._moment(), self._meanwhile()))
+        if drawn == "jumps":
+            return self._run(ClockJump(self._moment(), self._random.choice(_JUMPS)))
+        if drawn in ("locked", "disk", "maintained"):
+            foreign = {"locked": self._locks, "disk": self._disk_trouble, "maintained": self._maintained}[drawn]()
+            at = self._moment_of_commit() if drawn == "locked" and self._random.random() < 0.6 else self._moment()
+            return self._run(Pause(at, tuple(foreign)))
         runs = [self._run(None) for _ in range(self._random.choice((2, 2, 2, 3)))]
         if self._random.random() < 0.5:
             runs[0] = self._run(self._faults() if self._in_s3 and self._random.random() < 0.5 else Kill(self._moment()))
         return Together(tuple(runs))
 
     def _shares(self) -> tuple[int, ...]:
-        """How often a run goes how; only in S3 a request can go wrong."""
-        return (5, 30, 35, 18, 12) if self._in_s3 else (10, 58, 0, 20, 12)
+        """How often a run goes how; only in S3 a request can go wrong, and only in folders a file or a disk."""
+        return (
+            (5, 30, 33, 16, 10, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
+        )
+
+    def _locks(self) -> list[Foreign]:
+        """A lock of the catalog, sometimes longer than the product waits for it."""
+        states: tuple[LockState, ...] = get_args(LockState)
+        busy = self._random.choice((0.1, 0.4, 1.4, 1.4, 2.5))
+        return [HoldLock(self._random.choice(states), busy)]
+
+    def _disk_trouble(self) -> list[Foreign]:
+        random = self._random
+        seconds = random.choice((None, None, 0.1, 0.5))
+        if random.random() < 0.6:
+            return [DiskTrouble("full", random.choice((0, 0, 1, 2, 4, 8, 16, 32)), seconds)]
+        return [DiskTrouble("read-only", 0, seconds)]
+
+    def _maintained(self) -> list[Foreign]:
+        """Maintenance of which none deletes a file."""
+        random = self._random
+        count = random.choice((1, 1, 2))
+        return [Maintain(random.choice(MAINTENANCE_KINDS[:5]), random.choice(_TABLES)) for _ in range(count)]
 
     def _meanwhile(self) -> tuple[Step, ...]:
         """What happens during a pause: the producer's changes, a run that ends or dies, changes again."""
@@ -138,7 +265,7 @@ class _Drawing:
         random = self._random
         clock = random.choice((-7200.0, -60.0, 30.0)) if random.random() < 0.1 else 0.0
         work = self._work()
-        settings = {"upload_max_documents": 1_000_000} if work == "replay" else {}
+        settings: dict[str, float] = {"upload_max_documents": 1_000_000} if work == "replay" else {}
         return Run(work, settings, clock, disturbance)
 
     def _work(self) -> Work:
@@ -153,11 +280,34 @@ class _Drawing:
     def _moment(self) -> Moment:
         random = self._random
         before = random.random() < 0.5
+        if not self._in_s3 and random.random() < 0.85:
+            return self._named_moment(before)
         if not self._in_s3:
-            return Moment(random.randint(1, random.choice((12, 45))), False, before)
+            return Moment(random.randint(1, random.choice((6, 12, 45))), False, before)
         if random.random() < 0.75:
             return Moment(random.randint(1, random.choice((12, 30, 45))), True, before)
         return Moment(random.randint(1, random.choice((60, 350))), False, before)
+
+    def _named_moment(self, before: bool) -> Moment:
+        random = self._random
+        steps = (*_STEPS, *(() if self._has_tables else _STEPS_OF_FIRST_RUNS))
+        step = random.choice((*steps, *(_STEPS_BETWEEN_DISKS if self._disk in ("lakehouse", "landing") else ())))
+        most = 12 if step.startswith("ending") else 2 if random.random() < 0.2 else 1
+        return Moment(random.randint(1, most), False, before, step)
+
+    def _moment_of_commit(self) -> Moment:
+        random = self._random
+        step = random.choice(_COMMITS)
+        most = 8 if step.startswith("ending") else 1
+        return Moment(random.randint(1, most), False, random.random() < 0.7, step)
+
+    def _moment_after_bronze(self) -> Moment:
+        """A moment at which a batch is in Bronze and its run not over, mostly."""
+        random = self._random
+        if self._in_s3:
+            return Moment(random.randint(8, 20), True, random.random() < 0.5)
+        step = random.choice(_AFTER_BRONZE)
+        return Moment(1, False, step not in _AFTER_BRONZE[:1] and random.random() < 0.6, step)
 
     def _faults(self) -> Disturbance:
         random = self._random

@@ -6,7 +6,7 @@ import gzip
 from datetime import date, timedelta
 from random import Random
 
-from telemetry_assets_tests.chaos.steps import Put
+from telemetry_assets_tests.chaos.steps import Put, PutHalf
 from telemetry_assets_tests.made_documents import Document, event, framed, vehicle
 
 DAYS = tuple(date(2025, 10, 30) + timedelta(days=n) for n in (0, 1, 2, 3, 32, 33))
@@ -89,3 +89,12 @@ def drawn_upload(random: Random, number: int) -> Put:
     else:
         _, content = framed(documents, framing)
     return Put(name, content, len(documents), f"{len(documents)} documents, number {number}")
+
+
+def drawn_half(random: Random, number: int) -> PutHalf:
+    """An upload whose writer has not ended when it gets its final name."""
+    name, framing = random.choice([one for one in NAMES if one[1] in ("array", "lines")])
+    documents = [{**_document(random), "sent": number} for _ in range(random.choice((2, 3, 5)))]
+    _, content = framed(documents, framing)
+    cut = random.randint(1, len(content) - 1)
+    return PutHalf(name, content, cut, f"{len(documents)} documents, number {number}")

@@ -17,19 +17,18 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
 from multiprocessing.connection import Connection
 from threading import Lock
 from typing import Any
 
 from telemetry_assets.engines.embedded import EmbeddedEngine
-from telemetry_assets.ingestion import intake
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import contract_named
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.behaviours.killed_process import BOUNDARIES, Boundary
-from telemetry_assets_tests.chaos.steps import Backfill, Kill, Pause, Work
+from telemetry_assets_tests.chaos.machine import MACHINE
+from telemetry_assets_tests.chaos.steps import Backfill, ClockJump, Kill, Pause, Work
 from telemetry_assets_tests.deployment import AS_OF
 
 _SHORTENED = 0.1
@@ -47,26 +46,17 @@ class Order:
     settings: dict[str, Any]
     work: tuple[Work, ...]
     clock: float
-    at: Kill | Pause | None
+    at: Kill | Pause | ClockJump | None
+    hard_links: bool = True
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a worker tells: ``ready``, ``done``, ``failed``, ``paused`` or ``killed``, and more about it."""
+    """What a worker reports: ``ready``, ``done``, ``failed``, ``paused``, ``jumped`` or ``killed``, and more."""
 
     what: str
     about: str = ""
     error: str = ""
-
-
-class _ShiftedClock(datetime):
-    """The clock of a machine whose time is wrong."""
-
-    seconds: float = 0
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain moment, as others compare
-        return datetime.now(tz) + timedelta(seconds=cls.seconds)
 
 
 class _Stops:
@@ -75,12 +65,12 @@ class _Stops:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._passed = 0
-        self._at: Kill | Pause | None = None
+        self._at: Kill | Pause | ClockJump | None = None
         self._one_at_a_time = Lock()
         for boundary in BOUNDARIES:
             self._wrap(boundary)
 
-    def order(self, at: Kill | Pause | None) -> None:
+    def order(self, at: Kill | Pause | ClockJump | None) -> None:
         self._passed, self._at = 0, at
 
     def _wrap(self, boundary: Boundary) -> None:
@@ -89,10 +79,12 @@ class _Stops:
 
         @functools.wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            ordered = self._ordered()
-            if ordered is None:
+            if self._at is None:
                 return original(*args, **kwargs)
             step = boundary.step.format(boundary.of(signature.bind(*args, **kwargs).arguments))
+            ordered = self._ordered(step)
+            if ordered is None:
+                return original(*args, **kwargs)
             if ordered.at.before:
                 self._stop(ordered, f"before {step}")
             result = original(*args, **kwargs)
@@ -103,14 +95,20 @@ class _Stops:
         static = isinstance(inspect.getattr_static(boundary.owner, boundary.function), staticmethod)
         setattr(boundary.owner, boundary.function, staticmethod(wrapped) if static else wrapped)
 
-    def _ordered(self) -> Kill | Pause | None:
+    def _ordered(self, step: str) -> Kill | Pause | ClockJump | None:
         """The order, at the one boundary that it is for."""
         with self._one_at_a_time:
+            if self._at is None or not step.startswith(self._at.at.step):
+                return None
             self._passed += 1
-            return self._at if self._at is not None and self._passed == self._at.at.number else None
+            return self._at if self._passed == self._at.at.number else None
 
-    def _stop(self, ordered: Kill | Pause, point: str) -> None:
+    def _stop(self, ordered: Kill | Pause | ClockJump, point: str) -> None:
         point = _PARTICULAR.sub("…", point)
+        if isinstance(ordered, ClockJump):
+            MACHINE.clock_seconds += ordered.seconds
+            self._connection.send(Told("jumped", point))
+            return
         if isinstance(ordered, Kill):
             self._connection.send(Told("killed", point))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -126,7 +124,7 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
     tempfile.tempdir = None
     _shorten_waits()
     _spare_work()
-    setattr(intake, datetime.__name__, _ShiftedClock)
+    MACHINE.install()
     if sabotage:
         from telemetry_assets_tests.chaos.sabotage import SABOTAGES
 
@@ -148,7 +146,7 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
 
 
 def _done(order: Order, engine: EmbeddedEngine) -> Told:
-    _ShiftedClock.seconds = order.clock
+    MACHINE.clock_seconds, MACHINE.hard_links = order.clock, order.hard_links
     try:
         with open_pipeline(Settings(**order.settings)) as pipeline:
             # Starting an engine takes as long as a run; what a run depends on is only the lakehouse in it.

@@ -1,0 +1,26 @@
+"""Whether the product itself says that something is wrong, as somebody would ask it: by its commands."""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_assets.settings import Settings
+from telemetry_assets_tests.forked import ForkedProgram
+
+_COMMANDS = ("doctor", "reconcile", "certificate")
+_NO_SUCH_COMMAND = 2
+_LONGEST = 120
+
+
+def complains(settings: Settings) -> bool:
+    """Whether one of the commands that look at a deployment ends with a finding."""
+    given = {f"TELEMETRY_{name.upper()}": str(getattr(settings, name)) for name in ("landing_uri", "lakehouse_uri")}
+    environment = {**os.environ, **given, "TELEMETRY_CATALOG": settings.catalog}
+    ends = (ForkedProgram(_command, name, environment=environment).wait(_LONGEST)[0] for name in _COMMANDS)
+    return any(code not in (0, _NO_SUCH_COMMAND) for code in ends)
+
+
+def _command(name: str) -> None:
+    from telemetry_assets.__main__ import main
+
+    main([name])

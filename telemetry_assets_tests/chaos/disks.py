@@ -1,0 +1,106 @@
+"""Small disks that fill up and turn read-only: tmpfs in a mount namespace of this process and its children.
+
+It needs root, or the capability to mount. Where that is missing, :func:`mounts_permitted` says so, and no schedule has
+a disk of its own.
+
+A disk turns read-only by a read-only bind mount on top of it. Remounting the file system itself is refused by the
+kernel while SQLite has its file open for writing. Files that are open keep their mode, as with a remount; every file
+that is opened, made, renamed or removed afterwards meets ``EROFS``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+_CLONE_NEWNS = 0x00020000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_PAGE = 4096
+_SIZE = "24m"
+FILLER = ".filler"
+"""The file that fills a disk. Its name is none of an upload's."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(answer: int, what: str) -> None:
+    if answer:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(source: str, target: Path | str, kind: str | None, flags: int, options: str | None = None) -> None:
+    given = [None if text is None else text.encode() for text in (source, str(target), kind, options)]
+    _call(_libc.mount(given[0], given[1], given[2], ctypes.c_ulong(flags), given[3]), f"mount {target}")
+
+
+def own_namespace() -> None:
+    """Let this process and its later children mount what no other process sees. To be called before any thread."""
+    _call(_libc.unshare(_CLONE_NEWNS), "unshare")
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+
+
+def try_all() -> None:
+    """Do once what schedules do with disks, in a process that ends afterwards."""
+    own_namespace()
+    with TemporaryDirectory() as folder:
+        disk = Disk(Path(folder))
+        disk.attach()
+        disk.turn("read-only", 0)
+        disk.heal()
+        disk.detach()
+
+
+def mounts_permitted() -> bool:
+    """Whether disks can be made here; tried in a process of its own."""
+    program = f"from {__name__} import {try_all.__name__}; {try_all.__name__}()"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+class Disk:
+    """A small file system at a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read_only = False
+        self._attached = False
+
+    def attach(self) -> None:
+        """Mount it, empty."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _mount("tmpfs", self.folder, "tmpfs", 0, f"size={_SIZE}")
+        self._attached = True
+
+    def turn(self, what: Literal["full", "read-only"], pages: int) -> None:
+        """Fill it but for some pages, or make it read-only."""
+        if what == "read-only":
+            _mount(str(self.folder), self.folder, None, _MS_BIND)
+            self._read_only = True
+            _mount("none", self.folder, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+            return
+        space = os.statvfs(self.folder)
+        size = max(space.f_bavail * space.f_frsize - pages * _PAGE, 0)
+        with (self.folder / FILLER).open("ab") as filler:
+            os.posix_fallocate(filler.fileno(), 0, max(size, 1))
+
+    def heal(self) -> None:
+        """Undo all troubles."""
+        if self._read_only:
+            self._read_only = False
+            _call(_libc.umount2(str(self.folder).encode(), _MNT_DETACH), f"umount {self.folder}")
+        with suppress(OSError):
+            (self.folder / FILLER).unlink(missing_ok=True)
+
+    def detach(self) -> None:
+        """Take it away, with everything on it."""
+        self.heal()
+        if self._attached:
+            self._attached = False
+            _call(_libc.umount2(str(self.folder).encode(), _MNT_DETACH), f"umount {self.folder}")
