@@ -1,10 +1,8 @@
-"""SIGTERM to a code server, as infra/modules/dagster/service.tf starts it, while a run is in the middle of its work."""
+"""SIGTERM to nothing but the process of a code server, which sends nothing to its runs: they see that it is gone."""
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,26 +13,15 @@ from telemetry_assets.automation.life_signs import life_sign
 from telemetry_assets.lakehouse.contracts import SILVER
 from telemetry_assets_tests.automation.made_runs import started_run, status, take
 from telemetry_assets_tests.made_documents import event, framed
-from telemetry_assets_tests.running_code_server import RunningCodeServer, running_code_server
+from telemetry_assets_tests.running_code_server import running_code_server
 from telemetry_assets_tests.waiting import until
 
 pytestmark = pytest.mark.alone
 
 
-def as_tini_does(server: RunningCodeServer) -> None:
-    """What infra/image sends on: the signal to every process."""
-    os.killpg(server.process.pid, signal.SIGTERM)
-
-
-def to_the_server_only(server: RunningCodeServer) -> None:
-    """The server waits 30 s for its runs, and sends them nothing. They see that it is gone."""
-    server.process.send_signal(signal.SIGTERM)
-
-
-@pytest.mark.parametrize("end", [as_tini_does, to_the_server_only])
-def test_a_run_ends_when_its_code_server_gets_sigterm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[RunningCodeServer], None]
-) -> None:
+# The server waits 30 s for its runs before it ends.
+@pytest.mark.slow
+def test_a_run_ends_when_only_its_code_server_gets_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "landing").mkdir()
     (tmp_path / "landing" / "x.json").write_bytes(framed([event()], "array")[1])
     monkeypatch.setenv("TELEMETRY_LANDING_URI", str(tmp_path / "landing"))
@@ -48,6 +35,6 @@ def test_a_run_ends_when_its_code_server_gets_sigterm(
             run = server.launch("ingest")
             waits = f"Waiting for the pool {pool(SILVER)}"
             until(lambda: any(waits in one.message for one in server.instance.all_logs(run.run_id)), seconds=120)
-            end(server)
+            server.process.send_signal(signal.SIGTERM)
             until(lambda: not server.processes(), seconds=60)
             assert status(server.instance, run.run_id) == DagsterRunStatus.FAILURE

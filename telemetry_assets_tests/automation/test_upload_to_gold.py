@@ -134,14 +134,15 @@ def test_a_run_killed_together_with_its_code_server_is_ended_and_its_work_is_don
 
 def test_dagster_dev_that_gets_sigterm_ends_its_runs(tmp_path: Path) -> None:
     with running_dagster(tmp_path) as dagster, instance_in(tmp_path) as instance:
-        # So that the run does not end by itself, it waits for a living one.
-        living = started_run(instance, "replay_rejected")
-        take(instance, living, pool(BRONZE))
+        # So that the run does not end by itself, it waits for a living one after its first step. Dagster queues a run
+        # whose first pool a started run may still need, so the living one is of a job with another first pool.
+        living = started_run(instance, "refresh_insurance")
+        take(instance, living, pool(SILVER))
         with life_sign(instance, living):
             dagster.upload("x.jsonl", hot("CAR"))
-            [run] = dagster.until(
-                "a run waits", lambda: [r for r in dagster.runs("ingest") if r["status"] == "STARTED"]
-            )
+            [run] = dagster.until("a run is there", lambda: dagster.runs("ingest"))
+            waits = f"Waiting for the pool {pool(SILVER)}"
+            dagster.until("it waits", lambda: any(waits in line for line in dagster.logged(run["runId"])))
             dagster.process.send_signal(signal.SIGTERM)
             dagster.process.wait(60)
             until(lambda: status(instance, run["runId"]) == DagsterRunStatus.FAILURE, seconds=30)

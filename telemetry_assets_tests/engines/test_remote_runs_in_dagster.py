@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets_tests.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.deployment import DeploymentInS3
 from telemetry_assets_tests.made_documents import event, framed
-from telemetry_assets_tests.running_code_server import RunningCodeServer, running_code_server
+from telemetry_assets_tests.running_code_server import running_code_server
 from telemetry_assets_tests.running_dagster import ENDED, RunningDagster, running_dagster
 from telemetry_assets_tests.waiting import until
 
@@ -61,20 +60,9 @@ def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_secon
         dagster.until("it is cancelled", lambda: states(account, settings) == [CANCELLED[engine]], seconds=15)
 
 
-def as_tini_does(server: RunningCodeServer) -> None:
-    """What infra/image sends on: the signal to every process."""
-    os.killpg(server.process.pid, signal.SIGTERM)
-
-
-def to_the_server_only(server: RunningCodeServer) -> None:
-    """The server waits 30 s for its runs, and says nothing to them. They see that it is gone."""
-    server.process.send_signal(signal.SIGTERM)
-
-
 @pytest.mark.alone
-@pytest.mark.parametrize("end", [as_tini_does, pytest.param(to_the_server_only, marks=pytest.mark.slow)])
 def test_a_run_whose_code_server_gets_sigterm_cancels_its_remote_step_and_ends(
-    account: RemoteAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[RunningCodeServer], None]
+    account: RemoteAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(**account.settings("emr_serverless"))
     for name, value in environment_of(settings).items():
@@ -85,7 +73,8 @@ def test_a_run_whose_code_server_gets_sigterm_cancels_its_remote_step_and_ends(
         run = server.launch("ingest")
         until(lambda: states(account, settings) == ["RUNNING"], seconds=120)
         until(lambda: any("is RUNNING" in one.message for one in server.instance.all_logs(run.run_id)), seconds=60)
-        end(server)
+        # As tini does in the image: to every process.
+        os.killpg(server.process.pid, signal.SIGTERM)
         until(lambda: states(account, settings) == ["CANCELLED"], seconds=60)
         until(lambda: not server.processes(), seconds=30)
         ended_run = server.instance.get_run_by_id(run.run_id)
