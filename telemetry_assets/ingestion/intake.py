@@ -75,9 +75,11 @@ class Ingestion:
             return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
 
         look = look or self.landing.first_look()
+        unfinished = self.manifests.load() is not None
         self._finish_batch_in_progress(finish)
         put_back = [self.audit.complete_ledger(run_id), self._take_up_lost_claims(run_id), self._mend_newest(run_id)]
-        if any(put_back):
+        if unfinished or any(put_back):
+            # Uploads wait now that did not wait then.
             look = self.landing.first_look()
         for place, problem in self.landing.obstacles():
             logger.warning("%s is not taken: %s", place, problem)

@@ -149,8 +149,8 @@ def test_a_restart_mends_a_killed_run_that_changes_no_gold(story: Story, undistu
 
 
 @killed(
-    "after writing metadata of silver.car_telemetry",
-    "after moving the mark of silver.car_telemetry",
+    "after the commit to bronze.rejected_documents",
+    "after writing metadata of bronze.uploads",
     before=(FIRST, RESTART, ONLY_REJECTS),
     undisturbed=(FIRST, RESTART, ONLY_REJECTS, RESTART),
 )

@@ -40,8 +40,8 @@ from telemetry_assets_tests.mounted import (
 
 GOES_ON = "the batch waits, and the next run goes on with it."
 NO_SPACE = r"There is no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Make room; "
-# What SQLite says of the same.
-OF_THE_CATALOG = "disk is full|unable to open database file|readonly database"
+# Where SQLite itself does not say why it cannot open its file.
+OF_THE_CATALOG = "The catalog .* cannot be used. .*unable to open database file"
 KILOBYTE = 1024
 
 
