@@ -27,10 +27,10 @@ def test_modules_import_from_below_and_never_from_above() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_says_what_belongs_in_it_and_stays_below_300_lines(module: Path) -> None:
+def test_a_module_says_what_belongs_in_it_and_stays_below_500_lines(module: Path) -> None:
     text = module.read_text()
     assert ast.get_docstring(ast.parse(text))
-    assert text.count("\n") <= 300
+    assert text.count("\n") <= 500
 
 
 @pytest.mark.parametrize(
