@@ -18,13 +18,17 @@ _FEW = 3
 _NAMESPACES = ("bronze", "silver", "gold")
 
 
-def maintain(catalog: Catalog, step: Maintain, *, at_rest: bool) -> list[tuple[str, str]]:
+def maintain(open_catalog: Callable[[], Catalog], step: Maintain, *, at_rest: bool) -> list[tuple[str, str]]:
     """Maintain; each table with what became of it.
 
     Losing a race with a writer, waiting too long for a lock and a disk without space are what such a tool meets.
     """
     if step.kind in AT_REST_ONLY and not at_rest:
         return [(step.table, "left out, as a run is active")]
+    try:
+        catalog = open_catalog()
+    except SQLAlchemyError as error:
+        return [(step.table, f"failed: {type(error).__name__}")]
     return [(name, _outcome(catalog, name, step.kind)) for name in _names(catalog, step.table)]
 
 

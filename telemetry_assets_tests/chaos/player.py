@@ -161,7 +161,7 @@ class Player:
         if isinstance(step, Maintain):
             file = self._stage.catalog_file()
             is_there = file is None or file.exists()
-            results = maintain(self._stage.open_catalog(), step, at_rest=at_rest) if is_there else []
+            results = maintain(self._stage.open_catalog, step, at_rest=at_rest) if is_there else []
             words = "; ".join(f"{table}: {outcome}" for table, outcome in results) or "there are no tables"
             of = [table for table, outcome in results if did_happen(outcome)]
             # While a run stands still, its point says more than which table it was.
