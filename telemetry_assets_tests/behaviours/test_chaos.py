@@ -36,7 +36,8 @@ from telemetry_assets_tests.chaos.steps import (
 )
 from telemetry_assets_tests.made_documents import event
 
-pytestmark = pytest.mark.alone
+# All schedules are played before the first test, which takes a minute, and some on a busy machine.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 
 SEED = 20251108
 SCHEDULES = 10
