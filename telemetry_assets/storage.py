@@ -202,6 +202,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _number(error: BaseException) -> int:
     if isinstance(error, OSError):
         return error.errno or 0
+    if isinstance(error, ImportError):
+        # A compiled module that is first needed when no file can be opened any more.
+        return next((number for number in _ADVICE if os.strerror(number) in str(error)), 0)
     # Any other error's text may quote what somebody has uploaded.
     if type(error) is RuntimeError or f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
         found = _NUMBER_IN_TEXT.search(str(error))

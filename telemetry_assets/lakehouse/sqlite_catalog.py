@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
 from telemetry_assets.lakehouse.commit_times import OrderedCommits
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
-from telemetry_assets.storage import storage_advice
+from telemetry_assets.storage import is_storage_error, storage_advice
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,18 @@ def _translated(error: BaseException | None, file: Path, busy_seconds: float) ->
         return StorageError(storage_advice(_STORAGE[code], file.parent))
     if code == sqlite3.SQLITE_READONLY and os.statvfs(file.parent).f_flag & os.ST_RDONLY:
         return StorageError(storage_advice(errno.EROFS, file.parent))
+    if code == sqlite3.SQLITE_CANTOPEN and (number := _why_not_opened(file.parent)):
+        return StorageError(storage_advice(number, file.parent))
     return CatalogUnusableError(str(file), f"{error}: {_UNUSABLE[code]}") if code in _UNUSABLE else None
+
+
+def _why_not_opened(folder: Path) -> int:
+    """The error of storage that keeps this process from opening anything, which SQLite does not say; 0 for none."""
+    try:
+        os.close(os.open(folder, os.O_RDONLY))
+    except OSError as error:
+        return (error.errno or 0) if is_storage_error(error) else 0
+    return 0
 
 
 def _code(error: BaseException | None) -> int:
