@@ -158,10 +158,10 @@ def test_a_catalog_and_a_manifest_that_somebody_has_overwritten_are_named(shell:
     manifest.write_text("{")
     assert f"{manifest} is no manifest" in shell.run("process").stderr
     catalog.write_text("no database")
-    assert f"{catalog} cannot be opened" in shell.run("process").stderr
+    assert f"The catalog {catalog} cannot be used" in shell.run("process").stderr
     told = shell.run("doctor")
     assert (told.returncode, "0 wait" in told.stdout) == (1, True)
-    assert f"cannot be looked at: {catalog} cannot be opened" in told.stdout
+    assert f"cannot be looked at: The catalog {catalog} cannot be used" in told.stdout
 
 
 @pytest.mark.parametrize(
