@@ -30,6 +30,7 @@ class _Clock:
         self._inside = False
 
     def around(self, owner: Any, name: str, counts: Callable[..., bool] = lambda *_, **__: True) -> None:
+        """Time each call of a function, or those for whose arguments ``counts`` is true."""
         original = getattr(owner, name)
 
         @functools.wraps(original)

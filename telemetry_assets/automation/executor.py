@@ -45,6 +45,7 @@ def living_executor() -> ExecutorDefinition:
 
 class _LivingExecutor(InProcessExecutor):
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        """Execute a run's steps in this process, with a life sign from before the first wait for a pool to the end."""
         with life_sign(plan_context.instance, plan_context.dagster_run):
             end_dead_runs(plan_context.instance)
             yield DagsterEvent.engine_event(

@@ -133,6 +133,7 @@ class _Counts:
     wrong_typed_fields: BoundedCounter = field(default_factory=BoundedCounter)
 
     def add_accepted(self, payload: str) -> None:
+        """Count a row of Bronze, and the fields of its document."""
         self.accepted += 1
         row = accept(payload, 0, self.ingested_at)
         if isinstance(row, BronzeRow):
@@ -140,12 +141,14 @@ class _Counts:
             self.wrong_typed_fields.add(row.wrong_typed_fields)
 
     def add_rejected(self, row: Mapping[str, Any]) -> None:
+        """Count a row of the rejected documents."""
         self.rejected += 1
         if row["source_position"] is None:
             self.problem = row["reason"]
 
     @property
     def report(self) -> UploadReport:
+        """What was counted, as the ledger has it."""
         return UploadReport(
             self.accepted,
             self.rejected,
