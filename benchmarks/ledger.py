@@ -57,7 +57,7 @@ def main() -> None:
     clock.around(Lakehouse, "_created", _is_of_ledger)
     clock.around(Lakehouse, "table", _is_of_ledger)
     clock.around(batches, "append_batch", _is_of_ledger)
-    clock.around(batches, "batch_rows")
+    clock.around(batches, "rows_of_batch")
     clock.around(batches, "newest_moment")
     clock.around(intake.TablePosition, "of")
     for name in ("complete_ledger", "newest"):

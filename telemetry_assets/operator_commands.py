@@ -208,7 +208,7 @@ def _show_archive(settings: Settings, repair: bool) -> int:
             if finding.kind == "incomplete":
                 click.echo("    not to be mended by this command: taking it again would double its other rows")
             elif repair:
-                pipeline.ingestion.audit.mend(finding, COMMAND_LINE + "doctor")
+                pipeline.ingestion.audit.mend([finding], f"{COMMAND_LINE}doctor")
                 click.echo(f"    mended: {'it waits again' if finding.is_taken_again else 'the ledger has it now'}")
             else:
                 click.echo("    `telemetry-assets doctor --repair` puts that right")

@@ -8,7 +8,7 @@ went on after they were taken.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -113,8 +113,7 @@ class ArchiveAudit:
         findings = list(self.everything())
         lost = [finding for finding in findings if finding.is_taken_again]
         recorded = self._record_all([finding for finding in findings if finding.kind == "unrecorded"], lost, run_id)
-        for finding in lost:
-            self.mend(finding, run_id)
+        self.mend(lost, run_id)
         if recorded or lost:
             logger.warning(
                 "bronze.uploads is new: %s recorded from the tables and the archive, %s put back because their rows "
@@ -159,12 +158,19 @@ class ArchiveAudit:
             return taken_upload(key[0], moment, upload, self.landing)
         return TakenUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
 
-    def mend(self, finding: AuditFinding, run_id: str) -> None:
-        """Put an upload back with none of its rows left, or record it. Doing it again is harmless."""
-        if finding.kind == "unrecorded":
-            self._record(finding, run_id)
-        elif finding.is_taken_again:
-            self._take_again(finding, run_id)
+    def mend(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
+        """Put uploads back with none of their rows left, or record them. Doing it again is harmless.
+
+        :returns: whether an upload was put back.
+        """
+        put_back = False
+        for finding in findings:
+            if finding.kind == "unrecorded":
+                self._record(finding, run_id)
+            elif finding.is_taken_again:
+                self._take_again(finding, run_id)
+                put_back = True
+        return put_back
 
     def _take_again(self, finding: AuditFinding, run_id: str) -> None:
         # The rows go first: an upload without its rows is found by the next audit too.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from telemetry_assets.errors import SettingsError, SparkError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_from_tables, certificate_of
 from telemetry_assets.ingestion.landing import Landing
-from telemetry_assets.ingestion.ledger import INGESTED_AT, batch_rows, just_after, newest_moment
+from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore
 from telemetry_assets.ingestion.parsing import BatchRows, LocalParser, Parser
 from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
@@ -125,7 +126,7 @@ class Batches:
         """
         latest = newest_moment(self.lakehouse.table(UPLOADS))
         if latest is not None and manifest.ingested_at <= latest:
-            manifest.ingested_at = just_after(latest)
+            manifest.ingested_at = latest + timedelta(microseconds=1)
 
     def _claim(self, manifest: Manifest) -> None:
         def claim(item: BatchUpload) -> None:
@@ -158,8 +159,7 @@ class Batches:
         self.landing.finish(manifest.batch_id)
         self.manifests.remove(manifest)
         if not as_claimed:
-            for finding in self.audit.examine(manifest.batch_id):
-                self.audit.mend(finding, run_id)
+            self.audit.mend(self.audit.examine(manifest.batch_id), run_id)
         return as_claimed
 
     def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:
@@ -192,7 +192,7 @@ class Batches:
         for contract, count in ((REJECTED, certificate.rejected), (BRONZE, certificate.accepted)):
             if count:
                 snapshot = self._append(manifest, contract, rows[contract], summary)
-        ledger = batch_rows(manifest, taken.uploads, self.landing)
+        ledger = rows_of_batch(manifest, taken.uploads, self.landing)
         of_ledger = {name: value for name, value in summary.items() if name != CERTIFICATE}
         self._append(manifest, UPLOADS, ledger, of_ledger)
         of_bronze = snapshot if certificate.accepted else None

@@ -32,6 +32,9 @@ from telemetry_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_Finish = Callable[[Manifest], list[WaitingUpload]]
+"""Carries a batch to its end, and gives the uploads back that were too much for it."""
+
 
 @dataclass(frozen=True)
 class Ingestion:
@@ -74,16 +77,7 @@ class Ingestion:
             unclaimable.update((item.upload.uri, item.problem) for item in manifest.uploads if item.is_unclaimable)
             return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
 
-        look = look or self.landing.first_look()
-        unfinished = self.manifests.load() is not None
-        self._finish_batch_in_progress(finish)
-        put_back = [self.audit.complete_ledger(run_id), self._take_up_lost_claims(run_id), self._mend_newest(run_id)]
-        if unfinished or any(put_back):
-            # Uploads wait now that did not wait then.
-            look = self.landing.first_look()
-        for place, problem in self.landing.obstacles():
-            logger.warning("%s is not taken: %s", place, problem)
-        queue = deque(sorted(self.landing.whole(look), key=lambda upload: (upload.modified, upload.name)))
+        queue = deque(self._to_be_taken(look or self.landing.first_look(), run_id, finish))
         while queue:
             is_scaled = self._is_for_spark(queue)
             batch = _next_batch(queue, *self._batch_bounds(is_scaled))
@@ -147,19 +141,27 @@ class Ingestion:
             return settings.spark_batch_max_uploads, settings.spark_batch_max_bytes
         return settings.batch_max_uploads, settings.batch_max_bytes
 
-    def _finish_batch_in_progress(self, finish: Callable[[Manifest], list[WaitingUpload]]) -> list[WaitingUpload]:
+    def _finish_batch_in_progress(self, finish: _Finish) -> list[WaitingUpload]:
         manifest = self.manifests.load()
         if manifest is None:
             return []
         logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
         return finish(manifest)
 
-    def _mend_newest(self, run_id: str) -> bool:
-        """Audit the newest batches of the archive; whether an upload was put back."""
-        findings = self.audit.newest()
-        for finding in findings:
-            self.audit.mend(finding, run_id)
-        return any(finding.is_taken_again for finding in findings)
+    def _to_be_taken(self, look: FirstLook, run_id: str, finish: _Finish) -> list[WaitingUpload]:
+        """What is to be taken, oldest first, after what earlier runs have left is finished."""
+        unfinished = self.manifests.load() is not None
+        self._finish_batch_in_progress(finish)
+        put_back = (
+            self.audit.complete_ledger(run_id),
+            self._take_up_lost_claims(run_id),
+            self.audit.mend(self.audit.newest(), run_id),
+        )
+        for place, problem in self.landing.obstacles():
+            logger.warning("%s is not taken: %s", place, problem)
+        # After any of these, uploads wait that did not wait before.
+        whole = self.landing.whole(self.landing.first_look() if unfinished or any(put_back) else look)
+        return sorted(whole, key=lambda upload: (upload.modified, upload.name))
 
     def _take_up_lost_claims(self, run_id: str) -> bool:
         """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again.
@@ -180,8 +182,7 @@ class Ingestion:
         for batch_id in batches:
             self.landing.finish(batch_id)
             # A batch that was cut off between two tables has some of its rows only.
-            for finding in self.audit.examine(batch_id):
-                self.audit.mend(finding, run_id)
+            self.audit.mend(self.audit.examine(batch_id), run_id)
         return True
 
     def _begun(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -52,7 +52,7 @@ class TakenUpload:
     uploaded_at: datetime | None
 
 
-def batch_rows(manifest: Manifest, reports: Sequence[UploadReport], landing: Landing) -> pa.Table:
+def rows_of_batch(manifest: Manifest, reports: Sequence[UploadReport], landing: Landing) -> pa.Table:
     """The ledger's rows of a batch, from what became of those of its uploads that are in it, in their order."""
     uploads = [item.upload for item in manifest.uploads if item.is_in_batch]
     taken = [taken_upload(manifest.batch_id, manifest.ingested_at, upload, landing) for upload in uploads]
@@ -116,11 +116,6 @@ def newest_moment(ledger: Table) -> datetime | None:
             return datetime.fromisoformat(moment)
     moments = ledger.scan(selected_fields=("ingested_at",)).to_arrow()["ingested_at"]
     return max(moments.to_pylist(), default=None)
-
-
-def just_after(moment: datetime) -> datetime:
-    """The next moment that a column can hold."""
-    return moment + timedelta(microseconds=1)
 
 
 @dataclass

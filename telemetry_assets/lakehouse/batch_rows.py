@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
+from pyiceberg.expressions import AlwaysTrue, EqualTo
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
@@ -47,15 +47,11 @@ def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None)
     :param table: freshly loaded.
     :param since: the table's position before the batch was begun, so that only what came later is read.
     """
-    return batch_snapshot(table, batch_id) is not None or count_batch_rows(table, batch_id, since) > 0
-
-
-def count_batch_rows(table: Table, batch_id: str, since: TablePosition | None = None) -> int:
-    """How many rows of a batch a table holds.
-
-    :param since: see :func:`holds_batch`.
-    """
-    return sum(rows.num_rows for rows in _rows(table, EqualTo(term="batch_id", value=batch_id), ("batch_id",), since))
+    if batch_snapshot(table, batch_id) is not None:
+        return True
+    if since is not None and since.table_uuid == str(table.metadata.table_uuid) and not _has_newer_files(table, since):
+        return False
+    return bool(table.scan(EqualTo(term="batch_id", value=batch_id), selected_fields=("batch_id",)).count())
 
 
 def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence[str]) -> pa.Table:
@@ -74,15 +70,6 @@ def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence
     ]
     scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue())
     return scan.to_table([FileScanTask(file) for file in files])
-
-
-def _rows(
-    table: Table, where: BooleanExpression, columns: tuple[str, ...], since: TablePosition | None
-) -> Iterable[pa.RecordBatch]:
-    if since is not None and since.table_uuid == str(table.metadata.table_uuid) and not _has_newer_files(table, since):
-        return []
-    rows: Iterable[pa.RecordBatch] = table.scan(where, selected_fields=columns).to_arrow_batch_reader()
-    return rows
 
 
 def _has_newer_files(table: Table, since: TablePosition) -> bool:

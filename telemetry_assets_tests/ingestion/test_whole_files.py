@@ -65,6 +65,8 @@ def test_a_file_that_grows_after_it_was_claimed_is_taken_again_before_its_rows_c
 
     def growing(landing: FolderLanding, batch_id: str, upload: Any) -> bytes:
         content = read(landing, batch_id, upload)
+        if upload.name != "trip.jsonl":
+            return content
         monkeypatch.undo()
         with (landing.folder / ".claimed" / batch_id / upload.name).open("ab") as writer:
             writer.write(second[30:])
