@@ -35,7 +35,7 @@ def _no_space(place: Path) -> str:
     if found.f_files and not found.f_favail and found.f_bavail:
         return (
             f"There is no room for another file on the file system of {place} (all of its {found.f_files:,} inodes are "
-            f"taken). Remove files that nobody needs; {_WAITS}"
+            f"taken). Remove files that are not needed; {_WAITS}"
         )
     free, total = (megabytes(blocks * found.f_frsize) for blocks in (found.f_bavail, found.f_blocks))
     return f"There is no space left on the file system of {place} ({free} free of {total}). Make room; {_WAITS}"
@@ -76,7 +76,7 @@ def _open_files_of_machine(_: Path) -> str:
 
 def _stale(place: Path) -> str:
     return (
-        f"The file system of {place} has been exchanged or exported anew by its server (stale file handle). Mount it "
+        f"The file system of {place} was replaced or exported again by its server (stale file handle). Mount it "
         f"again; {_WAITS}"
     )
 

@@ -65,6 +65,6 @@ def _end(instance: DagsterInstance, run_id: str) -> None:
     # It may have ended by itself since it was listed.
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
-        instance.report_run_failed(run, "The run's process is gone, so nobody will end it. What it left is taken up.")
+        instance.report_run_failed(run, "The run's process is gone. The next run takes up what it left.")
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     forget(instance, run_id)

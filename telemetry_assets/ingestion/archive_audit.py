@@ -1,7 +1,7 @@
 """The archive against the ledger and the rows of Bronze: what is archived without its rows is taken again.
 
 An upload is archived once its rows are committed, so nothing should be found. What can be found all the same: uploads
-that an earlier edition archived although their commit had failed, tables that somebody rolled back, files whose writer
+that an earlier edition archived although their commit had failed, tables that were rolled back, files whose writer
 went on after they were taken.
 """
 

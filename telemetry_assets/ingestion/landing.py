@@ -61,7 +61,7 @@ class Landing(Protocol):
         ...
 
     def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """The uploads of a first look that nobody has written to since, for at least the minimum age.
+        """The uploads of a first look whose size and time have not changed for at least the minimum age.
 
         Waits until the minimum age has passed since the first look, by this machine's clock alone.
         """

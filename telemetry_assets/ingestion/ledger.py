@@ -41,7 +41,7 @@ class TakenUpload:
     """An upload of a batch.
 
     :param archive_uri: where the archive keeps it.
-    :param uploaded_at: its own time, None where nobody knows it any more.
+    :param uploaded_at: its own time; None where it is not known.
     """
 
     batch_id: str

@@ -22,7 +22,7 @@ from telemetry_assets.lakehouse.table_contract import TableContract
 class TablePosition:
     """How far a table was written at a moment: rows that came later are in files of a greater sequence number.
 
-    :param table_uuid: the table's identity; a table that was made anew begins anew.
+    :param table_uuid: the table's identity; a table that was dropped and created again has another one.
     :param sequence_number: the last sequence number that was given.
     """
 
@@ -100,7 +100,7 @@ def append_batch(
 
     :param rows: the rows, or data files that hold them and that no table has yet.
     :param since: the table's position before the batch was begun; the whole table is searched where it is not given.
-    :returns: the batch's snapshot; None where somebody has expired it.
+    :returns: the batch's snapshot; None where it has expired.
     """
     properties = {**summary, BATCH_ID: batch_id}
 

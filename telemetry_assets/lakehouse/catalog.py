@@ -126,7 +126,7 @@ class Lakehouse:
         return load_file_io(dict(self.catalog.properties), location)
 
     def close(self) -> None:
-        """Leave the catalog's file whole for whoever copies it. The lakehouse can still be used."""
+        """Move what SQLite's WAL holds into the catalog's file. The lakehouse can still be used."""
         if isinstance(self.catalog, SqlCatalog):
             checkpoint(Path(self.location.removeprefix("file://")) / CATALOG_FILE)
 

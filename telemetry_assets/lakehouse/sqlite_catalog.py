@@ -1,7 +1,7 @@
 """The SQLite catalog of a lakehouse in a folder, opened so that every look sees what another process would see.
 
 PyIceberg's own :class:`SqlCatalog` keeps its connections in a pool. After a COMMIT that failed as busy, a pooled
-connection still shows the change that nobody else sees. Here each session has a connection of its own.
+connection still shows its own change, which is not in the file. Here each session has a connection of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sqlite3
 import weakref
 from contextlib import closing
@@ -34,6 +35,7 @@ _JOURNAL_SWITCH_SECONDS = 0.2
 """How long a change of the journal mode waits for other processes; the next opening tries again."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 _SHARED_MEMORY_FILE_SYSTEMS = frozenset(
     {
@@ -76,8 +78,8 @@ def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: flo
         raise _translated(error.orig, file, busy_seconds) or error from error
     catalog.engine.dispose()
     catalog.engine = _engine(uri, file, busy_seconds)
-    # Without a reader that stays, the last session's end would remove the WAL, and then nobody could read the catalog
-    # who may not write to its folder.
+    # Without a reader that stays, the end of the last session would remove the WAL, and then a user without write
+    # permission on the folder could not read the catalog.
     _stay_open(catalog, file)
     return catalog
 
@@ -144,21 +146,22 @@ def _choose_journal(file: Path) -> None:
             if found != wanted:
                 connection.execute(f"PRAGMA journal_mode={wanted}")
     except sqlite3.Error as error:
-        # Somebody uses it, or this user may only read it. Commits are as safe in the mode that it has.
+        # Another process uses it, or this user may only read it. Commits are as safe in the mode that it has.
         logger.debug("the journal mode of %s stays as it is: %s", file, error)
 
 
 def _file_system(path: Path) -> str:
     """The type of the file system that holds a file; empty where this system does not say."""
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        lines = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
     except OSError:
         return ""
     best, kind = "", ""
     resolved = str(path.parent.resolve())
     for line in lines:
         before, _, after = line.partition(" - ")
-        mount = before.split()[4].encode().decode("unicode_escape")
+        # White space and backslashes are written as octal numbers.
+        mount = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split(" ")[4])
         if f"{resolved}/".startswith(f"{mount.rstrip('/')}/") and len(mount) >= len(best):
             best, kind = mount, after.split()[0]
     return kind
@@ -185,5 +188,5 @@ def checkpoint(file: Path) -> None:
         with closing(sqlite3.connect(file, timeout=_JOURNAL_SWITCH_SECONDS, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
-        # Somebody reads an older state; SQLite does it by itself at a later commit.
+        # Another process reads an older state; SQLite does it by itself at a later commit.
         logger.debug("the WAL of %s stays as it is: %s", file, error)

@@ -224,3 +224,16 @@ while True:
     connection.execute("COMMIT")
     time.sleep(0.02)
 """
+
+
+def test_the_file_system_of_a_mount_with_an_unusual_name_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_bytes(
+        b"22 1 0:1 / / rw - ext4 /dev/sda rw\n"
+        b"23 22 0:2 / /srv/m\xc3\xbcnchen\\040s\xfcd rw shared:1 - nfs4 server:/ rw\n"
+    )
+    monkeypatch.setattr(sqlite_catalog, "_MOUNTS", mounts)
+    assert sqlite_catalog._file_system(Path(os.fsdecode(b"/srv/m\xc3\xbcnchen s\xfcd/catalog.sqlite"))) == "nfs4"
+    assert sqlite_catalog._file_system(Path("/srv/other/catalog.sqlite")) == "ext4"
