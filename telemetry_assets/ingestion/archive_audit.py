@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
@@ -44,6 +45,7 @@ from telemetry_assets.lakehouse.commits import (
     until_committed,
 )
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,11 @@ class AuditFinding:
     upload: WaitingUpload
     kind: Literal["lost", "changed", "unrecorded", "incomplete"]
     problem: str
+
+    @property
+    def key(self) -> UploadKey:
+        """The upload, as the ledger names it."""
+        return self.batch_id, self.upload.uri
 
     @property
     def is_taken_again(self) -> bool:
@@ -112,8 +119,9 @@ class ArchiveAudit:
             return False
         findings = list(self.everything())
         lost = [finding for finding in findings if finding.is_taken_again]
-        recorded = self._record_all([finding for finding in findings if finding.kind == "unrecorded"], lost, run_id)
-        self.mend(lost, run_id)
+        unrecorded = [finding for finding in findings if finding.kind == "unrecorded"]
+        recorded = self._record(unrecorded, AlwaysTrue(), run_id, lost=lost, completes=True)
+        put_back = self.mend(lost, run_id)
         if recorded or lost:
             logger.warning(
                 "bronze.uploads is new: %s recorded from the tables and the archive, %s put back because their rows "
@@ -121,42 +129,7 @@ class ArchiveAudit:
                 counted(recorded, "upload"),
                 counted(len(lost), "upload"),
             )
-        return bool(lost)
-
-    def _record_all(self, unrecorded: Sequence[AuditFinding], lost: Sequence[AuditFinding], run_id: str) -> int:
-        archived = {(one.batch_id, one.upload.uri): one.upload for one in unrecorded}
-        put_back = {(one.batch_id, one.upload.uri) for one in lost}
-        reports = reports_from_rows(
-            bronze_pieces(self.lakehouse.table(BRONZE), AlwaysTrue()),
-            rejected_pieces(self.lakehouse.table(REJECTED), AlwaysTrue()),
-        )
-        in_progress = self.manifests.load()
-        moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
-        taken = {
-            key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
-            for key in sorted({*reports, *archived} - put_back)
-            if in_progress is None or key[0] != in_progress.batch_id
-        }
-
-        def attempt() -> int:
-            ledger = self.lakehouse.table(UPLOADS)
-            if LEDGER_COMPLETE in ledger.properties:
-                return 0
-            known = _counted(ledger, AlwaysTrue())
-            rows = ledger_rows(one for key, one in taken.items() if key not in known)
-            complete = {LEDGER_COMPLETE: "true"}
-            if rows.num_rows:
-                append_rows(ledger, rows, {"telemetry.run-id": run_id, "telemetry.step": "audit"}, complete)
-            else:
-                set_table_properties(ledger, complete)
-            return int(rows.num_rows)
-
-        return until_committed(UPLOADS, attempt)
-
-    def _taken(self, key: UploadKey, moment: datetime, upload: WaitingUpload | None) -> TakenUpload:
-        if upload is not None:
-            return taken_upload(key[0], moment, upload, self.landing)
-        return TakenUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
+        return put_back
 
     def mend(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
         """Put uploads back with none of their rows left, or record them. Doing it again is harmless.
@@ -166,20 +139,17 @@ class ArchiveAudit:
         put_back = False
         for finding in findings:
             if finding.kind == "unrecorded":
-                self._record(finding, run_id)
-            elif finding.is_taken_again:
+                self._record([finding], EqualTo(term="batch_id", value=finding.batch_id), run_id)
+            # A replay of the batch may have been seen half done, as its tables are read one after the other.
+            elif finding.is_taken_again and finding in self.examine(finding.batch_id):
                 self._take_again(finding, run_id)
                 put_back = True
         return put_back
 
     def _take_again(self, finding: AuditFinding, run_id: str) -> None:
         # The rows go first: an upload without its rows is found by the next audit too.
-        where = And(
-            EqualTo(term="batch_id", value=finding.batch_id), EqualTo(term="source_uri", value=finding.upload.uri)
-        )
-        summary = {"telemetry.run-id": run_id, "telemetry.step": "audit"}
         for contract in (REJECTED, BRONZE, UPLOADS):
-            until_committed(contract, lambda: delete_rows(self.lakehouse.table(contract), where, summary))  # noqa: B023
+            until_committed(contract, partial(self._delete_rows, contract, finding, run_id))
         if self.landing.put_back(finding.batch_id, finding.upload):
             logger.warning(
                 "%s of batch %s is put back to the landing location, and is taken again: %s",
@@ -188,33 +158,58 @@ class ArchiveAudit:
                 finding.problem,
             )
 
-    def _record(self, finding: AuditFinding, run_id: str) -> None:
-        batch = EqualTo(term="batch_id", value=finding.batch_id)
-        key = finding.batch_id, finding.upload.uri
-        where = And(batch, EqualTo(term="source_uri", value=finding.upload.uri))
-        summary = {"telemetry.run-id": run_id, "telemetry.step": "audit"}
+    def _delete_rows(self, contract: TableContract, finding: AuditFinding, run_id: str) -> None:
+        of_batch = EqualTo(term="batch_id", value=finding.batch_id)
+        of_upload = And(of_batch, EqualTo(term="source_uri", value=finding.upload.uri))
+        delete_rows(self.lakehouse.table(contract), of_upload, _summary(run_id))
 
-        def attempt() -> None:
-            reports = reports_from_rows(
-                bronze_pieces(self.lakehouse.table(BRONZE), where),
-                rejected_pieces(self.lakehouse.table(REJECTED), where),
-            )
+    def _record(
+        self,
+        unrecorded: Sequence[AuditFinding],
+        where: BooleanExpression,
+        run_id: str,
+        *,
+        lost: Sequence[AuditFinding] = (),
+        completes: bool = False,
+    ) -> int:
+        """Add rows to the ledger for archived uploads, and for all others of which the tables have rows.
+
+        :param where: which rows of the tables are looked at.
+        :param lost: uploads that are not recorded, as they are put back.
+        :param completes: whether the ledger has all uploads then.
+        :returns: how many uploads were recorded.
+        """
+        archived = {finding.key: finding.upload for finding in unrecorded}
+        reports = reports_from_rows(
+            bronze_pieces(self.lakehouse.table(BRONZE), where), rejected_pieces(self.lakehouse.table(REJECTED), where)
+        )
+        in_progress = self.manifests.load()
+        moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
+        taken = {
+            key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
+            for key in sorted({*reports, *archived} - {finding.key for finding in lost})
+            if in_progress is None or key[0] != in_progress.batch_id
+        }
+        properties = {LEDGER_COMPLETE: "true"} if completes else {}
+
+        def attempt() -> int:
             ledger = self.lakehouse.table(UPLOADS)
-            if not ledger.scan(where, selected_fields=("batch_id",)).to_arrow().num_rows:
-                moment = reports[key][0] if key in reports else self._moment(batch)
-                taken = taken_upload(finding.batch_id, moment, finding.upload, self.landing)
-                append_rows(ledger, ledger_rows([(taken, report_of(reports, key))]), summary)
-
-        until_committed(UPLOADS, attempt)
-
-    def _moment(self, batch: BooleanExpression) -> datetime:
-        """The moment of a batch of which an upload has no rows, by those of its other uploads."""
-        for contract in (BRONZE, REJECTED):
-            rows = self.lakehouse.table(contract).scan(batch, selected_fields=("ingested_at",), limit=1).to_arrow()
+            if completes and LEDGER_COMPLETE in ledger.properties:
+                return 0
+            known = _counted(ledger, where)
+            rows = ledger_rows(one for key, one in taken.items() if key not in known)
             if rows.num_rows:
-                moment: datetime = rows["ingested_at"][0].as_py()
-                return moment
-        return datetime.now(UTC)
+                append_rows(ledger, rows, _summary(run_id), properties)
+            else:
+                set_table_properties(ledger, properties)
+            return int(rows.num_rows)
+
+        return until_committed(UPLOADS, attempt)
+
+    def _taken(self, key: UploadKey, moment: datetime, upload: WaitingUpload | None) -> TakenUpload:
+        if upload is not None:
+            return taken_upload(key[0], moment, upload, self.landing)
+        return TakenUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
 
     def _suspects(self, batches: Sequence[str]) -> list[str]:
         """Those of some batches that have to be examined: snapshots and sizes do not show that they are whole."""
@@ -311,6 +306,10 @@ class ArchiveAudit:
             return False
         expected = upload_rows(upload.name, content, Origin(upload.uri, datetime.now(UTC), batch_id), self.limits)
         return bool(expected.bronze.num_rows) or (bool(expected.rejected.num_rows) and not rejected)
+
+
+def _summary(run_id: str) -> dict[str, str]:
+    return {"telemetry.run-id": run_id, "telemetry.step": "audit"}
 
 
 def _batch_snapshots(table: Table) -> dict[str, int]:

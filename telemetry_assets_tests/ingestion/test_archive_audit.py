@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
+from telemetry_assets.ingestion.archive_audit import AuditFinding
 from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER, UPLOADS
@@ -203,3 +204,15 @@ def test_a_stray_file_of_a_batch_in_progress_is_left_alone(
         deployed.process()
     monkeypatch.undo()
     assert list(deployed.pipeline.ingestion.audit.everything()) == []
+
+
+def test_a_finding_that_no_longer_holds_changes_nothing(deployed: Deployment) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    rows = deployed.rows(BRONZE)
+    audit = deployed.pipeline.ingestion.audit
+    [batch_id] = deployed.batch_ids()
+    [upload] = audit.landing.archived(batch_id)
+    assert not audit.mend([AuditFinding(batch_id, upload, "lost", "its rows were missing a moment ago")], "audit")
+    assert deployed.rows(BRONZE) == rows
+    assert_all_is_right(deployed)
