@@ -19,7 +19,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import PY_IO_IMPL
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine, ExceptionContext
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
@@ -61,6 +61,15 @@ _UNUSABLE = {
 
 class _OrderedSqlCatalog(OrderedCommits, SqlCatalog):
     """PyIceberg's own, with moments of commits in their order."""
+
+    def __init__(self, name: str, **properties: str) -> None:
+        try:
+            super().__init__(name, **properties)
+        except SQLAlchemyError:
+            # The error's traceback would keep the pooled connection open, and whoever closes the last connection
+            # removes the WAL.
+            self.engine.dispose()
+            raise
 
 
 def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: float) -> SqlCatalog:

@@ -11,6 +11,7 @@ that is opened, made, renamed or removed afterwards meets ``EROFS``.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -99,7 +100,12 @@ class Disk:
             (self.folder / FILLER).unlink(missing_ok=True)
 
     def detach(self) -> None:
-        """Take it away, with everything on it."""
+        """Take it away, with everything on it.
+
+        A connection to SQLite that is still open would, when it is closed, remove the WAL of the next disk's database:
+        both have the same path and, as tmpfs numbers its files from the start again, the same inode.
+        """
+        gc.collect()
         self.heal()
         if self._attached:
             self._attached = False

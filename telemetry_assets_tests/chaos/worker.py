@@ -142,6 +142,8 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
         told = _done(order, engine)
         if stops is not None:
             stops.order(None)
+        # As at the end of a process: what an error kept open is closed before the disk is another one.
+        gc.collect()
         connection.send(told)
 
 
