@@ -86,10 +86,16 @@ class Disk:
             self._read_only = True
             _mount("none", self.folder, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
             return
-        space = os.statvfs(self.folder)
-        size = max(space.f_bavail * space.f_frsize - pages * _PAGE, 0)
         with (self.folder / FILLER).open("ab") as filler:
-            os.posix_fallocate(filler.fileno(), 0, max(size, 1))
+            while (size := self._free_bytes() - pages * _PAGE) > 0:
+                # Others may write between the look and this.
+                with suppress(OSError):
+                    os.posix_fallocate(filler.fileno(), 0, size)
+                    return
+
+    def _free_bytes(self) -> int:
+        space = os.statvfs(self.folder)
+        return space.f_bavail * space.f_frsize
 
     def heal(self) -> None:
         """Undo all troubles."""

@@ -81,8 +81,8 @@ no run, which the report shows."""
 _WITH_TABLES = 0.6
 """The share of schedules whose first disturbed run finds tables; in others it makes them."""
 
-_SHARES = (1, 4)
-"""Of the places. A schedule in S3 takes three times as long, for its hundreds of requests."""
+_SHARES = (1, 3)
+"""Of the places. A schedule in S3 takes twice as long, for its hundreds of requests."""
 
 MOST_DOCUMENTS = 3
 """The bound of an upload's documents in schedules that replay with a higher one."""
@@ -229,7 +229,7 @@ class _Drawing:
     def _shares(self) -> tuple[int, ...]:
         """How often a run goes how; only in S3 a request can go wrong, and only in folders a file or a disk."""
         return (
-            (5, 30, 33, 16, 10, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
+            (4, 26, 50, 12, 8, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
         )
 
     def _locks(self) -> list[Foreign]:
@@ -311,8 +311,8 @@ class _Drawing:
 
     def _faults(self) -> Disturbance:
         random = self._random
-        if random.random() < 0.5:
-            return RandomFaults(random.randrange(1_000_000), random.choice((0.02, 0.05, 0.1)))
+        if random.random() < 0.75:
+            return RandomFaults(random.randrange(1_000_000), random.choice((0.02, 0.05, 0.1, 0.2)))
         kind = random.choice(FAULT_KINDS)
         after = random.randint(0, 3 if kind in _RARE else random.choice((30, 90, 250)))
         return OneFault(kind, after, random.choice((1, 1, 2, 6)))
