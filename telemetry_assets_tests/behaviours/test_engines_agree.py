@@ -49,6 +49,7 @@ def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
         assert_types_are_those_of_the_contract(deployed)
 
 
+@pytest.mark.slow
 def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
     uploads = messy_uploads()
     turns = itertools.cycle(ENGINES)
@@ -167,7 +168,7 @@ def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
         assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
 
 
-@pytest.mark.parametrize("changed", [True, False])
+@pytest.mark.parametrize("changed", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:

@@ -15,8 +15,8 @@ from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment
 from telemetry_assets_tests.made_documents import RUNS, UPLOADS, Document, event, framed, vehicle
 
-_SLOW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-_SLOWER = settings(_SLOW, max_examples=6)
+_SLOW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SLOWER = settings(_SLOW, max_examples=4)
 
 
 def process_all(deployed: Deployment, runs: list[list[tuple[list[Document], str]]]) -> None:
@@ -44,6 +44,7 @@ def test_the_real_uploads(deployed: Deployment, samples: list[Path]) -> None:
     deployed.assert_equals_the_contract()
 
 
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment, samples: list[Path]) -> None:
     order = samples + samples[::2]
     random.Random(7).shuffle(order)
@@ -136,6 +137,7 @@ def test_a_correction_that_takes_the_newest_value_away_brings_back_the_one_befor
     deployed.assert_equals_the_contract()
 
 
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -> None:
     first = event("CAR-A", event_id="evt-1", engineTempCelsius=120)
     deployed.upload("first.json", framed([first], "array")[1])
@@ -145,6 +147,7 @@ def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -
     deployed.assert_equals_the_contract()
 
 
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_late_events_of_an_earlier_month(deployed: Deployment) -> None:
     for number, (time, mileage) in enumerate(
         [("2025-12-02T08:00:00Z", 500), ("2025-10-31T08:00:00Z", 100), ("2025-11-30T23:00:00Z", 320)]

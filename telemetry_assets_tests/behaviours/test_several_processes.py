@@ -105,7 +105,7 @@ def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deploymen
     ("operation", "key", "after"),
     [
         ("PutObject", "in_progress.json", 1),
-        ("UpdateTable", "car_telemetry", 0),
+        pytest.param("UpdateTable", "car_telemetry", 0, marks=pytest.mark.slow),
         ("DeleteObject", "in_progress.json", 0),
         pytest.param("PutObject", "in_progress.json", 0, marks=pytest.mark.slow),
         pytest.param("CopyObject", "archive/", 3, marks=pytest.mark.slow),

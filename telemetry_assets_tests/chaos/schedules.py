@@ -228,9 +228,7 @@ class _Drawing:
 
     def _shares(self) -> tuple[int, ...]:
         """How often a run goes how; only in S3 a request can go wrong, and only in folders a file or a disk."""
-        return (
-            (4, 26, 50, 12, 8, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
-        )
+        return (4, 26, 50, 12, 8, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
 
     def _locks(self) -> list[Foreign]:
         """A lock of the catalog, sometimes longer than the product waits for it."""

@@ -64,7 +64,7 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("engine", "tables"),
     [
-        ("emr_serverless", (SILVER,)),
+        pytest.param("emr_serverless", (SILVER,), marks=pytest.mark.slow),
         pytest.param("emr_serverless", tuple(UPSTREAM), marks=pytest.mark.slow),
         pytest.param("glue", tuple(UPSTREAM), marks=pytest.mark.slow),
     ],

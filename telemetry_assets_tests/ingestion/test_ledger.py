@@ -206,7 +206,7 @@ Event = st.sampled_from(["upload", "broken", "cut off", "compact", "expire", "ru
 
 
 @given(events=st.lists(st.tuples(Event, st.integers(0, 2)), min_size=3, max_size=9))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_order_of_crashes_and_maintenance_each_document_is_there_once(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int]]
 ) -> None:

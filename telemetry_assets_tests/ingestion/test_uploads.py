@@ -224,7 +224,7 @@ _BYTES = st.one_of(
 _NAMES = st.sampled_from(["x.json", "x.jsonl", "x.ndjson", "x.json.gz", "x.jsonl.gz", "x.txt"])
 
 
-@settings(max_examples=3_000, deadline=None)
+@settings(max_examples=2_000, deadline=None)
 @given(name=_NAMES, content=_BYTES, compressed=st.booleans())
 def test_any_bytes_at_all_are_accounted_for_as_the_contract_says(name: str, content: bytes, compressed: bool) -> None:
     if compressed and name.endswith(".gz"):

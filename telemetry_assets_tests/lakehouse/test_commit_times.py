@@ -34,16 +34,16 @@ def moments(deployed: Deployment, contract: Any) -> list[int]:
     return [*(entry.timestamp_ms for entry in metadata.snapshot_log), metadata.last_updated_ms]
 
 
-@pytest.mark.parametrize("contract", [BRONZE, UPLOADS, SILVER])
 def test_commits_after_a_clock_was_set_back_are_not_older_than_those_before(
-    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, contract: Any
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, hours in enumerate((0, 5, -3, 0)):
         set_clock(monkeypatch, hours * HOURS)
         deployed.upload(f"{number}.json", framed([event("CAR-1", engineTempCelsius=90 + number)], "array")[1])
         deployed.process()
-    found = moments(deployed, contract)
-    assert found == sorted(found)
+    for contract in (BRONZE, UPLOADS, SILVER):
+        found = moments(deployed, contract)
+        assert found == sorted(found), contract.full_name
     assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [93]
     deployed.assert_equals_the_contract()
 

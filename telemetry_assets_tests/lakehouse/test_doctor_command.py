@@ -10,6 +10,7 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.types import StringType
 
 from telemetry_assets.__main__ import main
+from telemetry_assets.aws import RETRIES
 from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET, IN_S3, Deployment
@@ -81,6 +82,8 @@ def test_an_endpoint_that_does_not_answer_is_told_with_the_variable_that_names_i
     for name, value in IN_S3.items():
         monkeypatch.setenv(f"TELEMETRY_{name.upper()}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    # An endpoint that refuses is asked again for half a minute.
+    monkeypatch.setitem(RETRIES, "total_max_attempts", 2)
     looked = run_doctor()
     assert looked.exit_code == 1
     assert "Could not connect to the endpoint URL" in looked.output
