@@ -43,10 +43,9 @@ from telemetry_assets_tests.chaos.worker import Order, Told
 from telemetry_assets_tests.chaos.world import World, busy_settings
 
 _ENDING_RUNS = 3
-# What the product says on purpose when others keep it from its work; another run does it then.
-_CONTENTION = "ConcurrentWriteError"
-# SQLite lets a writer wait for five seconds only, and a paused one can hold its lock for longer.
-_LOCKED = "database is locked"
+# What the product says on purpose when others keep it from its work, such as a paused run that has the catalog's lock;
+# another run does it then.
+_CONTENTION = ("ConcurrentWriteError", "CatalogBusyError")
 _LONGEST_LOCK = 15.0
 # What no fault of a service and no other run may lead to.
 _DEFECTS = ("QualityError", "AttributeError", "TypeError", "IndexError", "AssertionError")
@@ -290,8 +289,7 @@ class Player:
         self._messages.append(told.error)
         self.outcome.record.counts["runs that failed"] += 1
         undisturbed = (disturbance is None or isinstance(disturbance, Kill | Pause | ClockJump)) and not excused
-        contended = kind == _CONTENTION or _LOCKED in told.about
-        if kind in _DEFECTS or (undisturbed and (alone or not contended)):
+        if kind in _DEFECTS or (undisturbed and (alone or kind not in _CONTENTION)):
             self.outcome.problems.append(f"a run failed with {told.about}\n{_tail(told.error)}")
 
     def _end(self) -> None:
