@@ -206,7 +206,9 @@ def _show_archive(settings: Settings, repair: bool) -> int:
         for finding in findings:
             click.echo(f"  {finding.upload.uri} of batch {finding.batch_id}: {finding.problem}")
             if finding.kind == "incomplete":
-                click.echo("    not to be mended by this command: taking it again would double its other rows")
+                click.echo(
+                    "    left as it is, as somebody may have deleted rows. Delete the others, and it is taken again."
+                )
             elif repair:
                 pipeline.ingestion.audit.mend([finding], f"{COMMAND_LINE}doctor")
                 click.echo(f"    mended: {'it waits again' if finding.is_taken_again else 'the ledger has it now'}")

@@ -102,10 +102,10 @@ def _locked_file(instance: DagsterInstance, run_id: str) -> Iterator[None]:
 
 def _accompany(instance: DagsterInstance, run: DagsterRun, ended: threading.Event) -> None:
     """Write the run's lines, and interrupt the run once when a Dagster server above its process is gone."""
-    servers = servers_above()
+    servers = _servers_above(())
     next_line = time.monotonic() + _LINE_SECONDS
     while not ended.wait(_LOOK_SECONDS):
-        if servers and servers_above()[: len(servers)] != servers:
+        if servers and _servers_above(servers)[: len(servers)] != servers:
             servers = ()
             _write(instance, run, "The Dagster server that started this run is gone, so the run ends.")
             # As a cancelled run: the main thread raises it in the step, which cancels what is remote.
@@ -113,6 +113,15 @@ def _accompany(instance: DagsterInstance, run: DagsterRun, ended: threading.Even
         if time.monotonic() >= next_line:
             _write(instance, run, _LINE)
             next_line = time.monotonic() + _LINE_SECONDS
+
+
+def _servers_above(otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    """The servers; another answer where nobody can say for a moment."""
+    try:
+        return servers_above()
+    except OSError as error:
+        _log.debug("It cannot be said which servers are above this process: %s", error)
+        return otherwise
 
 
 def _write(instance: DagsterInstance, run: DagsterRun, line: str) -> None:

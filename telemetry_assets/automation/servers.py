@@ -15,6 +15,8 @@ def servers_above() -> tuple[int, ...]:
 
     One of them is gone where the answer becomes shorter: what it leaves goes to another parent. A shell, `make` or
     `nohup` above them is not among them, so its end means nothing. A run of `dagster job execute` has none.
+
+    :raises OSError: where nobody can say, as with too many open files.
     """
     found: list[int] = []
     pid = os.getppid()
@@ -40,7 +42,7 @@ def _parent_and_command(pid: int) -> tuple[int, list[str]]:
         # After the name, which is in brackets and may have any characters: the state, and the parent.
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         return parent, Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (OSError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, IndexError):
         return 0, []
 
 

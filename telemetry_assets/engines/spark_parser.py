@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
-from pyiceberg.manifest import DataFile
 from pyspark.errors import PySparkException
 
 from telemetry_assets.aws import region
@@ -28,6 +27,7 @@ from telemetry_assets.ingestion.parsing import BatchRows, LocalParser
 from telemetry_assets.ingestion.rows import Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.settings import MEBIBYTE, Settings
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class _Files:
         if not sum(one.num_rows for one in rows):
             return
         table = self.lakehouse.table(BRONZE if name == BRONZE.name else REJECTED)
-        files: Iterator[DataFile] = iter(_dataframe_to_data_files(table.metadata, pa.concat_tables(rows), table.io))
+        files = list(_dataframe_to_data_files(table.metadata, pa.concat_tables(rows), table.io))
+        # The driver, which commits them, does not know what this process has written.
+        sync_written_files()
         for file in files:
             yield _told(name, file)

@@ -8,15 +8,17 @@ went on after they were taken.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
+import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation, ancestors_of
+from pyiceberg.table.snapshots import Operation
 
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
 from telemetry_assets.ingestion.ledger import (
@@ -25,21 +27,24 @@ from telemetry_assets.ingestion.ledger import (
     UploadKey,
     bronze_pieces,
     ledger_rows,
+    newest_moment,
     rejected_pieces,
     report_of,
     reports_from_rows,
     taken_upload,
 )
 from telemetry_assets.ingestion.manifests import ManifestStore
-from telemetry_assets.ingestion.rows import Origin, upload_rows
+from telemetry_assets.ingestion.rows import Origin, UploadRows, upload_rows
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import rows_added_by
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_no_row
 from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
+    append_files,
     append_rows,
     delete_rows,
+    history,
     set_table_properties,
     summary_of,
     until_committed,
@@ -53,10 +58,16 @@ logger = logging.getLogger(__name__)
 _NEWEST_BATCHES = 10
 """So many of the newest batches are audited by each run."""
 
-_BATCHES_AT_A_TIME = 500
+_BATCHES_AT_A_TIME = 200
+"""Up to so many values PyIceberg compares with the bounds of files."""
+
+_SAME_TIME = timedelta(milliseconds=1)
+_COARSE_TIME = timedelta(seconds=2)
+"""File systems keep times to 100 ns, or to 2 s."""
 
 Row = dict[str, Any]
-_LEDGER_COLUMNS = ("batch_id", "source_uri", "stored_bytes", "accepted", "rejected")
+_DOCUMENT_COLUMNS = ("source_position", "payload")
+_LEDGER_COLUMNS = ("batch_id", "source_uri", "stored_bytes", "uploaded_at", "accepted", "rejected")
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,8 @@ class ArchiveAudit:
     limits: Limits
 
     def newest(self) -> list[AuditFinding]:
-        """The findings of the newest batches. Costs the same however many batches there are."""
-        batches = self.landing.archived_batches(_NEWEST_BATCHES)
+        """The findings of the newest batches. No more tables and uploads are read, however many batches there are."""
+        batches = self.landing.newest_batches(_NEWEST_BATCHES, newest_moment(self.lakehouse.table(UPLOADS)))
         suspects = self._suspects(batches) if batches else []
         return self._examined(suspects)
 
@@ -134,14 +145,21 @@ class ArchiveAudit:
     def mend(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
         """Put uploads back with none of their rows left, or record them. Doing it again is harmless.
 
+        Of an upload that lacks some of its rows it is only said, as somebody may have deleted them.
+
         :returns: whether an upload was put back.
         """
         put_back = False
-        for finding in findings:
+        # Those that are put back come first: the ledger must not name rows that are about to be deleted.
+        for finding in sorted(findings, key=lambda one: not one.is_taken_again):
             if finding.kind == "unrecorded":
                 self._record([finding], EqualTo(term="batch_id", value=finding.batch_id), run_id)
+            elif finding.kind == "incomplete":
+                logger.warning(
+                    "%s of batch %s is incomplete: %s", finding.upload.uri, finding.batch_id, finding.problem
+                )
             # A replay of the batch may have been seen half done, as its tables are read one after the other.
-            elif finding.is_taken_again and finding in self.examine(finding.batch_id):
+            elif finding in self.examine(finding.batch_id):
                 self._take_again(finding, run_id)
                 put_back = True
         return put_back
@@ -161,7 +179,10 @@ class ArchiveAudit:
     def _delete_rows(self, contract: TableContract, finding: AuditFinding, run_id: str) -> None:
         of_batch = EqualTo(term="batch_id", value=finding.batch_id)
         of_upload = And(of_batch, EqualTo(term="source_uri", value=finding.upload.uri))
-        delete_rows(self.lakehouse.table(contract), of_upload, _summary(run_id))
+        table = self.lakehouse.table(contract)
+        if not delete_rows(table, of_upload, _summary(run_id)) and contract is BRONZE:
+            # A replay that has read the quarantine before its rows were deleted can no longer commit to Bronze.
+            append_files(table, (), _summary(run_id))
 
     def _record(
         self,
@@ -172,11 +193,11 @@ class ArchiveAudit:
         lost: Sequence[AuditFinding] = (),
         completes: bool = False,
     ) -> int:
-        """Add rows to the ledger for archived uploads, and for all others of which the tables have rows.
+        """Add rows to the ledger for archived uploads.
 
         :param where: which rows of the tables are looked at.
         :param lost: uploads that are not recorded, as they are put back.
-        :param completes: whether the ledger has all uploads then.
+        :param completes: whether the ledger has all uploads then, also those that only the tables have rows of.
         :returns: how many uploads were recorded.
         """
         archived = {finding.key: finding.upload for finding in unrecorded}
@@ -187,7 +208,7 @@ class ArchiveAudit:
         moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
         taken = {
             key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
-            for key in sorted({*reports, *archived} - {finding.key for finding in lost})
+            for key in sorted({*(reports if completes else ()), *archived} - {finding.key for finding in lost})
             if in_progress is None or key[0] != in_progress.batch_id
         }
         properties = {LEDGER_COMPLETE: "true"} if completes else {}
@@ -220,7 +241,8 @@ class ArchiveAudit:
         doubtful = [
             batch
             for batch in batches
-            if batch in of_ledger and (self.landing.archive_can_change or batch not in of_bronze)
+            if batch in of_ledger
+            and (self.landing.archive_can_change or batch not in of_bronze or batch not in of_rejected)
         ]
         recorded: dict[str, dict[str, Row]] = {}
         for row in rows_added_by(ledger, {of_ledger[batch] for batch in doubtful}, _LEDGER_COLUMNS).to_pylist():
@@ -243,9 +265,18 @@ class ArchiveAudit:
             if batch_id not in of_table and any(row[column] for row in ledger.values()):
                 return False
         return all(
-            upload.uri in ledger and ledger[upload.uri]["stored_bytes"] == upload.size
+            upload.uri in ledger
+            and ledger[upload.uri]["stored_bytes"] == upload.size
+            and self._has_its_time(ledger[upload.uri], upload)
             for upload in self.landing.archived(batch_id)
         )
+
+    def _has_its_time(self, row: Row, upload: WaitingUpload) -> bool:
+        """Whether an archived upload has the time that it was taken with."""
+        if not self.landing.archive_can_change or row["uploaded_at"] is None:
+            return True
+        apart: timedelta = abs(row["uploaded_at"] - upload.modified)
+        return apart <= (_SAME_TIME if upload.modified.microsecond else _COARSE_TIME)
 
     def _examined(self, batches: Sequence[str]) -> list[AuditFinding]:
         if not batches:
@@ -262,7 +293,7 @@ class ArchiveAudit:
         }
         in_bronze = {batch for batch, _ in accepted}
         findings = (
-            self._judged(batch, upload, ledger, (accepted, rejected), batch in in_bronze)
+            self._judged(batch, upload, ledger, (accepted, rejected), in_bronze)
             for batch, uploads in archived.items()
             if in_progress is None or batch != in_progress.batch_id
             for upload in uploads
@@ -275,19 +306,23 @@ class ArchiveAudit:
         upload: WaitingUpload,
         ledger: Mapping[UploadKey, Row],
         rows: tuple[Mapping[UploadKey, int], Mapping[UploadKey, int]],
-        batch_in_bronze: bool,
+        in_bronze: Collection[str],
     ) -> AuditFinding | None:
         key = batch_id, upload.uri
         accepted, rejected = (of_table.get(key, 0) for of_table in rows)
         row = ledger.get(key)
         if row is None:
-            # A batch is one commit to Bronze, so where some of its rows are there, all were.
-            if batch_in_bronze or not self._lacks_rows(batch_id, upload, rejected):
+            # A batch is one commit to Bronze. Where it is there, an upload with rows has all of them; one without any
+            # may have lost them to an audit that was cut off before it put the upload back.
+            has_rows = accepted or (rejected and batch_id in in_bronze)
+            if has_rows or not self._lacks_rows(batch_id, upload, rejected):
                 return AuditFinding(batch_id, upload, "unrecorded", "its rows are there, and the ledger has none")
             return AuditFinding(batch_id, upload, "lost", "neither the ledger nor Bronze has a row of it")
         if row["stored_bytes"] is not None and row["stored_bytes"] != upload.size:
             problem = f"{row['stored_bytes']:,} bytes of it were taken, and it has {upload.size:,}"
             return AuditFinding(batch_id, upload, "changed", problem)
+        if not self._has_its_time(row, upload) and self._has_other_documents(batch_id, upload):
+            return AuditFinding(batch_id, upload, "changed", "it was written to after it was taken")
         if (row["accepted"], row["rejected"]) == (accepted, rejected):
             return None
         problem = (
@@ -299,13 +334,33 @@ class ArchiveAudit:
 
     def _lacks_rows(self, batch_id: str, upload: WaitingUpload, rejected: int) -> bool:
         """Whether an upload without a row of Bronze should have rows that it does not have."""
+        if self.limits.exclude(upload.size):
+            return not rejected
+        expected = self._expected(batch_id, upload)
+        if expected is None:
+            return False
+        return bool(expected.bronze.num_rows) or (bool(expected.rejected.num_rows) and not rejected)
+
+    def _has_other_documents(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """Whether the tables' rows of an upload are not what is in the archive. A copied archive has other times."""
+        expected = None if self.limits.exclude(upload.size) else self._expected(batch_id, upload)
+        if expected is None:
+            return False
+        of_upload = And(EqualTo(term="batch_id", value=batch_id), EqualTo(term="source_uri", value=upload.uri))
+        stored = [
+            self.lakehouse.table(contract).scan(of_upload, selected_fields=_DOCUMENT_COLUMNS).to_arrow()
+            for contract in (BRONZE, REJECTED)
+        ]
+        return _documents(*stored) != _documents(expected.bronze, expected.rejected)
+
+    def _expected(self, batch_id: str, upload: WaitingUpload) -> UploadRows | None:
+        """The rows of an archived upload, as they would be now; None where it cannot be read."""
         try:
             content = self.landing.read_archived(batch_id, upload.uri)
         except OSError as error:
             logger.warning("the archived %s cannot be read: %s", upload.uri, error)
-            return False
-        expected = upload_rows(upload.name, content, Origin(upload.uri, datetime.now(UTC), batch_id), self.limits)
-        return bool(expected.bronze.num_rows) or (bool(expected.rejected.num_rows) and not rejected)
+            return None
+        return upload_rows(upload.name, content, Origin(upload.uri, datetime.now(UTC), batch_id), self.limits)
 
 
 def _summary(run_id: str) -> dict[str, str]:
@@ -315,7 +370,7 @@ def _summary(run_id: str) -> dict[str, str]:
 def _batch_snapshots(table: Table) -> dict[str, int]:
     """The snapshots of batches whose rows are all in the table still, by batch; others may be too."""
     snapshots: dict[str, int] = {}
-    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+    for snapshot in history(table):
         summary = summary_of(snapshot)
         if batch := summary.get(BATCH_ID):
             snapshots[batch] = snapshot.snapshot_id
@@ -326,6 +381,14 @@ def _batch_snapshots(table: Table) -> dict[str, int]:
 
 
 def _counted(table: Table, where: BooleanExpression) -> dict[UploadKey, int]:
-    rows = table.scan(where, selected_fields=("batch_id", "source_uri")).to_arrow()
-    counted = rows.group_by(["batch_id", "source_uri"]).aggregate([([], "count_all")]).to_pylist()
-    return {(row["batch_id"], row["source_uri"]): row["count_all"] for row in counted}
+    counts: Counter[UploadKey] = Counter()
+    for rows in table.scan(where, selected_fields=("batch_id", "source_uri")).to_arrow_batch_reader():
+        counted = pa.Table.from_batches([rows]).group_by(["batch_id", "source_uri"]).aggregate([([], "count_all")])
+        counts.update({(row["batch_id"], row["source_uri"]): row["count_all"] for row in counted.to_pylist()})
+    return counts
+
+
+def _documents(*tables: pa.Table) -> set[tuple[int | None, str | None]]:
+    """The documents of an upload, accepted or not, with their positions."""
+    columns = (table.select(_DOCUMENT_COLUMNS).to_pylist() for table in tables)
+    return {(row["source_position"], row["payload"]) for rows in columns for row in rows}

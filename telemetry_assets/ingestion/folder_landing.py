@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished
+from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.storage import sync_file, sync_folder
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ _RELEASED = ".released"
 _UNARCHIVED = ".unarchived"
 # The year 9999, in seconds: a file system can hold times that no date can.
 _LATEST_TIME = 253_370_764_800
+_ATTEMPTS = 10
+"""How often a step is tried that another process keeps undoing: a writer that goes on, a folder that is removed."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +109,20 @@ class FolderLanding:
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
-        try:
-            with self._claimed(batch_id, upload).open("rb") as file:
-                # What a writer adds later is not what was claimed; :meth:`is_as_claimed` notices it.
-                return file.read(upload.size)
-        except FileNotFoundError:
-            self._hold_reachable(batch_id)
-            raise
+        # A run of another edition may have begun to archive a batch that this one reads once more.
+        for path in (self._claimed(batch_id, upload), *self._archived_places(batch_id, upload.name)):
+            try:
+                with path.open("rb") as file:
+                    # What a writer adds later is not what was claimed; :meth:`is_as_claimed` notices it.
+                    return file.read(upload.size)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        self._hold_reachable(batch_id)
+        raise FileNotFoundError(errno.ENOENT, "it is gone from its claim folder, and is not in the archive", upload.uri)
 
     def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.is_as_claimed`."""
-        apart = self._archived_apart(batch_id, upload.name)
-        for path in (self._claimed(batch_id, upload), apart, self._archived(batch_id, upload)):
+        for path in (self._claimed(batch_id, upload), *self._archived_places(batch_id, upload.name)):
             try:
                 found = path.stat(follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
@@ -165,16 +169,23 @@ class FolderLanding:
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
         name = os.path.relpath(uri.removeprefix("file://"), self.folder)
-        apart = self._archived_apart(batch_id, name)
-        return (apart if apart.exists() else self.archive_folder / batch_id / name).read_bytes()
+        apart, archived = self._archived_places(batch_id, name)
+        return (apart if apart.exists() else archived).read_bytes()
 
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
         """See :meth:`Landing.archive_uri`."""
         return f"file://{_printable(os.fspath(self._archived(batch_id, upload)))}"
 
-    def archived_batches(self, newest: int | None = None) -> list[str]:
+    def archived_batches(self) -> list[str]:
         """See :meth:`Landing.archived_batches`."""
-        return sorted((folder.name for folder in _folders(self.archive_folder)), reverse=True)[:newest]
+        return sorted(folder.name for folder in _folders(self.archive_folder))
+
+    def newest_batches(self, count: int, since: datetime | None) -> list[str]:
+        """See :meth:`Landing.newest_batches`. All names are listed, and no file is looked at."""
+        try:
+            return newest_batch_ids(os.listdir(self.archive_folder), count)
+        except FileNotFoundError:
+            return []
 
     def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.archived`."""
@@ -186,12 +197,18 @@ class FolderLanding:
     def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.put_back`."""
         waits = self.folder / _RELEASED / batch_id / upload.name
-        waits.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _move(self._archived(batch_id, upload), waits, self.folder)
-        except FileNotFoundError:
-            return False
-        return True
+        archived = self._archived(batch_id, upload)
+        for _ in range(_ATTEMPTS):
+            try:
+                waits.parent.mkdir(parents=True, exist_ok=True)
+                _move(archived, waits, self.folder)
+            except FileNotFoundError:
+                if not archived.exists():
+                    return False
+                # Another run has just taken away the folder that was empty.
+            else:
+                return True
+        raise FileNotFoundError(errno.ENOENT, "it cannot be put back", os.fspath(waits))
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
@@ -231,6 +248,9 @@ class FolderLanding:
 
     def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
         return self.archive_folder / batch_id / upload.name
+
+    def _archived_places(self, batch_id: str, name: str) -> tuple[Path, Path]:
+        return self._archived_apart(batch_id, name), self.archive_folder / batch_id / name
 
     def _archived_apart(self, batch_id: str, name: str) -> Path:
         """Where an upload is archived whose own place is another one's, because its file system ignores case."""
@@ -314,17 +334,27 @@ def _move(source: Path, target: Path, archive: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # Another file system: copy under a name of its own first, so that a kill leaves no half file.
-        copied = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
-        shutil.copy2(source, copied)
-        # On the disk before the source is gone, or a loss of power could take the only copy.
-        sync_file(copied)
-        copied.rename(target)
-        for folder in (target.parent, *target.parent.parents):
-            sync_folder(folder)
-            if folder == archive:
-                break
-        source.unlink()
+        # What a writer adds after this is lost with the source, so it is looked at until it rests.
+        for _ in range(_ATTEMPTS):
+            before = source.stat()
+            _copy(source, target, archive)
+            if _version(source.stat()) == _version(before):
+                source.unlink()
+                return
+        raise OSError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source)) from error
+
+
+def _copy(source: Path, target: Path, archive: Path) -> None:
+    """Copy a file to another file system, under a name of its own first, so that a kill leaves no half file."""
+    copied = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
+    shutil.copy2(source, copied)
+    # On the disk before the source is gone, or a loss of power could take the only copy.
+    sync_file(copied)
+    copied.rename(target)
+    for folder in (target.parent, *target.parent.parents):
+        sync_folder(folder)
+        if folder == archive:
+            break
 
 
 def _moment(found: os.stat_result) -> datetime:

@@ -7,13 +7,14 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.batches import Batches
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.landing import FirstLook, Landing, WaitingUpload, new_batch_id
+from telemetry_assets.ingestion.ledger import newest_moment
 from telemetry_assets.ingestion.manifests import (
     BatchUpload,
     Manifest,
@@ -191,10 +192,14 @@ class Ingestion:
         return manifest
 
     def _new_manifest(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
+        ledger = self.lakehouse.table(UPLOADS)
+        newest = newest_moment(ledger)
         now = datetime.now(UTC)
+        # Ids sort by their moments too, also where the clock was ahead and was set back.
+        moment = now if newest is None else max(now, newest + timedelta(microseconds=1))
         return Manifest(
-            batch_id=new_batch_id(now),
-            ingested_at=now,
+            batch_id=new_batch_id(moment),
+            ingested_at=moment,
             uploads=[BatchUpload(upload=upload) for upload in uploads],
             limits=self._limits,
             is_scaled=is_scaled,

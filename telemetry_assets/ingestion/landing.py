@@ -6,16 +6,19 @@ its own (``folder_landing.py``).
 
 from __future__ import annotations
 
+import heapq
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import Settings
 
 _UNFINISHED_ENDINGS = (".tmp", ".part", ".crdownload")
+_BATCH_ID = re.compile(r"\d{8}T\d{6,12}-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,14 @@ class Landing(Protocol):
         """Where the archive keeps an upload of a batch."""
         ...
 
-    def archived_batches(self, newest: int | None = None) -> list[str]:
-        """The batches that the archive has uploads of, the newest first.
+    def archived_batches(self) -> list[str]:
+        """The batches that the archive has uploads of."""
+        ...
 
-        :param newest: so many of them at most; all where it is not given.
+    def newest_batches(self, count: int, since: datetime | None) -> list[str]:
+        """So many of the archived batches whose ids :func:`new_batch_id` has made, the newest first.
+
+        :param since: where it is given, older batches may be left out.
         """
         ...
 
@@ -147,12 +154,12 @@ class Landing(Protocol):
 
 def new_batch_id(moment: datetime) -> str:
     """An id for a batch that is begun at a moment (UTC); ids sort by their moments, as the archive's folders do."""
-    return f"{moment:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:16]}"
+    return f"{moment:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:16]}"
 
 
-def recent_batch_prefixes(now: datetime) -> list[str]:
-    """What the ids of batches begin with that were begun in this hour or the one before (UTC)."""
-    return [f"{moment:%Y%m%dT%H}" for moment in (now, now - timedelta(hours=1))]
+def newest_batch_ids(names: Iterable[str], count: int) -> list[str]:
+    """So many ids that :func:`new_batch_id` has made, the newest first. Older ids and other names are left out."""
+    return heapq.nlargest(count, filter(_BATCH_ID.fullmatch, names))
 
 
 def is_finished(name: str) -> bool:

@@ -14,13 +14,12 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import ancestors_of
 
 from telemetry_assets.ingestion.documents import BronzeRow, accept
 from telemetry_assets.ingestion.landing import Landing, WaitingUpload
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.ingestion.rows import NAMES_LISTED, BoundedCounter, UploadReport
-from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.commits import history, summary_of
 from telemetry_assets.lakehouse.contracts import UPLOADS
 
 INGESTED_AT = "telemetry.ingested-at"
@@ -111,7 +110,7 @@ def newest_moment(ledger: Table) -> datetime | None:
     Each batch is newer than those before it, so the newest snapshot of a batch tells. Where maintenance has expired
     all of them, the rows do.
     """
-    for snapshot in ancestors_of(ledger.current_snapshot(), ledger.metadata):
+    for snapshot in history(ledger):
         if moment := summary_of(snapshot).get(INGESTED_AT):
             return datetime.fromisoformat(moment)
     moments = ledger.scan(selected_fields=("ingested_at",)).to_arrow()["ingested_at"]

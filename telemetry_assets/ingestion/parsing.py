@@ -12,7 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
-from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.landing import Landing
 from telemetry_assets.ingestion.manifests import BatchUpload, Manifest
 from telemetry_assets.ingestion.rows import Counts, Origin, UploadReport, UploadRows, gathered, upload_rows
 from telemetry_assets.ingestion.uploads import Limits, whole_upload
@@ -97,7 +97,7 @@ class LocalParser:
         return self._rows(manifest, item, content) if item.is_in_batch else None
 
     def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
-        if item.outcome == "unreadable" or _too_large_to_read(item.upload, self._limits(manifest).content_bytes):
+        if item.outcome == "unreadable" or self._limits(manifest).exclude(item.upload.size):
             return None
         try:
             content = self.landing.read(manifest.batch_id, item.upload)
@@ -139,8 +139,3 @@ def _together(taken: list[UploadRows]) -> BatchRows:
     rejections = pa.concat_tables([one.rejected for one in taken]) if taken else None
     accepted, rejected = (len(one) if one is not None else 0 for one in (bronze, rejections))
     return BatchRows([one.report for one in taken], accepted, rejected, counts, bronze, rejections)
-
-
-def _too_large_to_read(upload: WaitingUpload, limit: int) -> bool:
-    # A compressed upload is never larger than what is in it by more than gzip's own overhead.
-    return upload.size > limit + limit // 100 + 1024

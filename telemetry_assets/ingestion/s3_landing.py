@@ -11,15 +11,16 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from botocore.exceptions import ClientError
 
 from telemetry_assets.aws import GONE, PRECONDITION_FAILED, delete_object_if, error_code, get_object
-from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, recent_batch_prefixes
+from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.locations import S3Location
 
 if TYPE_CHECKING:
@@ -149,16 +150,20 @@ class S3Landing:
         """See :meth:`Landing.archive_uri`."""
         return f"s3://{self.archive_location.bucket}/{self._archived_at(batch_id, upload)}"
 
-    def archived_batches(self, newest: int | None = None) -> list[str]:
-        """See :meth:`Landing.archived_batches`. The newest are looked for among those that were begun lately."""
-        prefixes = recent_batch_prefixes(datetime.now(UTC)) if newest is not None else [""]
-        found = {batch for prefix in prefixes for batch in self._archived_below(prefix)}
-        return sorted(found, reverse=True)[:newest]
+    def archived_batches(self) -> list[str]:
+        """See :meth:`Landing.archived_batches`."""
+        return list(self._batches_after(""))
 
-    def _archived_below(self, prefix: str) -> Iterator[str]:
+    def newest_batches(self, count: int, since: datetime | None) -> list[str]:
+        """See :meth:`Landing.newest_batches`. What is listed follows what was begun since, and the hour before it."""
+        after = f"{since - timedelta(hours=1):%Y%m%dT%H}" if since else ""
+        # Ids of older editions come after those of all years until 3000, and are without number.
+        return newest_batch_ids(takewhile(lambda batch: batch < "3", self._batches_after(after)), count)
+
+    def _batches_after(self, name: str) -> Iterator[str]:
         location = self.archive_location
         pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=location.bucket, Prefix=f"{location.prefix}{prefix}", Delimiter="/"
+            Bucket=location.bucket, Prefix=location.prefix, StartAfter=f"{location.prefix}{name}", Delimiter="/"
         )
         for page in pages:
             for entry in page.get("CommonPrefixes", []):

@@ -32,6 +32,13 @@ class Limits(NamedTuple):
     content_bytes: int
     documents: int
 
+    def exclude(self, stored_bytes: int) -> bool:
+        """Whether an upload of this size is too large, compressed or not, so that it need not be read.
+
+        A compressed upload is never larger than what is in it by more than gzip's own overhead.
+        """
+        return stored_bytes > self.content_bytes + self.content_bytes // 100 + 1024
+
 
 class UploadRejectedError(Exception):
     """An upload that cannot be taken apart into documents, so that all of it is one rejection."""

@@ -11,10 +11,10 @@ from pyiceberg.expressions import AlwaysTrue, EqualTo
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, summary_of, until_committed
+from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, history, summary_of, until_committed
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 
@@ -34,11 +34,22 @@ class TablePosition:
         """The position of a table as it was loaded."""
         return cls(str(table.metadata.table_uuid), int(getattr(table.metadata, "last_sequence_number", 0)))
 
+    def is_of(self, table: Table) -> bool:
+        """Whether it is a position of this table, and not of one that was dropped."""
+        return self.table_uuid == str(table.metadata.table_uuid)
 
-def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
-    """The snapshot that brought a batch into the table; None where it is not there, was rolled back or has expired."""
-    snapshots = ancestors_of(table.current_snapshot(), table.metadata)
-    return next((snapshot for snapshot in snapshots if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
+
+def batch_snapshot(table: Table, batch_id: str, since: TablePosition | None = None) -> Snapshot | None:
+    """The snapshot that brought a batch into the table; None where it is not there, was rolled back or has expired.
+
+    :param since: the table's position before the batch was begun, so that only later snapshots are looked at.
+    """
+    for snapshot in history(table):
+        if since is not None and since.is_of(table) and (snapshot.sequence_number or 0) <= since.sequence_number:
+            break
+        if summary_of(snapshot).get(BATCH_ID) == batch_id:
+            return snapshot
+    return None
 
 
 def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:
@@ -47,9 +58,9 @@ def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None)
     :param table: freshly loaded.
     :param since: the table's position before the batch was begun, so that only what came later is read.
     """
-    if batch_snapshot(table, batch_id) is not None:
+    if batch_snapshot(table, batch_id, since) is not None:
         return True
-    if since is not None and since.table_uuid == str(table.metadata.table_uuid) and not _has_newer_files(table, since):
+    if since is not None and since.is_of(table) and not _has_newer_files(table, since):
         return False
     return bool(table.scan(EqualTo(term="batch_id", value=batch_id), selected_fields=("batch_id",)).count())
 
@@ -107,13 +118,13 @@ def append_batch(
     def attempt() -> Snapshot | None:
         table = lakehouse.table(contract)
         if holds_batch(table, batch_id, since):
-            return batch_snapshot(table, batch_id)
+            return batch_snapshot(table, batch_id, since)
         if isinstance(rows, pa.Table):
             append_rows(table, rows, properties)
         else:
             append_files(table, rows, properties)
         if not holds_batch(table, batch_id, since):
             raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
-        return batch_snapshot(table, batch_id)
+        return batch_snapshot(table, batch_id, since)
 
     return until_committed(contract, attempt)

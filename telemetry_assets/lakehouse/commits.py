@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 
 from telemetry_assets.errors import ConcurrentWriteError
@@ -86,6 +86,18 @@ def append_rows(
     _commit(table, change, summary)
 
 
+def history(table: Table) -> Iterator[Snapshot]:
+    """The current snapshot and its ancestors, the newest first.
+
+    PyIceberg's own ``ancestors_of`` searches all snapshots for each ancestor.
+    """
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        yield snapshot
+        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+
+
 def summary_of(snapshot: Snapshot) -> dict[str, str]:
     """The snapshot's own properties."""
     return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
@@ -115,14 +127,17 @@ def replace_rows(
     _commit(table, change, summary)
 
 
-def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, str]) -> None:
+def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, str]) -> bool:
     """Delete all rows ``where`` holds for, as one snapshot; none where there is no such row.
 
     :param table: freshly loaded.
+    :returns: whether there was such a row.
     :raises CommitFailedException: where the table has changed since; load it again, then try again.
     """
-    if table.scan(where, limit=1).count():
-        _commit(table, lambda transaction, properties: transaction.delete(where, properties), summary)
+    if not table.scan(where, limit=1).count():
+        return False
+    _commit(table, lambda transaction, properties: transaction.delete(where, properties), summary)
+    return True
 
 
 def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> None:
@@ -151,8 +166,7 @@ def holds_what_properties_say(table: Table) -> bool:
     Properties do not roll back with a table, so they name the snapshot that they were set in.
     """
     set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
-    ancestors = ancestors_of(table.current_snapshot(), table.metadata)
-    return set_in == _NO_SNAPSHOT or any(str(snapshot.snapshot_id) == set_in for snapshot in ancestors)
+    return set_in == _NO_SNAPSHOT or any(str(snapshot.snapshot_id) == set_in for snapshot in history(table))
 
 
 def has_commit(table: Table, commit_id: str) -> bool:
@@ -162,8 +176,7 @@ def has_commit(table: Table, commit_id: str) -> bool:
 
 def holds_commit(table: Table, commit_id: str) -> bool:
     """Whether a commit is in the table as it is now: it was made, and not rolled back since."""
-    snapshots = ancestors_of(table.current_snapshot(), table.metadata)
-    return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in snapshots)
+    return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in history(table))
 
 
 def _set_in(snapshot: Snapshot | None) -> dict[str, str]:

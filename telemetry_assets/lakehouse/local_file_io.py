@@ -37,7 +37,7 @@ def sync_written_files() -> None:
     """
     with _one_at_a_time:
         paths = {path for path in _written if path.exists()}
-        _written.clear()
+        _written.difference_update(paths)
     try:
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(sync_file, paths))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 import time
@@ -181,3 +182,11 @@ def test_a_run_frees_what_a_finished_or_deleted_run_has_left_of_its_pool(
         instance.delete_run(finished.run_id)
     with execute_job(job_of("replay_rejected"), instance=instance) as result:
         assert result.success
+
+
+def test_a_run_that_cannot_look_for_its_server_does_not_take_it_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> tuple[int, ...]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(life_signs, "servers_above", failing)
+    assert life_signs._servers_above((12, 3)) == (12, 3)

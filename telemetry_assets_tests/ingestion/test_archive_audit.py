@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
+from telemetry_assets.ingestion import folder_landing
 from telemetry_assets.ingestion.archive_audit import AuditFinding
 from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER, UPLOADS
-from telemetry_assets_tests.deployment import Deployment
+from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 
 
@@ -115,7 +117,9 @@ def test_uploads_whose_rows_are_all_deleted_are_taken_again_with_their_rejection
     assert_all_is_right(deployed)
 
 
-def test_an_upload_that_lacks_some_of_its_rows_is_not_doubled_but_reported(deployed: Deployment) -> None:
+def test_an_upload_that_lacks_some_of_its_rows_is_not_doubled_but_reported(
+    deployed: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
     deployed.upload("two.jsonl", one("CAR-1") + b"\n" + one("CAR-2"))
     deployed.process()
     deployed.pipeline.lakehouse.table(BRONZE).delete(EqualTo(term="car_chassis", value="CAR-1"))
@@ -123,6 +127,7 @@ def test_an_upload_that_lacks_some_of_its_rows_is_not_doubled_but_reported(deplo
     assert cars(deployed) == ["CAR-2"]
     [finding] = deployed.pipeline.ingestion.audit.everything()
     assert finding.kind == "incomplete"
+    assert [record.message for record in caplog.records if "is incomplete" in record.message]
     assert [batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches] == [False]
 
 
@@ -154,6 +159,108 @@ def test_an_audit_that_is_cut_off_is_ended_by_the_next_one(
     assert cars(deployed) == ["CAR-1"]
     assert len(deployed.rows(REJECTED)) == 1
     assert_all_is_right(deployed)
+
+
+def test_an_audit_that_is_cut_off_is_ended_by_the_next_one_also_where_the_batch_has_other_uploads(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.upload("b.jsonl", one("CAR-2"))
+    deployed.process()
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/b.jsonl")
+    with archived.open("ab") as writer:
+        writer.write(b"\n" + one("CAR-3"))
+
+    def failing(*_: object) -> bool:
+        raise OSError("cut off")
+
+    monkeypatch.setattr(FolderLanding, "put_back", failing)
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2", "CAR-3"]
+    assert_all_is_right(deployed)
+
+
+def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goes_to(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+    move = folder_landing._move
+    ended: list[bool] = []
+
+    def after_another_batch_ended(source: Path, target: Path, last: Path) -> None:
+        if not ended:
+            ended.append(True)
+            deployed.pipeline.ingestion.landing.finish("another batch")
+        move(source, target, last)
+
+    monkeypatch.setattr(folder_landing, "_move", after_another_batch_ended)
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert_all_is_right(deployed)
+
+
+def test_recording_an_upload_of_a_batch_does_not_hide_that_another_one_is_lost(deployed: Deployment) -> None:
+    deployed.upload("rejected.json", b"broken")
+    deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
+    deployed.process()
+    for contract in (BRONZE, UPLOADS):
+        deployed.pipeline.lakehouse.table(contract).delete(AlwaysTrue())
+    audit = deployed.pipeline.ingestion.audit
+    findings = sorted(audit.everything(), key=lambda finding: finding.kind, reverse=True)
+    assert [finding.kind for finding in findings] == ["unrecorded", "lost"]
+    for finding in findings:
+        audit.mend([finding], "audit")
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert len(deployed.rows(REJECTED)) == 2
+    assert_all_is_right(deployed)
+
+
+def test_a_file_that_is_written_anew_at_the_same_size_is_taken_again(deployed: Deployment) -> None:
+    # As programs do that make a file at its full size before they copy its content.
+    content = one("CAR-1")
+    deployed.upload("a.json", bytes(len(content)))
+    deployed.process()
+    assert cars(deployed) == []
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/a.json")
+    archived.write_bytes(content)
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert deployed.rows(REJECTED) == []
+    assert_all_is_right(deployed)
+
+
+def test_a_lakehouse_that_was_copied_without_its_files_times_is_left_alone(deployed: Deployment) -> None:
+    deployed.upload("a.jsonl", one("CAR-1") + b"\nbroken\n")
+    deployed.upload("b.txt", b"x")
+    deployed.process()
+    batches = deployed.batch_ids()
+    for archived in deployed.settings.lakehouse_folder().glob("archive/*/*"):
+        os.utime(archived, (1_700_000_000, 1_700_000_000))
+    deployed.process()
+    assert deployed.batch_ids() == batches
+    assert list(deployed.pipeline.ingestion.audit.everything()) == []
+
+
+def test_an_upload_that_is_too_large_to_be_read_is_not_read_by_an_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployment(tmp_path, upload_max_bytes=1_000) as deployed:
+        deployed.upload("large.json", b" " * 4_000)
+        deployed.process()
+        forget_ledger(deployed)
+
+        def unread(*_: object) -> bytes:
+            raise MemoryError
+
+        monkeypatch.setattr(FolderLanding, "read_archived", unread)
+        deployed.process()
+        assert [row["rejected"] for row in deployed.rows(UPLOADS)] == [1]
 
 
 def test_a_file_that_grows_after_it_was_archived_is_taken_again_whole(deployed: Deployment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -175,3 +176,30 @@ def test_the_archive_replaces_no_file_that_it_has_under_another_spelling(place: 
     assert list(landing.claimed()) == []
     assert sorted(path.read_bytes() for path in place.archive.rglob("*") if path.is_file()) == [b"one", b"other"]
     assert landing.read_archived(BATCH, uploads[1].uri) == b"other"
+
+
+def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_archived_too(
+    place: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, copy = Path.rename, shutil.copy2
+
+    def elsewhere(source: Path, target: Path) -> Path:
+        if place.archive in target.parents and place.folder in source.parents:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(source, target)
+
+    def beside_a_writer(source: Path, target: Path) -> None:
+        copy(source, target)
+        if source.stat().st_size == 7:
+            with source.open("ab") as writer:
+                writer.write(b", and more")
+
+    place.put("x.json", b"content")
+    [upload] = place.landing.waiting()
+    assert place.landing.claim(BATCH, upload)
+    monkeypatch.setattr(Path, "rename", elsewhere)
+    monkeypatch.setattr(shutil, "copy2", beside_a_writer)
+    place.landing.archive(BATCH, upload)
+    assert place.archived("x.json") == b"content, and more"
+    assert list(place.landing.claimed()) == []
+    assert not place.landing.is_as_claimed(BATCH, upload)

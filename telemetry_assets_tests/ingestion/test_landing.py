@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.landing import is_finished
+from telemetry_assets.ingestion.landing import is_finished, new_batch_id
 from telemetry_assets_tests.ingestion.places import BATCH, FolderPlace, Place, S3Place, names
 
 
@@ -108,3 +109,18 @@ def test_names_of_unfinished_writers_are_not_uploads(place: Place, name: str) ->
     place.put(name, b"content")
     assert names(place.landing) == []
     assert not is_finished(name)
+
+
+def test_the_newest_batches_are_found_among_those_of_older_editions(place: Place) -> None:
+    begun = datetime(2026, 11, 28, 7, 15, tzinfo=UTC)
+    newest = [new_batch_id(begun + timedelta(minutes=number)) for number in range(3)]
+    place.put("x.json", b"content")
+    for batch_id in (*newest, *("0123456789abcdef" * 2, "fedcba9876543210" * 2)):
+        place.landing.begin(batch_id)
+        place.put("x.json", b"content")
+        [upload] = place.landing.waiting()
+        assert place.landing.claim(batch_id, upload)
+        place.landing.archive(batch_id, upload)
+    assert place.landing.newest_batches(2, begun) == newest[:0:-1]
+    assert place.landing.newest_batches(10, None) == newest[::-1]
+    assert len(place.landing.archived_batches()) == 5

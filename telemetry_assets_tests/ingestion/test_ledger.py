@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -244,3 +245,25 @@ def test_a_batch_is_found_by_its_rows_alone(deployed: Deployment) -> None:
     expire(deployed, BRONZE)
     assert append_batch(lakehouse, BRONZE, batch_id, rows, {}) is None
     assert len(deployed.rows(BRONZE)) == 1
+
+
+@pytest.mark.parametrize("second", [b"", b"\nbroken\n"], ids=["all accepted", "some rejected"])
+def test_a_batch_that_the_first_edition_has_half_archived_is_ended(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, second: bytes
+) -> None:
+    deployed.upload("a.json", lines(event("CAR-1")))
+    deployed.upload("b.jsonl", lines(event("CAR-2")) + second)
+    cut_off(monkeypatch, FolderLanding, "archive", lambda _landing, _batch, upload: upload.name == "b.jsonl")
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    deployed.pipeline.lakehouse.catalog.drop_table(UPLOADS.identifier)
+    shutil.rmtree(deployed.settings.lakehouse_folder() / "bronze" / "uploads")
+    journal = deployed.settings.lakehouse_folder() / "ingestion" / "in_progress.json"
+    batch = json.loads(journal.read_text())
+    del batch["positions"]
+    journal.write_text(json.dumps(batch))
+    deployed.process()
+    assert_all_is_right(deployed)
+    assert sorted(row["car_chassis"] for row in deployed.rows(BRONZE)) == ["CAR-1", "CAR-2"]
+    assert not deployed.pipeline.ingestion.has_work()

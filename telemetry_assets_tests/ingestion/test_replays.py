@@ -213,3 +213,28 @@ def test_a_replay_ends_the_batch_in_progress_first(deployed: Deployment) -> None
     replay(deployed)
     assert manifest.load() is None
     assert upload.name == "x.json"
+
+
+def test_a_replay_does_not_bring_back_what_an_audit_has_taken_again_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = replays.Replay._append
+    runs: list[str] = []
+    with deployment(tmp_path, upload_max_documents=1) as deployed:
+        deployed.upload("a.jsonl", framed([event("CAR-1"), event("CAR-2")], "lines")[1])
+        deployed.process()
+        [archived] = deployed.settings.lakehouse_folder().glob("archive/*/a.jsonl")
+        with archived.open("ab") as writer:
+            writer.write(b"\n" + framed([event("CAR-3")], "lines")[1])
+        with_larger_uploads(deployed)
+
+        def beside_a_run(*arguments: Any) -> None:
+            if not runs:
+                runs.append("at work")
+                deployed.process()
+            append(*arguments)
+
+        monkeypatch.setattr(replays.Replay, "_append", beside_a_run)
+        replay(deployed)
+        assert sorted(row["car_chassis"] for row in deployed.rows(BRONZE)) == ["CAR-1", "CAR-2", "CAR-3"]
+        assert deployed.rows(REJECTED) == []

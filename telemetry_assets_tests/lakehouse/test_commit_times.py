@@ -45,6 +45,8 @@ def test_commits_after_a_clock_was_set_back_are_not_older_than_those_before(
         found = moments(deployed, contract)
         assert found == sorted(found), contract.full_name
     assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [93]
+    moments_of_batches = {row["batch_id"]: row["ingested_at"] for row in deployed.rows(UPLOADS)}
+    assert sorted(moments_of_batches) == sorted(moments_of_batches, key=moments_of_batches.__getitem__)
     deployed.assert_equals_the_contract()
 
 
