@@ -42,6 +42,10 @@ Answer = TypeVar("Answer")
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 _LISTED = 20
+_LEFT = {
+    "incomplete": "somebody may have deleted rows; delete its other rows too, and it is taken again",
+    "unreadable": "make it readable, or remove it from the archive",
+}
 _ENGINES = "telemetry_assets.engines"
 _SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
 
@@ -205,10 +209,8 @@ def _show_archive(settings: Settings, repair: bool) -> int:
         findings = list(pipeline.ingestion.audit.everything())
         for finding in findings:
             click.echo(f"  {finding.upload.uri} of batch {finding.batch_id}: {finding.problem}")
-            if finding.kind == "incomplete":
-                click.echo(
-                    "    left as it is, as somebody may have deleted rows. Delete the others, and it is taken again."
-                )
+            if finding.is_left:
+                click.echo(f"    left as it is: {_LEFT[finding.kind]}")
             elif repair:
                 pipeline.ingestion.audit.mend([finding], f"{COMMAND_LINE}doctor")
                 click.echo(f"    mended: {'it waits again' if finding.is_taken_again else 'the ledger has it now'}")
@@ -216,7 +218,7 @@ def _show_archive(settings: Settings, repair: bool) -> int:
                 click.echo("    `telemetry-assets doctor --repair` puts that right")
     if not findings:
         click.echo("  every archived upload has its rows, and its row in bronze.uploads")
-    return sum(not repair or finding.kind == "incomplete" for finding in findings)
+    return sum(not repair or finding.is_left for finding in findings)
 
 
 @click.command()

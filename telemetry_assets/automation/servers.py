@@ -42,7 +42,7 @@ def _parent_and_command(pid: int) -> tuple[int, list[str]]:
         # After the name, which is in brackets and may have any characters: the state, and the parent.
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         return parent, Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (FileNotFoundError, ProcessLookupError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return 0, []
 
 

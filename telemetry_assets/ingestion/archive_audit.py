@@ -8,11 +8,11 @@ went on after they were taken.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -66,7 +66,8 @@ _COARSE_TIME = timedelta(seconds=2)
 """File systems keep times to 100 ns, or to 2 s."""
 
 Row = dict[str, Any]
-_DOCUMENT_COLUMNS = ("source_position", "payload")
+_Document = tuple[int | None, str | None]
+_DOCUMENT_COLUMNS = ("source_uri", "source_position", "payload")
 _LEDGER_COLUMNS = ("batch_id", "source_uri", "stored_bytes", "uploaded_at", "accepted", "rejected")
 
 
@@ -76,11 +77,12 @@ class AuditFinding:
 
     :param kind: ``lost``: its rows are missing. ``changed``: its writer went on after it was taken. ``unrecorded``:
         its rows are there, and the ledger does not know it. ``incomplete``: some of its rows are missing.
+        ``unreadable``: no table has a row of it, and it cannot be read, so it may be lost or have no documents.
     """
 
     batch_id: str
     upload: WaitingUpload
-    kind: Literal["lost", "changed", "unrecorded", "incomplete"]
+    kind: Literal["lost", "changed", "unrecorded", "incomplete", "unreadable"]
     problem: str
 
     @property
@@ -92,6 +94,11 @@ class AuditFinding:
     def is_taken_again(self) -> bool:
         """Whether the upload is put back to the landing location."""
         return self.kind in ("lost", "changed")
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a person has to decide what becomes of the upload."""
+        return self.kind in ("incomplete", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -145,23 +152,27 @@ class ArchiveAudit:
     def mend(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
         """Put uploads back with none of their rows left, or record them. Doing it again is harmless.
 
-        Of an upload that lacks some of its rows it is only said, as somebody may have deleted them.
+        Of those that a person has to decide on there is a warning.
 
         :returns: whether an upload was put back.
         """
         put_back = False
-        # Those that are put back come first: the ledger must not name rows that are about to be deleted.
-        for finding in sorted(findings, key=lambda one: not one.is_taken_again):
-            if finding.kind == "unrecorded":
-                self._record([finding], EqualTo(term="batch_id", value=finding.batch_id), run_id)
-            elif finding.kind == "incomplete":
+        unrecorded: dict[str, list[AuditFinding]] = {}
+        for finding in findings:
+            if finding.is_left:
                 logger.warning(
-                    "%s of batch %s is incomplete: %s", finding.upload.uri, finding.batch_id, finding.problem
+                    "%s of batch %s is %s: %s", finding.upload.uri, finding.batch_id, finding.kind, finding.problem
                 )
+            elif finding.kind == "unrecorded":
+                unrecorded.setdefault(finding.batch_id, []).append(finding)
             # A replay of the batch may have been seen half done, as its tables are read one after the other.
             elif finding in self.examine(finding.batch_id):
                 self._take_again(finding, run_id)
                 put_back = True
+        for batch_id, some in unrecorded.items():
+            current = self.examine(batch_id)
+            still = [finding for finding in some if finding in current]
+            self._record(still, EqualTo(term="batch_id", value=batch_id), run_id)
         return put_back
 
     def _take_again(self, finding: AuditFinding, run_id: str) -> None:
@@ -285,82 +296,116 @@ class ArchiveAudit:
         # copies that S3 makes of the uploads of the batch in progress.
         archived = {batch: list(self.landing.archived(batch)) for batch in batches}
         in_progress = self.manifests.load()
-        where = In(term="batch_id", literals=set(batches))
-        accepted, rejected = (_counted(self.lakehouse.table(one), where) for one in (BRONZE, REJECTED))
-        ledger = {
-            (row["batch_id"], row["source_uri"]): row
-            for row in self.lakehouse.table(UPLOADS).scan(where, selected_fields=_LEDGER_COLUMNS).to_arrow().to_pylist()
-        }
-        in_bronze = {batch for batch, _ in accepted}
+        rows = self._rows_of(set(batches))
         findings = (
-            self._judged(batch, upload, ledger, (accepted, rejected), in_bronze)
+            self._judged(batch, upload, rows)
             for batch, uploads in archived.items()
             if in_progress is None or batch != in_progress.batch_id
             for upload in uploads
         )
         return [finding for finding in findings if finding is not None]
 
-    def _judged(
-        self,
-        batch_id: str,
-        upload: WaitingUpload,
-        ledger: Mapping[UploadKey, Row],
-        rows: tuple[Mapping[UploadKey, int], Mapping[UploadKey, int]],
-        in_bronze: Collection[str],
-    ) -> AuditFinding | None:
+    def _rows_of(self, batches: set[str]) -> _Rows:
+        where = In(term="batch_id", literals=batches)
+        bronze, rejected = self.lakehouse.table(BRONZE), self.lakehouse.table(REJECTED)
+        ledger = self.lakehouse.table(UPLOADS).scan(where, selected_fields=_LEDGER_COLUMNS).to_arrow().to_pylist()
+        return _Rows(
+            bronze,
+            rejected,
+            {(row["batch_id"], row["source_uri"]): row for row in ledger},
+            _counted(bronze, where),
+            _counted(rejected, where),
+        )
+
+    def _judged(self, batch_id: str, upload: WaitingUpload, rows: _Rows) -> AuditFinding | None:
+        found = partial(AuditFinding, batch_id, upload)
         key = batch_id, upload.uri
-        accepted, rejected = (of_table.get(key, 0) for of_table in rows)
-        row = ledger.get(key)
+        accepted, rejected = rows.accepted.get(key, 0), rows.rejected.get(key, 0)
+        row = rows.ledger.get(key)
         if row is None:
             # A batch is one commit to Bronze. Where it is there, an upload with rows has all of them; one without any
             # may have lost them to an audit that was cut off before it put the upload back.
-            has_rows = accepted or (rejected and batch_id in in_bronze)
-            if has_rows or not self._lacks_rows(batch_id, upload, rejected):
-                return AuditFinding(batch_id, upload, "unrecorded", "its rows are there, and the ledger has none")
-            return AuditFinding(batch_id, upload, "lost", "neither the ledger nor Bronze has a row of it")
+            has_rows = accepted or (rejected and batch_id in rows.in_bronze)
+            lacks_rows = False if has_rows else self._lacks_rows(batch_id, upload, rejected)
+            if lacks_rows is None:
+                return found("unreadable", "it cannot be read, and no table has a row of it")
+            if lacks_rows:
+                return found("lost", "neither the ledger nor Bronze has a row of it")
+            return found("unrecorded", "its rows are there, and the ledger has none")
         if row["stored_bytes"] is not None and row["stored_bytes"] != upload.size:
-            problem = f"{row['stored_bytes']:,} bytes of it were taken, and it has {upload.size:,}"
-            return AuditFinding(batch_id, upload, "changed", problem)
-        if not self._has_its_time(row, upload) and self._has_other_documents(batch_id, upload):
-            return AuditFinding(batch_id, upload, "changed", "it was written to after it was taken")
-        if (row["accepted"], row["rejected"]) == (accepted, rejected):
-            return None
-        problem = (
-            f"{row['accepted']} of its documents were accepted and {row['rejected']} rejected, and the tables have "
-            f"{accepted} and {rejected} rows of it"
-        )
-        lost = not accepted if row["accepted"] else not rejected
-        return AuditFinding(batch_id, upload, "lost" if lost else "incomplete", problem)
+            return found("changed", f"{row['stored_bytes']:,} bytes of it were taken, and it has {upload.size:,}")
+        if (row["accepted"], row["rejected"]) != (accepted, rejected):
+            problem = (
+                f"{row['accepted']} of its documents were accepted and {row['rejected']} rejected, and the tables have "
+                f"{accepted} and {rejected} rows of it"
+            )
+            lost = not accepted if row["accepted"] else not rejected
+            return found("lost" if lost else "incomplete", problem)
+        if not self._has_its_time(row, upload) and self._has_new_documents(batch_id, upload, rows):
+            return found("changed", "it was written to after it was taken")
+        return None
 
-    def _lacks_rows(self, batch_id: str, upload: WaitingUpload, rejected: int) -> bool:
-        """Whether an upload without a row of Bronze should have rows that it does not have."""
+    def _lacks_rows(self, batch_id: str, upload: WaitingUpload, rejected: int) -> bool | None:
+        """Whether an upload without a row of Bronze should have rows that it does not have; None where nobody knows."""
         if self.limits.exclude(upload.size):
             return not rejected
         expected = self._expected(batch_id, upload)
         if expected is None:
-            return False
+            return None if not rejected else False
         return bool(expected.bronze.num_rows) or (bool(expected.rejected.num_rows) and not rejected)
 
-    def _has_other_documents(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """Whether the tables' rows of an upload are not what is in the archive. A copied archive has other times."""
+    def _has_new_documents(self, batch_id: str, upload: WaitingUpload, rows: _Rows) -> bool:
+        """Whether an archived upload has documents that the tables lack. A copy of an archive has other times only."""
         expected = None if self.limits.exclude(upload.size) else self._expected(batch_id, upload)
         if expected is None:
             return False
-        of_upload = And(EqualTo(term="batch_id", value=batch_id), EqualTo(term="source_uri", value=upload.uri))
-        stored = [
-            self.lakehouse.table(contract).scan(of_upload, selected_fields=_DOCUMENT_COLUMNS).to_arrow()
-            for contract in (BRONZE, REJECTED)
-        ]
-        return _documents(*stored) != _documents(expected.bronze, expected.rejected)
+        return not _documents(expected.bronze, expected.rejected)[upload.uri] <= rows.documents_of(batch_id)[upload.uri]
 
     def _expected(self, batch_id: str, upload: WaitingUpload) -> UploadRows | None:
         """The rows of an archived upload, as they would be now; None where it cannot be read."""
         try:
-            content = self.landing.read_archived(batch_id, upload.uri)
+            content = self.landing.archived_content(batch_id, upload)
         except OSError as error:
             logger.warning("the archived %s cannot be read: %s", upload.uri, error)
             return None
         return upload_rows(upload.name, content, Origin(upload.uri, datetime.now(UTC), batch_id), self.limits)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the tables have of some batches.
+
+    :param ledger: rows of the ledger.
+    :param accepted: how many rows Bronze has of each upload.
+    :param rejected: how many rows the rejected documents have of each upload.
+    """
+
+    bronze: Table
+    rejected_documents: Table
+    ledger: Mapping[UploadKey, Row]
+    accepted: Mapping[UploadKey, int]
+    rejected: Mapping[UploadKey, int]
+
+    @cached_property
+    def in_bronze(self) -> set[str]:
+        """The batches that Bronze has rows of."""
+        return {batch for batch, _ in self.accepted}
+
+    def documents_of(self, batch_id: str) -> Mapping[str, set[_Document]]:
+        """The documents of a batch, by upload; those of the last batch are kept, as uploads come by batches."""
+        if batch_id not in self._documents:
+            of_batch = EqualTo(term="batch_id", value=batch_id)
+            scans = (
+                table.scan(of_batch, selected_fields=_DOCUMENT_COLUMNS)
+                for table in (self.bronze, self.rejected_documents)
+            )
+            self._documents.clear()
+            self._documents[batch_id] = _documents(*(scan.to_arrow() for scan in scans))
+        return self._documents[batch_id]
+
+    @cached_property
+    def _documents(self) -> dict[str, Mapping[str, set[_Document]]]:
+        return {}
 
 
 def _summary(run_id: str) -> dict[str, str]:
@@ -388,7 +433,10 @@ def _counted(table: Table, where: BooleanExpression) -> dict[UploadKey, int]:
     return counts
 
 
-def _documents(*tables: pa.Table) -> set[tuple[int | None, str | None]]:
-    """The documents of an upload, accepted or not, with their positions."""
-    columns = (table.select(_DOCUMENT_COLUMNS).to_pylist() for table in tables)
-    return {(row["source_position"], row["payload"]) for rows in columns for row in rows}
+def _documents(*tables: pa.Table) -> Mapping[str, set[_Document]]:
+    """Documents, accepted or not, with their positions, by upload."""
+    documents: defaultdict[str, set[_Document]] = defaultdict(set)
+    for table in tables:
+        for row in table.select(_DOCUMENT_COLUMNS).to_pylist():
+            documents[row["source_uri"]].add((row["source_position"], row["payload"]))
+    return documents

@@ -168,7 +168,13 @@ class FolderLanding:
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
-        name = os.path.relpath(uri.removeprefix("file://"), self.folder)
+        return self._read_archived(batch_id, os.path.relpath(uri.removeprefix("file://"), self.folder))
+
+    def archived_content(self, batch_id: str, upload: WaitingUpload) -> bytes:
+        """See :meth:`Landing.archived_content`."""
+        return self._read_archived(batch_id, upload.name)
+
+    def _read_archived(self, batch_id: str, name: str) -> bytes:
         apart, archived = self._archived_places(batch_id, name)
         return (apart if apart.exists() else archived).read_bytes()
 
@@ -184,7 +190,7 @@ class FolderLanding:
         """See :meth:`Landing.newest_batches`. All names are listed, and no file is looked at."""
         try:
             return newest_batch_ids(os.listdir(self.archive_folder), count)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return []
 
     def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
@@ -334,27 +340,30 @@ def _move(source: Path, target: Path, archive: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # What a writer adds after this is lost with the source, so it is looked at until it rests.
-        for _ in range(_ATTEMPTS):
-            before = source.stat()
-            _copy(source, target, archive)
-            if _version(source.stat()) == _version(before):
-                source.unlink()
-                return
-        raise OSError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source)) from error
+        _copied_whole(source, target).rename(target)
+        for folder in (target.parent, *target.parent.parents):
+            sync_folder(folder)
+            if folder == archive:
+                break
+        source.unlink()
 
 
-def _copy(source: Path, target: Path, archive: Path) -> None:
-    """Copy a file to another file system, under a name of its own first, so that a kill leaves no half file."""
+def _copied_whole(source: Path, target: Path) -> Path:
+    """A copy on the target's file system, under a name of its own, so that a kill leaves no half file.
+
+    It is on the disk before the source is removed, or a loss of power could take the only copy.
+
+    :raises OSError: where the source changes each time that it is copied: what is added after the copy would be lost.
+    """
     copied = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
-    shutil.copy2(source, copied)
-    # On the disk before the source is gone, or a loss of power could take the only copy.
-    sync_file(copied)
-    copied.rename(target)
-    for folder in (target.parent, *target.parent.parents):
-        sync_folder(folder)
-        if folder == archive:
-            break
+    for _ in range(_ATTEMPTS):
+        before = source.stat()
+        shutil.copy2(source, copied)
+        sync_file(copied)
+        if _version(source.stat()) == _version(before):
+            return copied
+    copied.unlink()
+    raise OSError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source))
 
 
 def _moment(found: os.stat_result) -> datetime:

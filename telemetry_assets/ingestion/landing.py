@@ -117,6 +117,13 @@ class Landing(Protocol):
         """
         ...
 
+    def archived_content(self, batch_id: str, upload: WaitingUpload) -> bytes:
+        """The bytes of an upload that :meth:`archived` has found.
+
+        :raises OSError: where it cannot be read, or is gone.
+        """
+        ...
+
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
         """Where the archive keeps an upload of a batch."""
         ...

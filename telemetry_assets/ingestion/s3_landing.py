@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from botocore.exceptions import ClientError
 
 from telemetry_assets.aws import GONE, PRECONDITION_FAILED, delete_object_if, error_code, get_object
-from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
+from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, new_batch_id, newest_batch_ids
 from telemetry_assets.locations import S3Location
 
 if TYPE_CHECKING:
@@ -138,13 +138,19 @@ class S3Landing:
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
-        key = f"{self.archive_location.prefix}{batch_id}/{uri.removeprefix(self.landing.uri())}"
+        return self._read_archived(f"{self.archive_location.prefix}{batch_id}/{uri.removeprefix(self.landing.uri())}")
+
+    def archived_content(self, batch_id: str, upload: WaitingUpload) -> bytes:
+        """See :meth:`Landing.archived_content`."""
+        return self._read_archived(self._archived_at(batch_id, upload))
+
+    def _read_archived(self, key: str) -> bytes:
         try:
             return get_object(self.client, self.archive_location.bucket, key)[0]
         except ClientError as error:
             if error_code(error) not in GONE:
                 raise _refused(error) from error
-            raise FileNotFoundError(errno.ENOENT, "the archive has no copy of it", uri) from error
+            raise FileNotFoundError(errno.ENOENT, "the archive has no copy of it", key) from error
 
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
         """See :meth:`Landing.archive_uri`."""
@@ -157,8 +163,8 @@ class S3Landing:
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
         """See :meth:`Landing.newest_batches`. What is listed follows what was begun since, and the hour before it."""
         after = f"{since - timedelta(hours=1):%Y%m%dT%H}" if since else ""
-        # Ids of older editions come after those of all years until 3000, and are without number.
-        return newest_batch_ids(takewhile(lambda batch: batch < "3", self._batches_after(after)), count)
+        # After the ids of this century come those of older editions, which are many.
+        return newest_batch_ids(takewhile(lambda batch: batch < "21", self._batches_after(after)), count)
 
     def _batches_after(self, name: str) -> Iterator[str]:
         location = self.archive_location
@@ -204,7 +210,8 @@ class S3Landing:
     def _problem(self, upload: WaitingUpload, storage_class: str) -> str:
         if storage_class in _ASLEEP:
             return f"its storage class is {storage_class}; copy it to another one, as restoring it does not change that"
-        keys = (self._archived_at("0" * 32, upload), self._released_at("0" * 32, upload))
+        batch_id = new_batch_id(datetime.now(UTC))
+        keys = (self._archived_at(batch_id, upload), self._released_at(batch_id, upload))
         if max(len(key.encode()) for key in keys) > _LONGEST_KEY:
             return f"the keys of its copies would be longer than {_LONGEST_KEY} bytes; give it a shorter name"
         return ""

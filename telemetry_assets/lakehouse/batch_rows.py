@@ -34,22 +34,15 @@ class TablePosition:
         """The position of a table as it was loaded."""
         return cls(str(table.metadata.table_uuid), int(getattr(table.metadata, "last_sequence_number", 0)))
 
-    def is_of(self, table: Table) -> bool:
-        """Whether it is a position of this table, and not of one that was dropped."""
-        return self.table_uuid == str(table.metadata.table_uuid)
+    def precedes(self, table: Table) -> bool:
+        """Whether the table has come this far: it is the same, and no older one that was brought back."""
+        now = TablePosition.of(table)
+        return self.table_uuid == now.table_uuid and self.sequence_number <= now.sequence_number
 
 
-def batch_snapshot(table: Table, batch_id: str, since: TablePosition | None = None) -> Snapshot | None:
-    """The snapshot that brought a batch into the table; None where it is not there, was rolled back or has expired.
-
-    :param since: the table's position before the batch was begun, so that only later snapshots are looked at.
-    """
-    for snapshot in history(table):
-        if since is not None and since.is_of(table) and (snapshot.sequence_number or 0) <= since.sequence_number:
-            break
-        if summary_of(snapshot).get(BATCH_ID) == batch_id:
-            return snapshot
-    return None
+def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
+    """The snapshot that brought a batch into the table; None where it is not there, was rolled back or has expired."""
+    return next((snapshot for snapshot in history(table) if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
 
 
 def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:
@@ -58,9 +51,9 @@ def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None)
     :param table: freshly loaded.
     :param since: the table's position before the batch was begun, so that only what came later is read.
     """
-    if batch_snapshot(table, batch_id, since) is not None:
+    if batch_snapshot(table, batch_id) is not None:
         return True
-    if since is not None and since.is_of(table) and not _has_newer_files(table, since):
+    if since is not None and since.precedes(table) and not _has_newer_files(table, since):
         return False
     return bool(table.scan(EqualTo(term="batch_id", value=batch_id), selected_fields=("batch_id",)).count())
 
@@ -118,13 +111,13 @@ def append_batch(
     def attempt() -> Snapshot | None:
         table = lakehouse.table(contract)
         if holds_batch(table, batch_id, since):
-            return batch_snapshot(table, batch_id, since)
+            return batch_snapshot(table, batch_id)
         if isinstance(rows, pa.Table):
             append_rows(table, rows, properties)
         else:
             append_files(table, rows, properties)
         if not holds_batch(table, batch_id, since):
             raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
-        return batch_snapshot(table, batch_id, since)
+        return batch_snapshot(table, batch_id)
 
     return until_committed(contract, attempt)

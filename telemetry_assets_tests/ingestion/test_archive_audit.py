@@ -183,6 +183,38 @@ def test_an_audit_that_is_cut_off_is_ended_by_the_next_one_also_where_the_batch_
     assert_all_is_right(deployed)
 
 
+def test_an_upload_that_cannot_be_read_is_not_recorded_as_empty(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    for contract in (BRONZE, UPLOADS):
+        deployed.pipeline.lakehouse.table(contract).delete(AlwaysTrue())
+
+    def failing(*_: object) -> bytes:
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(FolderLanding, "archived_content", failing)
+    deployed.process()
+    assert [finding.kind for finding in deployed.pipeline.ingestion.audit.everything()] == ["unreadable"]
+    monkeypatch.undo()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert_all_is_right(deployed)
+
+
+def test_all_uploads_of_a_batch_are_recorded_in_one_commit(deployed: Deployment) -> None:
+    for number in range(5):
+        deployed.upload(f"{number}.json", one(f"CAR-{number}"))
+    deployed.process()
+    before = sorted(deployed.rows(UPLOADS), key=lambda row: row["source_uri"])
+    deployed.pipeline.lakehouse.table(UPLOADS).delete(AlwaysTrue())
+    snapshots = len(deployed.pipeline.lakehouse.table(UPLOADS).snapshots())
+    deployed.process()
+    assert sorted(deployed.rows(UPLOADS), key=lambda row: row["source_uri"]) == before
+    assert len(deployed.pipeline.lakehouse.table(UPLOADS).snapshots()) == snapshots + 1
+
+
 def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goes_to(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,18 +253,20 @@ def test_recording_an_upload_of_a_batch_does_not_hide_that_another_one_is_lost(d
     assert_all_is_right(deployed)
 
 
-def test_a_file_that_is_written_anew_at_the_same_size_is_taken_again(deployed: Deployment) -> None:
+@pytest.mark.parametrize("name", [b"a.json", b"\xff.json"], ids=["UTF-8", "other bytes"])
+def test_a_file_that_is_written_anew_at_the_same_size_is_taken_again(deployed: Deployment, name: bytes) -> None:
     # As programs do that make a file at its full size before they copy its content.
     content = one("CAR-1")
-    deployed.upload("a.json", bytes(len(content)))
+    deployed.upload(os.fsdecode(name), bytes(len(content)))
     deployed.process()
     assert cars(deployed) == []
-    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/a.json")
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/*.json")
     archived.write_bytes(content)
     deployed.process()
     assert cars(deployed) == ["CAR-1"]
     assert deployed.rows(REJECTED) == []
-    assert_all_is_right(deployed)
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
+    assert list(deployed.pipeline.ingestion.audit.everything()) == []
 
 
 def test_a_lakehouse_that_was_copied_without_its_files_times_is_left_alone(deployed: Deployment) -> None:
@@ -247,6 +281,17 @@ def test_a_lakehouse_that_was_copied_without_its_files_times_is_left_alone(deplo
     assert list(deployed.pipeline.ingestion.audit.everything()) == []
 
 
+def test_rows_that_somebody_has_deleted_do_not_come_back_with_other_times_of_the_archive(deployed: Deployment) -> None:
+    deployed.upload("two.jsonl", one("CAR-1") + b"\n" + one("CAR-2"))
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(EqualTo(term="car_chassis", value="CAR-1"))
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/*")
+    os.utime(archived, (1_700_000_000, 1_700_000_000))
+    deployed.process()
+    assert cars(deployed) == ["CAR-2"]
+    assert [finding.kind for finding in deployed.pipeline.ingestion.audit.everything()] == ["incomplete"]
+
+
 def test_an_upload_that_is_too_large_to_be_read_is_not_read_by_an_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +303,7 @@ def test_an_upload_that_is_too_large_to_be_read_is_not_read_by_an_audit(
         def unread(*_: object) -> bytes:
             raise MemoryError
 
-        monkeypatch.setattr(FolderLanding, "read_archived", unread)
+        monkeypatch.setattr(FolderLanding, "archived_content", unread)
         deployed.process()
         assert [row["rejected"] for row in deployed.rows(UPLOADS)] == [1]
 

@@ -178,28 +178,56 @@ def test_the_archive_replaces_no_file_that_it_has_under_another_spelling(place: 
     assert landing.read_archived(BATCH, uploads[1].uri) == b"other"
 
 
-def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_archived_too(
-    place: FolderPlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename, copy = Path.rename, shutil.copy2
+@pytest.fixture
+def another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archive cannot be renamed to from the landing folder."""
+    rename = Path.rename
 
     def elsewhere(source: Path, target: Path) -> Path:
         if place.archive in target.parents and place.folder in source.parents:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         return rename(source, target)
 
+    monkeypatch.setattr(Path, "rename", elsewhere)
+
+
+def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let a writer add to a file whenever it is copied, so many times."""
+    copy, copies = shutil.copy2, iter(range(times))
+
     def beside_a_writer(source: Path, target: Path) -> None:
         copy(source, target)
-        if source.stat().st_size == 7:
+        if next(copies, None) is not None:
             with source.open("ab") as writer:
-                writer.write(b", and more")
+                writer.write(b"+")
 
+    monkeypatch.setattr(shutil, "copy2", beside_a_writer)
+
+
+@pytest.mark.usefixtures("another_file_system")
+def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_archived_too(
+    place: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
-    monkeypatch.setattr(Path, "rename", elsewhere)
-    monkeypatch.setattr(shutil, "copy2", beside_a_writer)
+    write_while_copied(monkeypatch, 1)
     place.landing.archive(BATCH, upload)
-    assert place.archived("x.json") == b"content, and more"
+    assert place.archived("x.json") == b"content+"
     assert list(place.landing.claimed()) == []
     assert not place.landing.is_as_claimed(BATCH, upload)
+
+
+@pytest.mark.usefixtures("another_file_system")
+def test_a_file_whose_writer_never_rests_stays_claimed_until_it_can_be_copied_whole(
+    place: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("x.json", b"content")
+    [upload] = place.landing.waiting()
+    assert place.landing.claim(BATCH, upload)
+    write_while_copied(monkeypatch, 10)
+    with pytest.raises(OSError, match="its writer goes on"):
+        place.landing.archive(BATCH, upload)
+    assert not [path for path in place.archive.rglob("*") if path.is_file()]
+    place.landing.archive(BATCH, upload)
+    assert place.archived("x.json") == b"content++++++++++"

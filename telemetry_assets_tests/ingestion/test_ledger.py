@@ -267,3 +267,21 @@ def test_a_batch_that_the_first_edition_has_half_archived_is_ended(
     assert_all_is_right(deployed)
     assert sorted(row["car_chassis"] for row in deployed.rows(BRONZE)) == ["CAR-1", "CAR-2"]
     assert not deployed.pipeline.ingestion.has_work()
+
+
+def test_a_batch_that_was_begun_in_a_newer_catalog_than_the_one_that_was_brought_back_is_there_once(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", lines(event("CAR-1")))
+    cut_off(monkeypatch, batches, "append_batch", lambda *_: True)
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    journal = deployed.settings.lakehouse_folder() / "ingestion" / "in_progress.json"
+    batch = json.loads(journal.read_text())
+    for position in batch["positions"].values():
+        position["sequence_number"] += 3
+    journal.write_text(json.dumps(batch))
+    deployed.process()
+    assert len(deployed.rows(BRONZE)) == 1
+    assert_all_is_right(deployed)
