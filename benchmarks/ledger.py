@@ -59,6 +59,7 @@ def main() -> None:
     clock.around(batches, "append_batch", _is_of_ledger)
     clock.around(batches, "rows_of_batch")
     clock.around(batches, "newest_moment")
+    clock.around(intake, "newest_moment")
     clock.around(intake.TablePosition, "of")
     for name in ("complete_ledger", "newest"):
         clock.around(ArchiveAudit, name)
