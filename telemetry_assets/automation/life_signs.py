@@ -116,11 +116,11 @@ def _accompany(instance: DagsterInstance, run: DagsterRun, ended: threading.Even
 
 
 def _servers_above(otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    """The servers; another answer where nobody can say for a moment."""
+    """The Dagster servers above this process; ``otherwise`` where they cannot be read."""
     try:
         return servers_above()
     except OSError as error:
-        _log.debug("It cannot be said which servers are above this process: %s", error)
+        _log.debug("The servers above this process cannot be read: %s", error)
         return otherwise
 
 

@@ -34,7 +34,7 @@ from telemetry_assets.ingestion.ledger import (
     taken_upload,
 )
 from telemetry_assets.ingestion.manifests import ManifestStore
-from telemetry_assets.ingestion.rows import Origin, UploadRows, upload_rows
+from telemetry_assets.ingestion.rows import Origin, UploadReport, UploadRows, upload_rows
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import rows_added_by
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -211,17 +211,7 @@ class ArchiveAudit:
         :param completes: whether the ledger has all uploads then, also those that only the tables have rows of.
         :returns: how many uploads were recorded.
         """
-        archived = {finding.key: finding.upload for finding in unrecorded}
-        reports = reports_from_rows(
-            bronze_pieces(self.lakehouse.table(BRONZE), where), rejected_pieces(self.lakehouse.table(REJECTED), where)
-        )
-        in_progress = self.manifests.load()
-        moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
-        taken = {
-            key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
-            for key in sorted({*(reports if completes else ()), *archived} - {finding.key for finding in lost})
-            if in_progress is None or key[0] != in_progress.batch_id
-        }
+        taken = self._taken_uploads(unrecorded, where, lost=lost, completes=completes)
         properties = {LEDGER_COMPLETE: "true"} if completes else {}
 
         def attempt() -> int:
@@ -237,6 +227,27 @@ class ArchiveAudit:
             return int(rows.num_rows)
 
         return until_committed(UPLOADS, attempt)
+
+    def _taken_uploads(
+        self,
+        unrecorded: Sequence[AuditFinding],
+        where: BooleanExpression,
+        *,
+        lost: Sequence[AuditFinding],
+        completes: bool,
+    ) -> dict[UploadKey, tuple[TakenUpload, UploadReport]]:
+        """The uploads that :meth:`_record` adds to the ledger, with what the tables say of them."""
+        archived = {finding.key: finding.upload for finding in unrecorded}
+        reports = reports_from_rows(
+            bronze_pieces(self.lakehouse.table(BRONZE), where), rejected_pieces(self.lakehouse.table(REJECTED), where)
+        )
+        in_progress = self.manifests.load()
+        moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
+        return {
+            key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
+            for key in sorted({*(reports if completes else ()), *archived} - {finding.key for finding in lost})
+            if in_progress is None or key[0] != in_progress.batch_id
+        }
 
     def _taken(self, key: UploadKey, moment: datetime, upload: WaitingUpload | None) -> TakenUpload:
         if upload is not None:

@@ -191,6 +191,14 @@ def another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Path, "rename", elsewhere)
 
 
+def claimed(place: FolderPlace) -> WaitingUpload:
+    """An upload that is claimed."""
+    place.put("x.json", b"content")
+    [upload] = place.landing.waiting()
+    assert place.landing.claim(BATCH, upload)
+    return upload
+
+
 def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let a writer add to a file whenever it is copied, so many times."""
     copy, copies = shutil.copy2, iter(range(times))
@@ -208,9 +216,7 @@ def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_archived_too(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.put("x.json", b"content")
-    [upload] = place.landing.waiting()
-    assert place.landing.claim(BATCH, upload)
+    upload = claimed(place)
     write_while_copied(monkeypatch, 1)
     place.landing.archive(BATCH, upload)
     assert place.archived("x.json") == b"content+"
@@ -222,9 +228,7 @@ def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_arc
 def test_a_file_whose_writer_never_rests_stays_claimed_until_it_can_be_copied_whole(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.put("x.json", b"content")
-    [upload] = place.landing.waiting()
-    assert place.landing.claim(BATCH, upload)
+    upload = claimed(place)
     write_while_copied(monkeypatch, 10)
     with pytest.raises(OSError, match="its writer goes on"):
         place.landing.archive(BATCH, upload)
