@@ -11,6 +11,7 @@ import signal
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import click
@@ -27,7 +28,9 @@ from telemetry_assets.operator_commands import (
     replay_rejected,
 )
 from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.plain_text import plain_text
 from telemetry_assets.settings import load_settings
+from telemetry_assets.terminal import say
 from telemetry_assets.wording import counted
 
 _DATE = click.DateTime(["%Y-%m-%d"])
@@ -60,7 +63,7 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
     with engine_heard(), open_pipeline(load_settings()) as pipeline:
         as_of = insurance_as_of.date() if insurance_as_of else None
         processed = pipeline.process(f"{COMMAND_LINE}{uuid.uuid4().hex}", as_of, _say)
-    click.echo(json.dumps(_certificate(processed), indent=2) if as_json else _summary(processed))
+    say(json.dumps(_certificate(processed), indent=2) if as_json else _summary(processed))
 
 
 def _say(done: Certificate | RefreshResult) -> None:
@@ -71,7 +74,7 @@ def _say(done: Certificate | RefreshResult) -> None:
         written = f"{counted(len(done.event_dates), 'event date')}, {counted(done.rows_written, 'row')}"
         dates = written if done.changed else "up to date"
         text = f"{done.contract.full_name}: {dates} ({done.seconds:.1f} s)"
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 def _summary(processed: Processed) -> str:
@@ -87,9 +90,8 @@ def _summary(processed: Processed) -> str:
     for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
         counts = certificate[title]
         if isinstance(counts, dict) and counts:
-            lines.append(
-                f"  {title.replace('_', ' ')}: {', '.join(f'{name} {count}' for name, count in counts.items())}"
-            )
+            listed = ", ".join(f"{plain_text(name)} {count}" for name, count in counts.items())
+            lines.append(f"  {title.replace('_', ' ')}: {listed}")
     return "\n".join(lines)
 
 
@@ -153,7 +155,7 @@ def simulate(
     place = str(into) if into else load_settings().landing_uri
     with click.progressbar(simulate(fleet), length=uploads, label="Writing uploads", file=sys.stderr) as written:
         count = send_uploads(written, place)
-    click.echo(f"{counted(count, 'upload')} in {place}")
+    say(f"{counted(count, 'upload')} in {place}")
 
 
 @main.command()
@@ -175,17 +177,20 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         raise click.BadParameter(f"{contract.full_name} has no column for the car", param_hint="--car")
     with open_pipeline(load_settings()) as pipeline:
         rows, total = first_rows(pipeline.lakehouse, contract, car, limit, internal=all_columns)
-    click.echo(f"{contract.full_name}: {counted(total, 'row')}{f' of {car}' if car else ''}")
+    say(f"{contract.full_name}: {counted(total, 'row')}{f' of {car}' if car else ''}")
     if rows.num_rows:
         frame = rows.to_pandas(integer_object_nulls=True).astype(object)
         frame = frame.where(frame.notna(), "")
-        for column in () if all_columns else _LONG_COLUMNS.intersection(frame.columns):
-            frame[column] = frame[column].map(_cut)
-        click.echo(frame.to_string(index=False, max_colwidth=None))
+        for column in frame.columns:
+            frame[column] = frame[column].map(partial(_cell, cut=column in _LONG_COLUMNS and not all_columns))
+        say(frame.to_string(index=False, max_colwidth=None))
 
 
-def _cut(cell: str) -> str:
-    return cell if len(cell) <= _SHOWN_CHARACTERS else f"{cell[: _SHOWN_CHARACTERS - 1]}…"
+def _cell(value: object, *, cut: bool) -> object:
+    if not isinstance(value, str):
+        return value
+    text = plain_text(value)
+    return text if not cut or len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
 for command in (doctor, replay_rejected, reconcile, metrics, aws_check):

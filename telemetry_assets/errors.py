@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from telemetry_assets.plain_text import plain_text
+
 
 class TelemetryAssetsError(Exception):
     """Base of every error that this project raises on purpose; its text says what to do."""
@@ -108,7 +110,7 @@ class SparkError(TelemetryAssetsError):
 
     def __init__(self, table: str, cause: str) -> None:
         super().__init__(
-            f"Spark could not bring {table} up to date, and nothing of this step is in the table: {cause}. "
+            f"Spark could not bring {table} up to date, and nothing of this step is in the table: {plain_text(cause)}. "
             "docs/spark.md has the usual causes; the run's log has the whole of it."
         )
 
@@ -121,7 +123,7 @@ class RemoteRunError(TelemetryAssetsError):
     """
 
     def __init__(self, message: str, log: Sequence[str] = ()) -> None:
-        quoted = "".join(f"\n  | {line}" for line in log)
+        quoted = "".join(f"\n  | {plain_text(line)}" for line in log)
         super().__init__(message + (f" The driver's last lines:{quoted}" if quoted else ""))
 
 
@@ -156,7 +158,7 @@ class ManifestUnreadableError(TelemetryAssetsError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path} is no manifest of a batch ({problem}), so something else has written to it. "
+            f"{path} is no manifest of a batch ({plain_text(problem)}), so something else has written to it. "
             + (
                 "Bring back an older version of the object. Where there is none: of the batch's uploads, those that a "
                 "table has already would be taken again, so take them out of the landing location; then delete it."
@@ -171,7 +173,7 @@ class UnclaimableUploadsError(TelemetryAssetsError):
     """Uploads are in the landing location and cannot be moved out of it; all others were taken."""
 
     def __init__(self, uploads: Sequence[tuple[str, str]]) -> None:
-        listed = "\n".join(f"  - {uri}: {problem}" for uri, problem in uploads)
+        listed = "\n".join(f"  - {plain_text(uri)}: {plain_text(problem)}" for uri, problem in uploads)
         super().__init__(
             f"These uploads cannot be taken out of the landing location, and stay there:\n{listed}\n"
             "Let the user or role of this process take them out of there (rename a file; copy and delete an object), "

@@ -28,7 +28,9 @@ from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
+from telemetry_assets.plain_text import plain_lines, plain_text
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.terminal import say
 from telemetry_assets.wording import counted
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ _SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
 @contextmanager
 def engine_heard() -> Iterator[None]:
     """Show on standard error what the engine tells of its steps: which remote run does one, and how that is."""
-    logger, handler = logging.getLogger(_ENGINES), logging.StreamHandler(sys.stderr)
+    logger = logging.getLogger(_ENGINES)  # noqa: TID251  # listens, and logs nothing
+    handler = logging.StreamHandler(sys.stderr)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -72,14 +75,15 @@ def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameter
         try:
             return command(*arguments, **options)
         except TelemetryAssetsError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(plain_lines(str(error))) from error
         except KeyboardInterrupt as error:
             raise click.ClickException("Stopped. The next run goes on where this one was.") from error
         except BrokenPipeError:
             # Whoever read the output has seen enough.
             raise
         except OSError as error:
-            raise click.ClickException(f"{error}. `telemetry-assets doctor` looks at every place and table.") from error
+            text = f"{plain_text(error)}. `telemetry-assets doctor` looks at every place and table."
+            raise click.ClickException(text) from error
 
     return told
 
@@ -105,25 +109,25 @@ def doctor(repair: bool) -> None:
     if settings.engine != "embedded":
         looks["Engine"] = _tell_engine
     for title, tell in looks.items():
-        click.echo(title)
+        say(title)
         try:
             to_do += tell(settings)
         except (TelemetryAssetsError, OSError) as error:
-            click.echo(f"  cannot be looked at: {error}")
+            say(f"  cannot be looked at: {error if isinstance(error, TelemetryAssetsError) else plain_text(error)}")
             to_do += 1
     if to_do:
-        click.echo(f"{counted(to_do, 'finding')} above to be mended.")
+        say(f"{counted(to_do, 'finding')} above to be mended.")
         raise SystemExit(1)
-    click.echo("All is well.")
+    say("All is well.")
 
 
 def _tell_settings(settings: Settings) -> int:
-    click.echo("Settings")
+    say("Settings")
     for name, value in settings.model_dump().items():
-        click.echo(f"  TELEMETRY_{name.upper()}={json.dumps(_masked(value)) if isinstance(value, dict) else value}")
+        say(f"  TELEMETRY_{name.upper()}={json.dumps(_masked(value)) if isinstance(value, dict) else value}")
     unknown = list(unknown_settings())
     for name, meant in unknown:
-        click.echo(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
+        say(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
     return len(unknown)
 
 
@@ -138,7 +142,7 @@ def _masked(options: Mapping[str, object]) -> dict[str, object]:
 def _tell_engine(settings: Settings) -> int:
     with refusals_in_words(settings):
         found = _engine_problems(settings)
-    click.echo("\n".join(f"  {problem}" for problem in found) or f"  {settings.engine} can be given steps")
+    say("\n".join(f"  {problem}" for problem in found) or f"  {settings.engine} can be given steps")
     return len(found)
 
 
@@ -156,15 +160,15 @@ def _tell_uploads(settings: Settings) -> int:
     with refusals_in_words(settings):
         landing = open_landing(settings)
         waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
-    click.echo(f"  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
+    say(f"  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
     for place, problem in obstacles:
-        click.echo(f"  {place} is not taken: {problem}")
+        say(f"  {plain_text(place)} is not taken: {problem}")
     return len(obstacles)
 
 
 def _tell_storage(settings: Settings) -> int:
     found = list(examine_storage(settings))
-    click.echo("\n".join(f"  {finding.text}" for finding in found) or "  as the pipeline needs it")
+    say("\n".join(f"  {finding.text}" for finding in found) or "  as the pipeline needs it")
     return sum(finding.needs_action for finding in found)
 
 
@@ -172,52 +176,52 @@ def _tell_tables(settings: Settings, repair: bool) -> int:
     from telemetry_assets.lakehouse.doctor import examine
 
     if not has_lakehouse(settings) and not repair:
-        click.echo(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
+        say(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
         return 0
     with open_pipeline(settings) as pipeline:
         in_progress = pipeline.ingestion.manifests.load()
         if in_progress:
             uploads = counted(len(in_progress.uploads), "upload")
-            click.echo(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run ends it")
+            say(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run ends it")
         return sum(_tell_finding(finding, repair) for finding in examine(pipeline.lakehouse))
 
 
 def _tell_finding(finding: Finding, repair: bool) -> bool:
-    click.echo(f"  {finding.table}: {finding.text}")
+    say(f"  {finding.table}: {finding.text}")
     if finding.refusal:
-        click.echo(f"    not to be mended by this command: {finding.refusal}")
+        say(f"    not to be mended by this command: {finding.refusal}")
     elif finding.repair is None:
         return finding.needs_action
     elif repair:
-        click.echo(f"    mended: {finding.repair()}")
+        say(f"    mended: {finding.repair()}")
         return False
     elif finding.needs_action:
-        click.echo("    `telemetry-assets doctor --repair` mends it")
+        say("    `telemetry-assets doctor --repair` mends it")
     return finding.needs_action
 
 
 def _show_archive(settings: Settings, repair: bool) -> int:
     """Compare every archived upload with the ledger and the rows that the tables have of it."""
     if not has_lakehouse(settings):
-        click.echo("  not there yet")
+        say("  not there yet")
         return 0
     with open_pipeline(settings) as pipeline, refusals_in_words(settings):
         bronze, rejected, ledger = (pipeline.lakehouse.existing(table) for table in (BRONZE, REJECTED, UPLOADS))
         if ledger is None or bronze is None or rejected is None or LEDGER_COMPLETE not in ledger.properties:
-            click.echo("  is compared once the next run has made and filled the tables of Bronze")
+            say("  is compared once the next run has made and filled the tables of Bronze")
             return 0
         findings = list(pipeline.ingestion.audit.everything())
         for finding in findings:
-            click.echo(f"  {finding.upload.uri} of batch {finding.batch_id}: {finding.problem}")
+            say(f"  {plain_text(finding.upload.uri)} of batch {plain_text(finding.batch_id)}: {finding.problem}")
             if finding.is_left:
-                click.echo(f"    left as it is: {_LEFT[finding.kind]}")
+                say(f"    left as it is: {_LEFT[finding.kind]}")
             elif repair:
                 pipeline.ingestion.audit.mend([finding], f"{COMMAND_LINE}doctor")
-                click.echo(f"    mended: {'it waits again' if finding.is_taken_again else 'the ledger has it now'}")
+                say(f"    mended: {'it waits again' if finding.is_taken_again else 'the ledger has it now'}")
             else:
-                click.echo("    `telemetry-assets doctor --repair` puts that right")
+                say("    `telemetry-assets doctor --repair` puts that right")
     if not findings:
-        click.echo("  every archived upload has its rows, and its row in bronze.uploads")
+        say("  every archived upload has its rows, and its row in bronze.uploads")
     return sum(not repair or finding.is_left for finding in findings)
 
 
@@ -242,10 +246,10 @@ def metrics(sent: bool, as_json: bool) -> None:
             send(remote, settings)
         told += remote
     if as_json:
-        click.echo(json.dumps({one.name: one.value for one in told}, indent=2))
+        say(json.dumps({one.name: one.value for one in told}, indent=2))
         return
     for one in told:
-        click.echo(f"{one.name:24} {one.value:,.0f}{' s' if UNITS[one.name] == 'Seconds' else ''}")
+        say(f"{one.name:24} {one.value:,.0f}{' s' if UNITS[one.name] == 'Seconds' else ''}")
 
 
 @click.command("aws-check")
@@ -260,7 +264,7 @@ def aws_check() -> None:
     # Asked to end, it cancels the step that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with engine_heard():
-        if not check(load_settings(), click.echo):
+        if not check(load_settings(), say):
             raise click.ClickException("Something is missing, see above.")
 
 
@@ -288,17 +292,17 @@ def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: d
 
 def _tell_replay(result: ReplayResult, accepted: str) -> None:
     still = ", ".join(f"{reason} {count}" for reason, count in result.still_rejected.most_common())
-    click.echo(
+    say(
         f"{result.chosen} rejected documents and uploads chosen: {counted(result.accepted, 'document')} {accepted}, "
         f"{result.still_rejected.total()} stay rejected{f' ({still})' if still else ''}"
     )
     for uri, problem in result.unavailable[:_LISTED]:
-        click.echo(f"  {uri} stays as it is: {problem}")
+        say(f"  {plain_text(uri)} stays as it is: {plain_text(problem)}")
 
 
 def _say(done: RefreshResult) -> None:
     text = counted(done.rows_written, "row") if done.changed else "up to date"
-    click.echo(f"{done.contract.full_name}: {text}", err=True)
+    say(f"{done.contract.full_name}: {text}", err=True)
 
 
 @click.command()
@@ -322,10 +326,10 @@ def reconcile(since: datetime | None, until: datetime | None, by_upload: bool, a
             if by_upload
             else [asdict(one) | {"conserved": one.conserved} for one in batches]
         )
-        click.echo(json.dumps(rows, indent=2, default=str))
+        say(json.dumps(rows, indent=2, default=str))
     else:
         for line in _reconciliation_lines(reconciled, by_upload=by_upload):
-            click.echo(line)
+            say(line)
     if any(not batch.conserved for batch in batches):
         raise SystemExit(1)
 
@@ -341,13 +345,13 @@ def _reconciliation_lines(reconciled: Reconciliation, *, by_upload: bool) -> Ite
     )
     if by_upload:
         for row in reconciled.uploads.to_pylist():
-            yield f"  {row['source_uri']}: {_counts(row['documents'], row['accepted'], row['rejected'])}"
+            yield f"  {plain_text(row['source_uri'])}: {_counts(row['documents'], row['accepted'], row['rejected'])}"
     differing = [one for one in batches if not one.conserved]
     for batch in differing[:_LISTED]:
         counts = _counts(batch.documents, batch.accepted, batch.rejected)
-        yield f"  batch {batch.batch_id} of {batch.ingested_at:%Y-%m-%d %H:%M:%S} does not add up: {counts}"
+        yield f"  batch {plain_text(batch.batch_id)} of {batch.ingested_at:%Y-%m-%d %H:%M:%S} does not add up: {counts}"
         for uri in batch.differing[:_LISTED]:
-            yield f"    {uri}"
+            yield f"    {plain_text(uri)}"
     if len(differing) > _LISTED:
         yield f"  and {len(differing) - _LISTED} more"
     if differing and not reconciled.ledger_complete:

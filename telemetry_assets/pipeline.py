@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,11 +21,12 @@ from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.steps import StepParameters
 from telemetry_assets.storage import translate_storage_errors
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 DERIVED_TABLES: tuple[TableContract, ...] = tuple(UPSTREAM)
 """Silver and Gold, in the order in which they can be refreshed."""

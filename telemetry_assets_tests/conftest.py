@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, instance_for_test
+from dagster import DagsterInstance, Definitions, instance_for_test
 
+from telemetry_assets.settings import load_settings
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment, deployment
 
@@ -27,6 +28,18 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     home.mkdir()
     with instance_for_test(temp_dir=str(home)) as one:
         yield one
+
+
+@pytest.fixture
+def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
+    """The definitions over the deployment's folders, by environment as a user sets them."""
+    # Loading them reads the settings of the environment and imports all of Dagster.
+    from telemetry_assets.definitions import definitions
+
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    return definitions(load_settings())
 
 
 @pytest.fixture(scope="session")

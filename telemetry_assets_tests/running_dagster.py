@@ -39,6 +39,7 @@ _EVENTS = """query($runId: ID!) { logsForRun(runId: $runId) {
 _MATERIALIZATIONS = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
     assetMaterializations(limit: 50) { partition runId metadataEntries { label
         ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr }
+        ... on TableMetadataEntry { table { records } }
         ... on JsonMetadataEntry { jsonString } } } } } }"""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from selenium import webdriver
@@ -13,6 +15,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
+from telemetry_assets_tests.hostile.texts import markdown
 from telemetry_assets_tests.made_documents import event, framed
 from telemetry_assets_tests.running_dagster import ENDED, LOCATION, RunningDagster, running_dagster
 
@@ -21,10 +24,42 @@ pytestmark = [pytest.mark.browser, pytest.mark.alone]
 See = Callable[..., None]
 
 
+class Listener:
+    """An address that an uploader would have the operator's browser call."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        requests = self.requests
+
+        class Heard(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                requests.append(self.path)
+                self.send_response(404)
+                self.end_headers()
+
+            def log_request(self, code: object = "-", size: object = "-") -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Heard)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+
+
 @pytest.fixture(scope="module")
-def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDagster]:
-    """One upload has come, and the sensor's run has taken it to Gold."""
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    Thread(target=listening.server.serve_forever, daemon=True).start()
+    yield listening
+    listening.server.shutdown()
+    listening.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Iterator[RunningDagster]:
+    """Two uploads have come, one of them hostile, and the sensor's run has taken them to Gold."""
     with running_dagster(tmp_path_factory.mktemp("dagster")) as running:
+        # What cannot be taken is in the run's log.
+        (running.landing / f"http:www.{listener.address}.json").symlink_to("x.json")
+        running.upload("hostile.jsonl", markdown(listener.address))
         running.upload("x.json", framed([event(engineTempCelsius=120), event(car="")], "array")[1])
         running.until("the run has ended", lambda: [run for run in running.runs("ingest") if run["status"] in ENDED])
         yield running
@@ -105,3 +140,45 @@ def test_the_sensor_shows_its_ticks(see: See) -> None:
 
 def test_the_run_that_the_sensor_started_is_listed(see: See) -> None:
     see("/runs", "ingest", "Success", "uploads")
+
+
+_ALIVE = """
+const found = [];
+for (const one of document.querySelectorAll('a, img, svg, script, iframe, object, h1, h2, h3')) {
+  for (const name of ['href', 'src', 'xlink:href', 'data']) {
+    const value = one.getAttribute(name) || '';
+    if (value.includes(arguments[0]) || value.startsWith('javascript:')) found.push(one.outerHTML);
+  }
+  if (one.tagName.startsWith('H') && one.textContent.includes('Your session ended')) found.push(one.outerHTML);
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/assets/bronze/car_telemetry?view=partitions&partition=2025-11-04", "chassis.png"),
+        ("/assets/bronze/car_telemetry?view=events", "field.png"),
+        ("/assets/silver/car_telemetry?view=partitions&partition=2025-11-04", "chassis.png"),
+        ("/assets/gold/performance_alerts?view=partitions&partition=2025-11-04", "chassis.png"),
+        ("/assets/gold/car_current_state?view=partitions&partition=2025-11-04", "chassis.png"),
+        ("/runs/{run}?logs=not%20taken", "is not taken"),
+    ],
+)
+def test_a_page_shows_what_a_document_says_as_text(
+    see: See, browser: webdriver.Chrome, dagster: RunningDagster, listener: Listener, path: str, shown: str
+) -> None:
+    see(path.format(run=dagster.runs("ingest")[0]["runId"]), shown)
+    assert browser.execute_script(_ALIVE, listener.address) == []
+    assert listener.requests == []
+
+
+def test_a_check_shows_what_a_document_says_as_text(
+    see: See, browser: webdriver.Chrome, dagster: RunningDagster, listener: Listener
+) -> None:
+    see("/assets/bronze/car_telemetry?view=checks&checkDetail=no_unknown_fields", "[Show JSON]")
+    browser.find_element("xpath", "//*[text()='[Show JSON]']").click()
+    WebDriverWait(browser, 20).until(lambda _: "field.png" in browser.find_element("tag name", "body").text)
+    assert browser.execute_script(_ALIVE, listener.address) == []
+    assert listener.requests == []

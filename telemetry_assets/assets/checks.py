@@ -36,6 +36,7 @@ from telemetry_assets.lakehouse.contracts import (
 )
 from telemetry_assets.lakehouse.quality import repeated_keys
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_lines, plain_values
 
 _ONE_ROW_PER_KEY = {
     SILVER: "one_row_per_event",
@@ -106,8 +107,8 @@ def moment(name: str, text: str) -> datetime | None:
     """
     try:
         read = datetime.fromisoformat(text) if text else None
-    except ValueError as error:
-        raise Failure(f"{name} is {text!r}; write a date or a moment in ISO 8601, or leave it empty.") from error
+    except ValueError:
+        raise Failure(f"{name} is no date or moment in ISO 8601; write one, or leave it empty.") from None
     return read.replace(tzinfo=UTC) if read and read.tzinfo is None else read
 
 
@@ -131,11 +132,11 @@ def failures_in_words(context: OpExecutionContext | AssetExecutionContext) -> It
         yield
     except QualityError as error:
         contract = contract_named(error.table)
-        figures = {"repeated_keys": error.rows, "what_to_do": str(error)}
+        figures = {"repeated_keys": error.rows, "what_to_do": plain_lines(str(error))}
         context.log_event(evaluation(_result(contract, _ONE_ROW_PER_KEY[contract], False, figures)))  # type: ignore[arg-type]
-        raise Failure(str(error)) from error
+        raise Failure(plain_lines(str(error))) from error
     except TelemetryAssetsError as error:
-        raise Failure(str(error)) from error
+        raise Failure(plain_lines(str(error))) from error
 
 
 def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
@@ -165,13 +166,17 @@ def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> I
     }
     for name, counts in found.items():
         yield _result(
-            BRONZE, name, not counts, {"count": sum(counts.values()), "by_name": counts}, AssetCheckSeverity.WARN
+            BRONZE,
+            name,
+            not counts,
+            {"count": sum(counts.values()), "by_name": plain_values(counts)},
+            AssetCheckSeverity.WARN,
         )
 
 
 def _schema_check(lakehouse: Lakehouse, contract: TableContract) -> AssetCheckResult:
     differences = lakehouse.differences(lakehouse.table(contract), contract)
-    return _result(contract, _SCHEMA, not differences, {"differences": differences})
+    return _result(contract, _SCHEMA, not differences, {"differences": plain_values(differences)})
 
 
 def _result(

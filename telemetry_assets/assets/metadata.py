@@ -13,6 +13,7 @@ from dagster import (
     TableColumnConstraints,
     TableColumnDep,
     TableColumnLineage,
+    TableRecord,
     TableSchema,
 )
 
@@ -20,6 +21,7 @@ from telemetry_assets.engines.results import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.certificates import Certificate, added_up
 from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_text, plain_values
 
 Metadata = dict[str, Any]
 
@@ -127,8 +129,8 @@ def certificate_metadata(certificates: Sequence[Certificate]) -> Metadata:
         "accepted": sum(one.accepted for one in certificates),
         "rejected": sum(one.rejected for one in certificates),
         "rejected_by_reason": added_up(one.rejected_by_reason for one in certificates),
-        "unknown_fields": added_up(one.unknown_fields for one in certificates),
-        "wrong_typed_fields": added_up(one.wrong_typed_fields for one in certificates),
+        "unknown_fields": plain_values(added_up(one.unknown_fields for one in certificates)),
+        "wrong_typed_fields": plain_values(added_up(one.wrong_typed_fields for one in certificates)),
         "batch_ids": MetadataValue.json([one.batch_id for one in certificates]),
     }
 
@@ -143,19 +145,20 @@ def _table_figures(contract: TableContract, snapshot_id: int | None, partition_r
 
 
 def preview(rows: Sequence[Mapping[str, Any]]) -> MetadataValue:
-    """The first rows of a partition as a Markdown table."""
+    """The first rows of a partition, as a table of values: the UI shows what is in them as text, whatever it is."""
     if not rows:
-        return MetadataValue.md("*no rows*")
+        return MetadataValue.text("no rows")
     names = list(rows[0])[:_PREVIEW_COLUMNS]
-    lines = [_line(names), _line(["---"] * len(names)), *(_line([_cell(row[name]) for name in names]) for row in rows)]
-    return MetadataValue.md("\n".join(lines))
+    return MetadataValue.table(
+        [TableRecord({name: _cell(row[name]) for name in names}) for row in rows],
+        TableSchema([TableColumn(name) for name in names]),
+    )
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(value: object) -> str:
-    value = round(value, _DECIMALS) if isinstance(value, float) else value
-    text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+def _cell(value: object) -> str | int | float | None:
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
+    if value is None or isinstance(value, int):
+        return value
+    text = plain_text(value)
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"

@@ -31,6 +31,7 @@ from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
+from telemetry_assets.plain_text import plain_values
 from telemetry_assets.wording import counted
 
 # The sensor is this project's retry: it sees from the tables what is left to do.
@@ -105,9 +106,12 @@ def replay_rejected_job() -> JobDefinition:
     def replay_rejected_documents(
         context: OpExecutionContext, telemetry: TelemetryResource, config: ReplayConfig
     ) -> None:
-        unknown = sorted(set(config.reasons) - set(get_args(Reason)))
+        unknown = [number for number, reason in enumerate(config.reasons) if reason not in get_args(Reason)]
         if unknown:
-            raise Failure(f"reasons has {unknown}, which are none; a document is rejected for {get_args(Reason)}.")
+            raise Failure(
+                f"reasons has entries that are none (numbers {unknown}, from 0); a document is rejected for "
+                f"{', '.join(get_args(Reason))}."
+            )
         selection = ReplaySelection(tuple(config.reasons), tuple(config.uploads), moment("since", config.since))
         pipeline = telemetry.pipeline
         with failures_in_words(context):
@@ -121,7 +125,7 @@ def replay_rejected_job() -> JobDefinition:
                 "chosen": result.chosen,
                 "accepted": result.accepted,
                 "still_rejected": dict(result.still_rejected),
-                "unavailable": dict(result.unavailable),
+                "unavailable": plain_values(dict(result.unavailable)),
             }
         )
 
@@ -139,8 +143,8 @@ def replay_rejected_job() -> JobDefinition:
 def _as_of(config: InsuranceConfig) -> date | None:
     try:
         return date.fromisoformat(config.as_of) if config.as_of else None
-    except ValueError as error:
-        raise Failure(f"as_of is {config.as_of!r}; write a date as YYYY-MM-DD, or leave it empty for today.") from error
+    except ValueError:
+        raise Failure("as_of is no date; write it as YYYY-MM-DD, or leave it empty for today.") from None
 
 
 def _ingest_op() -> OpDefinition:

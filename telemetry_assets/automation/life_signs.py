@@ -11,7 +11,6 @@ A run shows it in two ways, from before it waits for its first pool until its en
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import signal
 import threading
@@ -23,6 +22,7 @@ from pathlib import Path
 from dagster import DagsterInstance, DagsterRun, RunRecord
 
 from telemetry_assets.automation.servers import servers_above
+from telemetry_assets.plain_text import plain_logger
 
 _LINE = "The run is at work. This line, every 30 s, shows other processes that it lives."
 _LINE_SECONDS = 30.0
@@ -30,7 +30,7 @@ _LINE_SECONDS = 30.0
 SILENCE_SECONDS = 90.0
 _LOOK_SECONDS = 1.0
 
-_log = logging.getLogger(__name__)
+_log = plain_logger(__name__)
 
 
 @contextmanager

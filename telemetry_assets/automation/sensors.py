@@ -20,6 +20,7 @@ from dagster import (
 from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.errors import CatalogBusyError
 from telemetry_assets.pipeline import Pipeline, open_pipeline
+from telemetry_assets.plain_text import plain_text
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.wording import counted
 
@@ -60,7 +61,9 @@ def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition
             # Nothing is wrong: the next look comes in some seconds.
             return SkipReason(str(error))
         if work is None:
-            told = "".join(f" {place} is not taken: {problem}." for place, problem in obstacles[:_OBSTACLES_TOLD])
+            told = "".join(
+                f" {plain_text(place)} is not taken: {problem}." for place, problem in obstacles[:_OBSTACLES_TOLD]
+            )
             return SkipReason(f"Nothing waits in {current.landing_uri}, and every table is up to date.{told}")
         context.log.info(work)
         return RunRequest(tags={"telemetry/reason": work})

@@ -30,11 +30,12 @@ from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.manifests import read_manifest
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.locations import S3Location
+from telemetry_assets.plain_text import plain_logger
 
 _TELLING_SECONDS = 2
 
 # As a program it is named `__main__`.
-logger = logging.getLogger("telemetry_assets.engines.entrypoint")
+logger = plain_logger("telemetry_assets.engines.entrypoint")
 
 
 def main() -> int:
@@ -48,7 +49,7 @@ def main() -> int:
     folder, step = opened_step(arguments.step)
     with _open_pipes(folder, step) as pipes:
         logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
-        logging.getLogger("telemetry_assets").setLevel(logging.INFO)
+        logging.getLogger("telemetry_assets").setLevel(logging.INFO)  # noqa: TID251  # sets a level, logs nothing
         try:
             told = _done(folder, step)
         except TelemetryAssetsError as error:

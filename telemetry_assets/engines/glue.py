@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,12 +19,13 @@ from telemetry_assets.aws import (
 from telemetry_assets.engines.package import packages_location
 from telemetry_assets.engines.remote_service import Phase, State, StepRun, Submission
 from telemetry_assets.errors import PackageError, SettingsError
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_glue.type_defs import JobRunTypeDef
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _PHASES: dict[str, Phase] = {
     "STARTING": Phase.WAITING,

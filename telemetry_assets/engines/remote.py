@@ -6,7 +6,6 @@ works on a table: one that an earlier life of a run has left is followed rather 
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from datetime import date
@@ -33,10 +32,11 @@ from telemetry_assets.lakehouse.commits import set_table_properties, until_commi
 from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings, hold_engine
 from telemetry_assets.steps import Partitions, StepParameters, first_of_month
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 
 class RemoteEngine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -18,9 +17,10 @@ from telemetry_assets.engines.remote_step import RemoteStep, StepFolder, error_h
 from telemetry_assets.engines.results import COMMAND_LINE, RemoteRun
 from telemetry_assets.engines.spark_configuration import iceberg_configuration
 from telemetry_assets.errors import RemoteRunError, TelemetryAssetsError
+from telemetry_assets.plain_text import TrustedText, plain_logger, plain_text
 from telemetry_assets.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _ATTEMPTS = 3
 _LOOKS_BETWEEN_ATTEMPTS = 6
@@ -139,7 +139,7 @@ class RemotePrograms:
 
     def _remote(self, table: str, run_id: str) -> RemoteRun:
         remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))
-        logger.info("%s: run %s of %s, %s", table, run_id, self._service.name, remote.link)
+        logger.info("%s: run %s of %s, %s", table, run_id, self._service.name, TrustedText(remote.link))
         return remote
 
     def _try_to_cancel(self, run_id: str) -> None:
@@ -187,7 +187,7 @@ class RemotePrograms:
                     logger.info("%s: | %s", table, line)
             elif message["method"] == "closed" and params.get("exception"):
                 exception = params["exception"]
-                said = f"{exception['name']}: {exception['message']}"
+                said = plain_text(f"{exception['name']}: {exception['message']}")
                 ended.told.setdefault("error", {"message": said, "unforeseen": True})
                 ended.lines.extend("".join(exception.get("stack") or []).splitlines())
 
@@ -209,7 +209,7 @@ class RemotePrograms:
 
 
 def _failed(table: str, ended: Ended, how: str, lines: Iterable[str]) -> RemoteRunError:
-    remote, details = ended.remote, f" {ended.state.details}" if ended.state.details else ""
+    remote, details = ended.remote, f" {plain_text(ended.state.details)}" if ended.state.details else ""
     return RemoteRunError(
         f"{table} could not be brought up to date: run {remote.run_id} of {remote.service} {how}.{details} "
         f"{remote.link} docs/spark.md has every state and what to do.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +16,10 @@ from botocore.exceptions import ConnectionError as UnreachableError
 from telemetry_assets.aws import error_code
 from telemetry_assets.engines.package import Package
 from telemetry_assets.engines.remote_step import StepFolder
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import RemoteSize
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _BUSY = frozenset(
     {

@@ -5,7 +5,6 @@ PyIceberg plans: it says which snapshot is read and which dates have changed, an
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -39,13 +38,14 @@ from telemetry_assets.lakehouse.commits import (
 from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import hold_new_keys, hold_upstream_keys, partition_sample
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 from telemetry_assets.steps import Partitions, Replacement, StepParameters, replacement
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _NOT_VALID = "org.apache.iceberg.exceptions.ValidationException"
 _NOT_COMMITTED = "org.apache.iceberg.exceptions.CommitFailedException"

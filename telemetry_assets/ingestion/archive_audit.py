@@ -7,7 +7,6 @@ went on after they were taken.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,9 +50,10 @@ from telemetry_assets.lakehouse.commits import (
 )
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.wording import counted
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _NEWEST_BATCHES = 10
 """So many of the newest batches are audited by each run."""

@@ -7,7 +7,6 @@ ledger, archive, manifest away. A settled manifest always gives the same rows, w
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -32,10 +31,11 @@ from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 from telemetry_assets.storage import is_storage_error
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 Result = TypeVar("Result")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import filecmp
 import hashlib
-import logging
 import os
 import shutil
 import stat
@@ -17,9 +16,10 @@ from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
 from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.storage import sync_file, sync_folder
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _CLAIMS = ".claimed"
 _RELEASED = ".released"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -29,9 +28,10 @@ from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.quality import uploads_with_rows
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _Finish = Callable[[Manifest], list[WaitingUpload]]
 """Carries a batch to its end, and gives the uploads back that were too much for it."""

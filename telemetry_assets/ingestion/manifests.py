@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,11 @@ from telemetry_assets.errors import ManifestUnreadableError
 from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 from telemetry_assets.storage import is_storage_error, lock_file
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _FILE_NAME = "in_progress.json"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from telemetry_assets.ingestion.uploads import Limits, whole_upload
 from telemetry_assets.lakehouse.batch_rows import holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import REJECTED
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 from telemetry_assets.storage import is_storage_error
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _READ_AHEAD = 64
 """Uploads that are read before it is known whether there is room for them."""

@@ -5,7 +5,6 @@ Rows are gathered in pieces of bounded size, because a document takes far more m
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,8 +18,9 @@ import pyarrow.compute as pc
 from telemetry_assets.ingestion.documents import BronzeRow, Rejection
 from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, whole_upload
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.plain_text import plain_logger
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _ROWS_IN_PIECE = 10_000
 _CHARACTERS_IN_PIECE = 8 * 1024 * 1024

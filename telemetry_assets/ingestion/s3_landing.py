@@ -7,7 +7,6 @@ waited. A bucket with versioning can tell one version from another of the same c
 from __future__ import annotations
 
 import errno
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,12 +21,13 @@ from botocore.exceptions import ClientError
 from telemetry_assets.aws import GONE, PRECONDITION_FAILED, delete_object_if, error_code, get_object
 from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, new_batch_id, newest_batch_ids
 from telemetry_assets.locations import S3Location
+from telemetry_assets.plain_text import plain_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ObjectVersionTypeDef
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _LARGEST_COPY = 5 * 1024**3
 _LONGEST_KEY = 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,10 @@ from telemetry_assets.lakehouse.contracts import CONTRACTS
 from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 CATALOG_NAME = "telemetry"
 CATALOG_FILE = "catalog.sqlite"

@@ -7,7 +7,6 @@ the table that was read, or raises ``CommitFailedException`` and is redone from 
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 import uuid
@@ -27,8 +26,9 @@ from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetProp
 
 from telemetry_assets.errors import ConcurrentWriteError
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.plain_text import plain_logger
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _ATTEMPTS = 8
 COMMIT_ID = "telemetry.commit-id"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,11 +12,12 @@ from pyiceberg.serializers import FromInputFile
 
 from telemetry_assets.aws import error_code, glue_client, is_unknown_outcome
 from telemetry_assets.lakehouse.commit_times import OrderedCommits
+from telemetry_assets.plain_text import plain_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_glue.client import GlueClient
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _LOCK_LOST = "ConcurrentModificationException"
 

@@ -7,7 +7,6 @@ connection still shows its own change, which is not in the file. Here each sessi
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import sqlite3
@@ -25,9 +24,10 @@ from sqlalchemy.pool import NullPool
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
 from telemetry_assets.lakehouse.commit_times import OrderedCommits
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
+from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.storage import is_storage_error, storage_advice
 
-logger = logging.getLogger(__name__)
+logger = plain_logger(__name__)
 
 _FILE_IO = "telemetry_assets.lakehouse.local_file_io.LocalFileIO"
 

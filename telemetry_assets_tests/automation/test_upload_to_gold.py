@@ -68,7 +68,7 @@ def test_an_upload_is_in_gold_with_nothing_clicked_and_the_ui_tells_of_every_tab
         assert told["partition"] == "2025-11-04"
         assert metadata["dagster/partition_row_count"]["intValue"] == 1
         assert metadata["snapshot_id"]["text"].isdigit()
-        assert "FIRST" in metadata["preview"]["mdStr"]
+        assert "FIRST" in str(metadata["preview"]["table"]["records"])
     assert dagster.materializations(*BRONZE.identifier)[0]["metadata"]["rejected"]["intValue"] == 1
 
 
