@@ -153,6 +153,20 @@ class LandingUnavailableError(TelemetryAssetsError):
         )
 
 
+class LandingUnsafeError(TelemetryAssetsError):
+    """A folder that the pipeline needs for itself in the landing location is somebody else's, who could exchange files.
+
+    :param folder: the folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(
+            f"{folder} belongs to another user, or others may write to it, so nothing is put there. Remove it, and let "
+            "this pipeline's user own the landing folder with the sticky bit set (docs/security.md), or put landing "
+            "folder and lakehouse on one file system, so that it is not needed."
+        )
+
+
 class ManifestUnreadableError(TelemetryAssetsError):
     """The manifest of the batch in progress is not what this project writes."""
 

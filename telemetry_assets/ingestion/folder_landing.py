@@ -1,4 +1,9 @@
-"""A folder as the landing location: a claim is a rename, so whoever writes there can never change what was claimed."""
+"""A folder as the landing location: a claim is a rename, so whoever writes there can never change what was claimed.
+
+Uploaders may be other users of the machine. What the pipeline keeps for itself lies beside the tables, where they
+cannot write; only where the landing folder is on another file system it lies in the landing folder, in folders that
+nobody else may write to. No link below the landing folder is followed.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +11,65 @@ import errno
 import filecmp
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from telemetry_assets.errors import LandingUnavailableError
+from telemetry_assets.errors import LandingUnavailableError, LandingUnsafeError
+from telemetry_assets.ingestion.folder_entries import (
+    LONGEST_PATH,
+    Entry,
+    Parts,
+    entries_below,
+    folders_in,
+    is_own,
+    opened_file,
+    opened_folder,
+    remove_without_files,
+)
 from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.storage import sync_file, sync_folder
 
 logger = plain_logger(__name__)
 
-_CLAIMS = ".claimed"
-_RELEASED = ".released"
-_UNARCHIVED = ".unarchived"
+_CLAIMED = "claimed"
+_RELEASED = "released"
+_UNARCHIVED = "unarchived"
+_CLAIMS_IN_LANDING = "claims_in_landing"
+"""A file that says that claims are in the landing folder, as it is on another file system than the lakehouse."""
 # The year 9999, in seconds: a file system can hold times that no date can.
 _LATEST_TIME = 253_370_764_800
+_BATCH_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _ATTEMPTS = 10
 """How often a step is tried that another process keeps undoing: a writer that goes on, a folder that is removed."""
+_LONGEST_ADDITION = 160
+"""Bytes that an upload's path becomes longer by: a batch's id, and names of this module's folders and drafts."""
 
 
 @dataclass(frozen=True)
 class FolderLanding:
     """A folder, its subfolders included. A claim is a rename into a folder of the batch's own.
 
-    :param folder: where uploads arrive.
-    :param archive_folder: where they go, each below its batch's id; it may lie on another file system.
+    :param folder: where uploads arrive; others may write to it.
+    :param lakehouse: the lakehouse's folder, which nobody else may write to. Uploads go to its ``archive``, each below
+        its batch's id, and are kept in its ``ingestion`` until then. Both may lie on another file system.
     :param minimum_age_seconds: how long a file must have rested before it is taken.
     """
 
     folder: Path
-    archive_folder: Path
+    lakehouse: Path
     minimum_age_seconds: float
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where uploads are archived, each below its batch's id."""
+        return self.lakehouse / "archive"
 
     @property
     def archive_can_change(self) -> bool:
@@ -72,57 +100,80 @@ class FolderLanding:
         return [upload for upload in look.uploads if (upload.name, upload.version) in found]
 
     def _finished(self) -> Iterator[tuple[WaitingUpload, os.stat_result]]:
-        for folder in (*_folders(self.folder / _RELEASED), self.folder):
-            for upload, found in self._uploads(folder):
-                if is_finished(upload.name):
-                    yield upload, found
+        for _, _, entry in self._offered():
+            if entry.is_file and is_finished(entry.name):
+                yield self._upload(entry), entry.found
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Landing.obstacles`."""
         if not self.folder.is_dir():
             yield str(self.folder), "the folder does not exist; make it, or correct TELEMETRY_LANDING_URI"
-        for path, _, problem in _entries_below(self.folder):
-            if problem and is_finished(os.path.relpath(path, self.folder)):
-                yield _printable(path), problem
-        for path, _, _ in _entries_below(self.folder / _UNARCHIVED):
-            yield _printable(path), "it is rejected as unreadable, and cannot be copied to the archive; move it there"
+        for root, within, entry in self._offered():
+            if entry.problem and is_finished(entry.name):
+                yield _printable(os.path.join(root, *within, entry.name)), entry.problem
+        for root, within in ((self._place(_UNARCHIVED), ()), (self.folder, (f".{_UNARCHIVED}",))):
+            for entry in entries_below(root, within):
+                yield (
+                    _printable(os.path.join(root, *within, entry.name)),
+                    "it is rejected as unreadable, and cannot be copied to the archive; move it there",
+                )
 
     def begin(self, batch_id: str) -> None:
         """See :meth:`Landing.begin`."""
-        (self.folder / _CLAIMS / batch_id).mkdir(parents=True, exist_ok=True)
+        (self._place(_CLAIMED) / batch_id).mkdir(parents=True, exist_ok=True)
 
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """See :meth:`Landing.claim`."""
-        claimed = self._claimed(batch_id, upload)
-        if claimed.exists() or self._archived(batch_id, upload).exists():
+        """See :meth:`Landing.claim`.
+
+        :raises LandingUnsafeError: where claims have to be in the landing folder, and others could exchange them.
+        """
+        if self._is_taken(batch_id, upload):
             return True
-        released = (folder / upload.name for folder in _folders(self.folder / _RELEASED))
-        for source in (self.folder / upload.name, *released):
+        *parents, name = upload.name.split("/")
+        for root, within in self._waiting_places():
             try:
-                if _version(source.stat(follow_symlinks=False)) == upload.version:
-                    claimed.parent.mkdir(parents=True, exist_ok=True)
-                    source.rename(claimed)
-                    return True
+                with opened_folder(root, (*within, *parents)) as opened:
+                    if _version(os.stat(name, dir_fd=opened, follow_symlinks=False)) == upload.version:
+                        return self._renamed(opened, name, batch_id, upload)
             except (FileNotFoundError, NotADirectoryError):
-                self._hold_reachable(batch_id)
-        return claimed.exists() or self._archived(batch_id, upload).exists()
+                self._require_claims(batch_id)
+        return self._is_taken(batch_id, upload)
+
+    def _is_taken(self, batch_id: str, upload: WaitingUpload) -> bool:
+        return self._claimed(batch_id, upload.name) is not None or self._archived(batch_id, upload).exists()
+
+    def _renamed(self, folder: int, name: str, batch_id: str, upload: WaitingUpload) -> bool:
+        """Rename a file into the batch's own folder; False where something else had just taken its place."""
+        try:
+            claimed = _rename_into(folder, name, self._place(_CLAIMED) / batch_id / upload.name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            in_landing = self._place_in_landing(_CLAIMED)
+            self._place(_CLAIMS_IN_LANDING).touch()
+            claimed = _rename_into(folder, name, in_landing / batch_id / upload.name)
+        found = claimed.stat(follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+            return True
+        self.release(batch_id, upload)
+        return False
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
         # A run of another edition may have begun to archive a batch that this one reads once more.
-        for path in (self._claimed(batch_id, upload), *self._archived_places(batch_id, upload.name)):
+        for path in self._taken(batch_id, upload.name):
             try:
-                with path.open("rb") as file:
+                with open(opened_file(path), "rb") as file:
                     # What a writer adds later is not what was claimed; :meth:`is_as_claimed` notices it.
                     return file.read(upload.size)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        self._hold_reachable(batch_id)
+        self._require_claims(batch_id)
         raise FileNotFoundError(errno.ENOENT, "it is gone from its claim folder, and is not in the archive", upload.uri)
 
     def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.is_as_claimed`."""
-        for path in (self._claimed(batch_id, upload), *self._archived_places(batch_id, upload.name)):
+        for path in self._taken(batch_id, upload.name):
             try:
                 found = path.stat(follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
@@ -132,7 +183,12 @@ class FolderLanding:
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.archive`."""
-        claimed, archived = self._claimed(batch_id, upload), self._archived(batch_id, upload)
+        claimed, archived = self._claimed(batch_id, upload.name), self._archived(batch_id, upload)
+        if claimed is None:
+            if not archived.exists():
+                self._require_claims(batch_id)
+                logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
+            return
         try:
             if _is_another(claimed, archived):
                 archived = self._archived_apart(batch_id, upload.name)
@@ -141,12 +197,11 @@ class FolderLanding:
             _move(claimed, archived, self.archive_folder)
         except FileNotFoundError:
             if not archived.exists():
-                self._hold_reachable(batch_id)
-                logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
+                raise
         except PermissionError:
             if os.access(claimed, os.R_OK):
                 raise
-            kept = self.folder / _UNARCHIVED / batch_id / upload.name
+            kept = self._beside(claimed, _UNARCHIVED) / batch_id / upload.name
             kept.parent.mkdir(parents=True, exist_ok=True)
             claimed.rename(kept)
             logger.warning(
@@ -154,17 +209,24 @@ class FolderLanding:
             )
 
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
-        """See :meth:`Landing.release`."""
-        # Not to where it came from: a newer one may wait there.
-        released = self.folder / _RELEASED / batch_id / upload.name
-        claimed = self._claimed(batch_id, upload)
-        while claimed.exists():
+        """See :meth:`Landing.release`.
+
+        :raises OSError: where other processes keep undoing it.
+        """
+        for _ in range(_ATTEMPTS):
+            claimed = self._claimed(batch_id, upload.name)
+            if claimed is None:
+                return
+            # Not to where it came from: a newer one may wait there.
+            released = self._beside(claimed, _RELEASED) / batch_id / upload.name
             try:
                 released.parent.mkdir(parents=True, exist_ok=True)
                 claimed.rename(released)
             except (FileNotFoundError, FileExistsError) as error:
                 # Another run has released it, or takes away the folder that was empty.
                 logger.debug("releasing %s: %s", upload.uri, error)
+        if self._claimed(batch_id, upload.name) is not None:
+            raise OSError(errno.EBUSY, "it cannot be given back; its claim folder keeps changing", upload.uri)
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
@@ -176,7 +238,8 @@ class FolderLanding:
 
     def _read_archived(self, batch_id: str, name: str) -> bytes:
         apart, archived = self._archived_places(batch_id, name)
-        return (apart if apart.exists() else archived).read_bytes()
+        with open(opened_file(apart if apart.exists() else archived), "rb") as file:
+            return file.read()
 
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
         """See :meth:`Landing.archive_uri`."""
@@ -184,7 +247,7 @@ class FolderLanding:
 
     def archived_batches(self) -> list[str]:
         """See :meth:`Landing.archived_batches`."""
-        return sorted(folder.name for folder in _folders(self.archive_folder))
+        return sorted(folders_in(self.archive_folder))
 
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
         """See :meth:`Landing.newest_batches`. All names are listed, and no file is looked at."""
@@ -195,19 +258,20 @@ class FolderLanding:
 
     def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.archived`."""
-        for upload, _ in self._uploads(self.archive_folder / batch_id):
+        for entry in entries_below(self.archive_folder, (batch_id,)):
             # Drafts of copies that a kill has left.
-            if is_finished(upload.name):
-                yield upload
+            if entry.is_file and is_finished(entry.name):
+                yield self._upload(entry)
 
     def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.put_back`."""
-        waits = self.folder / _RELEASED / batch_id / upload.name
+        place = self._place(_RELEASED)
+        waits = place / batch_id / upload.name
         archived = self._archived(batch_id, upload)
         for _ in range(_ATTEMPTS):
             try:
                 waits.parent.mkdir(parents=True, exist_ok=True)
-                _move(archived, waits, self.folder)
+                _move(archived, waits, place)
             except FileNotFoundError:
                 if not archived.exists():
                     return False
@@ -218,39 +282,112 @@ class FolderLanding:
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
-        for folder in _folders(self.folder / _CLAIMS):
-            for upload, _ in self._uploads(folder):
-                yield folder.name, upload
+        own = self._place(_CLAIMED)
+        for root, outer in ((own, ()), (self.folder, (f".{_CLAIMED}",))):
+            # Anybody may have made a folder of any name in the landing folder.
+            for batch_id in filter(_BATCH_ID.fullmatch, folders_in(root, outer)):
+                for entry in entries_below(root, (*outer, batch_id), self._longest_name):
+                    if entry.is_file:
+                        yield batch_id, self._upload(entry)
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
-        for emptied in (self.folder / _CLAIMS / batch_id, *_folders(self.folder / _RELEASED)):
-            _remove_without_files(emptied)
+        emptied = [(self._place(_CLAIMED), (batch_id,)), (self.folder, (f".{_CLAIMED}", batch_id))]
+        emptied += [place for place in self._waiting_places() if place != (self.folder, ())]
+        for root, folder in emptied:
+            for problem in remove_without_files(root, folder):
+                logger.debug("%s stays: %s", os.path.join(root, *folder), problem)
 
-    def _uploads(self, folder: Path) -> Iterator[tuple[WaitingUpload, os.stat_result]]:
-        """The files below a folder that can be claimed, by a rename."""
-        for path, found, problem in _entries_below(folder):
-            if not problem and stat.S_ISREG(found.st_mode):
-                yield self._upload(folder, path, found), found
+    def _waiting_places(self) -> list[tuple[Path, Parts]]:
+        """Where uploads wait: released ones, by batch, and all others."""
+        own, in_landing = self._place(_RELEASED), f".{_RELEASED}"
+        return [
+            *((own, (batch_id,)) for batch_id in folders_in(own)),
+            *((self.folder, (in_landing, batch_id)) for batch_id in folders_in(self.folder, (in_landing,))),
+            (self.folder, ()),
+        ]
 
-    def _upload(self, folder: Path, path: str, found: os.stat_result) -> WaitingUpload:
-        name = os.path.relpath(path, folder)
+    def _offered(self) -> Iterator[tuple[Path, Parts, Entry]]:
+        """What is where uploads wait."""
+        for root, within in self._waiting_places():
+            for entry in entries_below(root, within, self._longest_name):
+                if entry.is_file and entry.found.st_nlink > 1:
+                    problem = "it has a second name (a hard link), by which it can be changed; remove one, or copy it"
+                    yield root, within, replace(entry, problem=problem)
+                else:
+                    yield root, within, entry
+
+    @property
+    def _longest_name(self) -> int:
+        """How many bytes an upload's path below the landing folder may have, as it gets longer in the archive."""
+        below = max(len(os.fsencode(place)) for place in (self.folder, self.lakehouse))
+        return LONGEST_PATH - _LONGEST_ADDITION - below
+
+    def _upload(self, entry: Entry) -> WaitingUpload:
         return WaitingUpload(
-            uri=f"file://{_printable(os.path.join(self.folder, name))}",
-            name=name,
-            version=_version(found),
-            size=found.st_size,
-            modified=_moment(found),
+            uri=f"file://{_printable(os.path.join(self.folder, entry.name))}",
+            name=entry.name,
+            version=_version(entry.found),
+            size=entry.found.st_size,
+            modified=_moment(entry.found),
         )
 
-    def _hold_reachable(self, batch_id: str) -> None:
-        """A file that is missing tells nothing where the whole folder is missing, as one that is mounted late is."""
-        claims = self.folder / _CLAIMS
-        if not claims.is_dir():
-            raise LandingUnavailableError(str(self.folder), str(claims), batch_id)
+    def _place(self, name: str) -> Path:
+        """Where the pipeline keeps what is claimed, released or not to be archived, by batch."""
+        return self.lakehouse / "ingestion" / name
 
-    def _claimed(self, batch_id: str, upload: WaitingUpload) -> Path:
-        return self.folder / _CLAIMS / batch_id / upload.name
+    def _place_in_landing(self, name: str) -> Path:
+        """The same where the landing folder is on another file system.
+
+        :raises LandingUnsafeError: where others could exchange what is in it.
+        """
+        place = self.folder / f".{name}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        if not is_own(place):
+            raise LandingUnsafeError(_printable(os.fspath(place)))
+        return place
+
+    def _beside(self, claimed: Path, name: str) -> Path:
+        """The place of a name on the file system of a claimed upload."""
+        is_own_place = claimed.is_relative_to(self._place(_CLAIMED))
+        return self._place(name) if is_own_place else self._place_in_landing(name)
+
+    def _claimed(self, batch_id: str, name: str) -> Path | None:
+        """Where a claimed upload is; None where it is not claimed.
+
+        What an earlier edition has claimed in the landing folder is taken out of there first: others may write to it.
+        """
+        claimed = self._place(_CLAIMED) / batch_id / name
+        if os.path.lexists(claimed):
+            return claimed
+        *parents, base = name.split("/")
+        try:
+            with opened_folder(self.folder, (f".{_CLAIMED}", batch_id, *parents)) as opened:
+                if not stat.S_ISREG(os.stat(base, dir_fd=opened, follow_symlinks=False).st_mode):
+                    return None
+                return _rename_into(opened, base, claimed)
+        except (FileNotFoundError, NotADirectoryError):
+            # Another run has taken it out at the same moment.
+            return claimed if os.path.lexists(claimed) else None
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        return self._place_in_landing(_CLAIMED) / batch_id / name
+
+    def _taken(self, batch_id: str, name: str) -> Iterator[Path]:
+        """Where a claimed upload may be by now."""
+        claimed = self._claimed(batch_id, name)
+        if claimed is not None:
+            yield claimed
+        yield from self._archived_places(batch_id, name)
+
+    def _require_claims(self, batch_id: str) -> None:
+        """A file that is missing tells nothing where the whole folder is missing, as one that is mounted late is."""
+        in_landing = self.folder / f".{_CLAIMED}"
+        if self._place(_CLAIMED).is_dir() and not self._place(_CLAIMS_IN_LANDING).exists():
+            return
+        if not in_landing.is_dir():
+            raise LandingUnavailableError(str(self.folder), str(in_landing), batch_id)
 
     def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
         return self.archive_folder / batch_id / upload.name
@@ -263,75 +400,10 @@ class FolderLanding:
         return self.archive_folder / batch_id / f".{hashlib.sha256(os.fsencode(name)).hexdigest()}" / name
 
 
-def _entries_below(root: Path) -> Iterator[tuple[str, os.stat_result, str]]:
-    """What is below a folder and in no hidden one, each with the reason why it cannot be taken, if there is one."""
-    if not root.is_dir():
-        return
-    device = root.stat().st_dev
-    folders = [os.fspath(root)]
-    while folders:
-        for path, found, problem in _entries(folders.pop(), device):
-            if stat.S_ISDIR(found.st_mode) and not problem:
-                if not os.path.basename(path).startswith((".", "_")):
-                    folders.append(path)
-            else:
-                yield path, found, problem
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return [inner for inner in folder.iterdir() if inner.is_dir()]
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []
-
-
-def _remove_without_files(folder: Path) -> None:
-    """Remove a folder and those in it, but for any that holds a file."""
-    for inner, _, files in os.walk(folder, topdown=False):
-        if files:
-            return
-        try:
-            os.rmdir(inner)
-        except OSError as error:
-            # Another run has removed it first, or has just put something there.
-            logger.debug("%s stays: %s", inner, error)
-
-
-def _entries(folder: str, device: int) -> Iterator[tuple[str, os.stat_result, str]]:
-    """What a folder holds. Neither files nor folders, such as pipes, are not among it."""
-    try:
-        held = os.stat(folder)
-    except FileNotFoundError:
-        # Gone since the listing, such as the claims of a batch that another run has ended.
-        return
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        yield folder, held, f"its files cannot be listed ({error.strerror})"
-        return
-    movable = os.access(folder, os.W_OK | os.X_OK)
-    for entry in entries:
-        try:
-            found = entry.stat(follow_symlinks=False)
-        except OSError:
-            # Gone since the listing: there is nothing to take.
-            continue
-        problem = ""
-        if stat.S_ISLNK(found.st_mode):
-            problem = "it is a link; put the file itself there"
-        elif found.st_dev != device:
-            problem = "it is on another file system, out of which nothing can be renamed"
-        elif stat.S_ISREG(found.st_mode) and (not movable or _is_kept_by_its_owner(found, held)):
-            problem = "this user may not move it out of its folder"
-        if problem or stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
-            yield entry.path, found, problem
-
-
-def _is_kept_by_its_owner(file: os.stat_result, folder: os.stat_result) -> bool:
-    """Whether the folder's sticky bit lets only others than this process's user rename the file."""
-    return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, file.st_uid, folder.st_uid)
+def _rename_into(folder: int, name: str, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(name, target, src_dir_fd=folder)
+    return target
 
 
 def _move(source: Path, target: Path, archive: Path) -> None:

@@ -200,4 +200,4 @@ def open_landing(settings: Settings) -> Landing:
     folder = settings.landing_folder()
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"TELEMETRY_LANDING_URI={folder} is a file. Name a folder.")
-    return FolderLanding(folder, settings.lakehouse_folder() / "archive", settings.upload_minimum_age_seconds)
+    return FolderLanding(folder, settings.lakehouse_folder(), settings.upload_minimum_age_seconds)

@@ -6,9 +6,11 @@ error of a file system means while a run is at work is in ``telemetry_assets/sto
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -52,7 +54,8 @@ def examine_storage(settings: Settings) -> Iterator[StorageFinding]:
         minimum_age = settings.upload_minimum_age_seconds
         yield from _tried(folder, lambda own: chain(_write_trial(own), _clock_trial(own, minimum_age)))
     if landing.is_dir():
-        yield from _tried(landing, _claim_trial)
+        yield from _tried(landing, lambda own: _claim_trial(own, lakehouse))
+        yield from _uploaders_reach(landing)
         yield from _archive_place(landing, lakehouse / "archive")
     yield from _room([lakehouse, landing, Path(tempfile.gettempdir())])
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -154,19 +157,42 @@ def _clock_trial(own: Path, minimum_age_seconds: float) -> Iterator[StorageFindi
         )
 
 
-def _claim_trial(own: Path) -> Iterator[StorageFinding]:
+def _claim_trial(own: Path, lakehouse: Path) -> Iterator[StorageFinding]:
     """What a claim needs: see :meth:`FolderLanding.claim`."""
     landing, file = own.parent, own / "upload"
-    claims = landing / ".claimed"
-    claimed = (claims if claims.is_dir() else own) / f"{own.name}.claimed"
+    state = lakehouse / "ingestion"
+    claims = [*([state] if state.is_dir() else []), landing]
     with _step(f"a file cannot be made in {landing}"):
         file.write_bytes(b"content")
-    try:
-        with _step(f"a file cannot be renamed from {landing} to {claims}, which every upload is"):
-            file.rename(claimed)
-    finally:
-        claimed.unlink(missing_ok=True)
+    with _step(f"a file cannot be renamed from {landing} to {claims[0]}, which every upload is"):
+        _rename_and_remove(file, [place / f"{own.name}.claimed" for place in claims])
     yield from ()
+
+
+def _rename_and_remove(file: Path, targets: list[Path]) -> None:
+    """Rename a file to the first target that is on its file system, as claims do, and remove it there."""
+    *others, last = targets
+    for target in others:
+        try:
+            file.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            target.unlink()
+            return
+    file.rename(last)
+    last.unlink()
+
+
+def _uploaders_reach(landing: Path) -> Iterator[StorageFinding]:
+    found = landing.stat()
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        yield StorageFinding(
+            f"every user of this machine may rename and remove the uploads of others in {landing}; set its sticky bit "
+            "(`chmod +t`), see docs/security.md",
+            needs_action=False,
+        )
 
 
 def _archive_place(landing: Path, archive: Path) -> Iterator[StorageFinding]:

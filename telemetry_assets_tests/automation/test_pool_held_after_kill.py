@@ -69,7 +69,7 @@ def start(home: Path) -> Iterator[Start]:
 
 def test_pool_held_after_kill_is_freed_by_the_next_run(home: Path, instance: DagsterInstance, start: Start) -> None:
     first = start()
-    until(lambda: any((home / "landing").glob(".claimed/*")), seconds=120)
+    until(lambda: any((home / "lakehouse").glob("ingestion/claimed/*")), seconds=120)
     first.kill()
     first.wait()
     [killed] = instance.get_runs()

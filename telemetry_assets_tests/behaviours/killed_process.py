@@ -187,7 +187,7 @@ class Unreadable:
     no_longer: bool = False
 
     def happen(self, stage: Stage) -> None:
-        (batch,) = (stage.landing / ".claimed").iterdir()
+        (batch,) = (stage.lakehouse / "ingestion" / "claimed").iterdir()
         claimed, kept = batch / self.name, stage.folder / self.name
         if self.no_longer:
             claimed.rmdir()

@@ -245,10 +245,10 @@ def power_loss_after_the_archive(folder: Path) -> None:
     leave_mounts_to_others()
     image, lost = folder / "disk", folder / "disk-after-power-loss"
     make_ext4(image, 16 * KILOBYTE * KILOBYTE)
-    archive = mount_image(image, folder / "archive")
-    landing = FolderLanding(folder / "landing", archive, 0)
+    landing = FolderLanding(folder / "landing", folder / "lakehouse", 0)
     landing.begin(BATCH)
-    (landing.folder / "deep").mkdir()
+    mount_image(image, landing.archive_folder)
+    (landing.folder / "deep").mkdir(parents=True)
     (landing.folder / "deep" / "x.json").write_bytes(b"content")
     [upload] = landing.waiting()
     assert landing.claim(BATCH, upload)
@@ -256,7 +256,8 @@ def power_loss_after_the_archive(folder: Path) -> None:
     assert list(landing.claimed()) == []
     # What the disk has at this moment, without what is only in memory.
     shutil.copyfile(image, lost)
-    after = FolderLanding(landing.folder, mount_image(lost, folder / "after"), 0)
+    after = FolderLanding(landing.folder, folder / "after", 0)
+    mount_image(lost, after.archive_folder)
     assert after.read_archived(BATCH, upload.uri) == b"content"
 
 

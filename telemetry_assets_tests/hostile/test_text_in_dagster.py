@@ -33,7 +33,8 @@ def stored_texts(instance: DagsterInstance) -> list[str]:
     """All texts that Dagster has stored of all runs."""
     runs = instance.get_runs(RunsFilter())
     entries = [entry for one in runs for entry in instance.all_logs(one.run_id)]
-    return [text for thing in (*runs, *entries) for text in texts(json.loads(serialize_value(thing)))]
+    stored = [*map(serialize_value, runs), *map(serialize_value, entries)]
+    return [text for one in stored for text in texts(json.loads(one))]
 
 
 def alive(text: str) -> bool:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from telemetry_assets_tests.made_documents import Document, event
-
-HOT: dict[str, Any] = {"currentMileageKm": 5, "engineTempCelsius": 150}
 
 
 def markdown(address: str) -> bytes:
@@ -19,10 +16,16 @@ def markdown(address: str) -> bytes:
         (f"C4 http://{address}/car", "www.example.com", f'"><a href="http://{address}/anchor">x</a>'),
     ]
     documents: list[Document] = [
-        event(car, event_id=event_id, manufacturer=manufacturer, model=f"![](//{address}/model.png)", **HOT)
+        event(
+            car,
+            event_id=event_id,
+            manufacturer=manufacturer,
+            model=f"![](//{address}/model.png)",
+            engineTempCelsius=150,
+        )
         for car, event_id, manufacturer in values
     ]
-    documents.append(event("C5", **{f"![](//{address}/field.png) http://{address}/field": 1, "oilPressurePsi": "hot"}))
+    documents.append({**event("C5", oilPressurePsi="hot"), f"![](//{address}/field.png) http://{address}/field": 1})
     documents.append(event(f"![](//{address}/late.png)", f"http://{address}/time"))
     return "\n".join(map(json.dumps, documents)).encode()
 

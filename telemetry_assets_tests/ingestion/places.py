@@ -33,8 +33,9 @@ class FolderPlace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "landing"
-        self.archive = folder / "archive"
-        self.landing: Landing = FolderLanding(self.folder, self.archive, 0)
+        self.lakehouse = folder / "lakehouse"
+        self.archive = self.lakehouse / "archive"
+        self.landing: Landing = FolderLanding(self.folder, self.lakehouse, 0)
         self.folder.mkdir()
         self.landing.begin(BATCH)
 

@@ -329,7 +329,7 @@ def test_a_file_that_grows_between_its_reading_and_its_archiving_is_taken_again_
 
     def growing(landing: FolderLanding, batch_id: str, upload: Any) -> None:
         if not grown:
-            claimed = landing.folder / ".claimed" / batch_id / upload.name
+            claimed = landing.lakehouse / "ingestion" / "claimed" / batch_id / upload.name
             with claimed.open("ab") as writer:
                 writer.write(b"\n" + one("CAR-2"))
             grown.append(claimed)

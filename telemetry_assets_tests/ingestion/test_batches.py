@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -241,8 +240,7 @@ def test_an_upload_that_vanishes_from_its_claim_does_not_stop_the_others(deploye
     def claim_and_lose(batch_id: str, upload: Any) -> bool:
         claimed = claim(batch_id, upload)
         if upload.name == "lost.json":
-            shutil.rmtree(deployed.landing / ".claimed" / batch_id / "lost.json", ignore_errors=True)
-            (deployed.landing / ".claimed" / batch_id / "lost.json").unlink()
+            (deployed.settings.lakehouse_folder() / "ingestion" / "claimed" / batch_id / "lost.json").unlink()
         return claimed
 
     object.__setattr__(deployed.pipeline.ingestion.landing, "claim", claim_and_lose)

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def place(tmp_path: Path) -> FolderPlace:
 
 
 def test_a_file_that_is_still_young_is_left_alone_for_a_moment(place: FolderPlace) -> None:
-    patient = FolderLanding(place.folder, place.archive, 30)
+    patient = FolderLanding(place.folder, place.lakehouse, 30)
     place.put("x.json", b"content")
     assert names(patient) == []
     os.utime(place.folder / "x.json", (time.time() - 31,) * 2)
@@ -32,7 +33,7 @@ def test_a_file_that_is_still_young_is_left_alone_for_a_moment(place: FolderPlac
 def test_a_file_from_the_future_does_not_wait_for_ever(place: FolderPlace) -> None:
     place.put("x.json", b"content")
     os.utime(place.folder / "x.json", (time.time() + 86_400,) * 2)
-    assert names(FolderLanding(place.folder, place.archive, 30)) == ["x.json"]
+    assert names(FolderLanding(place.folder, place.lakehouse, 30)) == ["x.json"]
 
 
 def test_a_folder_named_like_an_upload_is_a_folder(place: FolderPlace) -> None:
@@ -47,7 +48,7 @@ def test_what_is_no_file_is_no_upload(place: FolderPlace) -> None:
 
 
 def test_a_link_is_left_alone_because_it_would_lead_elsewhere_once_it_is_moved(place: FolderPlace) -> None:
-    (place.archive.parent / "elsewhere.json").write_bytes(b"content")
+    (place.folder.parent / "elsewhere.json").write_bytes(b"content")
     (place.folder / "x.json").symlink_to("../elsewhere.json")
     assert names(place.landing) == []
     [(path, problem)] = place.landing.obstacles()
@@ -101,10 +102,24 @@ def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and
     assert list(place.landing.claimed()) == []
     assert list(place.landing.waiting()) == []
     [(path, problem)] = place.landing.obstacles()
-    assert path.endswith(f".unarchived/{BATCH}/secret.json")
+    assert path.endswith(f"ingestion/unarchived/{BATCH}/secret.json")
     assert "unreadable" in problem
 
 
+@pytest.fixture
+def lakehouse_on_another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file can be renamed from the landing folder to the lakehouse."""
+    rename = os.rename
+
+    def elsewhere(source: str, target: Path, **folders: Any) -> None:
+        if place.lakehouse in target.parents:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target, **folders)
+
+    monkeypatch.setattr(os, "rename", elsewhere)
+
+
+@pytest.mark.usefixtures("lakehouse_on_another_file_system")
 def test_without_its_folder_nobody_says_that_an_upload_is_gone(place: FolderPlace) -> None:
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
@@ -134,7 +149,8 @@ def test_a_released_upload_leaves_no_folder_behind_once_it_is_archived(place: Fo
     place.landing.archive("batch-2", upload)
     for batch_id in (BATCH, "batch-2"):
         place.landing.finish(batch_id)
-    assert [path.name for path in place.folder.rglob("*") if path.name not in (".claimed", ".released")] == ["deep"]
+    assert [path.name for path in place.folder.rglob("*")] == ["deep"]
+    assert list(place.lakehouse.glob("ingestion/*/*")) == []
 
 
 @pytest.mark.parametrize("folders", [10, 400])
@@ -164,7 +180,7 @@ def test_the_archive_replaces_no_file_that_it_has_under_another_spelling(place: 
         def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
             return self.archive_folder / batch_id / upload.name.lower()
 
-    landing = IgnoringCase(place.folder, place.archive, 0)
+    landing = IgnoringCase(place.folder, place.lakehouse, 0)
     contents = {"Readings.json": b"one", "readings.json": b"other"}
     for name, content in contents.items():
         place.put(name, content)
@@ -184,7 +200,7 @@ def another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> 
     rename = Path.rename
 
     def elsewhere(source: Path, target: Path) -> Path:
-        if place.archive in target.parents and place.folder in source.parents:
+        if place.archive in target.parents and place.archive not in source.parents:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         return rename(source, target)
 

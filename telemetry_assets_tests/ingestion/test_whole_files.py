@@ -68,7 +68,7 @@ def test_a_file_that_grows_after_it_was_claimed_is_taken_again_before_its_rows_c
         if upload.name != "trip.jsonl":
             return content
         monkeypatch.undo()
-        with (landing.folder / ".claimed" / batch_id / upload.name).open("ab") as writer:
+        with (landing.lakehouse / "ingestion" / "claimed" / batch_id / upload.name).open("ab") as writer:
             writer.write(second[30:])
         return content
 
@@ -99,7 +99,7 @@ def test_a_settled_batch_has_the_same_rows_though_a_file_of_it_has_grown(
     with pytest.raises(OSError, match="cut off"):
         deployed.process()
     monkeypatch.undo()
-    [claimed] = deployed.landing.glob(".claimed/*/trip.jsonl")
+    [claimed] = deployed.settings.lakehouse_folder().glob("ingestion/claimed/*/trip.jsonl")
     with claimed.open("ab") as writer:
         writer.write(second[30:])
     for _ in range(2):
