@@ -105,6 +105,15 @@ class Settings(BaseSettings):
     upload_max_documents: int = Field(
         1_000_000, ge=1, description="Documents of one upload, above which it is rejected."
     )
+    upload_max_event_dates: int = Field(
+        400, ge=1, description="Different event dates of one upload, above which it is rejected."
+    )
+    upload_max_field_names: int = Field(
+        10_000, ge=1, le=10_000, description="Different fields of one upload that no column takes, likewise."
+    )
+    upload_max_broken_documents: int = Field(
+        10_000, ge=1, description="Documents of one upload that are not JSON, likewise."
+    )
     read_threads: int = Field(8, ge=1, le=MOST_THREADS, description="Uploads and files moved or read at a time.")
     kms_key_id: str = Field(
         "", description="The KMS key for everything written to S3; where it is empty, as the bucket says."

@@ -21,7 +21,7 @@ from telemetry_assets.ingestion.manifests import (
     ReplaySelection,
     open_manifests,
 )
-from telemetry_assets.ingestion.parsing import Parser
+from telemetry_assets.ingestion.parsing import Parser, limits_of
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
@@ -118,7 +118,7 @@ class Ingestion:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
+        return limits_of(self.settings)
 
     def _replay(self, limits: Limits | None) -> Replay:
         return Replay(self.landing, self.lakehouse, limits or self._limits)

@@ -116,7 +116,7 @@ class LocalParser:
             return None
 
     def _limits(self, manifest: Manifest) -> Limits:
-        return manifest.limits or Limits(self.settings.upload_max_bytes, self.settings.upload_max_documents)
+        return manifest.limits or limits_of(self.settings)
 
     def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
         limits = self._limits(manifest)
@@ -129,6 +129,17 @@ class LocalParser:
             return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)
         message = f"The upload is larger than {limit:,} bytes. Send it in parts, or raise TELEMETRY_UPLOAD_MAX_BYTES."
         return gathered([whole_upload("too_large", f"{message} The archive keeps it.", None, limit)], origin)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What one upload may hold, as the settings say."""
+    return Limits(
+        settings.upload_max_bytes,
+        settings.upload_max_documents,
+        settings.upload_max_event_dates,
+        settings.upload_max_field_names,
+        settings.upload_max_broken_documents,
+    )
 
 
 def _together(taken: list[UploadRows]) -> BatchRows:

@@ -6,7 +6,7 @@ Rows are gathered in pieces of bounded size, because a document takes far more m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetry_assets.ingestion.documents import BronzeRow, Rejection
-from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, too_many, whole_upload
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.lakehouse.encoded_rows import plain_bytes
+from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.plain_text import plain_logger
 
 logger = plain_logger(__name__)
@@ -28,6 +30,7 @@ _NAMES_COUNTED = 10_000
 NAMES_LISTED = 100
 """So many names of fields are counted one by one in a report; the rest together."""
 _LONGEST_NAME = 100
+_OFTEN_THE_SAME = frozenset({"document_shape", "reason", "message"})
 OTHERS = "(others)"
 """The name under which the rarest names are counted together."""
 
@@ -41,6 +44,10 @@ class BoundedCounter:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._others = 0
+
+    def is_above(self, names: int) -> bool:
+        """Whether more different names were counted, of at most 10,000."""
+        return self._others > 0 or len(self._counts) > names
 
     def add(self, names: Iterable[str]) -> None:
         """Count each name once more."""
@@ -112,7 +119,11 @@ class UploadReport:
 
 @dataclass(frozen=True)
 class UploadRows:
-    """An upload's rows, in the schemas of their tables, and what was counted."""
+    """An upload's rows, and what was counted.
+
+    In the columns of their tables, but with texts that are the same in many rows stored once (dictionary-encoded);
+    :func:`telemetry_assets.lakehouse.batch_rows.append_batch` takes them so.
+    """
 
     bronze: pa.Table
     rejected: pa.Table
@@ -132,8 +143,8 @@ class UploadRows:
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
-        return int(self.bronze.nbytes + self.rejected.nbytes)
+        """Bytes of the rows, each with all its texts."""
+        return plain_bytes(self.bronze) + plain_bytes(self.rejected)
 
 
 @dataclass(frozen=True)
@@ -144,19 +155,19 @@ class Origin:
     ingested_at: datetime
     batch_id: str
 
-    def columns(self, rows: int) -> dict[str, list[Any]]:
+    def columns(self, rows: int) -> dict[str, pa.Array]:
         """The shared columns, for so many rows."""
         return {
-            "source_uri": [self.source_uri] * rows,
-            "ingested_at": [self.ingested_at] * rows,
-            "batch_id": [self.batch_id] * rows,
+            "source_uri": _repeated(self.source_uri, rows),
+            "ingested_at": pa.repeat(pa.scalar(self.ingested_at, pa.timestamp("us", "UTC")), rows),
+            "batch_id": _repeated(self.batch_id, rows),
         }
 
 
 def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> UploadRows:
     """All documents of an upload as rows. Nothing that is in an upload makes this fail."""
     try:
-        return gathered(parse_upload(name, content, origin.ingested_at, limits), origin)
+        return gathered(parse_upload(name, content, origin.ingested_at, limits), origin, limits)
     except UploadRejectedError as rejected:
         rejection = whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)
     except Exception as error:
@@ -167,20 +178,45 @@ def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> Up
     return gathered([rejection], origin)
 
 
-def gathered(judged: Iterable[BronzeRow | Rejection], origin: Origin) -> UploadRows:
-    """Judged documents as rows."""
+def gathered(judged: Iterable[BronzeRow | Rejection], origin: Origin, limits: Limits | None = None) -> UploadRows:
+    """Judged documents as rows.
+
+    :param limits: of what may be among them; none where they were rows before.
+    :raises UploadRejectedError: where there is more among them.
+    """
     counts = Counts()
-    bronze, rejected = [BRONZE.arrow_schema.empty_table()], [REJECTED.arrow_schema.empty_table()]
+    bronze, rejected = [_bronze_rows([], origin)], [_rejected_rows([], origin)]
+    documents = 0
     for piece in _pieces(judged):
+        documents += len(piece)
+        if limits is not None and documents * len(origin.source_uri.encode()) > limits.content_bytes:
+            raise _too_long_a_name(limits.content_bytes)
         rows = [one for one in piece if isinstance(one, BronzeRow)]
         rejections = [one for one in piece if isinstance(one, Rejection)]
         counts.unknown_fields.add(chain.from_iterable(row.unknown_fields for row in rows))
         counts.wrong_typed_fields.add(chain.from_iterable(row.wrong_typed_fields for row in rows))
         counts.event_dates.add(row.event_date.isoformat() for row in rows)
         counts.rejected_by_reason.add(rejection.reason for rejection in rejections)
+        if limits is not None:
+            _require_limits(counts, limits)
         bronze.append(_bronze_rows(rows, origin))
         rejected.append(_rejected_rows(rejections, origin))
     return UploadRows(pa.concat_tables(bronze), pa.concat_tables(rejected), counts)
+
+
+def _require_limits(counts: Counts, limits: Limits) -> None:
+    if counts.event_dates.is_above(limits.event_dates):
+        raise too_many("event_dates", limits.event_dates)
+    if counts.unknown_fields.is_above(limits.field_names):
+        raise too_many("field_names", limits.field_names)
+
+
+def _too_long_a_name(content_bytes: int) -> UploadRejectedError:
+    return UploadRejectedError(
+        "too_large",
+        f"The upload's URI, which every row of it has, would take more than {content_bytes:,} bytes in all. Give it a "
+        "shorter name, or send it in parts. The archive keeps it.",
+    )
 
 
 def _pieces(judged: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow | Rejection]]:
@@ -196,28 +232,33 @@ def _pieces(judged: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow 
 
 
 def _bronze_rows(rows: list[BronzeRow], origin: Origin) -> pa.Table:
-    shared = origin.columns(len(rows))
-    columns = {
-        **shared,
-        **{
-            name: [getattr(row, name) for row in rows]
-            for name in BRONZE.column_names
-            if name not in shared and name != "source_position"
-        },
-        "source_position": [row.position for row in rows],
-    }
-    return pa.Table.from_pydict(columns, schema=BRONZE.arrow_schema)
+    own = {name: [getattr(row, name) for row in rows] for name in BRONZE.column_names if name in BronzeRow._fields}
+    return _table(BRONZE, {**own, "source_position": [row.position for row in rows]}, origin.columns(len(rows)))
 
 
 def _rejected_rows(rejections: list[Rejection], origin: Origin) -> pa.Table:
-    columns = {
-        **origin.columns(len(rejections)),
+    own: dict[str, list[Any]] = {
         "source_position": [rejection.position for rejection in rejections],
         "reason": [rejection.reason for rejection in rejections],
         "message": [utf8(rejection.message) for rejection in rejections],
         "payload": [rejection.payload for rejection in rejections],
     }
-    return pa.Table.from_pydict(columns, schema=REJECTED.arrow_schema)
+    return _table(REJECTED, own, origin.columns(len(rejections)))
+
+
+def _table(contract: TableContract, own: Mapping[str, list[Any]], shared: Mapping[str, pa.Array]) -> pa.Table:
+    schema = contract.arrow_schema
+    arrays = [shared[name] if name in shared else _array(name, own[name], schema) for name in contract.column_names]
+    return pa.Table.from_arrays(arrays, contract.column_names)
+
+
+def _array(name: str, values: list[Any], schema: pa.Schema) -> pa.Array:
+    array = pa.array(values, schema.field(name).type)
+    return array.dictionary_encode() if name in _OFTEN_THE_SAME else array
+
+
+def _repeated(text: str, rows: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([text]))
 
 
 def utf8(text: str) -> str:

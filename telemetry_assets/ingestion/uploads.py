@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import re
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from typing import AnyStr, NamedTuple
+from typing import Literal, NamedTuple
 
 from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection, accept
-from telemetry_assets.ingestion.json_values import MAX_DOCUMENT_CHARACTERS, bracketed_end, nests_too_deep, value_end
+from telemetry_assets.ingestion.json_values import (
+    MAX_DOCUMENT_CHARACTERS,
+    ArrayBrackets,
+    Content,
+    is_value,
+    nests_too_deep,
+    scalar_end,
+    text_of,
+    words_end,
+)
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 _LINE_ENDINGS = (".jsonl", ".ndjson")
-_WHITE_SPACE = " \t\r\n"
+_WHITE_SPACE = b" \t\r\n"
 _CHUNK = 1024 * 1024
-_FED_AT_A_TIME = 16 * 1024
-_MOST_BROKEN_ELEMENTS = 1000
+_LEAST_FED, _MOST_FED = 256, 16 * 1024
 _GZIP_WINDOW = 31
-_BLANK = re.compile(r"[ \t\r\n]*")
+_BLANK = re.compile(rb"[ \t\r\n]*")
 # Zero bytes after a member are padding, as gzip itself treats them.
 _PADDING = re.compile(rb"\0*")
-_WORDS = re.compile(r'[^,"\[\]{}]+')
+_CLOSING = ord("]")
 
 
 class Limits(NamedTuple):
-    """How much one upload may hold: bytes after decompression, and documents."""
+    """How much one upload may hold.
+
+    :param content_bytes: bytes after decompression. Its documents may also not repeat its URI in more bytes than these.
+    :param event_dates: different event dates, each of which is a partition of every table.
+    :param field_names: different names of fields that nobody here knows.
+    :param broken_documents: documents that are not JSON.
+    """
 
     content_bytes: int
     documents: int
+    event_dates: int = 400
+    field_names: int = 10_000
+    broken_documents: int = 10_000
 
     def exclude(self, stored_bytes: int) -> bool:
         """Whether an upload of this size is too large, compressed or not, so that it need not be read.
@@ -64,11 +82,17 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limit
         not count then.
     """
     text = _text(name, content, limits.content_bytes)
-    for position, span in enumerate(_documents(text, name, limits.documents)):
+    broken = 0
+    for position, span in enumerate(_documents(text, name, limits)):
         if position >= limits.documents:
-            raise _too_many(limits.documents)
-        document = text[span.start : span.end]
-        yield _broken_rest(document, position) if span.is_broken_rest else accept(document, position, ingested_at)
+            raise too_many("documents", limits.documents)
+        document = text_of(text, span.start, span.end)
+        judged = _broken_rest(document, position) if span.is_broken_rest else accept(document, position, ingested_at)
+        if isinstance(judged, Rejection) and judged.reason == "not_json":
+            broken += 1
+            if broken > limits.broken_documents:
+                raise too_many("broken_documents", limits.broken_documents)
+        yield judged
 
 
 def _broken_rest(text: str, position: int) -> Rejection:
@@ -91,25 +115,37 @@ def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes:
     return Rejection(None, reason, message, payload)
 
 
-def _text(name: str, content: bytes, max_bytes: int) -> str:
+def _text(name: str, content: bytes, max_bytes: int) -> Content:
+    """The upload's text, as UTF-8 without byte order mark."""
     if not name.removesuffix(".gz").endswith(_ENDINGS):
         raise UploadRejectedError(
             "unsupported_ending",
             "An upload's name ends in .json, .jsonl or .ndjson, or one of these and .gz. Rename it and send it again.",
         )
+    text: Content = content
     if name.endswith(".gz"):
-        content = _decompress(content, max_bytes)
+        text = _decompress(content, max_bytes)
     elif len(content) > max_bytes:
         raise _too_large(max_bytes)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UploadRejectedError(
-            "not_utf8", f"The upload is not UTF-8 (byte {error.start}: {error.reason}). Encode it as UTF-8."
-        ) from error
-    if not text.strip(_WHITE_SPACE):
+    _require_utf8(text)
+    text = text.removeprefix(codecs.BOM_UTF8)
+    if _skip_white_space(text, 0) == len(text):
         raise UploadRejectedError("empty_upload", "The upload is empty.")
     return text
+
+
+def _require_utf8(text: Content) -> None:
+    """Look at it in pieces: decoded as a whole, one rare character makes a text four times as large."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(text), _CHUNK):
+        kept = len(decoder.getstate()[0])
+        try:
+            decoder.decode(text[start : start + _CHUNK], final=start + _CHUNK >= len(text))
+        except UnicodeDecodeError as error:
+            place = start - kept + error.start
+            raise UploadRejectedError(
+                "not_utf8", f"The upload is not UTF-8 (byte {place}: {error.reason}). Encode it as UTF-8."
+            ) from error
 
 
 def _too_large(max_bytes: int) -> UploadRejectedError:
@@ -120,47 +156,60 @@ def _too_large(max_bytes: int) -> UploadRejectedError:
     )
 
 
-def _too_many(documents: int) -> UploadRejectedError:
+_Counted = Literal["documents", "event_dates", "field_names", "broken_documents"]
+_TOO_MANY: dict[_Counted, tuple[Reason, str, str]] = {
+    "documents": ("too_many_documents", "documents", "Send it in parts"),
+    "event_dates": ("too_many_event_dates", "different event dates", "Send it in parts"),
+    "field_names": ("too_many_field_names", "different fields that no column takes", "Send such values in a list"),
+    "broken_documents": ("too_many_broken_documents", "documents that are not JSON", "Mend it at its source"),
+}
+
+
+def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
+    """The rejection of an upload that holds more of something than a setting allows."""
+    reason, things, advice = _TOO_MANY[counted]
     return UploadRejectedError(
-        "too_large",
-        f"The upload holds more than {documents:,} documents. Send it in parts, or raise "
-        "TELEMETRY_UPLOAD_MAX_DOCUMENTS. The archive keeps it.",
+        reason,
+        f"The upload holds more than {limit:,} {things}. {advice}, or raise TELEMETRY_UPLOAD_MAX_{counted.upper()}. "
+        "The archive keeps it.",
     )
 
 
-def _decompress(content: bytes, max_bytes: int) -> bytes:
+def _decompress(content: bytes, max_bytes: int) -> bytearray:
     """All members of a gzip stream, one after another, as `gzip >> file` writes them."""
-    parts: list[bytes] = []
-    size = position = 0
+    text = bytearray()
+    position = 0
     try:
         while position < len(content):
             member = zlib.decompressobj(_GZIP_WINDOW)
+            # In small pieces, as what a member leaves over is copied.
+            piece = _LEAST_FED
             while not member.eof:
-                # In small pieces, as what a member leaves over is copied.
-                fed = content[position : position + _FED_AT_A_TIME]
+                fed = content[position : position + piece]
                 part = member.decompress(fed, _CHUNK)
                 position += len(fed) - len(member.unconsumed_tail) - len(member.unused_data)
-                size += len(part)
-                if size > max_bytes:
+                if len(text) + len(part) > max_bytes:
                     raise _too_large(max_bytes)
                 if not part and not fed and not member.eof:
                     raise zlib.error("it ends too early")
-                parts.append(part)
+                text += part
+                piece = min(2 * piece, _MOST_FED)
             position = _end_of(_PADDING, content, position)
     except zlib.error as error:
         raise UploadRejectedError("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
-    return b"".join(parts)
+    return text
 
 
-def _documents(text: str, name: str, at_most: int) -> Iterator[_Span]:
+def _documents(text: Content, name: str, limits: Limits) -> Iterator[_Span]:
     """Where the documents are, in order: one object, the elements of one array, or one per line.
 
     Of an array that breaks off, the last is what comes after its last element.
     """
-    start = _skip_white_space(text, 0)
+    at_most = limits.documents
+    start, stop = _skip_white_space(text, 0), len(text.rstrip(_WHITE_SPACE))
     line_ending = name.removesuffix(".gz").endswith(_LINE_ENDINGS)
-    if text[start] == "[":
-        elements, array_end, whole = _array(text, start, at_most)
+    if text[start : start + 1] == b"[":
+        elements, array_end, whole = _array(text, start, limits)
         trailing = _skip_white_space(text, array_end)
         if len(elements) > at_most or (whole and trailing == len(text)):
             yield from elements
@@ -169,27 +218,27 @@ def _documents(text: str, name: str, at_most: int) -> Iterator[_Span]:
         # What is one line is not lines, however its brackets stand.
         is_lines = (
             line_ending
-            or (start + len(first) < len(text.rstrip(_WHITE_SPACE)) and _is_json(first))
+            or (first.end < stop and is_value(text, first.start, first.end))
             or _has_more_objects_in_lines(text, elements, at_most)
         )
         if not is_lines:
             yield from elements
-            yield _Span(trailing, len(text.rstrip(_WHITE_SPACE)), is_broken_rest=True)
+            yield _Span(trailing, stop, is_broken_rest=True)
             return
-    elif (end := value_end(text, start)) is not None and _skip_white_space(text, end) == len(text):
-        yield _Span(start, end)
+    elif is_value(text, start, stop):
+        yield _Span(start, stop)
         return
     beginnings = _beginnings_of_whole_lines
-    if line_ending or "{" in beginnings(text, at_most) or all(beginnings(text, at_most)):
+    if line_ending or b"{" in beginnings(text, at_most) or all(beginnings(text, at_most)):
         yield from _lines(text)
     else:
-        yield _Span(start, len(text.rstrip(_WHITE_SPACE)))
+        yield _Span(start, stop)
 
 
-def _lines(text: str) -> Iterator[_Span]:
+def _lines(text: Content) -> Iterator[_Span]:
     position = 0
     while position < len(text):
-        line_end = text.find("\n", position)
+        line_end = text.find(b"\n", position)
         line_end = len(text) if line_end < 0 else line_end
         start, end = _skip_white_space(text, position), line_end
         while end > start and text[end - 1] in _WHITE_SPACE:
@@ -199,71 +248,79 @@ def _lines(text: str) -> Iterator[_Span]:
         position = max(line_end + 1, start)
 
 
-def _has_more_objects_in_lines(text: str, elements: list[_Span], at_most: int) -> bool:
-    in_elements = sum(text[element.start] == "{" for element in elements)
-    return sum(first == "{" for first in _beginnings_of_whole_lines(text, at_most)) > in_elements
+def _has_more_objects_in_lines(text: Content, elements: list[_Span], at_most: int) -> bool:
+    in_elements = sum(text[element.start : element.start + 1] == b"{" for element in elements)
+    return sum(first == b"{" for first in _beginnings_of_whole_lines(text, at_most)) > in_elements
 
 
-def _beginnings_of_whole_lines(text: str, at_most: int) -> Iterator[str]:
+def _beginnings_of_whole_lines(text: Content, at_most: int) -> Iterator[Content]:
     """The first character of each line that is JSON by itself, of others none; of one line more than ``at_most``."""
     for line in islice(_lines(text), at_most + 1):
-        # By its own text: to look beyond its end costs the whole upload for each line that breaks off.
-        yield text[line.start] if _is_json(text[line.start : line.end]) else ""
+        yield text[line.start : line.start + 1] if is_value(text, line.start, line.end) else b""
 
 
-def _skip_white_space(text: str, position: int) -> int:
+def _skip_white_space(text: Content, position: int) -> int:
     return _end_of(_BLANK, text, position)
 
 
-def _end_of(pattern: re.Pattern[AnyStr], text: AnyStr, position: int) -> int:
+def _end_of(pattern: re.Pattern[bytes], text: Content, position: int) -> int:
     found = pattern.match(text, position)
     return found.end() if found else position
 
 
-def _first_line(text: str, start: int) -> str:
-    return text[start:].partition("\n")[0].strip(_WHITE_SPACE)
+def _first_line(text: Content, start: int) -> _Span:
+    line_end = text.find(b"\n", start)
+    line = text[start : len(text) if line_end < 0 else line_end]
+    return _Span(start, start + len(line.rstrip(_WHITE_SPACE)))
 
 
-def _is_json(text: str) -> bool:
-    return value_end(text, 0) == len(text)
-
-
-def _array(text: str, start: int, at_most: int) -> tuple[list[_Span], int, bool]:
+def _array(text: Content, start: int, limits: Limits) -> tuple[list[_Span], int, bool]:
     """An array's elements, where reading ended, and whether that is behind its closing bracket.
 
-    One element more than ``at_most`` is where reading ends in any case, and so is one broken element too many, as each
-    costs a look through all that comes before it.
+    One document more than may be is where reading ends in any case.
+
+    :raises UploadRejectedError: where more elements than may be are broken.
     """
     elements: list[_Span] = []
     broken = 0
+    brackets = ArrayBrackets(text, start)
     position = _skip_white_space(text, start + 1)
-    while position < len(text) and len(elements) <= at_most:
-        if text[position] == "]":
+    while position < len(text) and len(elements) <= limits.documents:
+        if text[position] == _CLOSING:
             return elements, position + 1, True
-        end = value_end(text, position)
-        if end is None and broken < _MOST_BROKEN_ELEMENTS:
+        end = _bracketed_end(text, position, brackets) if text[position] in b"[{" else scalar_end(text, position)
+        if end is None and text[position] not in b"[{":
+            end = _words_end(text, position)
             broken += 1
-            end = _broken_element_end(text, position)
+            if broken > limits.broken_documents:
+                raise too_many("broken_documents", limits.broken_documents)
         if end is None:
             break
         elements.append(_Span(position, end))
         position = _skip_white_space(text, end)
         closing = text[position : position + 1]
-        if closing == "]":
+        if closing == b"]":
             return elements, position + 1, True
-        if closing != ",":
+        if closing != b",":
             break
         position = _skip_white_space(text, position + 1)
     return elements, position, False
 
 
-def _broken_element_end(text: str, start: int) -> int | None:
-    """Where an element that is not JSON ends; None where nobody can say, as nothing tells it from its neighbours."""
-    if text[start] in "[{":
-        end = bracketed_end(text, start)
-    else:
-        words = _WORDS.match(text, start)
-        end = start + len(words.group().rstrip(_WHITE_SPACE)) if words else None
-    if end is None or text[(after := _skip_white_space(text, end)) : after + 1] not in (",", "]"):
-        return None
-    return end
+def _bracketed_end(text: Content, start: int, brackets: ArrayBrackets) -> int | None:
+    """Where an object or array ends, also one that is broken; None where nothing tells it from its neighbours."""
+    end = brackets.end(start)
+    if end is None or _is_followed_by_another(text, end) or is_value(text, start, end):
+        return end
+    return None
+
+
+def _words_end(text: Content, start: int) -> int | None:
+    """Where an element ends that is no JSON at all; None where nothing tells it from its neighbours."""
+    end = words_end(text, start)
+    return end if end is not None and _is_followed_by_another(text, end) else None
+
+
+def _is_followed_by_another(text: Content, end: int) -> bool:
+    after = _skip_white_space(text, end)
+    return text[after : after + 1] in (b",", b"]")

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysTrue, EqualTo
-from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, history, summary_of, until_committed
+from telemetry_assets.lakehouse.encoded_rows import plain_bytes, plain_rows
 from telemetry_assets.lakehouse.table_contract import TableContract
+
+_BYTES_IN_PIECE = 128 * 1024 * 1024
+"""Of so many bytes of rows a data file is written; a batch of more has several for a partition."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def append_batch(
     A batch that is in the table already is not appended again: the commit stands only on the snapshot in which the
     batch was seen to be absent.
 
-    :param rows: the rows, or data files that hold them and that no table has yet.
+    :param rows: the rows, with texts that may be dictionary-encoded, or data files that hold them and no table has yet.
     :param since: the table's position before the batch was begun; the whole table is searched where it is not given.
     :returns: the batch's snapshot; None where it has expired.
     """
@@ -113,7 +117,7 @@ def append_batch(
         if holds_batch(table, batch_id, since):
             return batch_snapshot(table, batch_id)
         if isinstance(rows, pa.Table):
-            append_rows(table, rows, properties)
+            _append_in_pieces(table, contract, rows, properties)
         else:
             append_files(table, rows, properties)
         if not holds_batch(table, batch_id, since):
@@ -121,3 +125,18 @@ def append_batch(
         return batch_snapshot(table, batch_id)
 
     return until_committed(contract, attempt)
+
+
+def _append_in_pieces(table: Table, contract: TableContract, rows: pa.Table, properties: Mapping[str, str]) -> None:
+    """Append rows as one snapshot, a bounded part of them being plain in memory at a time."""
+    pieces = -(-plain_bytes(rows) // _BYTES_IN_PIECE)
+    if pieces <= 1:
+        append_rows(table, plain_rows(contract, rows), properties)
+        return
+    length = -(-rows.num_rows // pieces)
+    files = [
+        file
+        for start in range(0, rows.num_rows, length)
+        for file in _dataframe_to_data_files(table.metadata, plain_rows(contract, rows.slice(start, length)), table.io)
+    ]
+    append_files(table, files, properties)

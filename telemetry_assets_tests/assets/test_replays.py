@@ -25,11 +25,11 @@ def test_what_is_accepted_now_goes_on_to_silver_with_the_next_ingest(
     deployed.upload("x.json", framed([event(), event("CAR-2")], "array")[1])
     monkeypatch.setenv("TELEMETRY_UPLOAD_MAX_DOCUMENTS", "1")
     assert run(defs, instance, "ingest").success
-    assert [row["reason"] for row in deployed.rows(REJECTED)] == ["too_large"]
+    assert [row["reason"] for row in deployed.rows(REJECTED)] == ["too_many_documents"]
     monkeypatch.delenv("TELEMETRY_UPLOAD_MAX_DOCUMENTS")
     assert replay(defs, instance, dry_run=True).success
     assert len(deployed.rows(REJECTED)) == 1
-    assert replay(defs, instance, reasons=["too_large"], uploads=["x.json"]).success
+    assert replay(defs, instance, reasons=["too_many_documents"], uploads=["x.json"]).success
     assert deployed.rows(REJECTED) == []
     assert run(defs, instance, "ingest").success
     assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}

@@ -81,7 +81,7 @@ BOUNDARIES = (
     Boundary(FolderLanding, "archive", "archiving"),
     Boundary(FolderLanding, "release", "releasing"),
     Boundary(FolderLanding, "finish", "forgetting the claims"),
-    Boundary(Path, "rename", "renaming to {}", lambda call: Path(call["target"]).name),
+    Boundary(os, "rename", "renaming to {}", lambda call: Path(call["dst"]).name),
     Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),
     Boundary(shutil, "copy2", "copying {}", lambda call: Path(call["src"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),

@@ -274,9 +274,10 @@ def stage_over_two_file_systems(tmp_path: Path) -> Iterator[Stage]:
         yield Stage(tmp_path, Path(landing) / "landing")
 
 
-# The first rename is into the claim, the second is into the archive and fails, the third is of the copy.
+# The first rename is beside the tables and fails, the second is into a claim in the landing folder, the third is into
+# the archive and fails, the fourth is of the copy.
 @pytest.mark.parametrize(
-    "point", ["after copying readings.ndjson", "after renaming to readings.ndjson #3", "before copying trips.json"]
+    "point", ["after copying readings.ndjson", "after renaming to readings.ndjson #4", "before copying trips.json"]
 )
 def test_a_restart_mends_a_killed_copy_to_an_archive_on_another_file_system(
     point: str, stage_over_two_file_systems: Stage, ending: Ending

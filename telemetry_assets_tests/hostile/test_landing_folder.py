@@ -137,34 +137,33 @@ def test_a_folder_that_is_exchanged_for_a_link_all_the_time_leads_nowhere(shared
         assert attack.stdout is not None
         attack.stdout.readline()
         landing = FolderLanding(shared.landing, shared.settings.lakehouse_folder(), 0)
-        end = time.monotonic() + 5
+        end, batches = time.monotonic() + 5, 0
         while time.monotonic() < end:
-            landing.begin("batch")
+            batches += 1
+            landing.begin(f"batch-{batches}")
             for upload in landing.waiting():
-                landing.claim("batch", upload)
+                landing.claim(f"batch-{batches}", upload)
     assert (secret_of(shared) / "key.json").read_bytes() == SECRET
     claimed = shared.settings.lakehouse_folder() / "ingestion" / "claimed"
     assert not [path for path in claimed.rglob("*") if path.is_file() and path.read_bytes() == SECRET]
 
 
-# claim_swap.py of the cases: the claim folder of the batch is exchanged while the batch is read.
+# claim_swap.py of the cases: the claim folder of a batch is exchanged for one of links, while the batch is read.
 SWAP = """
 import sys
 landing, target = sys.argv[1:]
 claims = f"{landing}/.claimed"
-os.makedirs(claims, exist_ok=True)
-for folder in (".new", ".old"):
-    os.mkdir(f"{claims}/{folder}")
+os.makedirs(f"{claims}/.new", exist_ok=True)
+for number in range(600):
+    os.symlink(f"../.old/f{number}.json", f"{claims}/.new/f{number}.json")
 os.symlink(target, f"{claims}/.new/x.json")
 print(flush=True)
 while True:
     for batch in os.listdir(claims):
-        if not batch.startswith("."):
-            try:
-                os.rename(f"{claims}/{batch}", f"{claims}/.old/{batch}")
-                os.rename(f"{claims}/.new", f"{claims}/{batch}")
-            except OSError:
-                pass
+        if not batch.startswith(".") and os.path.exists(f"{claims}/{batch}/x.json"):
+            os.rename(f"{claims}/{batch}", f"{claims}/.old")
+            os.rename(f"{claims}/.new", f"{claims}/{batch}")
+            sys.exit()
 """
 
 
@@ -172,12 +171,13 @@ def test_a_claim_cannot_be_exchanged(shared: Deployment) -> None:
     with acting(SWAP, shared.landing, secret_of(shared) / "key.json") as attack:
         assert attack.stdout is not None
         attack.stdout.readline()
-        for number in range(200):
+        for number in range(600):
             shared.upload(f"f{number}.json", HONEST)
-        shared.upload("x.json", HONEST)
+        # The newest is read last.
+        os.utime(shared.upload("x.json", HONEST), (4e9, 4e9))
         shared.process()
     assert_only_the_honest_upload_was_taken(shared)
-    assert len(shared.rows(BRONZE)) == 201
+    assert len(shared.rows(BRONZE)) == 601
 
 
 @pytest.fixture

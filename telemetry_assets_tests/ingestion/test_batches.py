@@ -113,7 +113,9 @@ def test_an_upload_of_too_many_documents_is_one_rejection(tmp_path: Path) -> Non
     with deployment(tmp_path, upload_max_documents=10) as deployed:
         deployed.upload("many.jsonl", "1\n" * 11)
         deployed.process()
-        assert [(row["reason"], row["source_position"]) for row in deployed.rows(REJECTED)] == [("too_large", None)]
+        assert [(row["reason"], row["source_position"]) for row in deployed.rows(REJECTED)] == [
+            ("too_many_documents", None)
+        ]
 
 
 def test_an_upload_that_the_parser_fails_on_is_one_rejection(

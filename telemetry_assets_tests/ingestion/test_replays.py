@@ -100,7 +100,7 @@ def test_an_upload_that_was_too_large_is_its_documents_once_the_limit_is_raised(
     deployed.upload("many.jsonl.gz", framed(many, "gzip")[1])
     deployed.process()
     [rejected] = deployed.rows(REJECTED)
-    assert (rejected["reason"], rejected["source_position"]) == ("too_large", None)
+    assert (rejected["reason"], rejected["source_position"]) == ("too_many_documents", None)
     result = replay(with_larger_uploads(deployed))
     assert (result.accepted, dict(result.still_rejected)) == (5, {"missing_car_chassis": 1})
     [rejected] = deployed.rows(REJECTED)
