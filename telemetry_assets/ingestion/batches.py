@@ -20,7 +20,7 @@ from pyiceberg.expressions import EqualTo
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
-from telemetry_assets.errors import SettingsError, SparkError
+from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_from_tables, certificate_of
 from telemetry_assets.ingestion.landing import Landing
@@ -39,6 +39,11 @@ logger = plain_logger(__name__)
 
 Result = TypeVar("Result")
 
+_ATTEMPTS = 1000
+"""How often a run goes on after another one has changed the manifest of the same batch."""
+_DEATHS = 2
+"""So many runs that died while they parsed an upload make it a rejection. The run before them left no mark."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -54,9 +59,12 @@ class Batches:
     audit: ArchiveAudit
     scaled_parser: Callable[[], Parser] | None = None
 
-    def finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
-        """Carry a batch to its end from wherever it stands; None where nothing was there to take."""
-        certificate = self._committed(manifest, run_id)
+    def finish(self, manifest: Manifest, run_id: str, *, is_taken_up: bool = False) -> Certificate | None:
+        """Carry a batch to its end from wherever it stands; None where nothing was there to take.
+
+        :param is_taken_up: whether another run has begun it, and may have died of one of its uploads.
+        """
+        certificate = self._committed(manifest, run_id, is_taken_up)
         # What another run has made of the same batch stands in its manifest.
         current = self.manifests.load()
         if current is not None and current.batch_id == manifest.batch_id:
@@ -71,17 +79,20 @@ class Batches:
                 self.manifests.remove(current)
         return certificate
 
-    def _committed(self, manifest: Manifest, run_id: str) -> Certificate | None:
-        """The batch's certificate once its rows are in the tables; None where no upload is in the batch."""
+    def _committed(self, manifest: Manifest, run_id: str, is_taken_up: bool) -> Certificate | None:
+        """The batch's certificate once its rows are in the tables; None where no upload is in the batch.
+
+        :raises ConcurrentWriteError: where other runs keep changing the manifest.
+        """
         current: Manifest | None = manifest
-        while True:
+        for _ in range(_ATTEMPTS):
             if self._is_committed(manifest):
                 return certificate_from_tables(self.lakehouse, manifest.batch_id)
             if current is None or current.batch_id != manifest.batch_id:
                 return None
             tag = current.tag
             try:
-                taken = self._settled(current, run_id)
+                taken = self._settled(current, run_id, is_taken_up)
             except (OSError, SparkError):
                 current = self.manifests.load()
                 if current is not None and current.tag == tag and not self._is_committed(manifest):
@@ -91,6 +102,7 @@ class Batches:
                 return self._appended(current, taken, run_id) if taken.uploads else None
             # Another run has settled the same batch first, or has ended it.
             current = self.manifests.load()
+        raise ConcurrentWriteError(f"The manifest of batch {manifest.batch_id}", _ATTEMPTS)
 
     def _is_committed(self, manifest: Manifest) -> bool:
         """Whether all rows of the batch are committed: those of the ledger, which are the last, and those it counts."""
@@ -106,7 +118,7 @@ class Batches:
             if pc.sum(counts[column]).as_py()
         )
 
-    def _settled(self, manifest: Manifest, run_id: str) -> BatchRows | None:
+    def _settled(self, manifest: Manifest, run_id: str, is_taken_up: bool) -> BatchRows | None:
         """The rows of every upload of the batch; None where the manifest is another one by now.
 
         The manifest says what becomes of each upload before any row is written, so that all runs write the same.
@@ -114,9 +126,18 @@ class Batches:
         unsettled = deepcopy(manifest)
         if not manifest.settled:
             self._hold_newest(manifest)
+            _set_aside_what_runs_died_of(manifest)
             self._claim(manifest)
-        taken = self._parser(manifest).parse(manifest, run_id)
-        manifest.settled = True
+        marks = _Marks(self.manifests, unsettled, manifest) if is_taken_up and not manifest.settled else None
+        try:
+            taken = self._parser(manifest, marks).parse(manifest, run_id)
+        except _ChangedMeanwhileError:
+            return None
+        except Exception:
+            if marks is not None:
+                marks.remove()
+            raise
+        manifest.settled, manifest.parsing = True, None
         return taken if manifest == unsettled or self.manifests.replace(manifest) else None
 
     def _hold_newest(self, manifest: Manifest) -> None:
@@ -167,7 +188,7 @@ class Batches:
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
             return list(threads.map(step, items))
 
-    def _parser(self, manifest: Manifest) -> Parser:
+    def _parser(self, manifest: Manifest, marks: _Marks | None) -> Parser:
         if manifest.is_scaled:
             if self.scaled_parser is not None:
                 return self.scaled_parser()
@@ -177,7 +198,7 @@ class Batches:
                     f"{self.settings.engine}. Set TELEMETRY_ENGINE to spark, emr_serverless or glue until it is done."
                 )
         # What is too much for this process waits for the next batch.
-        return LocalParser(self.landing, self.lakehouse, self.settings)
+        return LocalParser(self.landing, self.lakehouse, self.settings, marks.set if marks is not None else None)
 
     def _appended(self, manifest: Manifest, taken: BatchRows, run_id: str) -> Certificate:
         certificate = certificate_of(manifest, taken)
@@ -207,3 +228,49 @@ class Batches:
     ) -> Snapshot | None:
         since = manifest.positions.get(contract.full_name)
         return append_batch(self.lakehouse, contract, manifest.batch_id, rows, summary, since)
+
+
+class _ChangedMeanwhileError(Exception):
+    """Another run has changed the manifest that this one was about to mark."""
+
+
+@dataclass
+class _Marks:
+    """Notes in the manifest which upload is being parsed, so that what a run dies of is known to the next one.
+
+    :param stored: the manifest as it is stored, but for the marks.
+    :param working: the same manifest, in which this run notes what becomes of its uploads.
+    """
+
+    store: ManifestStore
+    stored: Manifest
+    working: Manifest
+
+    def set(self, number: int | None) -> None:
+        """Note that this upload is being parsed now."""
+        self.stored.parsing = number
+        for stored, item in zip(self.stored.uploads, self.working.uploads, strict=True):
+            stored.deaths = item.deaths
+        if not self.store.replace(self.stored):
+            raise _ChangedMeanwhileError
+        self.working.tag = self.stored.tag
+
+    def remove(self) -> None:
+        """Note that no upload is being parsed: this run ends with an error, and does not die."""
+        try:
+            self.set(None)
+        except (OSError, _ChangedMeanwhileError) as error:
+            logger.debug("the mark in the manifest of batch %s stays: %s", self.stored.batch_id, error)
+
+
+def _set_aside_what_runs_died_of(manifest: Manifest) -> None:
+    if manifest.parsing is None:
+        return
+    item = manifest.uploads[manifest.parsing]
+    item.deaths += 1
+    manifest.parsing = None
+    if item.deaths < _DEATHS:
+        logger.warning("a run was killed, or ran out of memory, while it parsed %s; it is tried again", item.upload.uri)
+    elif item.is_in_batch:
+        logger.error("%s is rejected: run after run was killed, or ran out of memory, over it", item.upload.uri)
+        item.outcome = "fatal"

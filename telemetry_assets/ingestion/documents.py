@@ -19,6 +19,7 @@ Reason = Literal[
     "not_an_object",
     "not_json",
     "not_utf8",
+    "parser_died",
     "parser_failed",
     "time_before_2000",
     "time_in_future",
@@ -40,8 +41,16 @@ _OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
 _ISO_8601 = re.compile(rf"({_DATE})([T ]({_TIME_OF_DAY})({_OFFSET})?)?", re.ASCII)
 
 
+TOO_LONG = (
+    f"The document is longer than {MAX_DOCUMENT_CHARACTERS:,} characters; send it in parts. The archive keeps it."
+)
+
+
 class Rejection(NamedTuple):
-    """Why a document, or a whole upload (``position`` is None), is not in Bronze."""
+    """Why a document, or a whole upload (``position`` is None), is not in Bronze.
+
+    :param payload: None where it is too long to be a row's; the archive has it.
+    """
 
     position: int | None
     reason: Reason
@@ -104,9 +113,7 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
 
 def _parse(payload: str) -> dict[str, Any]:
     if len(payload) > MAX_DOCUMENT_CHARACTERS:
-        raise _NotUsableError(
-            "too_large", f"The document is longer than {MAX_DOCUMENT_CHARACTERS:,} characters; send it in parts."
-        )
+        raise _NotUsableError("too_large", TOO_LONG)
     if nests_too_deep(payload):
         raise _NotUsableError(
             "nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter."

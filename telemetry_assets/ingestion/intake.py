@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from telemetry_assets.errors import UnclaimableUploadsError
+from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.batches import Batches
 from telemetry_assets.ingestion.certificates import Certificate
@@ -33,8 +33,12 @@ from telemetry_assets.settings import Settings
 
 logger = plain_logger(__name__)
 
-_Finish = Callable[[Manifest], list[WaitingUpload]]
-"""Carries a batch to its end, and gives the uploads back that were too much for it."""
+_DEATHS_OF_REPLAY = 3
+_ATTEMPTS = 1000
+"""How often a run waits for others to end what is in progress before it can begin."""
+
+_Finish = Callable[[Manifest, bool], list[WaitingUpload]]
+"""Carries a batch to its end, which another run may have begun; gives the uploads back that were too much for it."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class Ingestion:
         certificates: list[Certificate] = []
         unclaimable: dict[str, str] = {}
 
-        def finish(manifest: Manifest) -> list[WaitingUpload]:
-            certificate = self._finish(manifest, run_id)
+        def finish(manifest: Manifest, is_taken_up: bool) -> list[WaitingUpload]:
+            certificate = self._finish(manifest, run_id, is_taken_up=is_taken_up)
             if certificate is not None:
                 certificates.append(certificate)
                 progress(certificate)
@@ -79,13 +83,16 @@ class Ingestion:
             return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
 
         queue = deque(self._to_be_taken(look or self.landing.first_look(), run_id, finish))
+        attempts = 0
         while queue:
             is_scaled = self._is_for_spark(queue)
             batch = _next_batch(queue, *self._batch_bounds(is_scaled))
             manifest = self._begun(batch, is_scaled)
             if self.manifests.create(manifest):
-                postponed = finish(manifest)
+                postponed = finish(manifest, False)
+                attempts = 0
             else:
+                attempts = _counted_attempt(attempts)
                 self.landing.finish(manifest.batch_id)
                 postponed = [*self._finish_batch_in_progress(finish), *batch]
             queue.extendleft(reversed(postponed))
@@ -99,10 +106,12 @@ class Ingestion:
         self.audit.complete_ledger(run_id)
         now = datetime.now(UTC)
         manifest = Manifest(new_batch_id(now), now, [], limits=self._limits, replay=selection)
+        attempts = 0
         while not self.manifests.create(manifest):
+            attempts = _counted_attempt(attempts)
             in_progress = self.manifests.load()
             if in_progress is not None:
-                self._finish(in_progress, run_id)
+                self._finish(in_progress, run_id, is_taken_up=True)
         result = self._replay(manifest.limits).run(selection, run_id, dry=False)
         self.manifests.remove(manifest)
         return result
@@ -123,13 +132,24 @@ class Ingestion:
     def _replay(self, limits: Limits | None) -> Replay:
         return Replay(self.landing, self.lakehouse, limits or self._limits)
 
-    def _finish(self, manifest: Manifest, run_id: str) -> Certificate | None:
+    def _finish(self, manifest: Manifest, run_id: str, *, is_taken_up: bool) -> Certificate | None:
         if manifest.replay is not None:
-            self._replay(manifest.limits).run(manifest.replay, run_id, dry=False)
-            self.manifests.remove(manifest)
+            self._finish_replay(manifest, manifest.replay, run_id)
             return None
         batches = Batches(self.landing, self.lakehouse, self.manifests, self.settings, self.audit, self.scaled_parser)
-        return batches.finish(manifest, run_id)
+        return batches.finish(manifest, run_id, is_taken_up=is_taken_up)
+
+    def _finish_replay(self, manifest: Manifest, selection: ReplaySelection, run_id: str) -> None:
+        """Carry a replay to its end that another run has begun, and may have died of."""
+        manifest.deaths += 1
+        if not self.manifests.replace(manifest):
+            # Another run is at it.
+            return
+        is_given_up = manifest.deaths >= _DEATHS_OF_REPLAY
+        if is_given_up:
+            logger.error("a replay is given up, as run after run died of it; what it has not accepted stays rejected")
+        self._replay(manifest.limits).run(selection, run_id, dry=False, only_begun=is_given_up)
+        self.manifests.remove(manifest)
 
     def _is_for_spark(self, queue: Iterable[WaitingUpload]) -> bool:
         waiting = sum(upload.size for upload in queue)
@@ -147,7 +167,7 @@ class Ingestion:
         if manifest is None:
             return []
         logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
-        return finish(manifest)
+        return finish(manifest, True)
 
     def _to_be_taken(self, look: FirstLook, run_id: str, finish: _Finish) -> list[WaitingUpload]:
         """What is to be taken, oldest first, after what earlier runs have left is finished."""
@@ -208,6 +228,12 @@ class Ingestion:
                 for contract in (BRONZE, REJECTED, UPLOADS)
             },
         )
+
+
+def _counted_attempt(attempts: int) -> int:
+    if attempts >= _ATTEMPTS:
+        raise ConcurrentWriteError("The manifest in progress", attempts)
+    return attempts + 1
 
 
 def _next_batch(queue: deque[WaitingUpload], max_uploads: int, max_bytes: int) -> list[WaitingUpload]:

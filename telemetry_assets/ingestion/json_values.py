@@ -18,20 +18,19 @@ MAX_NESTING = 900
 """Levels of objects and arrays in a document. Python's parser gives up near 1,000, depending on how deep
 its caller is; a bound of our own gives the same answer wherever a document is parsed."""
 
-MAX_DOCUMENT_CHARACTERS = 16 * 1024 * 1024
+MAX_DOCUMENT_CHARACTERS = 8 * 1024 * 1024
 """Characters of a document's text. Parsed, a document takes up to thirty times its text's memory."""
 
 Content = bytes | bytearray
 """UTF-8. All that structures JSON is ASCII, and no byte of another character is."""
 
 _PIECE = 1024 * 1024
-_WHITE_SPACE = b" \t\r\n"
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING = (ord("["), ord("{")), (ord("]"), ord("}"))
 # Digits stay text: only where a value ends is asked, and Python declines to read integers of many digits.
 _DECODER = json.JSONDecoder(parse_int=str)
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_WORDS = re.compile(rb'[^,"\[\]{}]+')
+_WORDS = re.compile(rb'[^,"\[\]{}]*[^,"\[\]{} \t\r\n]')
 
 
 def nests_too_deep(text: str) -> bool:
@@ -39,7 +38,12 @@ def nests_too_deep(text: str) -> bool:
     if text.count("[") + text.count("{") <= MAX_NESTING:
         return False
     content = text.encode("utf-8", "surrogatepass")
-    return any(piece.depths.max(initial=0) > MAX_NESTING for piece in _brackets(content, 0, len(content)))
+    return is_nested_too_deep(content, 0, len(content))
+
+
+def is_nested_too_deep(content: Content, start: int, end: int) -> bool:
+    """See :func:`nests_too_deep`; of a part of a content that begins outside of strings."""
+    return any(piece.depths.max(initial=0) > MAX_NESTING for piece in _brackets(content, start, end))
 
 
 def text_of(content: Content, start: int, end: int) -> str:
@@ -53,7 +57,7 @@ def is_value(content: Content, start: int, end: int) -> bool:
 
     :param start: where it begins, outside of strings.
     """
-    if content[start] in _OPENING and _has_too_many_characters(content, start, end):
+    if content[start] in _OPENING and is_too_long(content, start, end):
         return _is_closed_at_its_end(content, start, end)
     text = text_of(content, start, end)
     try:
@@ -65,7 +69,8 @@ def is_value(content: Content, start: int, end: int) -> bool:
         return _is_closed_at_its_end(content, start, end)
 
 
-def _has_too_many_characters(content: Content, start: int, end: int) -> bool:
+def is_too_long(content: Content, start: int, end: int) -> bool:
+    """Whether a part of a content has more than :data:`MAX_DOCUMENT_CHARACTERS`."""
     if end - start <= MAX_DOCUMENT_CHARACTERS:
         return False
     # Every byte but those that go on with a character.
@@ -79,6 +84,9 @@ def scalar_end(content: Content, start: int) -> int | None:
     found = (_STRING if is_text else _WORDS).match(content, start)
     if found is None:
         return None
+    if found.end() - start > MAX_DOCUMENT_CHARACTERS:
+        # Whatever it is, it is too long.
+        return found.end() if is_text else None
     # By its own text: an error counts all lines before it.
     text = found.group().decode("utf-8", "replace")
     try:
@@ -91,7 +99,7 @@ def scalar_end(content: Content, start: int) -> int | None:
 def words_end(content: Content, start: int) -> int | None:
     """Where characters end that are no brackets, quotes or commas, without white space after them; None for none."""
     found = _WORDS.match(content, start)
-    return start + len(found.group().rstrip(_WHITE_SPACE)) if found else None
+    return found.end() if found else None
 
 
 class ArrayBrackets:

@@ -31,17 +31,20 @@ class BatchUpload:
     """An upload of a batch, and what became of it; other than claimed only once the manifest in progress says so.
 
     ``gone``: not there any more, or, with a problem, not to be moved. ``postponed``: too much for this batch.
-    ``changed``: its writer went on after it was claimed.
+    ``changed``: its writer went on after it was claimed. ``fatal``: runs have died while they parsed it.
+
+    :param deaths: how many runs of the batch, from its second one on, have died while they parsed it.
     """
 
     upload: WaitingUpload
-    outcome: Literal["changed", "claimed", "gone", "postponed", "unreadable"] = "claimed"
+    outcome: Literal["changed", "claimed", "fatal", "gone", "postponed", "unreadable"] = "claimed"
     problem: str = ""
+    deaths: int = 0
 
     @property
     def is_in_batch(self) -> bool:
         """Whether the batch has rows of it."""
-        return self.outcome in ("claimed", "unreadable")
+        return self.outcome in ("claimed", "fatal", "unreadable")
 
     @property
     def is_unclaimable(self) -> bool:
@@ -89,6 +92,10 @@ class Manifest:
     """Set where no uploads are taken, but rejected documents once more."""
     positions: dict[str, TablePosition] = field(default_factory=dict)
     """By table, where it was before the batch was begun: the batch's rows can only be in files that came later."""
+    parsing: int | None = None
+    """Which upload a run is parsing that has taken the batch up after another one; what is left of a run that died."""
+    deaths: int = 0
+    """How many runs have died at a replay."""
     tag: str = field(default="", compare=False)
     """Which state of the manifest in progress this is, as its store tells states apart."""
 
@@ -234,6 +241,7 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
                 WaitingUpload(**{**one["upload"], "modified": datetime.fromisoformat(one["upload"]["modified"])}),
                 one["outcome"],
                 one["problem"],
+                one.get("deaths", 0),
             )
             for one in read["uploads"]
         ]
@@ -242,7 +250,10 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
         replay = _replay(read.get("replay"))
         settled, is_scaled = bool(read.get("settled")), bool(read.get("is_scaled"))
         positions = {name: TablePosition(**position) for name, position in read.get("positions", {}).items()}
-        return Manifest(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, tag)
+        parsing, deaths = read.get("parsing"), read.get("deaths", 0)
+        return Manifest(
+            read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, parsing, deaths, tag
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestUnreadableError(place, str(error)) from error
 

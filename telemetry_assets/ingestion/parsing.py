@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -58,20 +58,28 @@ class Parser(Protocol):
 
 @dataclass(frozen=True)
 class LocalParser:
-    """Parses in this process, as much as :attr:`Settings.batch_max_bytes` lets into memory."""
+    """Parses in this process, as much as :attr:`Settings.batch_max_bytes` lets into memory.
+
+    :param before_each: is called with the number of each upload of the batch before it is read and parsed, one after
+        another; where it is not given, several are read at a time.
+    """
 
     landing: Landing
     lakehouse: Lakehouse
     settings: Settings
+    before_each: Callable[[int], None] | None = None
 
     def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
         """See :meth:`Parser.parse`."""
         taken: list[UploadRows] = []
         size, limit = 0, self.settings.batch_max_bytes
         items = [item for item in manifest.uploads if item.is_in_batch]
+        read_ahead = _READ_AHEAD if self.before_each is None else 1
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            for start in range(0, len(items), _READ_AHEAD):
-                some = items[start : start + _READ_AHEAD]
+            for start in range(0, len(items), read_ahead):
+                some = items[start : start + read_ahead]
+                if self.before_each is not None:
+                    self.before_each(manifest.uploads.index(some[0]))
                 # A settled batch has said already what is too much for it.
                 to_read = some if manifest.settled or size <= limit else []
                 contents = threads.map(lambda item: self._content(manifest, item), to_read)
@@ -97,7 +105,7 @@ class LocalParser:
         return self._rows(manifest, item, content) if item.is_in_batch else None
 
     def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
-        if item.outcome == "unreadable" or self._limits(manifest).exclude(item.upload.size):
+        if item.outcome in ("fatal", "unreadable") or self._limits(manifest).exclude(item.upload.size):
             return None
         try:
             content = self.landing.read(manifest.batch_id, item.upload)
@@ -124,6 +132,13 @@ class LocalParser:
         origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
         if content is not None:
             return upload_rows(item.upload.name, content, origin, limits)
+        if item.outcome == "fatal":
+            message = (
+                "Three runs in a row were killed, or ran out of memory, the last two while they parsed this upload. "
+                "Give runs more memory, then replay it (`telemetry-assets replay-rejected --reason parser_died`), or "
+                "send it in parts. The archive keeps it."
+            )
+            return gathered([whole_upload("parser_died", message, None, limit)], origin)
         if item.outcome == "unreadable":
             message = f"The upload cannot be read: {item.problem}. Grant access, then move it back from the archive."
             return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)

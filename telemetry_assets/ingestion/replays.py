@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, EqualTo, GreaterThanOrEqual
 from pyiceberg.table import Table
 
-from telemetry_assets.ingestion.documents import accept
+from telemetry_assets.ingestion.documents import BronzeRow, Rejection, accept
 from telemetry_assets.ingestion.landing import Landing
 from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, report_of, reports_from_rows, taken_upload_of
 from telemetry_assets.ingestion.manifests import ReplaySelection
@@ -64,11 +64,18 @@ class Replay:
     lakehouse: Lakehouse
     limits: Limits
 
-    def run(self, selection: ReplaySelection, run_id: str, *, dry: bool) -> ReplayResult:
-        """Judge what the selection names; unless it is a dry run, move what is accepted to Bronze, batch by batch."""
+    def run(self, selection: ReplaySelection, run_id: str, *, dry: bool, only_begun: bool = False) -> ReplayResult:
+        """Judge what the selection names; unless it is a dry run, move what is accepted to Bronze, batch by batch.
+
+        :param only_begun: whether to end only what an earlier run has put into Bronze already.
+        """
         result = ReplayResult()
         for batch_id in self._batches(selection):
-            for judged in self._pieces(self._chosen(batch_id, selection), result):
+            chosen = self._chosen(batch_id, selection)
+            if only_begun:
+                begun = {uri for uri, _ in _keys_of_batch(self.lakehouse.table(BRONZE), batch_id)}
+                chosen = [row for row in chosen if row["source_uri"] in begun]
+            for judged in self._pieces(chosen, result):
                 if not dry:
                     self._append(batch_id, judged, run_id)
                     self._take_out(batch_id, judged, run_id)
@@ -105,7 +112,7 @@ class Replay:
         result.chosen += 1
         origin = Origin(row["source_uri"], row["ingested_at"], row["batch_id"])
         if row["source_position"] is not None:
-            rows = gathered([accept(row["payload"], row["source_position"], row["ingested_at"])], origin)
+            rows = gathered([_judged_anew(row)], origin)
         else:
             try:
                 content = self.landing.read_archived(row["batch_id"], row["source_uri"])
@@ -177,6 +184,12 @@ class _Judged:
 
     row: Row
     rows: UploadRows | None
+
+
+def _judged_anew(row: Row) -> BronzeRow | Rejection:
+    if row["payload"] is None:
+        return Rejection(row["source_position"], row["reason"], row["message"], None)
+    return accept(row["payload"], row["source_position"], row["ingested_at"])
 
 
 def _summary(batch_id: str, run_id: str) -> dict[str, str]:

@@ -11,13 +11,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection, accept
+from telemetry_assets.ingestion.documents import TOO_LONG, BronzeRow, Reason, Rejection, accept
 from telemetry_assets.ingestion.json_values import (
     MAX_DOCUMENT_CHARACTERS,
     ArrayBrackets,
     Content,
+    is_nested_too_deep,
+    is_too_long,
     is_value,
-    nests_too_deep,
     scalar_end,
     text_of,
     words_end,
@@ -86,8 +87,7 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limit
     for position, span in enumerate(_documents(text, name, limits)):
         if position >= limits.documents:
             raise too_many("documents", limits.documents)
-        document = text_of(text, span.start, span.end)
-        judged = _broken_rest(document, position) if span.is_broken_rest else accept(document, position, ingested_at)
+        judged = _judged(text, span, position, ingested_at)
         if isinstance(judged, Rejection) and judged.reason == "not_json":
             broken += 1
             if broken > limits.broken_documents:
@@ -95,9 +95,16 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limit
         yield judged
 
 
-def _broken_rest(text: str, position: int) -> Rejection:
-    message = "The array is broken here: what follows is kept in one piece. Mend it at its source, send it again."
-    return Rejection(position, "nested_too_deep" if nests_too_deep(text) else "not_json", message, text)
+def _judged(text: Content, span: _Span, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
+    # What is too long is not even decoded: as a row's value it takes some ten times its bytes of memory.
+    document = None if is_too_long(text, span.start, span.end) else text_of(text, span.start, span.end)
+    if span.is_broken_rest:
+        message = "The array is broken here: what follows is kept in one piece. Mend it at its source, send it again."
+        reason: Reason = "nested_too_deep" if is_nested_too_deep(text, span.start, span.end) else "not_json"
+        return Rejection(position, reason, message, document)
+    if document is None:
+        return Rejection(position, "too_large", TOO_LONG, None)
+    return accept(document, position, ingested_at)
 
 
 def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes: int) -> Rejection:
@@ -128,7 +135,8 @@ def _text(name: str, content: bytes, max_bytes: int) -> Content:
     elif len(content) > max_bytes:
         raise _too_large(max_bytes)
     _require_utf8(text)
-    text = text.removeprefix(codecs.BOM_UTF8)
+    if text.startswith(codecs.BOM_UTF8):
+        text = text[len(codecs.BOM_UTF8) :]
     if _skip_white_space(text, 0) == len(text):
         raise UploadRejectedError("empty_upload", "The upload is empty.")
     return text
@@ -206,7 +214,7 @@ def _documents(text: Content, name: str, limits: Limits) -> Iterator[_Span]:
     Of an array that breaks off, the last is what comes after its last element.
     """
     at_most = limits.documents
-    start, stop = _skip_white_space(text, 0), len(text.rstrip(_WHITE_SPACE))
+    start, stop = _skip_white_space(text, 0), _stripped_end(text, 0, len(text))
     line_ending = name.removesuffix(".gz").endswith(_LINE_ENDINGS)
     if text[start : start + 1] == b"[":
         elements, array_end, whole = _array(text, start, limits)
@@ -240,9 +248,8 @@ def _lines(text: Content) -> Iterator[_Span]:
     while position < len(text):
         line_end = text.find(b"\n", position)
         line_end = len(text) if line_end < 0 else line_end
-        start, end = _skip_white_space(text, position), line_end
-        while end > start and text[end - 1] in _WHITE_SPACE:
-            end -= 1
+        start = _skip_white_space(text, position)
+        end = _stripped_end(text, start, line_end)
         if start < end:
             yield _Span(start, end)
         position = max(line_end + 1, start)
@@ -270,8 +277,18 @@ def _end_of(pattern: re.Pattern[bytes], text: Content, position: int) -> int:
 
 def _first_line(text: Content, start: int) -> _Span:
     line_end = text.find(b"\n", start)
-    line = text[start : len(text) if line_end < 0 else line_end]
-    return _Span(start, start + len(line.rstrip(_WHITE_SPACE)))
+    return _Span(start, _stripped_end(text, start, len(text) if line_end < 0 else line_end))
+
+
+def _stripped_end(text: Content, start: int, end: int) -> int:
+    """Where a part ends without the white space at its end; looked for in pieces, without a copy of all of it."""
+    while end > start:
+        piece = max(start, end - _CHUNK)
+        kept = len(text[piece:end].rstrip(_WHITE_SPACE))
+        if kept:
+            return piece + kept
+        end = piece
+    return start
 
 
 def _array(text: Content, start: int, limits: Limits) -> tuple[list[_Span], int, bool]:

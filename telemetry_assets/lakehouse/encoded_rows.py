@@ -1,4 +1,4 @@
-"""Rows in which a text that many of them have is stored once (dictionary-encoded Arrow columns), and as tables have them.
+"""Rows in which a text that many of them have is stored once (dictionary-encoded), and rows as tables have them.
 
 An upload's URI is in each of its rows, and may be as long as a path of the file system.
 """

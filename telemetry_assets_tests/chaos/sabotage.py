@@ -44,8 +44,8 @@ def _rejected_kept() -> None:
 def _uploads_forgotten() -> None:
     """A batch's uploads are archived, and its rows are never written."""
 
-    def committed(self: batches.Batches, manifest: Any, run_id: str) -> None:
-        self._settled(manifest, run_id)
+    def committed(self: batches.Batches, manifest: Any, run_id: str, is_taken_up: bool) -> None:
+        self._settled(manifest, run_id, is_taken_up)
 
     setattr(batches.Batches, f"_{committed.__name__}", committed)
 

@@ -158,7 +158,7 @@ def test_a_replay_is_recorded(deployed: Deployment) -> None:
     )
     deployed.upload("two.jsonl", lines(event("CAR-1", odd=1), {}))
     deployed.process()
-    assert [row["problem"] for row in deployed.rows(UPLOADS)] == ["too_large"]
+    assert [row["problem"] for row in deployed.rows(UPLOADS)] == ["too_many_documents"]
     deployed.pipeline.ingestion = replace(deployed.pipeline.ingestion, settings=deployed.settings)
     deployed.pipeline.replay_rejected(ReplaySelection(), "replay")
     [row] = deployed.rows(UPLOADS)
