@@ -32,7 +32,7 @@ demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the 
 dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	@$(BIN)/python -m telemetry_assets.environment
 	mkdir -p data/landing
-	$(BIN)/dagster dev
+	$(BIN)/python -m telemetry_assets.webserver dev
 
 # Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
 test: ## Everything that CI runs

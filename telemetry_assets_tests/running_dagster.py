@@ -155,7 +155,7 @@ def running_dagster(folder: Path, **settings: str) -> Iterator[RunningDagster]:
         "TELEMETRY_LAKEHOUSE_URI": str(folder / "lakehouse"),
         **settings,
     }
-    command = [str(Path(sys.executable).with_name("dagster")), "dev", "--port", str(port)]
+    command = [sys.executable, "-m", "telemetry_assets.webserver", "dev", "--port", str(port)]
     with (folder / "dagster.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     dagster = RunningDagster(folder, port, process)

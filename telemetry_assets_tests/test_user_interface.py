@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,12 +31,16 @@ class Listener:
     def __init__(self) -> None:
         self.requests: list[str] = []
         requests = self.requests
+        self.page = ""
+        listening = self
 
         class Heard(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 requests.append(self.path)
-                self.send_response(404)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
                 self.end_headers()
+                self.wfile.write(listening.page.encode())
 
             def log_request(self, code: object = "-", size: object = "-") -> None:
                 """Say nothing."""
@@ -182,3 +187,15 @@ def test_a_check_shows_what_a_document_says_as_text(
     WebDriverWait(browser, 20).until(lambda _: "field.png" in browser.find_element("tag name", "body").text)
     assert browser.execute_script(_ALIVE, listener.address) == []
     assert listener.requests == []
+
+
+def test_a_page_of_another_site_that_the_browser_shows_launches_nothing(
+    browser: webdriver.Chrome, dagster: RunningDagster, listener: Listener
+) -> None:
+    mutation = urllib.parse.quote('mutation { reloadRepositoryLocation(repositoryLocationName: "x") { __typename } }')
+    address = f"http://127.0.0.1:{dagster.port}/graphql?query={mutation}"
+    listener.page = f"""<img src="{address}"><form method=post action="{address}"></form><script>
+        fetch("{address}", {{method: "POST", mode: "no-cors", credentials: "include"}}).finally(
+            () => document.forms[0].submit())</script>"""
+    browser.get(f"http://{listener.address}/page")
+    WebDriverWait(browser, 20).until(lambda _: "may not ask this webserver" in browser.page_source)

@@ -7,7 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-_NAMES = {"dagster", "dagster-daemon", "dagster-webserver", "dagster._daemon", "dagster_webserver"}
+_NAMES = {
+    "dagster",
+    "dagster-daemon",
+    "dagster-webserver",
+    "dagster._daemon",
+    "dagster_webserver",
+    "telemetry_assets.webserver",
+}
 
 
 def servers_above() -> tuple[int, ...]:

@@ -19,7 +19,7 @@ locals {
   commands = {
     code   = ["dagster", "code-server", "start", "--host", "127.0.0.1", "--port", "4000", "--module-name", "telemetry_assets.definitions"]
     daemon = ["dagster-daemon", "run", "--workspace", "/opt/dagster/workspace.yaml"]
-    web    = ["dagster-webserver", "--host", "0.0.0.0", "--port", tostring(local.web), "--workspace", "/opt/dagster/workspace.yaml"]
+    web    = ["python", "-m", "telemetry_assets.webserver", "--host", "0.0.0.0", "--port", tostring(local.web), "--workspace", "/opt/dagster/workspace.yaml"]
   }
 
   # Seldom and patiently: a run may take every CPU of the task for minutes.

@@ -1,0 +1,121 @@
+"""The door of Dagster's webserver: what another site's page sends is refused, what its own pages send is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from telemetry_assets.webserver import SameOriginOnly
+from telemetry_assets_tests.running_dagster import RunningDagster, running_dagster
+
+QUERY = "{ version }"
+LAUNCH = 'mutation { launchRun(executionParams: {selector: {}, mode: "default"}) { __typename } }'
+
+
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDagster]:
+    with running_dagster(tmp_path_factory.mktemp("dagster")) as running:
+        yield running
+
+
+def answered(dagster: RunningDagster, path: str, body: bytes | None = None, /, **headers: str) -> tuple[int, str]:
+    """The status and the text of an answer."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"http://127.0.0.1:{dagster.port}{path}", body, named)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def posted(dagster: RunningDagster, **headers: str) -> tuple[int, str]:
+    body = json.dumps({"query": QUERY}).encode()
+    return answered(dagster, "/graphql", body, Content_Type="application/json", **headers)
+
+
+def test_a_page_of_the_webserver_and_a_program_are_answered(dagster: RunningDagster) -> None:
+    own = f"http://127.0.0.1:{dagster.port}"
+    for headers in ({}, {"Origin": own}, {"Origin": own, "Sec_Fetch_Site": "same-origin"}):
+        status, text = posted(dagster, **headers)
+        assert (status, json.loads(text)["data"]["version"][:2]) == (200, "1.")
+
+
+@pytest.mark.parametrize("query", [QUERY, LAUNCH])
+def test_graphql_by_get_is_refused(dagster: RunningDagster, query: str) -> None:
+    path = f"/graphql?query={urllib.parse.quote(query)}"
+    # As an image, by a redirect or by hand.
+    for headers in ({}, {"Accept": "image/*"}, {"Accept": "text/html"}):
+        status, text = answered(dagster, path, **headers)
+        assert (status, text) == (403, "GraphQL is answered to POST requests with a JSON body only.\n")
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", "application/graphql", ""])
+def test_a_form_is_refused(dagster: RunningDagster, content_type: str) -> None:
+    path = f"/graphql?query={urllib.parse.quote(QUERY)}"
+    status, text = answered(dagster, path, b"x=y", Content_Type=content_type)
+    assert (status, "application/json only" in text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://example.com"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_another_site_is_refused(dagster: RunningDagster, headers: dict[str, str]) -> None:
+    status, text = posted(dagster, **headers)
+    assert (status, text) == (403, "A page of another site may not ask this webserver for anything.\n")
+
+
+def test_a_name_that_somebody_lets_mean_this_machine_is_refused(dagster: RunningDagster) -> None:
+    status, text = posted(dagster, Host="rebound.example.com", Origin="http://rebound.example.com")
+    assert (status, "listens on the loopback" in text) == (403, True)
+    assert posted(dagster, Host=f"localhost:{dagster.port}")[0] == 200
+
+
+def test_the_playground_of_graphql_is_shown(dagster: RunningDagster) -> None:
+    status, text = answered(dagster, "/graphql", Accept="text/html")
+    assert (status, "graphiql" in text.lower()) == (200, True)
+
+
+def test_it_listens_on_the_loopback_only(dagster: RunningDagster) -> None:
+    assert f"Serving dagster-webserver on http://127.0.0.1:{dagster.port}" in dagster.log
+
+
+async def _opened(headers: list[tuple[bytes, bytes]], *, only_loopback: bool) -> list[str]:
+    """What a websocket is told, and whether the webserver saw it."""
+    told: list[str] = []
+
+    async def webserver(scope: Any, receive: Any, send: Any) -> None:
+        told.append("opened")
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        told.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/graphql", "headers": headers, "query_string": b""}
+    await SameOriginOnly(webserver, only_loopback)(scope, receive, send)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [(b"http://ui.example.com", ["opened"]), (b"http://example.com", ["websocket.close"])],
+)
+def test_a_websocket_of_another_site_is_refused(origin: bytes, told: list[str]) -> None:
+    headers = [(b"host", b"ui.example.com"), (b"origin", origin)]
+    assert asyncio.run(_opened(headers, only_loopback=False)) == told
