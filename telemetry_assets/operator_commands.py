@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.masking import masked
 from telemetry_assets.pipeline import open_pipeline, refusals_in_words
 from telemetry_assets.plain_text import plain_lines, plain_text
 from telemetry_assets.settings import Settings, load_settings
@@ -49,7 +49,6 @@ _LEFT = {
     "unreadable": "make it readable, or remove it from the archive",
 }
 _ENGINES = "telemetry_assets.engines"
-_SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
 
 
 @contextmanager
@@ -124,19 +123,12 @@ def doctor(repair: bool) -> None:
 def _tell_settings(settings: Settings) -> int:
     say("Settings")
     for name, value in settings.model_dump().items():
-        say(f"  TELEMETRY_{name.upper()}={json.dumps(_masked(value)) if isinstance(value, dict) else value}")
+        shown = masked(name, value)
+        say(f"  TELEMETRY_{name.upper()}={json.dumps(shown) if isinstance(shown, dict) else shown}")
     unknown = list(unknown_settings())
     for name, meant in unknown:
         say(f"  {name} is no setting and changes nothing{f'; is it meant to be {meant}?' if meant else ''}")
     return len(unknown)
-
-
-def _masked(options: Mapping[str, object]) -> dict[str, object]:
-    """Spark's configuration without what nobody should read over somebody's shoulder."""
-    return {
-        name: "…" if _SECRET.search(name) else _masked(value) if isinstance(value, dict) else value
-        for name, value in options.items()
-    }
 
 
 def _tell_engine(settings: Settings) -> int:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.locations import S3Location, is_s3
+from telemetry_assets.masking import masked_text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -132,7 +133,7 @@ class Settings(BaseSettings):
         try:
             read = json.loads(value or "{}")
         except ValueError as error:
-            raise ValueError(f"is no JSON object ({error})") from error
+            raise ValueError(f"is no JSON object ({error})") from None
         if not isinstance(read, dict):
             raise ValueError("is no JSON object")
         return _texts(read) if info.field_name == "spark_configuration" else read
@@ -147,7 +148,7 @@ class Settings(BaseSettings):
                 RemoteSize(**size)
             except ValidationError as error:
                 told = "; ".join(f"{'.'.join(map(str, one['loc']))} {_said(one)}" for one in error.errors())
-                raise ValueError(f"{name}: {told}") from error
+                raise ValueError(f"{name}: {told}") from None
         return value
 
     def remote_size(self, table: str, *, rebuild: bool) -> RemoteSize:
@@ -231,11 +232,11 @@ def load_settings() -> Settings:
     try:
         settings = Settings(_env_file=project_root() / ".env")
     except ValidationError as error:
+        # By their names: a value may be a secret, also one that somebody has put into the wrong variable.
         problems = "\n".join(
-            f"  - TELEMETRY_{str(problem['loc'][0]).upper()}: {_said(problem)} (it is {problem['input']!r})"
-            for problem in error.errors()
+            f"  - TELEMETRY_{str(problem['loc'][0]).upper()}: {_said(problem)}" for problem in error.errors()
         )
-        raise SettingsError(f"These settings cannot be used:\n{problems}") from error
+        raise SettingsError(f"These settings cannot be used:\n{problems}") from None
     _hold_one_place(settings)
     _hold_apart(settings)
     return settings
@@ -253,16 +254,20 @@ def _texts(configuration: dict[str, Any]) -> dict[str, str]:
     return {name: one if isinstance(one, str) else json.dumps(one) for name, one in configuration.items()}
 
 
+def _shown(settings: Settings, name: str) -> str:
+    return f"TELEMETRY_{name.upper()}={masked_text(getattr(settings, name))}"
+
+
 def _hold_one_place(settings: Settings) -> None:
     if is_s3(settings.landing_uri) != settings.is_in_s3:
         raise SettingsError(
-            f"TELEMETRY_LANDING_URI={settings.landing_uri} and TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} have "
+            f"{_shown(settings, 'landing_uri')} and {_shown(settings, 'lakehouse_uri')} have "
             "to be two folders or two locations in S3: an upload moves from the one to the other in one step."
         )
     catalog = "glue" if settings.is_in_s3 else "sqlite"
     if settings.catalog != catalog:
         raise SettingsError(
-            f"TELEMETRY_CATALOG={settings.catalog} does not go with TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri}. "
+            f"TELEMETRY_CATALOG={settings.catalog} does not go with {_shown(settings, 'lakehouse_uri')}. "
             f"Set it to {catalog}: tables in a folder are in a SQLite catalog, tables in S3 in the Glue Data Catalog."
         )
 
@@ -271,14 +276,14 @@ def _hold_apart(settings: Settings) -> None:
     landing, lakehouse = PurePosixPath(settings.landing_uri), PurePosixPath(settings.lakehouse_uri)
     if landing.is_relative_to(lakehouse):
         raise SettingsError(
-            f"TELEMETRY_LANDING_URI={settings.landing_uri} lies inside "
-            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri}, so what the lakehouse keeps there would be taken for "
+            f"{_shown(settings, 'landing_uri')} lies inside "
+            f"{_shown(settings, 'lakehouse_uri')}, so what the lakehouse keeps there would be taken for "
             "uploads. Put them side by side."
         )
     if lakehouse.is_relative_to(landing):
         raise SettingsError(
-            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} lies inside "
-            f"TELEMETRY_LANDING_URI={settings.landing_uri}, so the tables' own files would be taken for uploads. "
+            f"{_shown(settings, 'lakehouse_uri')} lies inside "
+            f"{_shown(settings, 'landing_uri')}, so the tables' own files would be taken for uploads. "
             "Put them side by side."
         )
 
@@ -296,7 +301,7 @@ def hold_engine(settings: Settings) -> None:
         return
     if not settings.is_in_s3:
         raise SettingsError(
-            f"TELEMETRY_ENGINE={settings.engine} cannot reach TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri}: remote "
+            f"TELEMETRY_ENGINE={settings.engine} cannot reach {_shown(settings, 'lakehouse_uri')}: remote "
             "Spark needs tables in S3 and the Glue Data Catalog. Or set TELEMETRY_ENGINE=embedded, or spark."
         )
     missing = [f"TELEMETRY_{name.upper()}" for name in needed if not getattr(settings, name)]

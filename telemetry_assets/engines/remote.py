@@ -22,7 +22,7 @@ from telemetry_assets.engines.remote_programs import Ended, RemotePrograms
 from telemetry_assets.engines.remote_service import RemoteService
 from telemetry_assets.engines.remote_step import RemoteStep, result_heard
 from telemetry_assets.engines.results import PartitionResult, RefreshResult, RemoteRun
-from telemetry_assets.engines.spark_configuration import without_effect
+from telemetry_assets.engines.spark_configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
 from telemetry_assets.ingestion.manifests import Manifest, written
 from telemetry_assets.ingestion.parsing import BatchRows
@@ -199,7 +199,7 @@ def problems(settings: Settings) -> list[str]:
     :raises SettingsError: where a setting is missing that the service needs.
     """
     hold_engine(settings)
-    found = [*open_service(settings).problems(), *without_effect(settings)]
+    found = [*open_service(settings).problems(), *without_effect(settings), *readable_secrets(settings)]
     known = {contract.full_name for contract in (BRONZE, *UPSTREAM)} | {"default"}
     unknown = sorted(name for name in settings.remote_sizes if name.removesuffix("/rebuild") not in known | {"rebuild"})
     if unknown:

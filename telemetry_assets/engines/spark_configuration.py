@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from telemetry_assets.lakehouse.catalog import CATALOG_FILE, CATALOG_NAME
 from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.masking import is_secret
 from telemetry_assets.settings import Settings
 
 SESSION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
@@ -39,6 +40,17 @@ def without_effect(settings: Settings) -> Iterator[str]:
     given = [(name, value) for one in settings.spark_configurations() for name, value in one.items()]
     for name in sorted({name for name, value in given if ours.get(name, value) != value}):
         yield f"{name} is the project's to set ({ours[name]}), so what is set of it changes nothing."
+
+
+def readable_secrets(settings: Settings) -> Iterator[str]:
+    """What of Spark's configuration looks like a secret, and would be readable with the runs of a remote service."""
+    if not settings.is_remote:
+        return
+    for name in sorted({name for one in settings.spark_configurations() for name in one if is_secret(name, one[name])}):
+        yield (
+            f"{name} looks like a secret, and whoever may look at runs of {settings.engine} can read it. Keep it in "
+            "Secrets Manager, and name it as docs/security.md says."
+        )
 
 
 def _sqlite(settings: Settings) -> dict[str, str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from telemetry_assets.engines.spark_configuration import iceberg_configuration, without_effect
 from telemetry_assets.engines.spark_jars import jars
 from telemetry_assets.errors import SettingsError
+from telemetry_assets.masking import is_secret, masked_text
 from telemetry_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 _NO_JAVA = "TELEMETRY_ENGINE=spark needs Java 17 at JAVA_HOME, or a `java` on the path"
 _INSTEAD = "Install it, or set TELEMETRY_ENGINE=embedded, which needs none."
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
+_SUBMIT_ARGUMENTS = "PYSPARK_SUBMIT_ARGS"
 
 
 def problems(settings: Settings) -> list[str]:
@@ -54,20 +61,56 @@ def open_session(settings: Settings) -> SparkSession:
     # Otherwise Spark takes whatever `python3` is on the path for its Python functions.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder
-    for name, value in _options(settings).items():
-        builder = builder.config(name, value)
+    options = _options(settings)
+    secrets = {name: value for name, value in options.items() if is_secret(name, value)}
+    for name in options.keys() - secrets.keys():
+        builder = builder.config(name, options[name])
     try:
-        session: SparkSession = builder.getOrCreate().newSession()
+        with _properties_file(secrets):
+            session: SparkSession = builder.getOrCreate().newSession()
     except PySparkRuntimeError as error:
         raise SettingsError(f"The JVM of Spark did not start: {error}. {_NO_JAVA}. {_INSTEAD}") from error
     except Py4JJavaError as error:
+        cause = masked_text(java_cause(error)).rstrip(".")
         raise SettingsError(
-            f"Spark did not start in its JVM: {java_cause(error).rstrip('.')}. Correct TELEMETRY_SPARK_CONFIGURATION, "
-            "or take Java 17 where JAVA_HOME names a newer one than Spark knows."
+            f"Spark did not start in its JVM: {cause}. Correct TELEMETRY_SPARK_CONFIGURATION, or take "
+            "Java 17 where JAVA_HOME names a newer one than Spark knows."
         ) from error
     for name, value in iceberg_configuration(settings).items():
         session.conf.set(name, value)
     return session
+
+
+@contextmanager
+def _properties_file(secrets: Mapping[str, str]) -> Iterator[None]:
+    """Let the JVM read options from a file that only this user can read: its arguments are open to the whole machine.
+
+    Spark takes one such file only, so it begins with what is in `spark-defaults.conf`.
+    """
+    if not secrets:
+        yield
+        return
+    folder = os.environ.get("SPARK_CONF_DIR") or os.path.join(os.environ.get("SPARK_HOME", ""), "conf")
+    defaults = Path(folder) / "spark-defaults.conf"
+    submit = os.environ.get(_SUBMIT_ARGUMENTS)
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        if defaults.is_file():
+            file.write(f"{defaults.read_text()}\n")
+        file.writelines(f"{name} {_property(value)}\n" for name, value in secrets.items())
+        file.flush()
+        os.environ[_SUBMIT_ARGUMENTS] = f"--properties-file {shlex.quote(file.name)} {submit or 'pyspark-shell'}"
+        try:
+            yield
+        finally:
+            if submit is None:
+                os.environ.pop(_SUBMIT_ARGUMENTS)
+            else:
+                os.environ[_SUBMIT_ARGUMENTS] = submit
+
+
+def _property(value: str) -> str:
+    """A value as `java.util.Properties` reads it."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _options(settings: Settings) -> dict[str, str]:
