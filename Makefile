@@ -5,18 +5,22 @@ INSTALLED := $(VENV)/.installed
 # It pins half of what it needs to versions of its own, so it lives apart.
 CHECKOV := .venv-checkov
 CHECKOV_VERSION := 3.3.30
+TOOLS := .venv-tools
+PIP_TOOLS_VERSION := 7.6.2
+PIP_AUDIT_VERSION := 2.10.1
 
-.PHONY: help setup demo dev test test-remote lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
+.PHONY: help setup constraints audit demo dev test test-remote lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
 
 help: ## Say what each target does
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(INSTALLED) ## Make .venv with the exact versions of constraints.txt
+setup: $(INSTALLED) ## Make .venv with the exact versions and files of constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about a minute"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the three Gold tables
@@ -48,6 +52,22 @@ lint: setup ## Style, types, and which module may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# It pins what it needs itself to versions of its own, so it lives apart.
+constraints: ## Write constraints.txt anew after a change of pyproject.toml: versions stay, checksums are asked for (10 minutes)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-tools==$(PIP_TOOLS_VERSION)
+	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra dev --extra postgres --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe --strip-extras \
+		--output-file constraints.txt pyproject.toml
+	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra postgres --constraint constraints.txt --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe --strip-extras \
+		--output-file infra/image/requirements.txt pyproject.toml
+
+audit: ## Ask for known vulnerabilities of what constraints.txt pins; it needs the network
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT_VERSION)
+	$(TOOLS)/bin/pip-audit --requirement constraints.txt --disable-pip
 
 aws-check: setup ## Prove by use that the account has what the settings need; starts one remote step, if the engine is remote
 	@$(BIN)/telemetry-assets aws-check
@@ -91,7 +111,7 @@ chaos: setup ## Play random lives of deployments, with kills, faults and pauses,
 	$(BIN)/python -m telemetry_assets_tests.chaos --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),1)
 
 clean: ## Remove the virtual environment and caches; data/ stays
-	rm -rf $(VENV) $(CHECKOV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*
+	rm -rf $(VENV) $(CHECKOV) $(TOOLS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*
 
 clean-data: ## Remove data/ and .dagster/: all tables, the archive, uploads that wait, Dagster's history
 	rm -rf data .dagster

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from telemetry_assets.plain_text import plain_text
 
+_LISTED = 20
+
 
 class TelemetryAssetsError(Exception):
     """Base of every error that this project raises on purpose; its text says what to do."""
@@ -187,7 +189,9 @@ class UnclaimableUploadsError(TelemetryAssetsError):
     """Uploads are in the landing location and cannot be moved out of it; all others were taken."""
 
     def __init__(self, uploads: Sequence[tuple[str, str]]) -> None:
-        listed = "\n".join(f"  - {plain_text(uri)}: {plain_text(problem)}" for uri, problem in uploads)
+        listed = "\n".join(f"  - {plain_text(uri)}: {plain_text(problem)}" for uri, problem in uploads[:_LISTED])
+        if len(uploads) > _LISTED:
+            listed += f"\n  - and {len(uploads) - _LISTED} more"
         super().__init__(
             f"These uploads cannot be taken out of the landing location, and stay there:\n{listed}\n"
             "Let the user or role of this process take them out of there (rename a file; copy and delete an object), "

@@ -153,8 +153,10 @@ def _tell_uploads(settings: Settings) -> int:
         landing = open_landing(settings)
         waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
     say(f"  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
-    for place, problem in obstacles:
+    for place, problem in obstacles[:_LISTED]:
         say(f"  {plain_text(place)} is not taken: {problem}")
+    if len(obstacles) > _LISTED:
+        say(f"  and {len(obstacles) - _LISTED} more")
     return len(obstacles)
 
 

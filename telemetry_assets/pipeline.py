@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from telemetry_assets.engines.results import Engine, ParsingEngine, RefreshResult
-from telemetry_assets.errors import QualityError
+from telemetry_assets.errors import QualityError, UnclaimableUploadsError
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.landing import Landing, open_landing
@@ -165,12 +165,22 @@ class Pipeline:
         :param progress: is told of each finished batch and of each refreshed table.
         :raises QualityError: where the tables then hold what would mislead a consumer.
         :raises SettingsError: before anything is taken, where the settings lack what their engine needs.
+        :raises UnclaimableUploadsError: after all tables are up to date, where nothing else waited.
         """
         hold_engine(self.settings)
-        certificates = self.ingest(run_id, progress)
+        certificates: list[Certificate] = []
+        unclaimable: UnclaimableUploadsError | None = None
+        try:
+            certificates = self.ingest(run_id, progress)
+        except UnclaimableUploadsError as error:
+            # Tables that are behind do not wait for it.
+            unclaimable = error
         for certificate in certificates:
             self._hold_conservation(certificate)
-        return Processed(tuple(certificates), tuple(self.refresh_all(run_id, insurance_as_of, progress)))
+        refreshes = self.refresh_all(run_id, insurance_as_of, progress)
+        if unclaimable is not None:
+            raise unclaimable
+        return Processed(tuple(certificates), tuple(refreshes))
 
     def _hold_conservation(self, certificate: Certificate) -> None:
         batch = next(iter(reconcile(self.lakehouse, batch_ids=[certificate.batch_id]).batches), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from telemetry_assets.ingestion.documents import Reason
+from telemetry_assets.ingestion.json_values import MAX_DOCUMENT_CHARACTERS, MAX_NESTING
 from telemetry_assets.lakehouse.documentation import tables_page
-from telemetry_assets.settings import Settings
+from telemetry_assets.settings import MEBIBYTE, Settings
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -48,7 +50,24 @@ def test_the_snippets_for_analysts_run(deployed: Deployment, tmp_path: Path) -> 
         assert "CAR-1" in told.stdout or "OVERHEAT_ENGINE" in told.stdout
 
 
+def test_the_policy_for_uploaders_is_one() -> None:
+    [policy] = re.findall(r"```json\n(.*?)```", (DOCS / "security.md").read_text(), re.DOTALL)
+    statements = json.loads(policy)["Statement"]
+    assert [one["Effect"] for one in statements] == ["Allow", "Deny", "Deny", "Deny", "Deny"]
+    assert all(one["Action"] == "s3:PutObject" and one["Principal"] for one in statements)
+    assert all("Condition" in one for one in statements if one["Effect"] == "Deny")
+
+
+def test_the_bounds_of_an_upload_are_those_of_the_code() -> None:
+    page = (DOCS / "security.md").read_text()
+    fields = Settings.model_fields
+    assert f"`TELEMETRY_UPLOAD_MAX_BYTES`, {fields['upload_max_bytes'].default // MEBIBYTE} MiB" in page
+    for name in ("documents", "event_dates", "field_names", "broken_documents"):
+        assert f"{name.upper()}` {fields[f'upload_max_{name}'].default:,}" in page
+    assert f"{MAX_DOCUMENT_CHARACTERS:,}; {MAX_NESTING}" in page
+
+
 def test_every_link_between_pages_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "infra" / "README.md", *DOCS.glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "infra" / "README.md", *DOCS.glob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,8 +77,40 @@ def test_jars_that_are_there_are_not_brought_again(empty_folder: Path, monkeypat
     empty_folder.mkdir()
     for jar in JARS:
         (empty_folder / jar.file_name).touch()
-    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("it asks for them"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("it asks for them"))
     fetch()
+
+
+def test_a_jar_that_is_another_file_is_loaded_by_no_jvm(empty_folder: Path) -> None:
+    empty_folder.mkdir()
+    for jar in JARS:
+        (empty_folder / jar.file_name).write_bytes(b"anything else")
+    with pytest.raises(SettingsError, match=r"is another file than org\.apache\.iceberg:iceberg-spark-runtime.*no JVM"):
+        jars()
+    with pytest.raises(SettingsError, match="another file"):
+        open_session(Settings(engine="spark"))
+
+
+def test_a_jar_that_is_brought_is_another_file_is_not_kept(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"anything else"))
+    with pytest.raises(SettingsError, match="is not kept"):
+        fetch()
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_a_jar_that_is_changed_after_it_was_looked_at_is_looked_at_again(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"a jar"
+    one = replace(JARS[0], sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(spark_jars, "JARS", (one,))
+    empty_folder.mkdir()
+    path = empty_folder / one.file_name
+    path.write_bytes(content)
+    assert jars() == [path]
+    path.write_bytes(b"b jar")
+    with pytest.raises(SettingsError, match="another file"):
+        jars()
 
 
 def test_tables_in_s3_are_read_by_glue_where_aws_s_own_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The jobs that run without anybody's click: uploads to Gold, and the daily look at insurances."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import get_args
 
@@ -25,13 +25,14 @@ from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluati
 from telemetry_assets.assets.metadata import asset_key, certificate_metadata, pool, refresh_metadata
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.documents import Reason
 from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.pipeline import Pipeline
-from telemetry_assets.plain_text import plain_values
+from telemetry_assets.plain_text import plain_lines, plain_values
 from telemetry_assets.wording import counted
 
 # The sensor is this project's retry: it sees from the tables what is left to do.
@@ -161,12 +162,22 @@ def _ingest_op() -> OpDefinition:
 
         try:
             with failures_in_words(context):
-                telemetry.pipeline.ingest(context.run.run_id, tell)
+                _ingest(context, telemetry.pipeline, tell)
         finally:
             # Batches that ended before another one failed are in Bronze, and no later run tells of them.
             _report_batches(context, telemetry.pipeline, finished)
 
     return ingest_uploads
+
+
+def _ingest(context: OpExecutionContext, pipeline: Pipeline, tell: Callable[[Certificate], None]) -> None:
+    try:
+        pipeline.ingest(context.run.run_id, tell)
+    except UnclaimableUploadsError as error:
+        if not pipeline.tables_behind():
+            raise
+        # Tables that are behind do not wait for it; the next run fails with it.
+        context.log.error(plain_lines(str(error)))
 
 
 def _report_batches(context: OpExecutionContext, pipeline: Pipeline, certificates: Sequence[Certificate]) -> None:

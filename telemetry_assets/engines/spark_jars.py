@@ -1,27 +1,25 @@
 """What a JVM Spark session needs beside pyspark: ``python -m telemetry_assets.engines.spark_jars`` (`make spark-jars`).
 
-Spark's own resolver brings the jars into an ignored folder, once; nothing is downloaded in a run.
+They are brought into an ignored folder, once; nothing is downloaded in a run. Spark's own resolver would load what it
+has downloaded before anybody has looked at it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import project_root
 
-_RESOLVING = """
-from pyspark.sql import SparkSession
-builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-builder.config("spark.jars.packages", {packages!r}).config("spark.jars.ivy", {folder!r}).getOrCreate().stop()
-"""
+_REPOSITORY = "https://repo1.maven.org/maven2"
+_CHUNK = 1024 * 1024
+_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,12 @@ class Jar:
     def coordinates(self) -> str:
         """As Maven names it."""
         return f"{self.group}:{self.artifact}:{self.version}"
+
+    @property
+    def url(self) -> str:
+        """Where Maven Central has it."""
+        folder = "/".join((_REPOSITORY, self.group.replace(".", "/"), self.artifact, self.version))
+        return f"{folder}/{self.file_name}"
 
     @property
     def file_name(self) -> str:
@@ -70,9 +74,9 @@ def jars_folder() -> Path:
 
 
 def jars() -> list[Path]:
-    """The jars of a session.
+    """The jars of a session, each with the checksum that is written here, before a JVM loads it.
 
-    :raises SettingsError: where one is missing.
+    :raises SettingsError: where one is missing, or is another file than it should be.
     """
     paths = [jars_folder() / jar.file_name for jar in JARS]
     missing = [path.name for path in paths if not path.exists()]
@@ -81,7 +85,21 @@ def jars() -> list[Path]:
             f"TELEMETRY_ENGINE=spark needs {', '.join(missing)} in {jars_folder()}. Run `make spark-jars`, which "
             "brings them from Maven Central (about 120 MB), or set TELEMETRY_ENGINE=embedded, which needs none."
         )
+    for path, jar in zip(paths, JARS, strict=True):
+        found = path.stat()
+        if _checksum(path, found.st_size, found.st_mtime_ns) != jar.sha256:
+            raise SettingsError(
+                f"{path} is another file than {jar.coordinates} of Maven Central (its SHA-256 differs), so no JVM "
+                "loads it. Find out who has put it there, remove it, and run `make spark-jars`."
+            )
     return paths
+
+
+@lru_cache
+def _checksum(path: Path, size: int, modified: int) -> str:
+    """The SHA-256 of a file; size and time are there so that one that changes is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch() -> None:
@@ -90,27 +108,30 @@ def fetch() -> None:
     :raises SettingsError: where a jar cannot be had, or is another than it should be.
     """
     folder = jars_folder()
-    missing = [jar for jar in JARS if not (folder / jar.file_name).exists()]
-    if not missing:
-        return
-    with tempfile.TemporaryDirectory() as cache:
-        program = _RESOLVING.format(packages=",".join(jar.coordinates for jar in missing), folder=cache)
-        # Where the embedded engine has run in this process, a session would not start a JVM.
-        environment = {name: value for name, value in os.environ.items() if name != "SPARK_CONNECT_MODE_ENABLED"}
-        resolved = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-        )
+    for jar in JARS:
+        if (folder / jar.file_name).exists():
+            continue
         folder.mkdir(exist_ok=True)
-        for jar in missing:
-            found = Path(cache) / "jars" / f"{jar.group}_{jar.file_name}"
-            if not found.exists():
-                raise SettingsError(f"{jar.coordinates} cannot be had. Spark's resolver says:\n{resolved.stderr}")
-            if hashlib.sha256(found.read_bytes()).hexdigest() != jar.sha256:
-                raise SettingsError(f"{jar.coordinates} is another file than it should be; it is not kept.")
-            # Two processes may bring it at a time.
-            draft = folder / f".{jar.file_name}.{os.getpid()}"
-            shutil.copyfile(found, draft)
+        # Two processes may bring it at a time.
+        draft = folder / f".{jar.file_name}.{os.getpid()}"
+        try:
+            _download(jar, draft)
             draft.rename(folder / jar.file_name)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _download(jar: Jar, target: Path) -> None:
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(jar.url, timeout=_TIMEOUT_SECONDS) as answer, target.open("wb") as file:
+            while chunk := answer.read(_CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+    except urllib.error.URLError as error:
+        raise SettingsError(f"{jar.coordinates} cannot be had from {jar.url}: {error.reason}.") from error
+    if digest.hexdigest() != jar.sha256:
+        raise SettingsError(f"{jar.coordinates} is another file than it should be; it is not kept.")
 
 
 if __name__ == "__main__":

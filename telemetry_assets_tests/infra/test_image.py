@@ -37,6 +37,23 @@ def test_sigterm_to_its_first_process_reaches_every_process() -> None:
     assert re.search(r"apt-get install .*\btini\b", text)
 
 
+def test_it_is_built_on_a_digest_and_installs_files_of_known_checksums_only() -> None:
+    text = (INFRA / "image" / "Dockerfile").read_text()
+    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE)[0].count("@sha256:") == 1
+    installs = re.findall(r"pip install (.*)", text)
+    assert all("--no-deps" in one for one in installs)
+    assert [one for one in installs if "--requirement" in one and "--require-hashes" in one]
+
+
+def test_it_installs_what_is_pinned_for_everybody() -> None:
+    pins = (INFRA.parent / "constraints.txt").read_text()
+    blocks = re.split(r"\n(?=\S)", (INFRA / "image" / "requirements.txt").read_text().strip())[1:]
+    assert blocks
+    assert [block for block in blocks if f"\n{block}\n" not in pins] == []
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in pins
+
+
 def test_all_that_it_copies_is_sent_to_its_builder() -> None:
     copied = re.findall(r"^COPY (.*) \S+$", (INFRA / "image" / "Dockerfile").read_text(), re.MULTILINE)
     sent = re.findall(r"^!(.*)$", (INFRA.parent / ".dockerignore").read_text(), re.MULTILINE)

@@ -172,6 +172,19 @@ def test_an_upload_that_cannot_be_claimed_does_not_stop_the_others_and_is_told_o
     assert [certificate.uploads for certificate in deployed.process().certificates] == [1]
 
 
+def test_an_upload_that_cannot_be_claimed_keeps_no_table_behind(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("x.json", one())
+    deployed.pipeline.ingest("a run that ends after Bronze")
+    deny(monkeypatch, "claim", "held.json")
+    deployed.upload("held.json", one())
+    with pytest.raises(UnclaimableUploadsError):
+        deployed.process()
+    assert deployed.pipeline.tables_behind() == []
+    assert len(deployed.rows(SILVER)) == 1
+
+
 def test_uploads_that_are_all_gone_make_no_batch(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FolderLanding, "claim", lambda *_: False)
     deployed.upload("x.json", one())

@@ -100,6 +100,7 @@ resource "aws_ecs_task_definition" "this" {
       command                = command
       essential              = true
       readonlyRootFilesystem = true
+      linuxParameters        = { capabilities = { drop = ["ALL"] } }
       # SIGTERM, which the image's tini passes to every process, lets a run tell its remote steps; SIGKILL follows, 30 s
       # later when the code server no longer waits for its runs, and at the latest after these seconds.
       stopTimeout  = 120
