@@ -65,11 +65,11 @@ def test_batches_that_ended_before_one_that_failed_are_told(
     finish = Batches.finish
     begun: list[str] = []
 
-    def fail_the_second(batches: Batches, manifest: Any, run_id: str) -> Any:
+    def fail_the_second(batches: Batches, manifest: Any, run_id: str, **rest: Any) -> Any:
         begun.append(manifest.batch_id)
         if len(begun) == 2:
             raise OSError("the disk is full")
-        return finish(batches, manifest, run_id)
+        return finish(batches, manifest, run_id, **rest)
 
     monkeypatch.setattr(Batches, "finish", fail_the_second)
     upload(deployed, 1)
