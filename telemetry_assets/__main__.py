@@ -189,7 +189,7 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
 def _cell(value: object, *, cut: bool) -> object:
     if not isinstance(value, str):
         return value
-    text = plain_text(value)
+    text = plain_text(value[: _SHOWN_CHARACTERS + 1] if cut else value)
     return text if not cut or len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 MASK = "…"
 
 _SECRET_NAME = re.compile(
-    r"secret|passw|pwd|token|credential|signature|api.?key|access.?key|private.?key|(^|[._-])(key|pass|auth)$",
+    r"secret|passw|passphrase|pwd|token|credential|signature|authorization|api.?key|access.?key|private.?key|"
+    r"(^|[._-])(key|pass|auth|pat|sas|sig)([._-]|$)",
     re.IGNORECASE,
 )
 # Names that a secret's would look like, and that only say where one is.
@@ -18,16 +19,18 @@ _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A Java option: who knows what its name means.
     (re.compile(r"(?P<shown>-D[\w.-]+=)(?:\"[^\"]*\"|'[^']*'|\S+)"), _SHOWN),
     # The user and the password of a URL.
-    (re.compile(r"(?P<shown>://)[^/@\s]+(?=@)"), _SHOWN),
+    (re.compile(r"(?P<shown>://)[^@\s]*:[^@\s]*(?=@)|(?P<alone>://)[^/@\s]+(?=@)"), r"\g<shown>\g<alone>" + MASK),
     # A parameter of a URL, a Java property or an option of the command line.
     (
         re.compile(
-            r"(?P<shown>(?:[\w.-]*(?:secret|passw|pwd|token|credential|signature|api.?key|access.?key|private.?key)"
-            r"[\w.-]*|\bkey)[\"']?\s*[=:]\s*[\"']?)[^\s&,;\"'}]+",
+            r"(?P<shown>(?:[\w.-]*(?:secret|passw|pwd|token|credential|passphrase|signature|api.?key|access.?key|private.?key)"
+            r"[\w.-]*|\b(?:key|sig|sas|pat|auth))[\"']?\s*[=:]\s*[\"']?)[^\s&,;\"'}]+",
             re.IGNORECASE,
         ),
         _SHOWN,
     ),
+    (re.compile(r"(?P<shown>\b(?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), _SHOWN),
+    (re.compile(r"\b(?P<shown>gh[pousr]_|github_pat_|dapi|xox[a-z]-)[\w-]{8,}"), _SHOWN),
     # AWS's key ids, JSON web tokens, PEM.
     (re.compile(r"\b(?P<shown>A[KS]IA)[A-Z0-9]{16}\b"), _SHOWN),
     (re.compile(r"\b(?P<shown>eyJ)[\w-]+\.[\w-]+\.[\w-]*"), _SHOWN),

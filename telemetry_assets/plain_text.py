@@ -12,9 +12,8 @@ import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-# Dagster's UI makes links of these in log lines, and so do many terminals.
-_LINK = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*):(?=//)|\bwww\.")
-_LINKED_SCHEMES = frozenset({"http", "https", "ftp"})
+# Dagster's UI makes links of these in log lines, and so do many terminals, also inside of words.
+_LINK = re.compile(r"(?i)(https?|ftp):(?=//)|(www)\.")
 
 
 class TrustedText(str):
@@ -61,10 +60,7 @@ def _escaped(character: str) -> str:
 
 
 def _unlinked(found: re.Match[str]) -> str:
-    scheme = found[1]
-    if scheme is None:
-        return f"{found[0][:-1]}\\x2e"
-    return f"{scheme}\\x3a" if scheme.lower() in _LINKED_SCHEMES else found[0]
+    return f"{found[1]}\\x3a" if found[1] else f"{found[2]}\\x2e"
 
 
 class _PlainLogger(logging.LoggerAdapter[logging.Logger]):

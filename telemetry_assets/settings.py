@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     metrics_namespace: str = Field(
         "", description="The namespace of CloudWatch that metrics are put into; none where it is empty."
     )
+    webserver_hosts: str = Field(
+        "", description="Names by which browsers reach the UI, separated by commas; addresses are always taken."
+    )
     # Dagster's daemon goes round every 5 s; an interval of just as long is often missed by a moment, and is then 10 s.
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks of the upload sensor.")
 

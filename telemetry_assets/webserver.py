@@ -21,6 +21,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from telemetry_assets.settings import load_settings
+
 _LOOPBACK = "127.0.0.1"
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -31,13 +33,13 @@ class SameOriginOnly:
     Refused are GraphQL by GET, GraphQL that is not sent as JSON (a form of another site can send nothing else), and
     what another site's page sends: by ``Origin`` and by ``Sec-Fetch-Site``, which a page cannot forge.
 
-    :param only_loopback: whether the webserver listens on the loopback only. Names of other hosts are refused then,
-        as somebody's name server can let their name mean this machine.
+    :param hosts: the names by which browsers reach it, beside `localhost` and addresses. Others are refused, as
+        anybody's name server can let their name mean this machine.
     """
 
-    def __init__(self, app: ASGIApp, only_loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] = frozenset()) -> None:
         self.app = app
-        self.only_loopback = only_loopback
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request or a websocket on, or refuse it."""
@@ -51,14 +53,18 @@ class SameOriginOnly:
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
-        if self.only_loopback and not _is_loopback(headers.get("host", _LOOPBACK)):
-            return "This webserver listens on the loopback; open it by 127.0.0.1 or localhost."
+        if not self._is_known(headers.get("host", _LOOPBACK)):
+            return "This webserver is not known by this name; open it by its address, or set TELEMETRY_WEBSERVER_HOSTS."
         is_websocket = scope["type"] == "websocket"
         if (is_websocket or scope["method"] not in _READING) and _is_of_another_site(headers):
             return "A page of another site may not ask this webserver for anything."
         if not is_websocket and scope["path"].rstrip("/").endswith("/graphql"):
             return _refusal_of_graphql(scope, headers)
         return None
+
+    def _is_known(self, host: str) -> bool:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+        return name == "localhost" or name in self.hosts or _is_address(name)
 
 
 def _refusal_of_graphql(scope: Scope, headers: Headers) -> str | None:
@@ -77,27 +83,20 @@ def _is_of_another_site(headers: Headers) -> bool:
     return headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
+def _is_address(name: str) -> bool:
     try:
-        return ipaddress.ip_address(name).is_loopback
+        ipaddress.ip_address(name)
     except ValueError:
         return False
-
-
-def _chosen_host(arguments: Sequence[str]) -> str:
-    """The host that the options of `dagster-webserver` name."""
-    context = cli.dagster_webserver.make_context("dagster-webserver", list(arguments), resilient_parsing=True)
-    return str(context.params.get("host") or _LOOPBACK)
+    return True
 
 
 def _serve(arguments: Sequence[str]) -> None:
-    build, only_loopback = DagsterWebserver.build_middleware, _is_loopback(_chosen_host(arguments))
+    build = DagsterWebserver.build_middleware
+    hosts = frozenset(name.strip().lower() for name in load_settings().webserver_hosts.split(",") if name.strip())
 
     def with_door(webserver: Any) -> list[Middleware]:
-        return [Middleware(SameOriginOnly, only_loopback=only_loopback), *build(webserver)]
+        return [Middleware(SameOriginOnly, hosts=hosts), *build(webserver)]
 
     setattr(DagsterWebserver, build.__name__, with_door)
     sys.argv[1:] = arguments

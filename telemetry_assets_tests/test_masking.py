@@ -36,6 +36,13 @@ CONFIGURATION = {
         ("x", f'{{"password": "{SECRET}"}}'),
         ("x", f"-Djavax.net.ssl.trustStorePassword={SECRET}"),
         ("x", f"-Dany.thing='{SECRET} and more'"),
+        ("spark.hadoop.fs.azure.account.key.cars.dfs.core.windows.net", SECRET),
+        ("spark.sql.catalog.x.header.Authorization", f"Bearer {SECRET}"),
+        ("x", f"Bearer {SECRET}"),
+        ("spark.x.passphrase", SECRET),
+        ("x", f"https://host/c?sv=1&sig={SECRET}"),
+        ("x", f"https://user:p/{SECRET}@host/x"),
+        ("x", f"ghp_{SECRET}"),
     ],
 )
 def test_a_secret_is_told_by_its_name_or_by_what_it_looks_like(name: str, value: str) -> None:

@@ -30,10 +30,17 @@ def test_text_that_commands_nothing_stays_as_it_is(text: str) -> None:
         ("http://x/y HTTPS://z", r"http\x3a//x/y HTTPS\x3a//z"),
         ("see www.example.com", r"see www\x2eexample.com"),
         ("s3://bucket/http://x", r"s3://bucket/http\x3a//x"),
+        ("_http://x éhttp://y _www.z", r"_http\x3a//x éhttp\x3a//y _www\x2ez"),
     ],
 )
 def test_what_commands_a_terminal_or_makes_a_link_is_shown_escaped(text: str, shown: str) -> None:
     assert plain_text(text) == shown
+
+
+def test_a_text_of_megabytes_is_shown_in_no_time() -> None:
+    # It took hours where its cost grew with the square of its size; the suite's time limit notices that.
+    for text in ("a." * 1_000_000, "\x1b" * 1_000_000, "http://" * 300_000, "www." * 500_000):
+        assert len(plain_text(text)) >= len(text)
 
 
 @given(st.text())

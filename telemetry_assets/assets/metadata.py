@@ -160,5 +160,6 @@ def _cell(value: object) -> str | int | float | None:
         return round(value, _DECIMALS)
     if value is None or isinstance(value, int):
         return value
-    text = plain_text(value)
+    # Cut first: a car may be named by megabytes.
+    text = plain_text(str(value)[: _LONGEST_CELL + 1])
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"

@@ -128,7 +128,7 @@ class Batches:
             self._hold_newest(manifest)
             _set_aside_what_runs_died_of(manifest)
             self._claim(manifest)
-        marks = _Marks(self.manifests, unsettled, manifest) if is_taken_up and not manifest.settled else None
+        marks = _Marks(self.manifests, unsettled, manifest) if is_taken_up else None
         try:
             taken = self._parser(manifest, marks).parse(manifest, run_id)
         except _ChangedMeanwhileError:
@@ -247,7 +247,9 @@ class _Marks:
     working: Manifest
 
     def set(self, number: int | None) -> None:
-        """Note that this upload is being parsed now."""
+        """Note that this upload is being parsed now; of a settled batch, what becomes of it stands."""
+        if self.stored.settled:
+            return
         self.stored.parsing = number
         for stored, item in zip(self.stored.uploads, self.working.uploads, strict=True):
             stored.deaths = item.deaths
@@ -264,13 +266,14 @@ class _Marks:
 
 
 def _set_aside_what_runs_died_of(manifest: Manifest) -> None:
-    if manifest.parsing is None:
-        return
-    item = manifest.uploads[manifest.parsing]
-    item.deaths += 1
-    manifest.parsing = None
-    if item.deaths < _DEATHS:
-        logger.warning("a run was killed, or ran out of memory, while it parsed %s; it is tried again", item.upload.uri)
-    elif item.is_in_batch:
-        logger.error("%s is rejected: run after run was killed, or ran out of memory, over it", item.upload.uri)
-        item.outcome = "fatal"
+    if manifest.parsing is not None:
+        manifest.uploads[manifest.parsing].deaths += 1
+        manifest.parsing = None
+    for item in manifest.uploads:
+        if item.deaths >= _DEATHS and item.is_in_batch:
+            logger.error("%s is rejected: run after run was killed, or ran out of memory, over it", item.upload.uri)
+            item.outcome = "fatal"
+        elif item.deaths:
+            logger.warning(
+                "a run was killed, or ran out of memory, while it parsed %s; it is tried again", item.upload.uri
+            )

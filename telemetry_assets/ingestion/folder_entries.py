@@ -24,6 +24,8 @@ LONGEST_PATH = 4095
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Somebody has put a link, or something else that is no folder, in the place of one.
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
+_DEEPEST = 500
+"""Folders inside each other. Each is opened from its root down, so a folder costs as much as it lies deep."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -59,7 +61,9 @@ def entries_below(root: Path, within: Parts = (), longest: int = LONGEST_PATH) -
     while folders:
         parts = folders.pop()
         for entry in _entries(root, within, parts, device):
-            if len(os.fsencode(entry.name)) > longest:
+            if len(parts) > _DEEPEST:
+                yield replace(entry, problem=f"it lies deeper than {_DEEPEST} folders; move it up")
+            elif len(os.fsencode(entry.name)) > longest:
                 yield replace(entry, problem="its path is too long for the archive; give it a shorter one")
             elif stat.S_ISDIR(entry.found.st_mode) and not entry.problem:
                 if not os.path.basename(entry.name).startswith((".", "_")):
@@ -155,6 +159,20 @@ def remove_without_files(root: Path, within: Parts) -> list[OSError]:
     return problems
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether a folder was made by this process's user, and not everybody may write to it; a link to one is none."""
+    try:
+        found = folder.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    if found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWOTH:
+        return True
+    made = _as_made_in(folder.parent)
+    return made is not None and _keeps_no_owners(made) and found.st_uid == made.st_uid
+
+
 def is_own(folder: Path) -> bool:
     """Whether nobody but this process's user can change what a folder holds, nor put another folder in its place.
 
@@ -171,9 +189,11 @@ def is_own(folder: Path) -> bool:
     if found.st_uid == os.geteuid() and held.st_uid in (0, os.geteuid()) and is_kept and not _others_may_write(found):
         return True
     made = _as_made_in(folder.parent)
-    if made is None or (made.st_uid == os.geteuid() and not made.st_mode & _OTHERS_WRITE):
-        return False
-    return found.st_uid == made.st_uid == held.st_uid
+    return made is not None and _keeps_no_owners(made) and found.st_uid == made.st_uid == held.st_uid
+
+
+def _keeps_no_owners(made: os.stat_result) -> bool:
+    return made.st_uid != os.geteuid() or bool(made.st_mode & _OTHERS_WRITE)
 
 
 def _others_may_write(found: os.stat_result) -> bool:

@@ -27,6 +27,7 @@ from telemetry_assets.ingestion.folder_entries import (
     Parts,
     entries_below,
     folders_in,
+    is_ours,
     is_own,
     opened_file,
     opened_folder,
@@ -50,6 +51,13 @@ _ATTEMPTS = 10
 """How often a step is tried that another process keeps undoing: a writer that goes on, a folder that is removed."""
 _LONGEST_ADDITION = 160
 """Bytes that an upload's path becomes longer by: a batch's id, and names of this module's folders and drafts."""
+
+
+_COPIED_AT_A_TIME = 1024 * 1024
+
+
+class WriterGoesOnError(OSError):
+    """A file cannot be copied whole, as somebody keeps changing it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,11 @@ class FolderLanding:
         for root, within, entry in self._offered():
             if entry.problem and is_finished(entry.name):
                 yield _printable(os.path.join(root, *within, entry.name)), entry.problem
-        for root, within in ((self._place(_UNARCHIVED), ()), (self.folder, (f".{_UNARCHIVED}",))):
+        for name in (_CLAIMED, _RELEASED, _UNARCHIVED):
+            place = self.folder / f".{name}"
+            if os.path.lexists(place) and not is_ours(place):
+                yield _printable(os.fspath(place)), "it is not this pipeline's, so nothing in it is taken; remove it"
+        for root, within in self._places(_UNARCHIVED):
             for entry in entries_below(root, within):
                 yield (
                     _printable(os.path.join(root, *within, entry.name)),
@@ -140,7 +152,7 @@ class FolderLanding:
         return self._is_taken(batch_id, upload)
 
     def _is_taken(self, batch_id: str, upload: WaitingUpload) -> bool:
-        return self._claimed(batch_id, upload.name) is not None or self._archived(batch_id, upload).exists()
+        return self._claimed(batch_id, upload.name) is not None or _is_file(self._archived(batch_id, upload))
 
     def _renamed(self, folder: int, name: str, batch_id: str, upload: WaitingUpload) -> bool:
         """Rename a file into the batch's own folder; False where something else had just taken its place."""
@@ -155,7 +167,7 @@ class FolderLanding:
         found = claimed.stat(follow_symlinks=False)
         if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
             return True
-        self.release(batch_id, upload)
+        self._give_back(claimed, batch_id, upload.name)
         return False
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
@@ -195,6 +207,11 @@ class FolderLanding:
                 logger.warning("the archive has another file in place of %s, which is kept at %s", upload.uri, archived)
             archived.parent.mkdir(parents=True, exist_ok=True)
             _move(claimed, archived, self.archive_folder)
+        except WriterGoesOnError:
+            # What was read is archived; what the writer makes of the file is an upload of its own.
+            _copy_claimed(claimed, archived, upload)
+            self._give_back(claimed, batch_id, upload.name)
+            logger.warning("the writer of %s goes on while it is archived; it waits again", upload.uri)
         except FileNotFoundError:
             if not archived.exists():
                 raise
@@ -217,16 +234,19 @@ class FolderLanding:
             claimed = self._claimed(batch_id, upload.name)
             if claimed is None:
                 return
-            # Not to where it came from: a newer one may wait there.
-            released = self._beside(claimed, _RELEASED) / batch_id / upload.name
             try:
-                released.parent.mkdir(parents=True, exist_ok=True)
-                claimed.rename(released)
+                self._give_back(claimed, batch_id, upload.name)
             except (FileNotFoundError, FileExistsError) as error:
                 # Another run has released it, or takes away the folder that was empty.
                 logger.debug("releasing %s: %s", upload.uri, error)
         if self._claimed(batch_id, upload.name) is not None:
             raise OSError(errno.EBUSY, "it cannot be given back; its claim folder keeps changing", upload.uri)
+
+    def _give_back(self, claimed: Path, batch_id: str, name: str) -> None:
+        # Not to where it came from: a newer one may wait there.
+        released = self._beside(claimed, _RELEASED) / batch_id / name
+        released.parent.mkdir(parents=True, exist_ok=True)
+        claimed.rename(released)
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
@@ -282,8 +302,7 @@ class FolderLanding:
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
-        own = self._place(_CLAIMED)
-        for root, outer in ((own, ()), (self.folder, (f".{_CLAIMED}",))):
+        for root, outer in self._places(_CLAIMED):
             # Anybody may have made a folder of any name in the landing folder.
             for batch_id in filter(_BATCH_ID.fullmatch, folders_in(root, outer)):
                 for entry in entries_below(root, (*outer, batch_id), self._longest_name):
@@ -292,7 +311,7 @@ class FolderLanding:
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
-        emptied = [(self._place(_CLAIMED), (batch_id,)), (self.folder, (f".{_CLAIMED}", batch_id))]
+        emptied = [(root, (*outer, batch_id)) for root, outer in self._places(_CLAIMED)]
         emptied += [place for place in self._waiting_places() if place != (self.folder, ())]
         for root, folder in emptied:
             for problem in remove_without_files(root, folder):
@@ -300,12 +319,21 @@ class FolderLanding:
 
     def _waiting_places(self) -> list[tuple[Path, Parts]]:
         """Where uploads wait: released ones, by batch, and all others."""
-        own, in_landing = self._place(_RELEASED), f".{_RELEASED}"
-        return [
-            *((own, (batch_id,)) for batch_id in folders_in(own)),
-            *((self.folder, (in_landing, batch_id)) for batch_id in folders_in(self.folder, (in_landing,))),
-            (self.folder, ()),
+        released = [
+            (root, (*outer, batch_id))
+            for root, outer in self._places(_RELEASED)
+            for batch_id in folders_in(root, outer)
         ]
+        return [*released, (self.folder, ())]
+
+    def _places(self, name: str) -> list[tuple[Path, Parts]]:
+        """Where the pipeline keeps what is claimed, released or not to be archived: each a root and a folder below it.
+
+        In the landing folder anybody may have made a folder of this name, and put anything there.
+        """
+        in_landing = f".{name}"
+        is_there = is_ours(self.folder / in_landing)
+        return [(self._place(name), ()), *([(self.folder, (in_landing,))] if is_there else [])]
 
     def _offered(self) -> Iterator[tuple[Path, Parts, Entry]]:
         """What is where uploads wait."""
@@ -342,10 +370,21 @@ class FolderLanding:
         :raises LandingUnsafeError: where others could exchange what is in it.
         """
         place = self.folder / f".{name}"
+        if os.path.lexists(place) and not is_own(place):
+            self._put_aside(place)
         place.mkdir(mode=0o700, exist_ok=True)
         if not is_own(place):
             raise LandingUnsafeError(_printable(os.fspath(place)))
         return place
+
+    def _put_aside(self, place: Path) -> None:
+        """Give what somebody else has put into the pipeline's place another name, so that it stops nothing."""
+        aside = self.folder / f".foreign-{os.urandom(8).hex()}"
+        try:
+            place.rename(aside)
+        except OSError as error:
+            raise LandingUnsafeError(_printable(os.fspath(place))) from error
+        logger.warning("%s was not this pipeline's and is %s now; remove it", place, aside)
 
     def _beside(self, claimed: Path, name: str) -> Path:
         """The place of a name on the file system of a claimed upload."""
@@ -358,8 +397,10 @@ class FolderLanding:
         What an earlier edition has claimed in the landing folder is taken out of there first: others may write to it.
         """
         claimed = self._place(_CLAIMED) / batch_id / name
-        if os.path.lexists(claimed):
+        if _is_file(claimed):
             return claimed
+        if not is_ours(self.folder / f".{_CLAIMED}"):
+            return None
         *parents, base = name.split("/")
         try:
             with opened_folder(self.folder, (f".{_CLAIMED}", batch_id, *parents)) as opened:
@@ -368,7 +409,7 @@ class FolderLanding:
                 return _rename_into(opened, base, claimed)
         except (FileNotFoundError, NotADirectoryError):
             # Another run has taken it out at the same moment.
-            return claimed if os.path.lexists(claimed) else None
+            return claimed if _is_file(claimed) else None
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -435,7 +476,28 @@ def _copied_whole(source: Path, target: Path) -> Path:
         if _version(source.stat()) == _version(before):
             return copied
     copied.unlink()
-    raise OSError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source))
+    raise WriterGoesOnError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source))
+
+
+def _copy_claimed(claimed: Path, archived: Path, upload: WaitingUpload) -> None:
+    """Archive as much of a file as was read, with the time that it was claimed with."""
+    draft = archived.with_name(f".{hashlib.sha256(os.fsencode(archived.name)).hexdigest()}")
+    with open(opened_file(claimed), "rb") as source, draft.open("wb") as target:
+        left = upload.size
+        while left and (piece := source.read(min(left, _COPIED_AT_A_TIME))):
+            target.write(piece)
+            left -= len(piece)
+    moment = upload.modified.timestamp()
+    os.utime(draft, (moment, moment))
+    sync_file(draft)
+    draft.rename(archived)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat(follow_symlinks=False).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _moment(found: os.stat_result) -> datetime:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
@@ -149,7 +150,13 @@ class Ingestion:
         is_given_up = manifest.deaths >= _DEATHS_OF_REPLAY
         if is_given_up:
             logger.error("a replay is given up, as run after run died of it; what it has not accepted stays rejected")
-        self._replay(manifest.limits).run(selection, run_id, dry=False, only_begun=is_given_up)
+        try:
+            self._replay(manifest.limits).run(selection, run_id, dry=False, only_begun=is_given_up)
+        except Exception:
+            # This run ends with an error, and does not die.
+            manifest.deaths -= 1
+            self.manifests.replace(manifest)
+            raise
         self.manifests.remove(manifest)
 
     def _is_for_spark(self, queue: Iterable[WaitingUpload]) -> bool:
@@ -255,12 +262,18 @@ def _next_batch(queue: deque[WaitingUpload], max_uploads: int, max_bytes: int) -
     """
     batch: list[WaitingUpload] = []
     names: set[str] = set()
+    folders_of_batch: set[str] = set()
     size = 0
-    while queue and len(batch) < max_uploads and _spelled(queue[0].name) not in names:
+    while queue and len(batch) < max_uploads:
+        *folders, name = accumulate(_spelled(queue[0].name).split("/"), "{}/{}".format)
+        # In S3 there may be an object `a` and an object `a/b`; in the archive's folder only one of them has its place.
+        if name in names or name in folders_of_batch or not names.isdisjoint(folders):
+            break
         size += queue[0].size
         if batch and size > max_bytes:
             break
-        names.add(_spelled(queue[0].name))
+        names.add(name)
+        folders_of_batch.update(folders)
         batch.append(queue.popleft())
     return batch
 

@@ -73,6 +73,7 @@ class LocalParser:
         """See :meth:`Parser.parse`."""
         taken: list[UploadRows] = []
         size, limit = 0, self.settings.batch_max_bytes
+        dates: set[str] = set()
         items = [item for item in manifest.uploads if item.is_in_batch]
         read_ahead = _READ_AHEAD if self.before_each is None else 1
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
@@ -89,7 +90,9 @@ class LocalParser:
                     is_open = manifest.settled or size <= limit
                     rows = self._rows(manifest, item, content) if is_open else None
                     size += rows.size if rows else 0
-                    if rows is None or (taken and size > limit and not manifest.settled):
+                    dates.update(rows.counts.event_dates.names() if rows else ())
+                    is_full = size > limit or len(dates) > self._limits(manifest).event_dates
+                    if rows is None or (taken and is_full and not manifest.settled):
                         # All that come after it wait too, as the newest ingestion of an event wins.
                         item.outcome, size = "postponed", limit + 1
                     else:

@@ -45,6 +45,10 @@ class BoundedCounter:
         self._counts: Counter[str] = Counter()
         self._others = 0
 
+    def names(self) -> Iterable[str]:
+        """The names that are counted one by one."""
+        return self._counts.keys()
+
     def is_above(self, names: int) -> bool:
         """Whether more different names were counted, of at most 10,000."""
         return self._others > 0 or len(self._counts) > names

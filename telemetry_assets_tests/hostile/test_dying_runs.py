@@ -27,7 +27,7 @@ def die_of_the_deadly_upload() -> None:
     parse = rows.upload_rows
 
     def deadly(name: str, *rest: Any) -> Any:
-        if name.endswith(DEADLY):
+        if "deadly" in name:
             os.kill(os.getpid(), signal.SIGKILL)
         return parse(name, *rest)
 
@@ -83,6 +83,15 @@ def test_an_upload_that_three_runs_died_of_is_a_rejection_and_the_others_are_tak
     assert (rejected["reason"], rejected["source_position"], rejected["payload"]) == ("parser_died", None, None)
     assert rejected["source_uri"].endswith(DEADLY)
     assert list(deployed.settings.lakehouse_folder().glob(f"archive/*/{DEADLY}"))
+
+
+def test_two_deadly_uploads_of_one_batch_are_both_set_aside(with_a_deadly_upload: Deployment) -> None:
+    deployed = with_a_deadly_upload
+    deployed.upload("also-deadly.json", framed([event("DEADLY")], "array")[1])
+    ended = [run(deployed)[0] for _ in range(6)]
+    assert ended == [-9, -9, -9, -9, -9, 0]
+    assert [row["reason"] for row in deployed.rows(REJECTED)] == ["parser_died"] * 2
+    assert len(deployed.rows(BRONZE)) == 3
 
 
 def test_with_more_memory_it_is_replayed(with_a_deadly_upload: Deployment) -> None:

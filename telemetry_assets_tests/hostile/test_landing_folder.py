@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -201,24 +201,79 @@ def test_claims_in_the_landing_folder_are_closed_to_others(apart: Deployment) ->
     assert_only_the_honest_upload_was_taken(apart)
 
 
-@pytest.mark.parametrize(
-    "unsafe",
-    [
-        lambda landing: landing.chmod(0o777),
-        lambda landing: (landing / ".claimed").symlink_to(landing),
-        lambda landing: act("import sys; os.mkdir(sys.argv[1] + '/.claimed')", landing),
-    ],
-    ids=["anybody may rename in it", "its place is a link", "its place is somebody else's"],
-)
-def test_no_claim_is_put_into_the_landing_folder_where_others_could_exchange_it(
-    apart: Deployment, unsafe: Callable[[Path], None]
+@pytest.mark.parametrize("name", [".claimed", ".released", ".unarchived"])
+@pytest.mark.parametrize("planted", ["os.mkdir(place)", "os.symlink(secret, place)", "os.mkfifo(place)"])
+def test_what_somebody_has_put_into_the_place_of_claims_is_put_aside(
+    apart: Deployment, name: str, planted: str
 ) -> None:
+    act(f"import sys\nlanding, secret = sys.argv[1:]\nplace = landing + '/{name}'\n{planted}", apart.landing, "/etc")
     apart.upload("honest.json", HONEST)
-    unsafe(apart.landing)
+    landing = apart.pipeline.landing
+    landing.begin("batch")
+    [upload] = landing.waiting()
+    assert landing.claim("batch", upload)
+    landing.release("batch", upload)
+    assert [one.name for one in landing.waiting()] == ["honest.json"]
+    apart.process()
+    assert_only_the_honest_upload_was_taken(apart)
+
+
+def test_no_claim_is_put_into_the_landing_folder_where_others_could_exchange_it(apart: Deployment) -> None:
+    apart.upload("honest.json", HONEST)
+    apart.landing.chmod(0o777)
     # The upload waits, and the error says what to do.
     with pytest.raises(Exception, match="belongs to another user, or others may write to it"):
         apart.process()
     assert (apart.landing / "honest.json").read_bytes() == HONEST
+
+
+def test_an_upload_is_never_listed_below_somebody_else_s_folder(shared: Deployment) -> None:
+    """Its URI says whose it is, where each uploader has a folder that others cannot write to."""
+    shared.upload("victim/honest.json", HONEST)
+    (shared.landing / "victim").chmod(0o755)
+    planted = """
+for place in (".released/z", ".claimed/y"):
+    os.makedirs(f"{landing}/{place}/victim")
+    open(f"{landing}/{place}/victim/forged.json", "w").write('[{"carChassis": "FORGED"}]')
+"""
+    act(PREAMBLE + planted, shared.landing, "", "")
+    shared.process()
+    assert {row["source_uri"] for row in shared.rows(UPLOADS)} == {f"file://{shared.landing}/victim/honest.json"}
+    problems = [problem for place, problem in shared.pipeline.landing.obstacles() if place.endswith("ed")]
+    assert problems == ["it is not this pipeline's, so nothing in it is taken; remove it"] * 2
+
+
+def test_a_file_and_a_folder_of_one_name_are_two_batches(deployed: Deployment) -> None:
+    """A folder of uploads has the name that a released upload had."""
+    released = deployed.settings.lakehouse_folder() / "ingestion" / "released" / "batch"
+    released.mkdir(parents=True)
+    (released / "v.json").write_bytes(HONEST)
+    for number in range(3):
+        deployed.upload(f"v.json/{number}.json", HONEST)
+    deployed.process()
+    assert deployed.rows(REJECTED) == []
+    assert len(deployed.rows(BRONZE)) == 4
+    assert len({row["batch_id"] for row in deployed.rows(UPLOADS)}) == 2
+    deployed.assert_equals_the_contract()
+
+
+def test_a_folder_is_looked_into_down_to_a_bound(deployed: Deployment) -> None:
+    deployed.upload("/".join(["d"] * 501) + "/x.json", HONEST)
+    deployed.upload("honest.json", HONEST)
+    deployed.process()
+    assert len(deployed.rows(BRONZE)) == 1
+    [(_, problem)] = deployed.pipeline.landing.obstacles()
+    assert problem == "it lies deeper than 500 folders; move it up"
+
+
+def test_a_batch_has_no_more_event_dates_than_an_upload_may_have(tmp_path: Path) -> None:
+    with deployment(tmp_path, upload_max_event_dates=3) as few:
+        for first in (1, 3, 5):
+            days = [event("CAR", f"2025-11-0{day}T08:00:00Z") for day in (first, first + 1)]
+            few.upload(f"{first}.json", framed(days, "array")[1])
+        few.process()
+        assert len(few.certificates) == 3
+        assert len(few.rows(BRONZE)) == 6
 
 
 def test_claims_of_the_first_edition_are_taken_up(deployed: Deployment) -> None:

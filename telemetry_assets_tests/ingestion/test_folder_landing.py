@@ -241,13 +241,14 @@ def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_arc
 
 
 @pytest.mark.usefixtures("another_file_system")
-def test_a_file_whose_writer_never_rests_stays_claimed_until_it_can_be_copied_whole(
+def test_of_a_file_whose_writer_never_rests_what_was_read_is_archived_and_the_file_waits_again(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = claimed(place)
     write_while_copied(monkeypatch, 10)
-    with pytest.raises(OSError, match="its writer goes on"):
-        place.landing.archive(BATCH, upload)
-    assert not [path for path in place.archive.rglob("*") if path.is_file()]
     place.landing.archive(BATCH, upload)
-    assert place.archived("x.json") == b"content++++++++++"
+    place.landing.finish(BATCH)
+    assert place.archived("x.json") == b"content"
+    assert place.landing.is_as_claimed(BATCH, upload)
+    [again] = place.landing.waiting()
+    assert (again.name, again.size) == ("x.json", len(b"content++++++++++"))
