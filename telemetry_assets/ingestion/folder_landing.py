@@ -8,11 +8,9 @@ nobody else may write to. No link below the landing folder is followed.
 from __future__ import annotations
 
 import errno
-import filecmp
 import hashlib
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError, LandingUnsafeError
+from telemetry_assets.ingestion.file_moves import WriterGoesOnError, copy_part, is_another, move_file, version_of
 from telemetry_assets.ingestion.folder_entries import (
     LONGEST_PATH,
     Entry,
@@ -35,7 +34,6 @@ from telemetry_assets.ingestion.folder_entries import (
 )
 from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.plain_text import plain_logger
-from telemetry_assets.storage import sync_file, sync_folder
 
 logger = plain_logger(__name__)
 
@@ -51,13 +49,6 @@ _ATTEMPTS = 10
 """How often a step is tried that another process keeps undoing: a writer that goes on, a folder that is removed."""
 _LONGEST_ADDITION = 160
 """Bytes that an upload's path becomes longer by: a batch's id, and names of this module's folders and drafts."""
-
-
-_COPIED_AT_A_TIME = 1024 * 1024
-
-
-class WriterGoesOnError(OSError):
-    """A file cannot be copied whole, as somebody keeps changing it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +136,7 @@ class FolderLanding:
         for root, within in self._waiting_places():
             try:
                 with opened_folder(root, (*within, *parents)) as opened:
-                    if _version(os.stat(name, dir_fd=opened, follow_symlinks=False)) == upload.version:
+                    if version_of(os.stat(name, dir_fd=opened, follow_symlinks=False)) == upload.version:
                         return self._renamed(opened, name, batch_id, upload)
             except (FileNotFoundError, NotADirectoryError):
                 self._require_claims(batch_id)
@@ -202,14 +193,14 @@ class FolderLanding:
                 logger.warning("%s is gone from its claim folder, so the archive has no copy of it", upload.uri)
             return
         try:
-            if _is_another(claimed, archived):
+            if is_another(claimed, archived):
                 archived = self._archived_apart(batch_id, upload.name)
                 logger.warning("the archive has another file in place of %s, which is kept at %s", upload.uri, archived)
             archived.parent.mkdir(parents=True, exist_ok=True)
-            _move(claimed, archived, self.archive_folder)
+            move_file(claimed, archived, self.archive_folder)
         except WriterGoesOnError:
             # What was read is archived; what the writer makes of the file is an upload of its own.
-            _copy_claimed(claimed, archived, upload)
+            copy_part(claimed, archived, upload.size, upload.modified)
             self._give_back(claimed, batch_id, upload.name)
             logger.warning("the writer of %s goes on while it is archived; it waits again", upload.uri)
         except FileNotFoundError:
@@ -291,7 +282,7 @@ class FolderLanding:
         for _ in range(_ATTEMPTS):
             try:
                 waits.parent.mkdir(parents=True, exist_ok=True)
-                _move(archived, waits, place)
+                move_file(archived, waits, place)
             except FileNotFoundError:
                 if not archived.exists():
                     return False
@@ -355,7 +346,7 @@ class FolderLanding:
         return WaitingUpload(
             uri=f"file://{_printable(os.path.join(self.folder, entry.name))}",
             name=entry.name,
-            version=_version(entry.found),
+            version=version_of(entry.found),
             size=entry.found.st_size,
             modified=_moment(entry.found),
         )
@@ -370,9 +361,11 @@ class FolderLanding:
         :raises LandingUnsafeError: where others could exchange what is in it.
         """
         place = self.folder / f".{name}"
-        if os.path.lexists(place) and not is_own(place):
+        if os.path.lexists(place) and not is_ours(place):
             self._put_aside(place)
         place.mkdir(mode=0o700, exist_ok=True)
+        # The first edition left it to `umask` who else may write to it.
+        place.chmod(0o700)
         if not is_own(place):
             raise LandingUnsafeError(_printable(os.fspath(place)))
         return place
@@ -447,52 +440,6 @@ def _rename_into(folder: int, name: str, target: Path) -> Path:
     return target
 
 
-def _move(source: Path, target: Path, archive: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copied_whole(source, target).rename(target)
-        for folder in (target.parent, *target.parent.parents):
-            sync_folder(folder)
-            if folder == archive:
-                break
-        source.unlink()
-
-
-def _copied_whole(source: Path, target: Path) -> Path:
-    """A copy on the target's file system, under a name of its own, so that a kill leaves no half file.
-
-    It is on the disk before the source is removed, or a loss of power could take the only copy.
-
-    :raises OSError: where the source changes each time that it is copied: what is added after the copy would be lost.
-    """
-    copied = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
-    for _ in range(_ATTEMPTS):
-        before = source.stat()
-        shutil.copy2(source, copied)
-        sync_file(copied)
-        if _version(source.stat()) == _version(before):
-            return copied
-    copied.unlink()
-    raise WriterGoesOnError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source))
-
-
-def _copy_claimed(claimed: Path, archived: Path, upload: WaitingUpload) -> None:
-    """Archive as much of a file as was read, with the time that it was claimed with."""
-    draft = archived.with_name(f".{hashlib.sha256(os.fsencode(archived.name)).hexdigest()}")
-    with open(opened_file(claimed), "rb") as source, draft.open("wb") as target:
-        left = upload.size
-        while left and (piece := source.read(min(left, _COPIED_AT_A_TIME))):
-            target.write(piece)
-            left -= len(piece)
-    moment = upload.modified.timestamp()
-    os.utime(draft, (moment, moment))
-    sync_file(draft)
-    draft.rename(archived)
-
-
 def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat(follow_symlinks=False).st_mode)
@@ -502,21 +449,6 @@ def _is_file(path: Path) -> bool:
 
 def _moment(found: os.stat_result) -> datetime:
     return datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC)
-
-
-def _is_another(claimed: Path, archived: Path) -> bool:
-    """Whether there is a file of this name already that is not a copy of the claimed one.
-
-    A file system that ignores case has one name for several uploads.
-    """
-    try:
-        return not filecmp.cmp(claimed, archived, shallow=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _version(found: os.stat_result) -> str:
-    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
 
 def _printable(path: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
-from telemetry_assets.ingestion import folder_landing
+from telemetry_assets.ingestion import file_moves, folder_landing
 from telemetry_assets.ingestion.archive_audit import AuditFinding
 from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
@@ -221,7 +221,7 @@ def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goe
     deployed.upload("a.json", one("CAR-1"))
     deployed.process()
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
-    move = folder_landing._move
+    move = file_moves.move_file
     ended: list[bool] = []
 
     def after_another_batch_ended(source: Path, target: Path, last: Path) -> None:
@@ -230,7 +230,7 @@ def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goe
             deployed.pipeline.ingestion.landing.finish("another batch")
         move(source, target, last)
 
-    monkeypatch.setattr(folder_landing, "_move", after_another_batch_ended)
+    monkeypatch.setattr(folder_landing, "move_file", after_another_batch_ended)
     deployed.process()
     assert cars(deployed) == ["CAR-1"]
     assert_all_is_right(deployed)

@@ -94,7 +94,7 @@ def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
     # Tests may run as root, whom nothing is kept from.
-    monkeypatch.setattr("telemetry_assets.ingestion.folder_landing._move", forbidden)
+    monkeypatch.setattr("telemetry_assets.ingestion.folder_landing.move_file", forbidden)
     monkeypatch.setattr(os, "access", lambda *_: False)
     place.landing.archive(BATCH, upload)
     place.landing.finish(BATCH)
