@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -49,6 +50,8 @@ REQUIREMENTS = (
 """What a step imports, but for pyspark, which the services bring."""
 
 _SOURCE = Path(__file__).resolve().parent.parent
+_VERSION = re.compile(r"^[\w.-]+==[^ \\\n]+", re.MULTILINE)
+_CHECKSUM = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _ENTRY_POINT = Path(__file__).with_name("entrypoint.py")
 _GLIBC = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 """What runs on Amazon Linux 2023, which both services are."""
@@ -212,10 +215,14 @@ def _dependencies(folder: Path, architecture: str) -> tuple[Path, Path]:
         return archive, wheels
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         brought, installed = Path(temporary) / "wheels", Path(temporary) / "installed"
-        _pip("download", architecture, "--dest", str(brought), "--constraint", str(constraints), *REQUIREMENTS)
+        # With checksums in it, pip would take a file of constraints only where every requirement has one by itself.
+        versions = Path(temporary) / "versions.txt"
+        versions.write_text("\n".join(_VERSION.findall(constraints.read_text())) + "\n")
+        _pip("download", architecture, "--dest", str(brought), "--constraint", str(versions), *REQUIREMENTS)
+        _require_known(brought, constraints)
         pinned = sorted("==".join(path.name.split("-")[:2]) for path in brought.iterdir())
         (brought / "requirements.txt").write_text("\n".join(pinned) + "\n")
-        offline = ("--no-index", "--find-links", str(brought), "--constraint", str(constraints))
+        offline = ("--no-index", "--find-links", str(brought), "--constraint", str(versions))
         _pip("install", architecture, "--target", str(installed), "--no-compile", *offline, *REQUIREMENTS)
         _archive(installed, Path(temporary) / "archive", archive)
         drafted = Path(temporary) / "zip"
@@ -224,6 +231,15 @@ def _dependencies(folder: Path, architecture: str) -> tuple[Path, Path]:
                 zipped.write(path, Path("wheels") / path.name)
         drafted.rename(wheels)
     return archive, wheels
+
+
+def _require_known(brought: Path, constraints: Path) -> None:
+    """Refuse wheels that are other files than those of the pinned versions."""
+    known = set(_CHECKSUM.findall(constraints.read_text()))
+    for path in sorted(brought.iterdir()):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() not in known:
+                raise PackageError(f"{path.name} is another file than {constraints.name} has, so nothing is packaged.")
 
 
 def _archive(installed: Path, drafted: Path, archive: Path) -> None:
