@@ -61,7 +61,7 @@ def test_an_upload_of_an_unfinished_batch_still_waits(deployed: Deployment, monk
     assert metrics(deployed) == QUIET
 
 
-def killed(*_: object) -> None:
+def killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -143,6 +143,9 @@ class FolderLanding:
         return self._is_taken(batch_id, upload)
 
     def _is_taken(self, batch_id: str, upload: WaitingUpload) -> bool:
+        # Whatever has become of it: what cannot be read any more is rejected, and not forgotten.
+        if os.path.lexists(self._place(_CLAIMED) / batch_id / upload.name):
+            return True
         return self._claimed(batch_id, upload.name) is not None or _is_file(self._archived(batch_id, upload))
 
     def _renamed(self, folder: int, name: str, batch_id: str, upload: WaitingUpload) -> bool:
@@ -394,6 +397,9 @@ class FolderLanding:
             return claimed
         if not is_ours(self.folder / f".{_CLAIMED}"):
             return None
+        if self._place(_CLAIMS_IN_LANDING).exists():
+            in_landing = self._place_in_landing(_CLAIMED) / batch_id / name
+            return in_landing if _is_file(in_landing) else None
         *parents, base = name.split("/")
         try:
             with opened_folder(self.folder, (f".{_CLAIMED}", batch_id, *parents)) as opened:
