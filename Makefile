@@ -17,7 +17,7 @@ help: ## Say what each target does
 setup: $(INSTALLED) ## Make .venv with the exact versions and files of constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "Installing into $(VENV): about a minute"
+	@echo "Installing into $(VENV): about two minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -54,7 +54,7 @@ lint: setup ## Style, types, and which module may import which
 	$(BIN)/lint-imports --no-cache
 
 # It pins what it needs itself to versions of its own, so it lives apart.
-constraints: ## Write constraints.txt anew after a change of pyproject.toml: versions stay, checksums are asked for (10 minutes)
+constraints: ## Update constraints.txt after a change of pyproject.toml; keeps versions, takes 20 minutes
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-tools==$(PIP_TOOLS_VERSION)
 	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra dev --extra postgres --no-emit-index-url \

@@ -156,7 +156,7 @@ class LandingUnavailableError(TelemetryAssetsError):
 
 
 class LandingUnsafeError(TelemetryAssetsError):
-    """A folder that the pipeline needs for itself in the landing location is somebody else's, who could exchange files.
+    """Another user could exchange files in a folder that the pipeline needs for itself in the landing location.
 
     :param folder: the folder.
     """

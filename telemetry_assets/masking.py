@@ -1,4 +1,4 @@
-"""What is secret in settings, told by its name and by what it looks like, so that nothing shows it."""
+"""Masks secrets in settings, which are recognized by their names and by what they look like."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import load_settings
 
 _LOOPBACK = "127.0.0.1"
@@ -91,9 +92,18 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def known_hosts() -> frozenset[str]:
+    """The names of ``TELEMETRY_WEBSERVER_HOSTS``; none where the settings cannot be used, which the UI shows itself."""
+    try:
+        names = load_settings().webserver_hosts.split(",")
+    except SettingsError:
+        return frozenset()
+    return frozenset(name.strip().lower() for name in names if name.strip())
+
+
 def _serve(arguments: Sequence[str]) -> None:
     build = DagsterWebserver.build_middleware
-    hosts = frozenset(name.strip().lower() for name in load_settings().webserver_hosts.split(",") if name.strip())
+    hosts = known_hosts()
 
     def with_door(webserver: Any) -> list[Middleware]:
         return [Middleware(SameOriginOnly, hosts=hosts), *build(webserver)]

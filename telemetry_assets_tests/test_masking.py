@@ -123,19 +123,19 @@ def _session_with_secrets(folder: Path) -> None:
     session = open_session(settings)
     configured = session.sparkContext.getConf()
     assert {name: configured.get(name) for name in CONFIGURATION} == CONFIGURATION
-    arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_readable(path)]
+    arguments = map(_content, Path("/proc").glob("[0-9]*/cmdline"))
     jvms = [one for one in arguments if b"org.apache.spark.deploy.SparkSubmit" in one]
     assert jvms
     assert not [one for one in jvms if SECRET.encode() in one]
     session.sparkContext.stop()
 
 
-def _is_readable(path: Path) -> bool:
+def _content(path: Path) -> bytes:
     try:
-        path.read_bytes()
+        return path.read_bytes()
     except OSError:
-        return False
-    return True
+        # The process has ended.
+        return b""
 
 
 def test_the_jvm_has_its_secrets_and_no_argument_shows_them(tmp_path: Path) -> None:

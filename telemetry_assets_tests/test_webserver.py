@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.webserver import SameOriginOnly
+from telemetry_assets.webserver import SameOriginOnly, known_hosts
 from telemetry_assets_tests.running_dagster import RunningDagster, running_dagster
 
 QUERY = "{ version }"
@@ -92,6 +92,16 @@ def test_the_playground_of_graphql_is_shown(dagster: RunningDagster) -> None:
 
 def test_it_listens_on_the_loopback_only(dagster: RunningDagster) -> None:
     assert f"Serving dagster-webserver on http://127.0.0.1:{dagster.port}" in dagster.log
+
+
+def test_its_names_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_WEBSERVER_HOSTS", " UI.example.com, other ,")
+    assert known_hosts() == {"ui.example.com", "other"}
+
+
+def test_it_starts_where_settings_cannot_be_used_as_the_ui_shows_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_CATALOG", "hive")
+    assert known_hosts() == frozenset()
 
 
 async def _opened(headers: list[tuple[bytes, bytes]]) -> list[str]:

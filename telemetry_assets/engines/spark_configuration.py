@@ -48,8 +48,8 @@ def readable_secrets(settings: Settings) -> Iterator[str]:
         return
     for name in sorted({name for one in settings.spark_configurations() for name in one if is_secret(name, one[name])}):
         yield (
-            f"{name} looks like a secret, and whoever may look at runs of {settings.engine} can read it. Keep it in "
-            "Secrets Manager, and name it as docs/security.md says."
+            f"{name} looks like a secret, and everybody who may look at runs of {settings.engine} can read it. Keep it "
+            "in Secrets Manager, and name it as docs/security.md says."
         )
 
 

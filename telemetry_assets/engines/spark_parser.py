@@ -27,7 +27,7 @@ from telemetry_assets.ingestion.parsing import BatchRows, LocalParser
 from telemetry_assets.ingestion.rows import Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
-from telemetry_assets.lakehouse.encoded_rows import plain_bytes, plain_rows
+from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.settings import MEBIBYTE, Settings
 
@@ -125,7 +125,7 @@ class _Files:
         """Take in an upload's rows, and tell the files that are written of what has gathered."""
         for contract, rows in ((BRONZE, bronze), (REJECTED, rejected)):
             self.gathered[contract.name].append(rows)
-            self.sizes[contract.name] += plain_bytes(rows)
+            self.sizes[contract.name] += decoded_bytes(rows)
             if self.sizes[contract.name] >= _BYTES_OF_FILE:
                 yield from self._written(contract.name)
 
@@ -141,7 +141,7 @@ class _Files:
             return
         contract = BRONZE if name == BRONZE.name else REJECTED
         table = self.lakehouse.table(contract)
-        plain = plain_rows(contract, pa.concat_tables(rows))
+        plain = decoded_rows(contract, pa.concat_tables(rows))
         files = list(_dataframe_to_data_files(table.metadata, plain, table.io))
         # The driver, which commits them, does not know what this process has written.
         sync_written_files()

@@ -35,7 +35,7 @@ from telemetry_assets.settings import Settings
 logger = plain_logger(__name__)
 
 _DEATHS_OF_REPLAY = 3
-_OBSTACLES_TOLD = 20
+_OBSTACLES_LOGGED = 20
 _ATTEMPTS = 1000
 """How often a run waits for others to end what is in progress before it can begin."""
 
@@ -186,16 +186,16 @@ class Ingestion:
             self._take_up_lost_claims(run_id),
             self.audit.mend(self.audit.newest(), run_id),
         )
-        self._tell_obstacles()
+        self._log_obstacles()
         # After any of these, uploads wait that did not wait before.
         whole = self.landing.whole(self.landing.first_look() if unfinished or any(put_back) else look)
         return sorted(whole, key=lambda upload: (upload.modified, upload.name))
 
-    def _tell_obstacles(self) -> None:
+    def _log_obstacles(self) -> None:
         """Log what is not taken; of very many, which an uploader may make, the first ones and how many there are."""
         more = 0
         for number, (place, problem) in enumerate(self.landing.obstacles()):
-            if number < _OBSTACLES_TOLD:
+            if number < _OBSTACLES_LOGGED:
                 logger.warning("%s is not taken: %s", place, problem)
             else:
                 more += 1

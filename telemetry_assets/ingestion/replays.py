@@ -28,7 +28,7 @@ from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
-from telemetry_assets.lakehouse.encoded_rows import plain_rows
+from telemetry_assets.lakehouse.encoded_rows import decoded_rows
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 REPLAYED_BATCH = "telemetry.replayed-batch"
@@ -136,7 +136,7 @@ class Replay:
             rejected = _keys_of_batch(self.lakehouse.table(REJECTED), batch_id)
             new = [_not_in(rows, there) for row, rows in accepted if _key(row) in rejected]
             if any(rows.num_rows for rows in new):
-                append_rows(table, plain_rows(BRONZE, pa.concat_tables(new)), _summary(batch_id, run_id))
+                append_rows(table, decoded_rows(BRONZE, pa.concat_tables(new)), _summary(batch_id, run_id))
 
         until_committed(BRONZE, attempt)
 
@@ -150,7 +150,7 @@ class Replay:
             still_there = _keys(before)
             anew = [(one, one.rows) for one in judged if one.rows is not None and _key(one.row) in still_there]
             kept = _not_in(before, {_key(one.row) for one, _ in anew})
-            still = (plain_rows(REJECTED, _not_in(rows.rejected, there)) for _, rows in anew)
+            still = (decoded_rows(REJECTED, _not_in(rows.rejected, there)) for _, rows in anew)
             after = pa.concat_tables([kept, *still])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
                 return

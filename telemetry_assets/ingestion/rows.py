@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from telemetry_assets.ingestion.documents import BronzeRow, Rejection
 from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, too_many, whole_upload
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
-from telemetry_assets.lakehouse.encoded_rows import plain_bytes
+from telemetry_assets.lakehouse.encoded_rows import decoded_bytes
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.plain_text import plain_logger
 
@@ -148,7 +148,7 @@ class UploadRows:
     @property
     def size(self) -> int:
         """Bytes of the rows, each with all its texts."""
-        return plain_bytes(self.bronze) + plain_bytes(self.rejected)
+        return decoded_bytes(self.bronze) + decoded_bytes(self.rejected)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Limits(NamedTuple):
 
     :param content_bytes: bytes after decompression. Its documents may also not repeat its URI in more bytes than these.
     :param event_dates: different event dates, each of which is a partition of every table.
-    :param field_names: different names of fields that nobody here knows.
+    :param field_names: different names of fields that no column takes.
     :param broken_documents: documents that are not JSON.
     """
 

@@ -15,7 +15,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, history, summary_of, until_committed
-from telemetry_assets.lakehouse.encoded_rows import plain_bytes, plain_rows
+from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 _BYTES_IN_PIECE = 128 * 1024 * 1024
@@ -129,14 +129,16 @@ def append_batch(
 
 def _append_in_pieces(table: Table, contract: TableContract, rows: pa.Table, properties: Mapping[str, str]) -> None:
     """Append rows as one snapshot, a bounded part of them being plain in memory at a time."""
-    pieces = -(-plain_bytes(rows) // _BYTES_IN_PIECE)
+    pieces = -(-decoded_bytes(rows) // _BYTES_IN_PIECE)
     if pieces <= 1:
-        append_rows(table, plain_rows(contract, rows), properties)
+        append_rows(table, decoded_rows(contract, rows), properties)
         return
     length = -(-rows.num_rows // pieces)
     files = [
         file
         for start in range(0, rows.num_rows, length)
-        for file in _dataframe_to_data_files(table.metadata, plain_rows(contract, rows.slice(start, length)), table.io)
+        for file in _dataframe_to_data_files(
+            table.metadata, decoded_rows(contract, rows.slice(start, length)), table.io
+        )
     ]
     append_files(table, files, properties)

@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from telemetry_assets.lakehouse.table_contract import TableContract
 
 
-def plain_rows(contract: TableContract, rows: pa.Table) -> pa.Table:
+def decoded_rows(contract: TableContract, rows: pa.Table) -> pa.Table:
     """Rows in the schema of their table: each with all its texts, where these were dictionary-encoded."""
     return rows.select(list(contract.column_names)).cast(contract.arrow_schema)
 
 
-def plain_bytes(rows: pa.Table) -> int:
-    """How many bytes of memory :func:`plain_rows` takes."""
+def decoded_bytes(rows: pa.Table) -> int:
+    """How many bytes of memory :func:`decoded_rows` takes."""
     return int(rows.nbytes) + sum(
         _bytes_of_texts(chunk)
         for column in rows.columns
