@@ -12,6 +12,7 @@ from telemetry_assets.ingestion import batches, replays
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.s3_landing import S3Landing
 from telemetry_assets.lakehouse import batch_rows, commits
+from telemetry_assets.lakehouse.encoded_rows import decoded_rows
 from telemetry_assets.pipeline import Pipeline
 
 
@@ -21,7 +22,7 @@ def _double_append() -> None:
     def append_batch(lakehouse: Any, contract: Any, batch_id: str, rows: Any, summary: Any, _since: Any) -> Any:
         table = lakehouse.table(contract)
         for _ in range(2):
-            table.append(rows, snapshot_properties={**summary, commits.BATCH_ID: batch_id})
+            table.append(decoded_rows(contract, rows), snapshot_properties={**summary, commits.BATCH_ID: batch_id})
         return batch_rows.batch_snapshot(lakehouse.table(contract), batch_id)
 
     setattr(batches, append_batch.__name__, append_batch)
