@@ -7,6 +7,7 @@ ledger, archive, manifest away. A settled manifest always gives the same rows, w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -22,6 +23,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
+from telemetry_assets.ingestion.attempts import attempt
 from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_from_tables, certificate_of
 from telemetry_assets.ingestion.landing import Landing
 from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
@@ -41,8 +43,8 @@ Result = TypeVar("Result")
 
 _ATTEMPTS = 1000
 """How often a run goes on after another one has changed the manifest of the same batch."""
-_DEATHS = 2
-"""So many runs that died while they parsed an upload make it a rejection. The run before them left no mark."""
+DEATHS = 2
+"""So many runs that have died at an upload, or at a replay, are enough. The run before them has left no note."""
 
 
 @dataclass(frozen=True)
@@ -126,18 +128,15 @@ class Batches:
         unsettled = deepcopy(manifest)
         if not manifest.settled:
             self._hold_newest(manifest)
-            _set_aside_what_runs_died_of(manifest)
             self._claim(manifest)
-        marks = _Marks(self.manifests, unsettled, manifest) if is_taken_up else None
-        try:
-            taken = self._parser(manifest, marks).parse(manifest, run_id)
-        except _ChangedMeanwhileError:
-            return None
-        except Exception:
-            if marks is not None:
-                marks.remove()
-            raise
-        manifest.settled, manifest.parsing = True, None
+        if is_taken_up and not manifest.settled:
+            attempts = self.manifests.attempts(manifest.batch_id)
+            _set_aside_what_runs_died_of(manifest, attempts.deaths())
+            with attempt(attempts) as current:
+                taken = self._parser(manifest, current.note).parse(manifest, run_id)
+        else:
+            taken = self._parser(manifest).parse(manifest, run_id)
+        manifest.settled = True
         return taken if manifest == unsettled or self.manifests.replace(manifest) else None
 
     def _hold_newest(self, manifest: Manifest) -> None:
@@ -178,6 +177,7 @@ class Batches:
 
         as_claimed = all(self._each(clear, manifest.uploads))
         self.landing.finish(manifest.batch_id)
+        self.manifests.attempts(manifest.batch_id).forget()
         self.manifests.remove(manifest)
         if not as_claimed:
             self.audit.mend(self.audit.examine(manifest.batch_id), run_id)
@@ -188,7 +188,7 @@ class Batches:
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
             return list(threads.map(step, items))
 
-    def _parser(self, manifest: Manifest, marks: _Marks | None) -> Parser:
+    def _parser(self, manifest: Manifest, before_each: Callable[[int], None] | None = None) -> Parser:
         if manifest.is_scaled:
             if self.scaled_parser is not None:
                 return self.scaled_parser()
@@ -198,7 +198,7 @@ class Batches:
                     f"{self.settings.engine}. Set TELEMETRY_ENGINE to spark, emr_serverless or glue until it is done."
                 )
         # What is too much for this process waits for the next batch.
-        return LocalParser(self.landing, self.lakehouse, self.settings, marks.set if marks is not None else None)
+        return LocalParser(self.landing, self.lakehouse, self.settings, before_each)
 
     def _appended(self, manifest: Manifest, taken: BatchRows, run_id: str) -> Certificate:
         certificate = certificate_of(manifest, taken)
@@ -230,50 +230,17 @@ class Batches:
         return append_batch(self.lakehouse, contract, manifest.batch_id, rows, summary, since)
 
 
-class _ChangedMeanwhileError(Exception):
-    """Another run has changed the manifest that this one was about to mark."""
+def _set_aside_what_runs_died_of(manifest: Manifest, deaths: Sequence[int]) -> None:
+    """Note which uploads are rejected, as runs have died while they parsed them.
 
-
-@dataclass
-class _Marks:
-    """Notes in the manifest which upload is being parsed, so that what a run dies of is known to the next one.
-
-    :param stored: the manifest as it is stored, but for the marks.
-    :param working: the same manifest, in which this run notes what becomes of its uploads.
+    :param deaths: the number of an upload for each run that has died.
     """
-
-    store: ManifestStore
-    stored: Manifest
-    working: Manifest
-
-    def set(self, number: int | None) -> None:
-        """Note that this upload is being parsed now; of a settled batch, what becomes of it stands."""
-        if self.stored.settled:
-            return
-        self.stored.parsing = number
-        for stored, item in zip(self.stored.uploads, self.working.uploads, strict=True):
-            stored.deaths = item.deaths
-        if not self.store.replace(self.stored):
-            raise _ChangedMeanwhileError
-        self.working.tag = self.stored.tag
-
-    def remove(self) -> None:
-        """Note that no upload is being parsed: this run ends with an error, and does not die."""
-        try:
-            self.set(None)
-        except (OSError, _ChangedMeanwhileError) as error:
-            logger.debug("the mark in the manifest of batch %s stays: %s", self.stored.batch_id, error)
-
-
-def _set_aside_what_runs_died_of(manifest: Manifest) -> None:
-    if manifest.parsing is not None:
-        manifest.uploads[manifest.parsing].deaths += 1
-        manifest.parsing = None
-    for item in manifest.uploads:
-        if item.deaths >= _DEATHS and item.is_in_batch:
+    for number, count in Counter(deaths).items():
+        item = manifest.uploads[number]
+        if count >= DEATHS and item.is_in_batch:
             logger.error("%s is rejected: run after run was killed, or ran out of memory, over it", item.upload.uri)
             item.outcome = "fatal"
-        elif item.deaths:
+        else:
             logger.warning(
                 "a run was killed, or ran out of memory, while it parsed %s; it is tried again", item.upload.uri
             )

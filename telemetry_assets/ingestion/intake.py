@@ -11,7 +11,8 @@ from itertools import accumulate
 
 from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
-from telemetry_assets.ingestion.batches import Batches
+from telemetry_assets.ingestion.attempts import attempt
+from telemetry_assets.ingestion.batches import DEATHS, Batches
 from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.landing import FirstLook, Landing, WaitingUpload, new_batch_id
 from telemetry_assets.ingestion.ledger import newest_moment
@@ -34,7 +35,6 @@ from telemetry_assets.settings import Settings
 
 logger = plain_logger(__name__)
 
-_DEATHS_OF_REPLAY = 3
 _OBSTACLES_LOGGED = 20
 _ATTEMPTS = 1000
 """How often a run waits for others to end what is in progress before it can begin."""
@@ -143,20 +143,14 @@ class Ingestion:
 
     def _finish_replay(self, manifest: Manifest, selection: ReplaySelection, run_id: str) -> None:
         """Carry a replay to its end that another run has begun, and may have died of."""
-        manifest.deaths += 1
-        if not self.manifests.replace(manifest):
-            # Another run is at it.
-            return
-        is_given_up = manifest.deaths >= _DEATHS_OF_REPLAY
+        attempts = self.manifests.attempts(manifest.batch_id)
+        is_given_up = len(attempts.deaths()) >= DEATHS
         if is_given_up:
             logger.error("a replay is given up, as run after run died of it; what it has not accepted stays rejected")
-        try:
+        with attempt(attempts) as current:
+            current.note(0)
             self._replay(manifest.limits).run(selection, run_id, dry=False, only_begun=is_given_up)
-        except Exception:
-            # This run ends with an error, and does not die.
-            manifest.deaths -= 1
-            self.manifests.replace(manifest)
-            raise
+        attempts.forget()
         self.manifests.remove(manifest)
 
     def _is_for_spark(self, queue: Iterable[WaitingUpload]) -> bool:

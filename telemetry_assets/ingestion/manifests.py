@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from telemetry_assets.errors import ManifestUnreadableError
+from telemetry_assets.ingestion.attempts import AttemptFiles, Attempts
 from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
@@ -32,14 +33,11 @@ class BatchUpload:
 
     ``gone``: not there any more, or, with a problem, not to be moved. ``postponed``: too much for this batch.
     ``changed``: its writer went on after it was claimed. ``fatal``: runs have died while they parsed it.
-
-    :param deaths: how many runs of the batch, from its second one on, have died while they parsed it.
     """
 
     upload: WaitingUpload
     outcome: Literal["changed", "claimed", "fatal", "gone", "postponed", "unreadable"] = "claimed"
     problem: str = ""
-    deaths: int = 0
 
     @property
     def is_in_batch(self) -> bool:
@@ -92,10 +90,6 @@ class Manifest:
     """Set where no uploads are taken, but rejected documents once more."""
     positions: dict[str, TablePosition] = field(default_factory=dict)
     """By table, where it was before the batch was begun: the batch's rows can only be in files that came later."""
-    parsing: int | None = None
-    """Which upload a run is parsing that has taken the batch up after another one; what is left of a run that died."""
-    deaths: int = 0
-    """How many runs have died at a replay."""
     tag: str = field(default="", compare=False)
     """Which state of the manifest in progress this is, as its store tells states apart."""
 
@@ -124,6 +118,10 @@ class ManifestStore(Protocol):
 
     def remove(self, manifest: Manifest) -> None:
         """Say that the batch is finished, where it still is the one in progress."""
+        ...
+
+    def attempts(self, batch_id: str) -> Attempts:
+        """The notes of the runs that have taken a batch up after its first one."""
         ...
 
 
@@ -163,6 +161,10 @@ class ManifestFile:
         with self._current() as current:
             if current is not None and current.batch_id == manifest.batch_id:
                 self.path.unlink()
+
+    def attempts(self, batch_id: str) -> Attempts:
+        """See :meth:`ManifestStore.attempts`."""
+        return AttemptFiles(self.path.parent / "attempts" / batch_id)
 
     def _appeared(self, draft: Path) -> bool:
         """Give the draft the manifest's name, unless there is one already."""
@@ -241,7 +243,6 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
                 WaitingUpload(**{**one["upload"], "modified": datetime.fromisoformat(one["upload"]["modified"])}),
                 one["outcome"],
                 one["problem"],
-                one.get("deaths", 0),
             )
             for one in read["uploads"]
         ]
@@ -250,10 +251,7 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
         replay = _replay(read.get("replay"))
         settled, is_scaled = bool(read.get("settled")), bool(read.get("is_scaled"))
         positions = {name: TablePosition(**position) for name, position in read.get("positions", {}).items()}
-        parsing, deaths = read.get("parsing"), read.get("deaths", 0)
-        return Manifest(
-            read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, parsing, deaths, tag
-        )
+        return Manifest(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, tag)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestUnreadableError(place, str(error)) from error
 

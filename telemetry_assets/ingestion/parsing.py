@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Protocol
 
@@ -71,16 +71,16 @@ class LocalParser:
 
     def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
         """See :meth:`Parser.parse`."""
-        taken: list[UploadRows] = []
+        taken = _Taken()
         size, limit = 0, self.settings.batch_max_bytes
         dates: set[str] = set()
-        items = [item for item in manifest.uploads if item.is_in_batch]
+        numbered = [(number, item) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
         read_ahead = _READ_AHEAD if self.before_each is None else 1
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            for start in range(0, len(items), read_ahead):
-                some = items[start : start + read_ahead]
+            for start in range(0, len(numbered), read_ahead):
+                some = [item for _, item in numbered[start : start + read_ahead]]
                 if self.before_each is not None:
-                    self.before_each(manifest.uploads.index(some[0]))
+                    self.before_each(numbered[start][0])
                 # A settled batch has said already what is too much for it.
                 to_read = some if manifest.settled or size <= limit else []
                 contents = threads.map(lambda item: self._content(manifest, item), to_read)
@@ -92,12 +92,12 @@ class LocalParser:
                     size += rows.size if rows else 0
                     dates.update(rows.counts.event_dates.names() if rows else ())
                     is_full = size > limit or len(dates) > self._limits(manifest).event_dates
-                    if rows is None or (taken and is_full and not manifest.settled):
+                    if rows is None or (taken.reports and is_full and not manifest.settled):
                         # All that come after it wait too, as the newest ingestion of an event wins.
                         item.outcome, size = "postponed", limit + 1
                     else:
-                        taken.append(rows)
-        return _together(taken)
+                        taken.add(rows)
+        return taken.rows()
 
     def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows | None:
         """The rows of one upload of a batch; None, as noted in its item, where its writer goes on.
@@ -160,11 +160,23 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def _together(taken: list[UploadRows]) -> BatchRows:
-    counts = Counts()
-    for one in taken:
-        counts.add_all(one.counts)
-    bronze = pa.concat_tables([one.bronze for one in taken]) if taken else None
-    rejections = pa.concat_tables([one.rejected for one in taken]) if taken else None
-    accepted, rejected = (len(one) if one is not None else 0 for one in (bronze, rejections))
-    return BatchRows([one.report for one in taken], accepted, rejected, counts, bronze, rejections)
+@dataclass(frozen=True)
+class _Taken:
+    """What is taken of a batch so far. Names are counted together at once, as each upload may have thousands."""
+
+    reports: list[UploadReport] = field(default_factory=list)
+    bronze: list[pa.Table] = field(default_factory=list)
+    rejections: list[pa.Table] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    def add(self, rows: UploadRows) -> None:
+        self.reports.append(rows.report)
+        self.bronze.append(rows.bronze)
+        self.rejections.append(rows.rejected)
+        self.counts.add_all(rows.counts)
+
+    def rows(self) -> BatchRows:
+        if not self.reports:
+            return BatchRows([], 0, 0, self.counts, None, None)
+        bronze, rejections = pa.concat_tables(self.bronze), pa.concat_tables(self.rejections)
+        return BatchRows(self.reports, len(bronze), len(rejections), self.counts, bronze, rejections)

@@ -169,11 +169,17 @@ class Origin:
 
 
 def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> UploadRows:
-    """All documents of an upload as rows. Nothing that is in an upload makes this fail."""
+    """All documents of an upload as rows. Nothing that is in an upload makes this fail otherwise.
+
+    :raises MemoryError: where there is not enough memory for them.
+    """
     try:
         return gathered(parse_upload(name, content, origin.ingested_at, limits), origin, limits)
     except UploadRejectedError as rejected:
         rejection = whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)
+    except MemoryError:
+        # It may be the machine's state rather than the upload's fault, so another run tries again.
+        raise
     except Exception as error:
         # One upload that nobody foresaw must not keep all others from being taken.
         logger.exception("%s cannot be parsed", origin.source_uri)

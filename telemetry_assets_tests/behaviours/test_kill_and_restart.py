@@ -245,9 +245,8 @@ def test_an_upload_readable_before_it_is_given_up_is_taken(story: Story, undistu
     assert ending(story) == ending(undisturbed)
 
 
-# A run that takes up a batch marks each of its five uploads before it says what becomes of them.
 @killed(
-    "after replacing the manifest #6",
+    "after replacing the manifest",
     "after the commit to bronze.rejected_documents",
     before=(FIRST, Run("before reading"), Unreadable("one.json")),
     after=(Unreadable("one.json", no_longer=True), RESTART),

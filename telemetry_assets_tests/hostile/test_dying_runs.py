@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion import parsing, replays, rows
-from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion import parsing, replays, rows, s3_manifest
+from telemetry_assets.ingestion.manifests import ReplaySelection, open_manifests
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets_tests.deployment import Deployment, deployment
+from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.forked import ForkedProgram
 from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.waiting import until
 
 DEADLY = "deadly.json"
 
@@ -45,6 +49,21 @@ def replay() -> None:
     die_of_the_deadly_upload()
     with open_pipeline(load_settings()) as pipeline:
         pipeline.replay_rejected(ReplaySelection(), "a-replay")
+
+
+def process_slowly(is_parsing: Path, goes_on: Path) -> None:
+    """A run that stays alive while it parses an upload, until a file says that it goes on."""
+    parse = rows.upload_rows
+
+    def slow(*arguments: Any) -> Any:
+        is_parsing.touch()
+        while not goes_on.exists():
+            time.sleep(0.05)
+        return parse(*arguments)
+
+    parsing.upload_rows = slow
+    with open_pipeline(load_settings()) as pipeline:
+        pipeline.process("a-slow-run")
 
 
 def environment(deployed: Deployment) -> dict[str, str]:
@@ -92,6 +111,59 @@ def test_two_deadly_uploads_of_one_batch_are_both_set_aside(with_a_deadly_upload
     assert ended == [-9, -9, -9, -9, -9, 0]
     assert [row["reason"] for row in deployed.rows(REJECTED)] == ["parser_died"] * 2
     assert len(deployed.rows(BRONZE)) == 3
+
+
+def test_runs_that_are_alive_are_no_deaths(deployed: Deployment, tmp_path: Path) -> None:
+    deployed.upload(DEADLY, framed([event("HONEST")], "array")[1])
+    assert run(deployed)[0] == -9
+    goes_on, alive = tmp_path / "goes_on", []
+    for number in range(2):
+        is_parsing = tmp_path / f"{number}"
+        alive.append(ForkedProgram(process_slowly, is_parsing, goes_on, environment=environment(deployed)))
+        until(is_parsing.exists)
+    deployed.process()
+    goes_on.touch()
+    assert [program.wait(120)[0] for program in alive] == [0, 0]
+    deployed.process()
+    assert [row["car_chassis"] for row in deployed.rows(BRONZE)] == ["HONEST"]
+    assert deployed.rows(REJECTED) == []
+    assert list(deployed.settings.lakehouse_folder().glob("ingestion/attempts/*")) == []
+
+
+def test_a_run_out_of_memory_dies_of_its_upload(
+    with_a_deadly_upload: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = rows.gathered
+
+    def starved(judged: Any, origin: rows.Origin, *rest: Any) -> Any:
+        if rest and DEADLY in origin.source_uri:
+            raise MemoryError
+        return parse(judged, origin, *rest)
+
+    monkeypatch.setattr(rows, parse.__name__, starved)
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            with_a_deadly_upload.process()
+    with_a_deadly_upload.process()
+    assert [row["reason"] for row in with_a_deadly_upload.rows(REJECTED)] == ["parser_died"]
+    assert len(with_a_deadly_upload.rows(BRONZE)) == 3
+
+
+def test_a_run_that_is_silent_for_long_is_dead_in_s3(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployment_in_s3(aws) as deployed:
+        attempts = open_manifests(deployed.settings).attempts("a-batch")
+    noted, silent = attempts.begin(), attempts.begin()
+    noted.note(1)
+    noted.end()
+    silent.note(2)
+    assert attempts.deaths() == []
+    monkeypatch.setattr(s3_manifest, "SILENCE", timedelta(0))
+    assert attempts.deaths() == [2]
+    monkeypatch.undo()
+    silent.end(is_death=True)
+    assert attempts.deaths() == [2]
+    attempts.forget()
+    assert attempts.deaths() == []
 
 
 def test_with_more_memory_it_is_replayed(with_a_deadly_upload: Deployment) -> None:
