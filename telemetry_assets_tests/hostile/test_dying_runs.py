@@ -61,7 +61,7 @@ def process_slowly(is_parsing: Path, goes_on: Path) -> None:
             time.sleep(0.05)
         return parse(*arguments)
 
-    parsing.upload_rows = slow
+    setattr(parsing, parse.__name__, slow)
     with open_pipeline(load_settings()) as pipeline:
         pipeline.process("a-slow-run")
 
