@@ -363,7 +363,7 @@ class FolderLanding:
     def _room(self) -> tuple[int, float]:
         """The archive's file system, and how many bytes have room there; what is on another one is copied to it."""
         for place in (self.archive_folder, self.lakehouse):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 return place.stat().st_dev, shutil.disk_usage(place).free
         return 0, math.inf
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,13 @@ def test_a_copy_has_no_mode_and_no_attribute_that_its_uploader_chose(tmp_path: P
     source, target = other_disk / "x.json", tmp_path / "x.json"
     source.write_bytes(HONEST)
     source.chmod(0o6777)
-    os.setxattr(source, "user.chosen", b"by the uploader")
+    with suppress(OSError):
+        # Not every tmpfs has attributes.
+        os.setxattr(source, "user.chosen", b"by the uploader")
     os.utime(source, ns=(1_700_000_000_123_456_789,) * 2)
     move_file(source, target, tmp_path)
     assert target.stat().st_mode & 0o7137 == 0
-    assert os.listxattr(target) == []
+    assert "user.chosen" not in os.listxattr(target)
     assert target.stat().st_mtime_ns == 1_700_000_000_123_456_789
     assert target.read_bytes() == HONEST
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

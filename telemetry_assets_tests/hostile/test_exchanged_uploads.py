@@ -87,7 +87,8 @@ def test_a_claim_that_a_kill_has_cut_off_is_none_and_is_claimed_again(
 ) -> None:
     upload = waiting_upload(place)
     leave_a_placeholder(place, upload, monkeypatch)
-    assert list(place.landing.claimed()) == list(place.landing.obstacles()) == []
+    assert list(place.landing.claimed()) == []
+    assert list(place.landing.obstacles()) == []
     assert place.landing.claim(BATCH, upload)
     assert place.landing.read(BATCH, upload) == b"content"
 
