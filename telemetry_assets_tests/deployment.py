@@ -182,11 +182,8 @@ def assert_same_rows(contract: TableContract, found: list[Row], wanted: list[dic
 @contextmanager
 def deployment(folder: Path, **settings: Any) -> Iterator[Deployment]:
     """A deployment in a folder; uploads are taken at once, however young."""
-    chosen = Settings(
-        landing_uri=str(folder / "landing"),
-        lakehouse_uri=str(folder / "lakehouse"),
-        **{"upload_minimum_age_seconds": 0, **settings},
-    )
+    places = {"landing_uri": str(folder / "landing"), "lakehouse_uri": str(folder / "lakehouse")}
+    chosen = Settings(**{"upload_minimum_age_seconds": 0, **places, **settings})
     with open_pipeline(chosen) as pipeline:
         yield Deployment(chosen, pipeline)
 

@@ -1,4 +1,4 @@
-"""Files that are moved to another file system, or compared with copies, while somebody may still write to them."""
+"""Files that are renamed, copied to another file system or compared, while somebody may still write to them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,55 @@ import filecmp
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from telemetry_assets.ingestion.folder_entries import opened_file
-from telemetry_assets.storage import sync_file, sync_folder
+from telemetry_assets.storage import sync_folder
 
 _ATTEMPTS = 10
 _COPIED_AT_A_TIME = 1024 * 1024
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACEHOLDER = "/dev/null/being-claimed"
+"""What a placeholder links to: nothing, as there can be no file below another one."""
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class WriterGoesOnError(OSError):
     """A file cannot be copied whole, as somebody keeps changing it."""
 
 
+def take_file(folder: int, name: str, target: Path) -> bool:
+    """Rename a file out of an opened folder that others write to; False where its name is a folder's by now.
+
+    A link at the target keeps its place until then: no folder can be renamed to it. Where the file is gone, or a kill
+    comes between, the link stays. What is at the target already, and is no link, is left there.
+
+    :raises OSError: where it cannot be renamed; with ``EXDEV`` where the target is on another file system.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.symlink(_PLACEHOLDER, target)
+    except FileExistsError:
+        if not target.is_symlink():
+            # Another run has taken it at the same moment.
+            return True
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    try:
+        os.rename(name, target, src_dir_fd=folder)
+    except NotADirectoryError:
+        return False
+    return True
+
+
 def move_file(source: Path, target: Path, root: Path) -> None:
     """Rename a file, or copy it to another file system and remove it here.
+
+    A copy has the file's content and times, and nothing else of it: no owner, mode or attribute that a writer chose.
 
     :param root: the folder above the target whose folders are brought to the disk.
     :raises WriterGoesOnError: where it changes each time that it is copied.
@@ -32,7 +65,7 @@ def move_file(source: Path, target: Path, root: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copied_whole(source, target).rename(target)
+        _copy_whole(source, target)
         for folder in (target.parent, *target.parent.parents):
             sync_folder(folder)
             if folder == root:
@@ -40,22 +73,29 @@ def move_file(source: Path, target: Path, root: Path) -> None:
         source.unlink()
 
 
-def _copied_whole(source: Path, target: Path) -> Path:
-    """A copy on the target's file system, under a name of its own, so that a kill leaves no half file.
-
-    It is on the disk before the source is removed, or a loss of power could take the only copy.
+def _copy_whole(source: Path, target: Path) -> None:
+    """Put a copy on the target's file system in the target's place once it is whole and on the disk.
 
     :raises WriterGoesOnError: where the source changes each time that it is copied: what is added later would be lost.
     """
-    copied = _draft_of(target)
     for _ in range(_ATTEMPTS):
-        before = source.stat()
-        shutil.copy2(source, copied)
-        sync_file(copied)
-        if version_of(source.stat()) == version_of(before):
-            return copied
-    copied.unlink()
+        with _draft_of(target) as draft:
+            if version_of(copy_file(source, draft)) == version_of(source.stat(follow_symlinks=False)):
+                draft.rename(target)
+                return
     raise WriterGoesOnError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source))
+
+
+def copy_file(source: Path, draft: Path) -> os.stat_result:
+    """Copy a file's content and times to a new file, and bring that to the disk.
+
+    :returns: what the file was before.
+    :raises FileNotFoundError: where it is no regular file.
+    """
+    with open(opened_file(source), "rb", buffering=0) as file:
+        before = os.fstat(file.fileno())
+        _copy_content(file.fileno(), draft, before.st_size, (before.st_atime_ns, before.st_mtime_ns))
+    return before
 
 
 def copy_part(source: Path, target: Path, size: int, modified: datetime) -> None:
@@ -63,20 +103,59 @@ def copy_part(source: Path, target: Path, size: int, modified: datetime) -> None
 
     :raises OSError: where one of them cannot be read or written.
     """
-    draft = _draft_of(target)
-    with open(opened_file(source), "rb") as file, draft.open("wb") as copied:
-        left = size
-        while left and (piece := file.read(min(left, _COPIED_AT_A_TIME))):
-            copied.write(piece)
-            left -= len(piece)
-    moment = modified.timestamp()
-    os.utime(draft, (moment, moment))
-    sync_file(draft)
-    draft.rename(target)
+    moment = int(modified.timestamp() * 1_000_000) * 1000
+    with open(opened_file(source), "rb", buffering=0) as file, _draft_of(target) as draft:
+        _copy_content(file.fileno(), draft, min(size, os.fstat(file.fileno()).st_size), (moment, moment))
+        draft.rename(target)
 
 
-def _draft_of(target: Path) -> Path:
-    return target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}")
+def _copy_content(source: int, draft: Path, size: int, times: tuple[int, int]) -> None:
+    """Copy so many bytes; a part that is a hole stays one, and takes neither space nor time."""
+    with open(os.open(draft, _NEW_FILE, 0o640), "wb") as copied:
+        for start, end in _data_in(source, size):
+            copied.seek(start)
+            while start < end and (piece := os.pread(source, min(end - start, _COPIED_AT_A_TIME), start)):
+                copied.write(piece)
+                start += len(piece)
+        copied.flush()
+        os.ftruncate(copied.fileno(), size)
+        os.utime(copied.fileno(), ns=times)
+        os.fsync(copied.fileno())
+
+
+def _data_in(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a file has data, up to a size: positions of beginnings and ends. Between them are holes."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(file, position, os.SEEK_DATA)
+            end = os.lseek(file, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                # A hole up to the end.
+                return
+            # Its file system tells no holes.
+            start, end = position, size
+        yield start, min(end, size)
+        position = end
+
+
+@contextmanager
+def _draft_of(target: Path) -> Iterator[Path]:
+    """A path for a file that is renamed to the target once it is whole, so that a kill leaves no half file there.
+
+    Each run has its own, in a folder of all drafts of the target. Those of killed runs are removed once one is whole.
+    """
+    folder = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    draft = folder / os.urandom(4).hex()
+    try:
+        yield draft
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    if target.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_another(claimed: Path, archived: Path) -> bool:

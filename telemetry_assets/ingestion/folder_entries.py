@@ -10,9 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 Parts = tuple[str, ...]
@@ -26,7 +25,6 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
 _DEEPEST = 500
 """Folders inside each other. Each is opened from its root down, so a folder costs as much as it lies deep."""
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -134,18 +132,22 @@ def opened_file(path: Path) -> int:
     raise FileNotFoundError(errno.ENOENT, "it is no regular file", os.fspath(path))
 
 
-def remove_without_files(root: Path, within: Parts) -> list[OSError]:
+def remove_without_files(root: Path, within: Parts, *, links: bool = False) -> list[OSError]:
     """Remove a folder and those in it, unless there is a file.
 
-    :returns: why any of them stays: another process has removed it first, or has just put something there.
+    :param links: whether links in it are removed too; otherwise a folder with one stays.
+    :returns: why any of them stays: another process has removed it first, or has just put something there, or this
+        process may not look into it.
     """
     folders = [within]
     for parts in folders:
         try:
-            with opened_folder(root, parts) as folder, os.scandir(folder) as listing:
-                entries = list(listing)
+            with opened_folder(root, parts) as folder:
+                entries = _without_links(folder) if links else _listed(folder)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            return [error]
         if not all(entry.is_dir(follow_symlinks=False) for entry in entries):
             return []
         folders += [(*parts, entry.name) for entry in entries]
@@ -159,63 +161,18 @@ def remove_without_files(root: Path, within: Parts) -> list[OSError]:
     return problems
 
 
-def is_ours(folder: Path) -> bool:
-    """Whether a folder was made by this process's user, and not everybody may write to it; a link to one is none."""
-    try:
-        found = folder.stat(follow_symlinks=False)
-    except OSError:
-        return False
-    if not stat.S_ISDIR(found.st_mode):
-        return False
-    if found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWOTH:
-        return True
-    made = _as_made_in(folder.parent)
-    return made is not None and _keeps_no_owners(made) and found.st_uid == made.st_uid
+def _listed(folder: int) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as listing:
+        return list(listing)
 
 
-def is_own(folder: Path) -> bool:
-    """Whether nobody but this process's user can change what a folder holds, nor put another folder in its place.
-
-    On a file system that keeps no owners and modes, such as exFAT or an SMB share, every folder is as those are that
-    this process makes.
-    """
-    try:
-        found, held = folder.stat(follow_symlinks=False), folder.parent.stat()
-    except OSError:
-        return False
-    if not stat.S_ISDIR(found.st_mode):
-        return False
-    is_kept = bool(held.st_mode & stat.S_ISVTX) or not _others_may_write(held)
-    if found.st_uid == os.geteuid() and held.st_uid in (0, os.geteuid()) and is_kept and not _others_may_write(found):
-        return True
-    made = _as_made_in(folder.parent)
-    return made is not None and _keeps_no_owners(made) and found.st_uid == made.st_uid == held.st_uid
-
-
-def _keeps_no_owners(made: os.stat_result) -> bool:
-    return made.st_uid != os.geteuid() or bool(made.st_mode & _OTHERS_WRITE)
-
-
-def _others_may_write(found: os.stat_result) -> bool:
-    # Where every user has a group of their own, `umask` lets it write, and nobody else is in it.
-    own_group = os.getegid() if os.getegid() == os.geteuid() else None
-    return bool(found.st_mode & (stat.S_IWOTH if found.st_gid == own_group else _OTHERS_WRITE))
-
-
-@lru_cache
-def _as_made_in(folder: Path) -> os.stat_result | None:
-    """What a file of this process looks like in a folder; by its descriptor, which nobody can exchange."""
-    path = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
-    try:
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return None
-    try:
-        return os.fstat(made)
-    finally:
-        os.close(made)
-        with suppress(OSError):
-            path.unlink()
+def _without_links(folder: int) -> list[os.DirEntry[str]]:
+    """What a folder holds, once the links in it are removed."""
+    for entry in _listed(folder):
+        # Not by the listing: a run that is late may have just put a file into its place.
+        if stat.S_ISLNK(os.stat(entry.name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(entry.name, dir_fd=folder)
+    return _listed(folder)
 
 
 def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[Entry]:
@@ -223,17 +180,19 @@ def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[E
     try:
         with opened_folder(root, (*within, *parts)) as folder:
             held = os.fstat(folder)
-            with os.scandir(folder) as listing:
-                entries = list(listing)
             movable = os.access(os.path.join(root, *within, *parts), os.W_OK | os.X_OK)
-            for entry in entries:
+            for entry in _listed(folder):
+                name = f"{prefix}{entry.name}"
                 try:
                     found = entry.stat(follow_symlinks=False)
-                except OSError:
+                except FileNotFoundError:
                     # Gone since the listing: there is nothing to take.
                     continue
-                problem = _problem(found, held, device, movable)
-                yield Entry(f"{prefix}{entry.name}", found, problem)
+                except OSError as error:
+                    problem = f"this user may not look at it ({error.strerror}); let this user into its folder"
+                    yield Entry(name, held, problem)
+                    continue
+                yield Entry(name, found, _problem(found, held, device, movable))
     except FileNotFoundError:
         # Gone since the listing, such as the claims of a batch that another run has ended.
         return

@@ -9,31 +9,42 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from telemetry_assets.errors import LandingUnavailableError, LandingUnsafeError
-from telemetry_assets.ingestion.file_moves import WriterGoesOnError, copy_part, is_another, move_file, version_of
+from telemetry_assets.errors import LandingUnavailableError
+from telemetry_assets.ingestion.file_moves import (
+    WriterGoesOnError,
+    copy_part,
+    is_another,
+    move_file,
+    take_file,
+    version_of,
+)
+from telemetry_assets.ingestion.file_uris import file_uri, path_of, printable
 from telemetry_assets.ingestion.folder_entries import (
     LONGEST_PATH,
     Entry,
     Parts,
     entries_below,
     folders_in,
-    is_ours,
-    is_own,
     opened_file,
     opened_folder,
     remove_without_files,
 )
+from telemetry_assets.ingestion.folder_owners import is_ours, own_folder
 from telemetry_assets.ingestion.landing import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.plain_text import plain_logger
+from telemetry_assets.storage import megabytes
 
 logger = plain_logger(__name__)
 
@@ -109,15 +120,15 @@ class FolderLanding:
             yield str(self.folder), "the folder does not exist; make it, or correct TELEMETRY_LANDING_URI"
         for root, within, entry in self._offered():
             if entry.problem and is_finished(entry.name):
-                yield _printable(os.path.join(root, *within, entry.name)), entry.problem
+                yield printable(os.path.join(root, *within, entry.name)), entry.problem
         for name in (_CLAIMED, _RELEASED, _UNARCHIVED):
             place = self.folder / f".{name}"
             if os.path.lexists(place) and not is_ours(place):
-                yield _printable(os.fspath(place)), "it is not this pipeline's, so nothing in it is taken; remove it"
+                yield printable(os.fspath(place)), "it is not this pipeline's, so nothing in it is taken; remove it"
         for root, within in self._places(_UNARCHIVED):
             for entry in entries_below(root, within):
                 yield (
-                    _printable(os.path.join(root, *within, entry.name)),
+                    printable(os.path.join(root, *within, entry.name)),
                     "it is rejected as unreadable, and cannot be copied to the archive; move it there",
                 )
 
@@ -144,20 +155,27 @@ class FolderLanding:
 
     def _is_taken(self, batch_id: str, upload: WaitingUpload) -> bool:
         # Whatever has become of it: what cannot be read any more is rejected, and not forgotten.
-        if os.path.lexists(self._place(_CLAIMED) / batch_id / upload.name):
+        claimed = self._place(_CLAIMED) / batch_id / upload.name
+        if os.path.lexists(claimed) and not claimed.is_symlink():
             return True
         return self._claimed(batch_id, upload.name) is not None or _is_file(self._archived(batch_id, upload))
 
     def _renamed(self, folder: int, name: str, batch_id: str, upload: WaitingUpload) -> bool:
         """Rename a file into the batch's own folder; False where something else had just taken its place."""
+        claimed = self._place(_CLAIMED) / batch_id / upload.name
         try:
-            claimed = _rename_into(folder, name, self._place(_CLAIMED) / batch_id / upload.name)
+            is_taken = take_file(folder, name, claimed)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            in_landing = self._place_in_landing(_CLAIMED)
+            _, free = self._room()
+            if upload.size > free:
+                raise OSError(errno.EFBIG, _too_large(upload.size, free), upload.uri) from error
+            claimed = self._place_in_landing(_CLAIMED) / batch_id / upload.name
             self._place(_CLAIMS_IN_LANDING).touch()
-            claimed = _rename_into(folder, name, in_landing / batch_id / upload.name)
+            is_taken = take_file(folder, name, claimed)
+        if not is_taken:
+            return False
         found = claimed.stat(follow_symlinks=False)
         if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
             return True
@@ -244,7 +262,7 @@ class FolderLanding:
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
         """See :meth:`Landing.read_archived`."""
-        return self._read_archived(batch_id, os.path.relpath(uri.removeprefix("file://"), self.folder))
+        return self._read_archived(batch_id, os.path.relpath(path_of(uri), self.folder))
 
     def archived_content(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.archived_content`."""
@@ -257,7 +275,7 @@ class FolderLanding:
 
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
         """See :meth:`Landing.archive_uri`."""
-        return f"file://{_printable(os.fspath(self._archived(batch_id, upload)))}"
+        return file_uri(os.fspath(self._archived(batch_id, upload)))
 
     def archived_batches(self) -> list[str]:
         """See :meth:`Landing.archived_batches`."""
@@ -305,10 +323,10 @@ class FolderLanding:
 
     def finish(self, batch_id: str) -> None:
         """See :meth:`Landing.finish`."""
-        emptied = [(root, (*outer, batch_id)) for root, outer in self._places(_CLAIMED)]
-        emptied += [place for place in self._waiting_places() if place != (self.folder, ())]
-        for root, folder in emptied:
-            for problem in remove_without_files(root, folder):
+        emptied = [(root, (*outer, batch_id), True) for root, outer in self._places(_CLAIMED)]
+        emptied += [(*place, False) for place in self._waiting_places() if place != (self.folder, ())]
+        for root, folder, links in emptied:
+            for problem in remove_without_files(root, folder, links=links):
                 logger.debug("%s stays: %s", os.path.join(root, *folder), problem)
 
     def _waiting_places(self) -> list[tuple[Path, Parts]]:
@@ -331,13 +349,23 @@ class FolderLanding:
 
     def _offered(self) -> Iterator[tuple[Path, Parts, Entry]]:
         """What is where uploads wait."""
+        device, free = self._room()
         for root, within in self._waiting_places():
             for entry in entries_below(root, within, self._longest_name):
                 if entry.is_file and entry.found.st_nlink > 1:
                     problem = "it has a second name (a hard link), by which it can be changed; remove one, or copy it"
                     yield root, within, replace(entry, problem=problem)
+                elif entry.is_file and entry.found.st_dev != device and entry.found.st_size > free:
+                    yield root, within, replace(entry, problem=_too_large(entry.found.st_size, free))
                 else:
                     yield root, within, entry
+
+    def _room(self) -> tuple[int, float]:
+        """The archive's file system, and how many bytes have room there; what is on another one is copied to it."""
+        for place in (self.archive_folder, self.lakehouse):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return place.stat().st_dev, shutil.disk_usage(place).free
+        return 0, math.inf
 
     @property
     def _longest_name(self) -> int:
@@ -347,7 +375,7 @@ class FolderLanding:
 
     def _upload(self, entry: Entry) -> WaitingUpload:
         return WaitingUpload(
-            uri=f"file://{_printable(os.path.join(self.folder, entry.name))}",
+            uri=file_uri(os.path.join(self.folder, entry.name)),
             name=entry.name,
             version=version_of(entry.found),
             size=entry.found.st_size,
@@ -363,24 +391,7 @@ class FolderLanding:
 
         :raises LandingUnsafeError: where others could exchange what is in it.
         """
-        place = self.folder / f".{name}"
-        if os.path.lexists(place) and not is_ours(place):
-            self._put_aside(place)
-        place.mkdir(mode=0o700, exist_ok=True)
-        # The first edition left it to `umask` who else may write to it.
-        place.chmod(0o700)
-        if not is_own(place):
-            raise LandingUnsafeError(_printable(os.fspath(place)))
-        return place
-
-    def _put_aside(self, place: Path) -> None:
-        """Give what somebody else has put into the pipeline's place another name, so that it stops nothing."""
-        aside = self.folder / f".foreign-{os.urandom(8).hex()}"
-        try:
-            place.rename(aside)
-        except OSError as error:
-            raise LandingUnsafeError(_printable(os.fspath(place))) from error
-        logger.warning("%s was not this pipeline's and is %s now; remove it", place, aside)
+        return own_folder(self.folder / f".{name}")
 
     def _beside(self, claimed: Path, name: str) -> Path:
         """The place of a name on the file system of a claimed upload."""
@@ -405,14 +416,15 @@ class FolderLanding:
             with opened_folder(self.folder, (f".{_CLAIMED}", batch_id, *parents)) as opened:
                 if not stat.S_ISREG(os.stat(base, dir_fd=opened, follow_symlinks=False).st_mode):
                     return None
-                return _rename_into(opened, base, claimed)
-        except (FileNotFoundError, NotADirectoryError):
+                take_file(opened, base, claimed)
+        except (FileNotFoundError, NotADirectoryError) as error:
             # Another run has taken it out at the same moment.
-            return claimed if _is_file(claimed) else None
+            logger.debug("taking %s out of %s: %s", name, self.folder, error)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-        return self._place_in_landing(_CLAIMED) / batch_id / name
+            return self._place_in_landing(_CLAIMED) / batch_id / name
+        return claimed if _is_file(claimed) else None
 
     def _taken(self, batch_id: str, name: str) -> Iterator[Path]:
         """Where a claimed upload may be by now."""
@@ -440,12 +452,6 @@ class FolderLanding:
         return self.archive_folder / batch_id / f".{hashlib.sha256(os.fsencode(name)).hexdigest()}" / name
 
 
-def _rename_into(folder: int, name: str, target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(name, target, src_dir_fd=folder)
-    return target
-
-
 def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat(follow_symlinks=False).st_mode)
@@ -457,6 +463,8 @@ def _moment(found: os.stat_result) -> datetime:
     return datetime.fromtimestamp(min(max(found.st_mtime, 0), _LATEST_TIME), UTC)
 
 
-def _printable(path: str) -> str:
-    """The path as text that UTF-8 can hold; a byte of it that is not UTF-8 shows as an escape."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _too_large(size: int, free: float) -> str:
+    return (
+        f"it has {megabytes(size)} and has to be copied to the archive's file system, which has {megabytes(int(free))} "
+        "free; make room there, or remove it"
+    )

@@ -24,7 +24,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.orm import Session
 
 from telemetry_assets.engines import embedded
-from telemetry_assets.ingestion import batches
+from telemetry_assets.ingestion import batches, file_moves
 from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.manifests import ManifestFile
 from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED, UPLOADS
@@ -81,9 +81,10 @@ BOUNDARIES = (
     Boundary(FolderLanding, "archive", "archiving"),
     Boundary(FolderLanding, "release", "releasing"),
     Boundary(FolderLanding, "finish", "forgetting the claims"),
+    Boundary(os, "symlink", "keeping the place of {}", lambda call: Path(call["dst"]).name),
     Boundary(os, "rename", "renaming to {}", lambda call: Path(call["dst"]).name),
     Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),
-    Boundary(shutil, "copy2", "copying {}", lambda call: Path(call["src"]).name),
+    Boundary(file_moves, "copy_file", "copying {}", lambda call: Path(call["source"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
     Boundary(embedded, "replace_rows", "replacing rows of {}", _of_table),
     Boundary(embedded, "set_table_properties", "moving the mark of {}", _of_table),

@@ -42,6 +42,7 @@ POINTS_OF_A_FIRST_RUN = (
     "before linking the manifest",
     "after linking the manifest",
     "before claiming",
+    "after keeping the place of trips.json",
     "after claiming #3",
     "before reading",
     "before the commit to bronze.rejected_documents",

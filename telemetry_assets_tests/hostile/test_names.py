@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from telemetry_assets.ingestion.file_uris import file_uri, path_of
 from telemetry_assets.ingestion.landing import is_finished
+from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
@@ -92,6 +94,33 @@ def take_all(deployed: Deployment) -> None:
     assert not [path for path in archived if path.is_symlink()]
     assert all(path.read_bytes() == CONTENT for path in archived)
     assert len(archived) == deployed.pipeline.lakehouse.table(UPLOADS).scan().count()
+
+
+# Bytes that escapes are made of are drawn more often.
+_PATHS = st.lists(
+    st.sampled_from([b"\\", b"x", b"f", b"5c", b"ff", b"\xff", b"\xc3", b"\xa9", b"X", b"\\x", b"\\xff", b"\\x5c"]),
+    max_size=8,
+).map(lambda parts: os.fsdecode(b"/" + b"".join(parts)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(path=_PATHS, other=_PATHS)
+def test_no_two_names_have_one_uri_and_each_uri_gives_its_name_back(path: str, other: str) -> None:
+    assert path_of(file_uri(path)) == path
+    assert (file_uri(path) == file_uri(other)) == (path == other)
+    assert file_uri(path).encode().decode() == file_uri(path)
+
+
+def test_an_upload_whose_name_is_no_text_is_read_again_by_its_uri(deployed: Deployment) -> None:
+    """Beside one whose name is the text that stands for it."""
+    names = (b"M\xfcller.json.gz", b"M\\xfcller.json.gz")
+    for name in names:
+        deployed.upload(os.fsdecode(name), b"\x1f\x8b" + name)
+    deployed.process()
+    rejected = {row["source_uri"]: row["batch_id"] for row in deployed.rows(REJECTED)}
+    landing = deployed.pipeline.landing
+    assert {landing.read_archived(batch, uri)[2:] for uri, batch in rejected.items()} == set(names)
+    assert deployed.pipeline.replay_rejected(ReplaySelection(), "again").unavailable == []
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

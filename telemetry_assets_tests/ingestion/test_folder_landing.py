@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from telemetry_assets.errors import LandingUnavailableError
+from telemetry_assets.ingestion import file_moves
 from telemetry_assets.ingestion.folder_landing import FolderLanding
 from telemetry_assets.ingestion.landing import WaitingUpload
 from telemetry_assets_tests.ingestion.places import BATCH, FolderPlace, names
@@ -217,15 +218,16 @@ def claimed(place: FolderPlace) -> WaitingUpload:
 
 def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let a writer add to a file whenever it is copied, so many times."""
-    copy, copies = shutil.copy2, iter(range(times))
+    copy, copies = file_moves.copy_file, iter(range(times))
 
-    def beside_a_writer(source: Path, target: Path) -> None:
-        copy(source, target)
+    def beside_a_writer(source: Path, draft: Path) -> os.stat_result:
+        found = copy(source, draft)
         if next(copies, None) is not None:
             with source.open("ab") as writer:
                 writer.write(b"+")
+        return found
 
-    monkeypatch.setattr(shutil, "copy2", beside_a_writer)
+    monkeypatch.setattr(file_moves, "copy_file", beside_a_writer)
 
 
 @pytest.mark.usefixtures("another_file_system")
