@@ -8,7 +8,7 @@ from collections.abc import Mapping
 MASK = "…"
 
 # Anywhere in a name; at the end of one of its parts, also without a capital; as one word of it.
-_ANYWHERE = r"secret|passw|passphrase|pwd|token|credential|signature|authorization|api[._-]?key|access[._-]?key|private[._-]?key"
+_ANYWHERE = r"secret|passw|passphrase|pwd|token|credential|signature|authorization|(?:api|access|private)[._-]?key"
 _AT_THE_END = r"key|keys|pass|auth|cookie"
 _WORD = r"pat|sas|sig|dsn"
 _SECRET_NAME = re.compile(
@@ -26,7 +26,7 @@ _SHOWN = r"\g<shown>" + MASK
 _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A Java option: who knows what its name means.
     (re.compile(r"(?P<shown>-D[^\s=]+=)(?:\"[^\"]*\"|'[^']*'|(?:\\.|\S)+)"), _SHOWN),
-    # The user and the password of a URL: up to the last @ of its host's part, or further where the password has a slash.
+    # The user and the password of a URL: up to the last @ before a slash, or beyond it where the password has one.
     (re.compile(r"(?P<shown>//)(?:[^/\s\"]*|[^\s/@:\"]*:[^\s\"]*)(?=@)"), _SHOWN),
     # A parameter of a URL, a Java property or an option of the command line.
     (re.compile(rf"(?P<shown>(?<![\w.-]){_NAME}\\*[\"']?\s*[=:]\s*){_VALUE}", re.IGNORECASE), _SHOWN),
