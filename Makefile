@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about two minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the three Gold tables
@@ -57,11 +57,11 @@ lint: setup ## Style, types, and which module may import which
 constraints: ## Update constraints.txt after a change of pyproject.toml; keeps versions, takes 20 minutes
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-tools==$(PIP_TOOLS_VERSION)
-	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra dev --extra postgres --no-emit-index-url \
+	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra dev --extra postgres --build-deps-for editable --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe --strip-extras \
 		--output-file constraints.txt pyproject.toml
-	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra postgres --constraint constraints.txt --no-emit-index-url \
-		--no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe --strip-extras \
+	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --extra postgres --build-deps-for wheel --constraint constraints.txt \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe --strip-extras \
 		--output-file infra/image/requirements.txt pyproject.toml
 
 audit: ## Ask for known vulnerabilities of what constraints.txt pins; it needs the network

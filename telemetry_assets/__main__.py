@@ -28,14 +28,16 @@ from telemetry_assets.operator_commands import (
     replay_rejected,
 )
 from telemetry_assets.pipeline import Processed, open_pipeline
-from telemetry_assets.plain_text import plain_text
+from telemetry_assets.plain_text import plain_start, plain_text
 from telemetry_assets.settings import load_settings
+from telemetry_assets.shown_counts import shown_counts
 from telemetry_assets.terminal import say
 from telemetry_assets.wording import counted
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 _LONG_COLUMNS = {"payload", "alert_id"}
-_SHOWN_CHARACTERS = 40
+_SHOWN_OF_LONG_COLUMNS = 40
+_SHOWN_CHARACTERS = 200
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -88,9 +90,9 @@ def _summary(processed: Processed) -> str:
         f"{certificate['accepted']} accepted + {certificate['rejected']} rejected"
     ]
     for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
-        counts = certificate[title]
-        if isinstance(counts, dict) and counts:
-            listed = ", ".join(f"{plain_text(name)} {count}" for name, count in counts.items())
+        counts = shown_counts(getattr(one, title) for one in processed.certificates)
+        if counts:
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             lines.append(f"  {title.replace('_', ' ')}: {listed}")
     return "\n".join(lines)
 
@@ -182,15 +184,15 @@ def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
         frame = rows.to_pandas(integer_object_nulls=True).astype(object)
         frame = frame.where(frame.notna(), "")
         for column in frame.columns:
-            frame[column] = frame[column].map(partial(_cell, cut=column in _LONG_COLUMNS and not all_columns))
+            longest = _SHOWN_OF_LONG_COLUMNS if column in _LONG_COLUMNS else _SHOWN_CHARACTERS
+            frame[column] = frame[column].map(partial(_cell, longest=None if all_columns else longest))
         say(frame.to_string(index=False, max_colwidth=None))
 
 
-def _cell(value: object, *, cut: bool) -> object:
+def _cell(value: object, *, longest: int | None) -> object:
     if not isinstance(value, str):
         return value
-    text = plain_text(value[: _SHOWN_CHARACTERS + 1] if cut else value)
-    return text if not cut or len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+    return plain_text(value) if longest is None else plain_start(value, longest)
 
 
 for command in (doctor, replay_rejected, reconcile, metrics, aws_check):

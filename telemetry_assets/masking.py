@@ -7,30 +7,32 @@ from collections.abc import Mapping
 
 MASK = "…"
 
+# Anywhere in a name; at the end of one of its parts, also without a capital; as one word of it.
+_ANYWHERE = r"secret|passw|passphrase|pwd|token|credential|signature|authorization|(?:api|access|private)[._-]?key"
+_AT_THE_END = r"key|keys|pass|auth|cookie"
+_WORD = r"pat|sas|sig|dsn"
 _SECRET_NAME = re.compile(
-    r"secret|passw|passphrase|pwd|token|credential|signature|authorization|api.?key|access.?key|private.?key|"
-    r"(^|[._-])(key|pass|auth|pat|sas|sig)([._-]|$)",
-    re.IGNORECASE,
+    rf"(?i:{_ANYWHERE})|(?i:{_AT_THE_END})(?![^\W_])|"
+    rf"(?:(?<![^\W_])(?i:{_WORD})|(?<=[a-z0-9])(?:{_WORD.title()}))(?![^\W_])"
 )
 # Names that a secret's would look like, and that only say where one is.
-_NO_SECRET = frozenset({"kms_key_id"})
+_NO_SECRET = re.compile(r"kms[._-]?key[._-]?(id|arn|alias)$", re.IGNORECASE)
+
+_NAME = rf"(?:[\w.-]*(?:{_ANYWHERE})[\w.-]*|[\w.-]*(?:{_AT_THE_END})|(?:[\w.-]*[._-])?(?:{_WORD}))"
+_QUOTED = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
+# With the scheme of a header, and in a list that semicolons part with spaces.
+_VALUE = rf"(?:{_QUOTED}|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s&,;\"'}}]+(?:[^\n&,;\"'}}]*(?=;))?)"
 _SHOWN = r"\g<shown>" + MASK
 _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A Java option: who knows what its name means.
-    (re.compile(r"(?P<shown>-D[\w.-]+=)(?:\"[^\"]*\"|'[^']*'|\S+)"), _SHOWN),
-    # The user and the password of a URL.
-    (re.compile(r"(?P<shown>://)[^@\s]*:[^@\s]*(?=@)|(?P<alone>://)[^/@\s]+(?=@)"), r"\g<shown>\g<alone>" + MASK),
+    (re.compile(r"(?P<shown>-D[^\s=]+=)(?:\"[^\"]*\"|'[^']*'|(?:\\.|\S)+)"), _SHOWN),
+    # The user and the password of a URL: up to the last @ before a slash, or beyond it where the password has one.
+    (re.compile(r"(?P<shown>//)(?:[^/\s\"]*|[^\s/@:\"]*:[^\s\"]*)(?=@)"), _SHOWN),
     # A parameter of a URL, a Java property or an option of the command line.
-    (
-        re.compile(
-            r"(?P<shown>(?:[\w.-]*(?:secret|passw|pwd|token|credential|passphrase|signature|api.?key|access.?key|private.?key)"
-            r"[\w.-]*|\b(?:key|sig|sas|pat|auth))[\"']?\s*[=:]\s*[\"']?)[^\s&,;\"'}]+",
-            re.IGNORECASE,
-        ),
-        _SHOWN,
-    ),
+    (re.compile(rf"(?P<shown>(?<![\w.-]){_NAME}\\*[\"']?\s*[=:]\s*){_VALUE}", re.IGNORECASE), _SHOWN),
+    (re.compile(rf"(?P<shown>(?<!\S)--?{_NAME}\s+){_VALUE}", re.IGNORECASE), _SHOWN),
     (re.compile(r"(?P<shown>\b(?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), _SHOWN),
-    (re.compile(r"\b(?P<shown>gh[pousr]_|github_pat_|dapi|xox[a-z]-)[\w-]{8,}"), _SHOWN),
+    (re.compile(r"\b(?P<shown>gh[pousr]_|github_pat_|glpat-|dapi|xox[a-z]-|sk-|hf_|AIza)[\w-]{8,}"), _SHOWN),
     # AWS's key ids, JSON web tokens, PEM.
     (re.compile(r"\b(?P<shown>A[KS]IA)[A-Z0-9]{16}\b"), _SHOWN),
     (re.compile(r"\b(?P<shown>eyJ)[\w-]+\.[\w-]+\.[\w-]*"), _SHOWN),
@@ -44,7 +46,7 @@ def masked(name: str, value: object) -> object:
         return {str(inner): masked(str(inner), one) for inner, one in value.items()}
     if not isinstance(value, str):
         return value
-    if value and name not in _NO_SECRET and _SECRET_NAME.search(name):
+    if value and not _NO_SECRET.search(name) and _SECRET_NAME.search(name):
         return MASK
     return masked_text(value)
 

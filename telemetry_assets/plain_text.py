@@ -36,6 +36,13 @@ def plain_text(value: object) -> str:
     return _LINK.sub(_unlinked, text)
 
 
+def plain_start(value: object, longest: int) -> str:
+    """A value as :func:`plain_text` of no more than so many characters, with ``…`` as the last one where it is cut."""
+    # Cut before it is escaped too, as it may be megabytes, and after it, as it is longer then.
+    text = plain_text(str(value)[: longest + 1])
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def plain_lines(text: str) -> str:
     """A text of several lines, such as an error's, without characters that command a terminal. Links stay.
 

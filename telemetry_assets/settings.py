@@ -144,14 +144,16 @@ class Settings(BaseSettings):
     @field_validator("remote_sizes")
     @classmethod
     def _sizes(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for name, size in value.items():
+        for number, (name, size) in enumerate(value.items(), 1):
             if isinstance(size.get("spark"), dict):
                 size["spark"] = _texts(size["spark"])
             try:
                 RemoteSize(**size)
             except ValidationError as error:
-                told = "; ".join(f"{'.'.join(map(str, one['loc']))} {_said(one)}" for one in error.errors())
-                raise ValueError(f"{name}: {told}") from None
+                told = "; ".join(f"{_named(one)} {_said(one)}" for one in error.errors())
+                # Other names are not repeated: a secret may have been put there.
+                shown = name if name in ("default", "rebuild") else f"entry {number}"
+                raise ValueError(f"{shown}: {told}") from None
         return value
 
     def remote_size(self, table: str, *, rebuild: bool) -> RemoteSize:
@@ -243,6 +245,11 @@ def load_settings() -> Settings:
     _hold_one_place(settings)
     _hold_apart(settings)
     return settings
+
+
+def _named(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0])
+    return name if name in RemoteSize.model_fields else "another name"
 
 
 def _said(problem: ErrorDetails) -> str:

@@ -10,29 +10,30 @@ import ipaddress
 import sys
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from dagster._cli import dev
-from dagster_webserver import cli
+from dagster_webserver import app, cli
 from dagster_webserver.webserver import DagsterWebserver
-from starlette.datastructures import Headers
-from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import load_settings
 
 _LOOPBACK = "127.0.0.1"
-_READING = ("GET", "HEAD", "OPTIONS")
+_OWN = ("same-origin", "none")
 
 
 class SameOriginOnly:
     """Lets through what a page of the webserver itself asks, and programs that are no browser.
 
-    Refused are GraphQL by GET, GraphQL that is not sent as JSON (a form of another site can send nothing else), and
-    what another site's page sends: by ``Origin`` and by ``Sec-Fetch-Site``, which a page cannot forge.
+    Refused is what another site's page sends, by ``Origin`` and by ``Sec-Fetch-Site``, which a page cannot forge; but
+    not that a person opens a page from a link there. No answer may be shown in a frame: the site around it could have
+    the person click on what they do not see.
 
     :param hosts: the names by which browsers reach it, beside `localhost` and addresses. Others are refused, as
         anybody's name server can let their name mean this machine.
@@ -44,44 +45,84 @@ class SameOriginOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request or a websocket on, or refuse it."""
-        refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
-        if refusal is None:
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await WebSocketClose(code=1008, reason=refusal)(scope, receive, send)
-        else:
-            await PlainTextResponse(f"{refusal}\n", status_code=403)(scope, receive, send)
+            return
 
-    def _refusal(self, scope: Scope) -> str | None:
+        async def send_unframed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Frame-Options"] = "DENY"
+                # Beside Dagster's own policy: a browser holds to each of them.
+                headers.append("Content-Security-Policy", "frame-ancestors 'none'")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, send_unframed)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(code=1008, reason=refusal[1])(scope, receive, send)
+        else:
+            await _refused(*refusal)(scope, receive, send_unframed)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
+        if not scope["path"].isprintable():
+            return 400, "No address of this webserver has a control character."
         if not self._is_known(headers.get("host", _LOOPBACK)):
-            return "This webserver is not known by this name; open it by its address, or set TELEMETRY_WEBSERVER_HOSTS."
-        is_websocket = scope["type"] == "websocket"
-        if (is_websocket or scope["method"] not in _READING) and _is_of_another_site(headers):
-            return "A page of another site may not ask this webserver for anything."
-        if not is_websocket and scope["path"].rstrip("/").endswith("/graphql"):
-            return _refusal_of_graphql(scope, headers)
+            return 403, (
+                "This webserver is not known by this name; open it by its address, or set TELEMETRY_WEBSERVER_HOSTS."
+            )
+        if _is_of_another_site(headers) and not _opens_a_page(scope, headers):
+            return 403, "A page of another site may not ask this webserver for anything."
         return None
 
     def _is_known(self, host: str) -> bool:
-        name = (urlsplit(f"//{host}").hostname or "").lower()
+        name = (_split(f"//{host}")[1] or "").lower()
         return name == "localhost" or name in self.hosts or _is_address(name)
 
 
-def _refusal_of_graphql(scope: Scope, headers: Headers) -> str | None:
-    if scope["method"] in _READING:
-        is_query = "query" in parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        return "GraphQL is answered to POST requests with a JSON body only." if is_query else None
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return "GraphQL is answered to requests of the content type application/json only."
-    return None
+class GuardedWebserver(DagsterWebserver[Any, Any]):
+    """Dagster's webserver with GraphQL for JSON only, which no form, image or link of another site can send.
+
+    It is checked where GraphQL is answered, so that no spelling of the address goes round it.
+    """
+
+    async def graphql_http_endpoint(self, request: Request) -> Response:
+        """Answer GraphQL that is sent by POST as JSON, and show the playground; refuse everything else."""
+        if request.method != "POST":
+            if "query" in request.query_params:
+                return _refused(403, "GraphQL is answered to POST requests with a JSON body only.")
+        elif request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return _refused(403, "GraphQL is answered to requests of the content type application/json only.")
+        answer: Response = await super().graphql_http_endpoint(request)
+        return answer
+
+
+def _refused(status: int, why: str) -> Response:
+    return PlainTextResponse(f"{why}\n", status_code=status)
+
+
+def _split(address: str) -> tuple[str, str | None]:
+    """The host with its port, and the host's name; of what is no address, neither."""
+    try:
+        parts = urlsplit(address)
+        return parts.netloc.lower(), parts.hostname
+    except ValueError:
+        return "", None
 
 
 def _is_of_another_site(headers: Headers) -> bool:
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _split(origin)[0] != headers.get("host", "").lower():
         return True
-    return headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    return headers.get("sec-fetch-site", _OWN[0]) not in _OWN
+
+
+def _opens_a_page(scope: Scope, headers: Headers) -> bool:
+    """Whether a person follows a link, from wherever, to a page in a window of its own."""
+    sent = (scope.get("method"), headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return sent == ("GET", "navigate", "document")
 
 
 def _is_address(name: str) -> bool:
@@ -102,13 +143,14 @@ def known_hosts() -> frozenset[str]:
 
 
 def _serve(arguments: Sequence[str]) -> None:
-    build = DagsterWebserver.build_middleware
+    create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]  # its own import
     hosts = known_hosts()
 
-    def with_door(webserver: Any) -> list[Middleware]:
-        return [Middleware(SameOriginOnly, hosts=hosts), *build(webserver)]
+    def create_behind_door(*given: Any, **named: Any) -> ASGIApp:
+        return SameOriginOnly(create(*given, **named), hosts)
 
-    setattr(DagsterWebserver, build.__name__, with_door)
+    setattr(app, DagsterWebserver.__name__, GuardedWebserver)
+    setattr(cli, create.__name__, create_behind_door)
     sys.argv[1:] = arguments
     cli.main()  # type: ignore[no-untyped-call]
 

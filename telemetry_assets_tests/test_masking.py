@@ -43,6 +43,16 @@ CONFIGURATION = {
         ("x", f"https://host/c?sv=1&sig={SECRET}"),
         ("x", f"https://user:p/{SECRET}@host/x"),
         ("x", f"ghp_{SECRET}"),
+        *((name, SECRET) for name in ("spark.encryptionKey", "spark.authKey", "spark.dbPass", "x.userpass")),
+        *((name, SECRET) for name in ("spark.licenseKey", "spark.redis.AUTH", "spark.session.cookie", "spark.mySas")),
+        ("x", f"--password {SECRET}"),
+        ("x", f"--conf spark.dbPass={SECRET} -db-pass '{SECRET}'"),
+        ("x", f"DefaultEndpointsProtocol=https;AccountKey={SECRET}==;EndpointSuffix=x"),
+        ("x", f'password="some \\"{SECRET}"'),
+        ("x", f"Pwd=some {SECRET};Server=x"),
+        ("x", f"-Dkey=some\\ {SECRET}"),
+        ("x", f"Authorization: Token {SECRET}"),
+        ("x", f"//user:p@{SECRET}@host/x"),
     ],
 )
 def test_a_secret_is_told_by_its_name_or_by_what_it_looks_like(name: str, value: str) -> None:
@@ -58,6 +68,10 @@ def test_a_secret_is_told_by_its_name_or_by_what_it_looks_like(name: str, value:
         ("emr_job_role_arn", "arn:aws:iam::123456789012:role/telemetry-job"),
         ("spark.sql.shuffle.partitions", "8"),
         ("spark.serializer", "org.apache.spark.serializer.KryoSerializer"),
+        ("spark.x.kmsKeyArn", "arn:aws:kms:eu-central-1:123456789012:key/0123"),
+        ("spark.sql.mapKeyDedupPolicy", "LAST_WIN"),
+        ("spark.shuffle.sort.bypassMergeThreshold", "200"),
+        ("spark.sql.hive.compat", "s3://cars/landing/a@b?x=1:2"),
     ],
 )
 def test_what_is_no_secret_is_shown(name: str, value: str) -> None:
@@ -77,6 +91,9 @@ def test_keys_and_tokens_are_known_by_their_form(text: str) -> None:
     [
         ("TELEMETRY_SPARK_CONFIGURATION", f'{{"spark.password": "{SECRET}"'),
         ("TELEMETRY_REMOTE_SIZES", json.dumps({"default": {"spark": {"a": "b"}, "executors": SECRET}})),
+        ("TELEMETRY_REMOTE_SIZES", json.dumps({"default": {SECRET: 1}})),
+        ("TELEMETRY_REMOTE_SIZES", json.dumps({SECRET: {"executors": 0, "spark": {SECRET: []}}})),
+        ("TELEMETRY_REMOTE_SIZES", json.dumps({SECRET: 1})),
         ("TELEMETRY_CATALOG", SECRET),
         ("TELEMETRY_EMR_JOB_ROLE_ARN", SECRET),
         ("TELEMETRY_BATCH_MAX_BYTES", SECRET),

@@ -60,7 +60,11 @@ def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: 
     [
         ("[]", "is no JSON object"),
         ('{"default": {"executors": 0}}', "default: executors"),
-        ('{"rebuild": {"workers": 3}}', "rebuild: workers is unknown; known are executors, glue_worker_type, spark"),
+        (
+            '{"rebuild": {"workers": 3}}',
+            "rebuild: another name is unknown; known are executors, glue_worker_type, spark",
+        ),
+        ('{"default": {}, "gold.x": {"executors": 0}}', "entry 2: executors"),
     ],
 )
 def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:

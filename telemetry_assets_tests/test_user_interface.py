@@ -164,7 +164,7 @@ return found;
     ("path", "shown"),
     [
         ("/assets/bronze/car_telemetry?view=partitions&partition=2025-11-04", "chassis.png"),
-        ("/assets/bronze/car_telemetry?view=events", "field.png"),
+        ("/assets/bronze/car_telemetry?view=events", "unknown_fields"),
         ("/assets/silver/car_telemetry?view=partitions&partition=2025-11-04", "chassis.png"),
         ("/assets/gold/performance_alerts?view=partitions&partition=2025-11-04", "chassis.png"),
         ("/assets/gold/car_current_state?view=partitions&partition=2025-11-04", "chassis.png"),

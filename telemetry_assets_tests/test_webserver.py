@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from email.message import Message
+from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
-from telemetry_assets.webserver import SameOriginOnly, known_hosts
+from telemetry_assets.webserver import GuardedWebserver, SameOriginOnly, known_hosts
 from telemetry_assets_tests.running_dagster import RunningDagster, running_dagster
 
 QUERY = "{ version }"
@@ -25,15 +28,22 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDagster
         yield running
 
 
-def answered(dagster: RunningDagster, path: str, body: bytes | None = None, /, **headers: str) -> tuple[int, str]:
-    """The status and the text of an answer."""
+def response(
+    dagster: RunningDagster, path: str, body: bytes | None = None, /, **headers: str
+) -> tuple[int, str, Message]:
+    """The status, the text and the headers of an answer."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(f"http://127.0.0.1:{dagster.port}{path}", body, named)
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, response.read().decode()
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        return error.code, error.read().decode(), error.headers
+
+
+def answered(dagster: RunningDagster, path: str, body: bytes | None = None, /, **headers: str) -> tuple[int, str]:
+    """The status and the text of an answer."""
+    return response(dagster, path, body, **headers)[:2]
 
 
 def posted(dagster: RunningDagster, **headers: str) -> tuple[int, str]:
@@ -62,6 +72,68 @@ def test_a_form_is_refused(dagster: RunningDagster, content_type: str) -> None:
     path = f"/graphql?query={urllib.parse.quote(QUERY)}"
     status, text = answered(dagster, path, b"x=y", Content_Type=content_type)
     assert (status, "application/json only" in text) == (403, True)
+
+
+@pytest.mark.parametrize("path", ["/graphql%0a", "/graphql%0D", "/graphql%E2%80%A8", "//graphql", "/%67raphql"])
+def test_graphql_is_refused_however_its_address_is_spelled(dagster: RunningDagster, path: str) -> None:
+    query = f"query={urllib.parse.quote(QUERY)}"
+    for body, content_type in ((None, ""), (b"", "text/plain"), (QUERY.encode(), "application/graphql")):
+        status, text = answered(dagster, f"{path}?{query}", body, Content_Type=content_type)
+        assert '"version"' not in text
+        assert status in (400, 403, 405) or "<html" in text
+
+
+def test_graphql_is_refused_where_it_is_answered_whatever_led_there() -> None:
+    webserver = GuardedWebserver(cast(Any, None))
+    for method in ("GET", "HEAD", "POST"):
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "path": "/any",
+            "query_string": b"query=x",
+            "headers": [],
+        }
+        assert asyncio.run(webserver.graphql_http_endpoint(Request(scope))).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("mode", "destination", "status"),
+    [("no-cors", "image", 403), ("navigate", "iframe", 403), ("cors", "empty", 403), ("navigate", "document", 200)],
+)
+def test_another_site_may_only_open_a_page(dagster: RunningDagster, mode: str, destination: str, status: int) -> None:
+    for site in ("cross-site", "same-site"):
+        sent = {"Sec_Fetch_Site": site, "Sec_Fetch_Mode": mode, "Sec_Fetch_Dest": destination}
+        assert answered(dagster, "/", **sent)[0] == status
+        assert answered(dagster, "/graphql", b"{}", Content_Type="application/json", **sent)[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/server_info", "/graphql", "/graphql?query=x", "/graphql%0a", "/notebook"])
+def test_no_answer_is_shown_in_a_frame(dagster: RunningDagster, path: str) -> None:
+    _, _, headers = response(dagster, path, Accept="text/html")
+    assert headers.get_all("X-Frame-Options") == ["DENY"]
+    policies = headers.get_all("Content-Security-Policy", [])
+    assert policies[-1] == "frame-ancestors 'none'"
+    assert ("script-src" in policies[0]) == (path == "/")
+
+
+def test_a_host_that_is_none_is_refused(dagster: RunningDagster) -> None:
+    assert handshake(dagster, "Host: [") == 403
+
+
+def handshake(dagster: RunningDagster, *headers: str) -> int:
+    """The status that answers a websocket."""
+    with socket.create_connection(("127.0.0.1", dagster.port), timeout=30) as connection:
+        key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        asked = ["GET /graphql HTTP/1.1", *headers, "Connection: Upgrade", "Upgrade: websocket", key, "", ""]
+        connection.sendall("\r\n".join(asked).encode())
+        return int(connection.recv(4096).split()[1])
+
+
+def test_a_websocket_is_opened_to_a_page_of_the_webserver_only(dagster: RunningDagster) -> None:
+    host = f"127.0.0.1:{dagster.port}"
+    assert handshake(dagster, f"Host: {host}", f"Origin: http://{host}") == 101
+    for origin in ("http://example.com", "null", "http://127.0.0.1:1"):
+        assert handshake(dagster, f"Host: {host}", f"Origin: {origin}") == 403
 
 
 @pytest.mark.parametrize(

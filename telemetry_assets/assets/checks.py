@@ -23,7 +23,7 @@ from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.results import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
-from telemetry_assets.ingestion.certificates import Certificate, added_up
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import (
@@ -37,6 +37,7 @@ from telemetry_assets.lakehouse.contracts import (
 from telemetry_assets.lakehouse.quality import repeated_keys
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.plain_text import plain_lines, plain_values
+from telemetry_assets.shown_counts import shown_counts
 
 _ONE_ROW_PER_KEY = {
     SILVER: "one_row_per_event",
@@ -160,16 +161,16 @@ def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> I
     figures = {"documents": documents, "bronze_rows": accepted, "rejected_rows": rejected}
     yield _result(BRONZE, _CONSERVED, conserved, figures)
     found = {
-        "no_rejected_documents": added_up(one.rejected_by_reason for one in certificates),
-        "no_wrong_typed_fields": added_up(one.wrong_typed_fields for one in certificates),
-        "no_unknown_fields": added_up(one.unknown_fields for one in certificates),
+        "no_rejected_documents": shown_counts(one.rejected_by_reason for one in certificates),
+        "no_wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in certificates),
+        "no_unknown_fields": shown_counts(one.unknown_fields for one in certificates),
     }
     for name, counts in found.items():
         yield _result(
             BRONZE,
             name,
             not counts,
-            {"count": sum(counts.values()), "by_name": plain_values(counts)},
+            {"count": sum(counts.values()), "by_name": counts},
             AssetCheckSeverity.WARN,
         )
 

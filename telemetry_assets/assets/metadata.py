@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -18,17 +19,17 @@ from dagster import (
 )
 
 from telemetry_assets.engines.results import RefreshResult, RemoteRun
-from telemetry_assets.ingestion.certificates import Certificate, added_up
+from telemetry_assets.ingestion.certificates import Certificate
 from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_text, plain_values
+from telemetry_assets.plain_text import plain_start
+from telemetry_assets.shown_counts import shown_counts
 
 Metadata = dict[str, Any]
 
 _LONGEST_CELL = 40
 _PREVIEW_COLUMNS = 16
 _DECIMALS = 3
-_WITHOUT_EVENT_DATE = ("rejected", "rejected_by_reason", "unknown_fields", "wrong_typed_fields")
 
 
 def asset_key(contract: TableContract) -> AssetKey:
@@ -85,7 +86,7 @@ def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
         "run_rows_read": sum(result.rows_read.values()),
         "run_rows_written": result.rows_written,
         "run_seconds": round(result.seconds, 3),
-        **{name: round(figure, _DECIMALS) for name, figure in partition.figures.items()},
+        **{name: _number(figure) for name, figure in partition.figures.items()},
         **_remote_run(result.remote),
         "preview": preview(partition.preview),
     }
@@ -106,16 +107,19 @@ def ingest_metadata(
 ) -> Metadata:
     """Of one event date of Bronze, after some batches; what begins with ``run_`` is of all their dates together.
 
+    Names of fields are not in it, or an upload of 400 dates would store them 400 times; the run's checks name them.
+
     :param snapshot_id: the table's current snapshot.
     """
     return {
         **_table_figures(BRONZE, snapshot_id, partition_rows),
         "rows_written": sum(one.event_dates.get(day.isoformat(), 0) for one in certificates),
-        **{
-            # What is rejected has no event date of its own, and is looked for on every one.
-            name if name in _WITHOUT_EVENT_DATE else f"run_{name}": figure
-            for name, figure in certificate_metadata(certificates).items()
-        },
+        **{f"run_{name}": figure for name, figure in _figures(certificates).items()},
+        # What is rejected has no event date of its own, and is looked for on every one; its reasons are a few.
+        "rejected": sum(one.rejected for one in certificates),
+        "rejected_by_reason": shown_counts(one.rejected_by_reason for one in certificates),
+        "unknown_fields": sum(sum(one.unknown_fields.values()) for one in certificates),
+        "wrong_typed_fields": sum(sum(one.wrong_typed_fields.values()) for one in certificates),
         **sample,
     }
 
@@ -123,15 +127,21 @@ def ingest_metadata(
 def certificate_metadata(certificates: Sequence[Certificate]) -> Metadata:
     """What became of the uploads of some batches: numbers to plot, and counts by name."""
     return {
+        **_figures(certificates),
+        "rejected": sum(one.rejected for one in certificates),
+        "rejected_by_reason": shown_counts(one.rejected_by_reason for one in certificates),
+        "unknown_fields": shown_counts(one.unknown_fields for one in certificates),
+        "wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in certificates),
+        "batch_ids": MetadataValue.json([one.batch_id for one in certificates]),
+    }
+
+
+def _figures(certificates: Sequence[Certificate]) -> dict[str, int]:
+    return {
         "batches": len(certificates),
         "uploads": sum(one.uploads for one in certificates),
         "documents": sum(one.documents for one in certificates),
         "accepted": sum(one.accepted for one in certificates),
-        "rejected": sum(one.rejected for one in certificates),
-        "rejected_by_reason": added_up(one.rejected_by_reason for one in certificates),
-        "unknown_fields": plain_values(added_up(one.unknown_fields for one in certificates)),
-        "wrong_typed_fields": plain_values(added_up(one.wrong_typed_fields for one in certificates)),
-        "batch_ids": MetadataValue.json([one.batch_id for one in certificates]),
     }
 
 
@@ -157,9 +167,12 @@ def preview(rows: Sequence[Mapping[str, Any]]) -> MetadataValue:
 
 def _cell(value: object) -> str | int | float | None:
     if isinstance(value, float):
-        return round(value, _DECIMALS)
+        return _number(value)
     if value is None or isinstance(value, int):
         return value
-    # Cut first: a car may be named by megabytes.
-    text = plain_text(str(value)[: _LONGEST_CELL + 1])
-    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
+    return plain_start(value, _LONGEST_CELL)
+
+
+def _number(value: float) -> float | str:
+    """A number as it is shown; as text where JSON has no such number, as the sum of extreme ones is."""
+    return round(value, _DECIMALS) if math.isfinite(value) else str(value)

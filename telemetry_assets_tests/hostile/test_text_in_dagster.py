@@ -11,10 +11,11 @@ from dagster import DagsterInstance, DagsterInvalidConfigError, Definitions, Exe
 from dagster._serdes import serialize_value
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE
+from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, FUEL_EFFICIENCY
 from telemetry_assets_tests.assets.dagster_runs import metadata_by_date, run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.hostile.texts import FORGING_NAME, TERMINAL, markdown
+from telemetry_assets_tests.made_documents import event, framed, vehicle
 
 ADDRESS = "127.0.0.1:8009"
 
@@ -57,6 +58,41 @@ def test_no_text_of_a_document_or_of_a_name_is_alive(
     assert any("chassis.png" in text for text in found)
     assert any("field.png" in text for text in found)
     assert [text for text in found if alive(text)] == []
+
+
+def test_names_of_fields_are_stored_once_a_run_and_shortened(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    days = [f"2025-11-{day:02}T08:00:00Z" for day in range(1, 21)]
+    for upload in range(3):
+        # Each character is ten where it is shown.
+        fields = {f"{upload}{number:02}" + "\U000e0041" * 200: 1 for number in range(100)}
+        documents = [event("A", days[0]) | fields, *(event("A", day) for day in days[1:])]
+        deployed.upload(f"{upload}.json", framed(documents, "array")[1])
+    job = defs.get_job_def("ingest")
+    assert job.execute_in_process(instance=instance, op_selection=["ingest_uploads"]).success
+    named = [text for text in stored_texts(instance) if "e0041" in text]
+    # The most frequent ones, in the step's output and in the check.
+    assert len(named) == 200
+    assert {len(text) for text in named} == {100}
+    shown = metadata_by_date(instance, BRONZE)
+    assert len(shown) == 20
+    assert {metadata["unknown_fields"] for metadata in shown.values()} == {300}
+
+
+def test_numbers_that_json_has_not_are_stored_as_text(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    trip = {"tripMileage": 1.7e308, "tripFuelLiters": 1.7e308}
+    deployed.upload(
+        "x.json", framed([vehicle(trip=trip), vehicle("CAR-1", "2025-11-04T11:00:00Z", trip=trip)], "array")[1]
+    )
+    assert run(defs, instance, "ingest").success
+    for entry in instance.all_logs(instance.get_runs()[0].run_id):
+        json.loads(serialize_value(entry), parse_constant=pytest.fail)
+    [metadata] = metadata_by_date(instance, FUEL_EFFICIENCY).values()
+    assert metadata["driven_km"] == "inf"
+    assert "inf" in metadata["preview"].records[0].data.values()
 
 
 def test_no_metadata_is_markdown(defs: Definitions, instance: DagsterInstance, deployed: Deployment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.plain_text import plain_text
 from telemetry_assets_tests.hostile.texts import FORGED_LINE, FORGING_NAME, TERMINAL, markdown
+from telemetry_assets_tests.made_documents import event
 
 
 class Terminal:
@@ -55,6 +57,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     (terminal.landing / "x.json").write_bytes(TERMINAL)
     (terminal.landing / FORGING_NAME).write_bytes(TERMINAL)
     (terminal.landing / "markdown.jsonl").write_bytes(markdown("127.0.0.1:8009"))
+    (terminal.landing / "long.json").write_text(json.dumps(event("L" * 5_000)))
     (terminal.landing / f"link {FORGING_NAME}").symlink_to("x.json")
     return terminal
 
@@ -79,6 +82,11 @@ def test_a_table_is_shown_as_text(terminal: Terminal, table: str, options: tuple
     shown = terminal.shown("show", table, *options)
     assert "pwned" in shown or table == "bronze.rejected_documents"
     assert_is_text(shown)
+
+
+def test_a_table_shows_the_beginning_of_long_texts(terminal: Terminal) -> None:
+    assert "L" * 200 not in terminal.shown("show", "gold.car_current_state")
+    assert "L" * 5_000 in terminal.shown("show", "gold.car_current_state", "--all-columns")
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("reconcile", "--by-upload"), ("reconcile", "--by-upload", "--json")])

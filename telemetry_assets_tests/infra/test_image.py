@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from dagster_shared.yaml_utils import load_yaml_from_path
 
 from telemetry_assets_tests.infra.terraform import INFRA
@@ -45,9 +46,21 @@ def test_it_is_built_on_a_digest_and_installs_files_of_known_checksums_only() ->
     assert [one for one in installs if "--requirement" in one and "--require-hashes" in one]
 
 
+@pytest.mark.parametrize(
+    ("builder", "pins"), [("Makefile", "constraints.txt"), ("infra/image/Dockerfile", "infra/image/requirements.txt")]
+)
+def test_the_project_is_built_with_a_tool_of_known_checksum(builder: str, pins: str) -> None:
+    installs = re.findall(r"pip install .*--no-deps .*", (INFRA.parent / builder).read_text())
+    [building] = [one for one in installs if "--require-hashes" not in one]
+    # Otherwise pip brings the newest one into an environment of its own, whatever is pinned.
+    assert "--no-build-isolation" in building
+    assert re.search(r"^setuptools==\S+ \\\n +--hash=sha256:", (INFRA.parent / pins).read_text(), re.MULTILINE)
+
+
 def test_it_installs_what_is_pinned_for_everybody() -> None:
     pins = (INFRA.parent / "constraints.txt").read_text()
-    blocks = re.split(r"\n(?=\S)", (INFRA / "image" / "requirements.txt").read_text().strip())[1:]
+    lines = re.split(r"\n(?=\S)", (INFRA / "image" / "requirements.txt").read_text())
+    blocks = [line.strip() for line in lines if not line.startswith("#")]
     assert blocks
     assert [block for block in blocks if f"\n{block}\n" not in pins] == []
     assert all("--hash=sha256:" in block for block in blocks)
