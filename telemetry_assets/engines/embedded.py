@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,7 +87,7 @@ class EmbeddedEngine:
         refresh = begin_refresh(self._lakehouse, contract, event_dates, run_id)
         inputs = _PinnedInputs(self._spark, Path(self._scratch.name), refresh)
         step = replacement(contract, refresh.changes, inputs, parameters)
-        rows = _collected(step.rows, contract)
+        rows = _collected(step.rows, contract, Path(self._scratch.name))
         hold_new_keys(contract, repeated_among(rows, contract))
         target, where = refresh.target, partition_filter(contract, step.partitions)
         changed = not _same_rows(rows, target.scan(where).to_arrow(), contract)
@@ -185,11 +185,17 @@ def _existing(path: str) -> str:
     return f"file://{local.resolve()}"
 
 
-def _collected(frame: DataFrame, contract: TableContract) -> pa.Table:
-    # pyspark 3.5 has no public way from a frame to Arrow; 4.0 calls this `toArrow`.
-    client: Any = frame.sparkSession.client
-    table, _ = client.to_table(frame._plan.to_proto(client))  # type: ignore[operator]
-    rows = table.select(list(contract.column_names)).cast(contract.arrow_schema)
+def _collected(frame: DataFrame, contract: TableContract, scratch: Path) -> pa.Table:
+    """A step's rows, by way of files: as a message of gRPC, a few rows with long texts are longer than one may be."""
+    folder = scratch / uuid.uuid4().hex
+    try:
+        # For a moment and on a local disk, where compressing would take longer than writing.
+        frame.write.parquet(f"file://{folder}", compression="uncompressed")
+        # Where there are no rows, Sail makes no file, and no folder either.
+        rows = pq.read_table(folder) if folder.exists() else contract.arrow_schema.empty_table()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    rows = rows.select(list(contract.column_names)).cast(contract.arrow_schema)
     order = [contract.partition] if contract.partition else []
     return rows.sort_by([(name, "ascending") for name in dict.fromkeys([*order, *contract.key])])
 

@@ -11,8 +11,10 @@ after a kill in between, leaves the quarantine when the replay is done again, wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +25,7 @@ from telemetry_assets.ingestion.documents import BronzeRow, Rejection, accept
 from telemetry_assets.ingestion.landing import Landing
 from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, report_of, reports_from_rows, taken_upload_of
 from telemetry_assets.ingestion.manifests import ReplaySelection
-from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, upload_rows
+from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, in_pieces, upload_rows
 from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
@@ -35,7 +37,8 @@ REPLAYED_BATCH = "telemetry.replayed-batch"
 """In the summary of a snapshot that a replay makes: the batch that its documents belong to."""
 
 _BYTES_IN_PIECE = 64 * 1024 * 1024
-_ROWS_IN_PIECE = 10_000
+# Each piece writes all of its batch's rejected documents anew.
+_ROWS_IN_PIECE = 100_000
 Row = dict[str, Any]
 _Key = tuple[str, int | None]
 
@@ -101,31 +104,42 @@ class Replay:
     def _pieces(self, chosen: Iterable[Row], result: ReplayResult) -> Iterator[list[_Judged]]:
         """What the chosen rows are now, in pieces of bounded size: an upload may be far more than its rejection."""
         piece: list[_Judged] = []
-        for row in chosen:
-            piece.append(self._judged(row, result))
-            if sum(one.rows.size for one in piece if one.rows) > _BYTES_IN_PIECE or len(piece) >= _ROWS_IN_PIECE:
+        size, rows = 0, 0
+        for judged in self._judged(chosen, result):
+            result.accepted += judged.rows.bronze.num_rows
+            result.still_rejected.update(judged.rows.rejected["reason"].to_pylist())
+            piece.append(judged)
+            size, rows = size + judged.rows.size, rows + len(judged.keys)
+            if size > _BYTES_IN_PIECE or rows >= _ROWS_IN_PIECE:
                 yield piece
-                piece = []
-        yield piece
+                piece, size, rows = [], 0, 0
+        if piece:
+            yield piece
 
-    def _judged(self, row: Row, result: ReplayResult) -> _Judged:
-        result.chosen += 1
-        origin = Origin(row["source_uri"], row["ingested_at"], row["batch_id"])
-        if row["source_position"] is not None:
-            rows = gathered([_judged_anew(row)], origin)
-        else:
-            try:
-                content = self.landing.read_archived(row["batch_id"], row["source_uri"])
-            except OSError as error:
-                result.unavailable.append((row["source_uri"], error.strerror or str(error)))
-                return _Judged(row, None)
-            rows = upload_rows(row["source_uri"], content, origin, self.limits)
-        result.accepted += rows.bronze.num_rows
-        result.still_rejected.update(rows.rejected["reason"].to_pylist())
-        return _Judged(row, rows)
+    def _judged(self, chosen: Iterable[Row], result: ReplayResult) -> Iterator[_Judged]:
+        """What the chosen rows are now: a whole upload by itself, documents together with others of their upload."""
+        for _, of_upload in groupby(sorted(chosen, key=_upload), _upload):
+            rows = list(of_upload)
+            origin = _origin(rows[0])
+            result.chosen += len(rows)
+            documents = (_judged_anew(row) for row in rows if row["source_position"] is not None)
+            for piece in filter(None, in_pieces(documents)):
+                keys = frozenset((origin.source_uri, one.position) for one in piece)
+                yield _Judged(keys, gathered(piece, origin), is_whole_upload=False)
+            for row in rows:
+                if row["source_position"] is None and (judged := self._rows_of_archived(row, result)) is not None:
+                    yield _Judged(frozenset({_key(row)}), judged, is_whole_upload=True)
+
+    def _rows_of_archived(self, row: Row, result: ReplayResult) -> UploadRows | None:
+        try:
+            content = self.landing.read_archived(row["batch_id"], row["source_uri"])
+        except OSError as error:
+            result.unavailable.append((row["source_uri"], error.strerror or str(error)))
+            return None
+        return upload_rows(row["source_uri"], content, _origin(row), self.limits)
 
     def _append(self, batch_id: str, judged: Sequence[_Judged], run_id: str) -> None:
-        accepted = [(one.row, one.rows.bronze) for one in judged if one.rows is not None and one.rows.bronze.num_rows]
+        accepted = [one for one in judged if one.rows.bronze.num_rows]
         if not accepted:
             return
 
@@ -134,7 +148,7 @@ class Replay:
             there = _keys_of_batch(table, batch_id)
             # Loaded after Bronze: an audit that takes an upload again deletes its rows in the other order.
             rejected = _keys_of_batch(self.lakehouse.table(REJECTED), batch_id)
-            new = [_not_in(rows, there) for row, rows in accepted if _key(row) in rejected]
+            new = [_not_in(one.of_rejected(one.rows.bronze, rejected), there) for one in accepted]
             if any(rows.num_rows for rows in new):
                 append_rows(table, decoded_rows(BRONZE, pa.concat_tables(new)), _summary(batch_id, run_id))
 
@@ -148,10 +162,9 @@ class Replay:
             there = _keys_of_batch(self.lakehouse.table(BRONZE), batch_id)
             before = _of_batch(self.lakehouse, REJECTED, batch_id, table)
             still_there = _keys(before)
-            anew = [(one, one.rows) for one in judged if one.rows is not None and _key(one.row) in still_there]
-            kept = _not_in(before, {_key(one.row) for one, _ in anew})
-            still = (decoded_rows(REJECTED, _not_in(rows.rejected, there)) for _, rows in anew)
-            after = pa.concat_tables([kept, *still])
+            kept = _not_in(before, set().union(*(one.keys for one in judged)))
+            still = (_not_in(one.of_rejected(one.rows.rejected, still_there), there) for one in judged)
+            after = pa.concat_tables([kept, *(decoded_rows(REJECTED, rows) for rows in still)])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
                 return
             # The ledger first: as long as a chosen row is in the quarantine, a replay that was cut off is done again.
@@ -180,10 +193,28 @@ class Replay:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A row of the rejected documents, and what it is now; None where nobody can say."""
+    """Rejected documents of an upload, or a whole upload, and what they are now.
 
-    row: Row
-    rows: UploadRows | None
+    :param keys: of the rejections.
+    """
+
+    keys: frozenset[_Key]
+    rows: UploadRows
+    is_whole_upload: bool
+
+    def of_rejected(self, rows: pa.Table, rejected: set[_Key]) -> pa.Table:
+        """Those of ``rows`` whose rejection is among ``rejected``, where a whole upload has one for all of them."""
+        if self.is_whole_upload:
+            return rows if self.keys <= rejected else rows.slice(0, 0)
+        return _in(rows, rejected)
+
+
+def _upload(row: Row) -> tuple[str, datetime]:
+    return row["source_uri"], row["ingested_at"]
+
+
+def _origin(row: Row) -> Origin:
+    return Origin(row["source_uri"], row["ingested_at"], row["batch_id"])
 
 
 def _judged_anew(row: Row) -> BronzeRow | Rejection:
@@ -218,5 +249,9 @@ def _keys(rows: pa.Table) -> set[_Key]:
     return set(_key_list(rows))
 
 
-def _not_in(rows: pa.Table, keys: set[_Key]) -> pa.Table:
+def _in(rows: pa.Table, keys: Set[_Key]) -> pa.Table:
+    return rows.filter(pa.array([key in keys for key in _key_list(rows)], pa.bool_()))
+
+
+def _not_in(rows: pa.Table, keys: Set[_Key]) -> pa.Table:
     return rows.filter(pa.array([key not in keys for key in _key_list(rows)], pa.bool_()))

@@ -197,7 +197,7 @@ def gathered(judged: Iterable[BronzeRow | Rejection], origin: Origin, limits: Li
     counts = Counts()
     bronze, rejected = [_bronze_rows([], origin)], [_rejected_rows([], origin)]
     documents = 0
-    for piece in _pieces(judged):
+    for piece in in_pieces(judged):
         documents += len(piece)
         if limits is not None and documents * len(origin.source_uri.encode()) > limits.content_bytes:
             raise _too_long_a_name(limits.content_bytes)
@@ -229,7 +229,8 @@ def _too_long_a_name(content_bytes: int) -> UploadRejectedError:
     )
 
 
-def _pieces(judged: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow | Rejection]]:
+def in_pieces(judged: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow | Rejection]]:
+    """Judged documents in lists of bounded size; the last list may be empty."""
     piece: list[BronzeRow | Rejection] = []
     characters = 0
     for one in judged:

@@ -6,15 +6,20 @@ import gzip
 import os
 import subprocess
 import sys
+import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from telemetry_assets.ingestion.json_values import is_value
+from telemetry_assets.ingestion.manifests import ReplaySelection
 from telemetry_assets.lakehouse.contracts import REJECTED, UPLOADS
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.hostile.expensive import EXPENSIVE, MEBIBYTE, empty_members
 
 CPU_SECONDS = 60
@@ -110,3 +115,30 @@ def test_all_of_them_together_take_less_than_a_minute_and_a_gibibyte(
 def test_few_files_are_made_for_them(taken: tuple[Settings, Cost]) -> None:
     made = [path for path in taken[0].lakehouse_folder().rglob("*") if path.is_file() and "archive" not in path.parts]
     assert len(made) < 100
+
+
+def test_many_rejected_documents_are_replayed_in_time_in_proportion_to_their_number(deployed: Deployment) -> None:
+    deployed.upload("many.jsonl", b"{}\n" * 5_000)
+    deployed.process()
+    before = time.process_time()
+    result = deployed.pipeline.ingestion.try_replay(ReplaySelection())
+    assert dict(result.still_rejected) == {"missing_car_chassis": 5_000}
+    assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize("begins_with", ["", "\\n"])
+def test_a_long_text_with_a_rare_character_is_not_decoded_to_find_its_end(begins_with: str) -> None:
+    text = f'"\U0001f600{begins_with}'.encode() + b"a" * (24 * MEBIBYTE) + b'"'
+    tracemalloc.start()
+    try:
+        assert is_value(text, 0, len(text))
+        assert not is_value(text + b"x", 0, len(text) + 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(text)
+
+
+def test_a_number_longer_than_a_document_is_no_value() -> None:
+    digits = b"1" * (9 * MEBIBYTE)
+    assert not is_value(digits, 0, len(digits))
