@@ -81,12 +81,12 @@ def test_processing_shows_names_of_fields_as_text(terminal: Terminal) -> None:
 def test_a_table_is_shown_as_text(terminal: Terminal, table: str, options: tuple[str, ...]) -> None:
     shown = terminal.shown("show", table, *options)
     assert "pwned" in shown or table == "bronze.rejected_documents"
+    assert "L" * 5_000 in shown or not (options and table == "gold.car_current_state")
     assert_is_text(shown)
 
 
 def test_a_table_shows_the_beginning_of_long_texts(terminal: Terminal) -> None:
     assert "L" * 200 not in terminal.shown("show", "gold.car_current_state")
-    assert "L" * 5_000 in terminal.shown("show", "gold.car_current_state", "--all-columns")
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("reconcile", "--by-upload"), ("reconcile", "--by-upload", "--json")])
