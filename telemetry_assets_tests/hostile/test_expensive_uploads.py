@@ -119,7 +119,7 @@ def test_few_files_are_made_for_them(taken: tuple[Settings, Cost]) -> None:
 
 def test_many_rejected_documents_are_replayed_in_time_in_proportion_to_their_number(deployed: Deployment) -> None:
     deployed.upload("many.jsonl", b"{}\n" * 5_000)
-    deployed.process()
+    deployed.pipeline.ingest("run")
     before = time.process_time()
     result = deployed.pipeline.ingestion.try_replay(ReplaySelection())
     assert dict(result.still_rejected) == {"missing_car_chassis": 5_000}
