@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from telemetry_assets.engines.results import COMMAND_LINE, RefreshResult
-from telemetry_assets.ingestion.certificates import Certificate, added_up
+from telemetry_assets.ingestion.certificates import Certificate, added_up, shown_counts
 from telemetry_assets.operator_commands import (
     aws_check,
     doctor,
@@ -30,7 +30,6 @@ from telemetry_assets.operator_commands import (
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.plain_text import plain_start, plain_text
 from telemetry_assets.settings import load_settings
-from telemetry_assets.shown_counts import shown_counts
 from telemetry_assets.terminal import say
 from telemetry_assets.wording import counted
 

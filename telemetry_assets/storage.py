@@ -156,12 +156,8 @@ def sync_file(path: Path) -> None:
 
     :raises OSError: where the disk refuses it.
     """
-    try:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    except PermissionError:
-        # Its mode, copied from another user's file, keeps its own owner out.
-        os.sync()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,11 +19,10 @@ from dagster import (
 )
 
 from telemetry_assets.engines.results import RefreshResult, RemoteRun
-from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.ingestion.certificates import Certificate, shown_counts
 from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.plain_text import plain_start
-from telemetry_assets.shown_counts import shown_counts
 
 Metadata = dict[str, Any]
 

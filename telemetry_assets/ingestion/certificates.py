@@ -12,15 +12,17 @@ from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.ingestion.manifests import Manifest
 from telemetry_assets.ingestion.parsing import BatchRows
-from telemetry_assets.ingestion.rows import NAMES_LISTED, BoundedCounter
+from telemetry_assets.ingestion.rows import NAMES_LISTED, OTHERS, BoundedCounter
 from telemetry_assets.lakehouse.batch_rows import batch_snapshot
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.plain_text import plain_start
 
 CERTIFICATE = "telemetry.certificate"
 """The property of a snapshot's summary that holds the certificate of its batch."""
 
 _DATES_LISTED = 1000
+_LONGEST_SHOWN = 100
 
 
 class Certificate(BaseModel, frozen=True):
@@ -98,3 +100,15 @@ def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
         for name, count in one.items():
             total[name] = total.get(name, 0) + count
     return total
+
+
+def shown_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The most frequent names of all batches together, as short plain text; the rest are counted under `OTHERS`."""
+    total = Counter(added_up(counts))
+    others = total.pop(OTHERS, 0)
+    listed: Counter[str] = Counter()
+    for name, count in total.most_common(NAMES_LISTED):
+        # Names that differ only where they are cut are counted together.
+        listed[plain_start(name, _LONGEST_SHOWN)] += count
+    others += total.total() - listed.total()
+    return {**listed, OTHERS: others} if others else dict(listed)

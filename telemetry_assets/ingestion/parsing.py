@@ -170,12 +170,14 @@ class _Taken:
     counts: Counts = field(default_factory=Counts)
 
     def add(self, rows: UploadRows) -> None:
+        """Take the rows of one more upload."""
         self.reports.append(rows.report)
         self.bronze.append(rows.bronze)
         self.rejections.append(rows.rejected)
         self.counts.add_all(rows.counts)
 
     def rows(self) -> BatchRows:
+        """The rows of all uploads together."""
         if not self.reports:
             return BatchRows([], 0, 0, self.counts, None, None)
         bronze, rejections = pa.concat_tables(self.bronze), pa.concat_tables(self.rejections)

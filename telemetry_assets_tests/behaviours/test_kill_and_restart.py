@@ -6,7 +6,6 @@ had disturbed its runs. What the points mean at which a run is killed is in `kil
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -267,12 +266,8 @@ def test_claimed_uploads_outlast_a_missing_landing_folder(story: Story, undistur
 
 
 @pytest.fixture
-def stage_over_two_file_systems(tmp_path: Path) -> Iterator[Stage]:
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system to put the landing folder on")
-    with tempfile.TemporaryDirectory(dir=memory) as landing:
-        yield Stage(tmp_path, Path(landing) / "landing")
+def stage_over_two_file_systems(tmp_path: Path, other_disk: Path) -> Stage:
+    return Stage(tmp_path, other_disk / "landing")
 
 
 # The first rename is beside the tables and fails, the second is into a claim in the landing folder, the third is into
