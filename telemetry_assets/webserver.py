@@ -31,9 +31,9 @@ _OWN = ("same-origin", "none")
 class SameOriginOnly:
     """Lets through what a page of the webserver itself asks, and programs that are no browser.
 
-    Refused is what another site's page sends, by ``Origin`` and by ``Sec-Fetch-Site``, which a page cannot forge; but
-    not that a person opens a page from a link there. No answer may be shown in a frame: the site around it could have
-    the person click on what they do not see.
+    It refuses what another site's page sends, by ``Origin`` and by ``Sec-Fetch-Site``, which a page cannot forge. A
+    person may still follow a link from there. No answer may be shown in a frame, as the site around it could make the
+    person click on what they do not see.
 
     :param hosts: the names by which browsers reach it, beside `localhost` and addresses. Others are refused, as
         anybody's name server can let their name mean this machine.

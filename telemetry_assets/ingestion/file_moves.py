@@ -28,10 +28,10 @@ class WriterGoesOnError(OSError):
 
 
 def take_file(folder: int, name: str, target: Path) -> bool:
-    """Rename a file out of an opened folder that others write to; False where its name is a folder's by now.
+    """Rename a file out of an opened folder that others write to; False where a folder has taken its name.
 
-    A link at the target keeps its place until then: no folder can be renamed to it. Where the file is gone, or a kill
-    comes between, the link stays. What is at the target already, and is no link, is left there.
+    A link is put at the target first, as no folder can be renamed over one. It stays where the file is gone, or where a
+    kill comes between. A target that exists already and is no link is left alone.
 
     :raises OSError: where it cannot be renamed; with ``EXDEV`` where the target is on another file system.
     """
@@ -134,7 +134,7 @@ def _data_in(file: int, size: int) -> Iterator[tuple[int, int]]:
             if error.errno == errno.ENXIO:
                 # A hole up to the end.
                 return
-            # Its file system tells no holes.
+            # Its file system does not report holes.
             start, end = position, size
         yield start, min(end, size)
         position = end
