@@ -93,13 +93,13 @@ machine:
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver openjdk-17-jre-headless >/dev/null; fi
 
 spark-jars: setup ## Bring the jars that TELEMETRY_ENGINE=spark needs into jars/ (about 120 MB)
-	$(BIN)/python -m telemetry_assets.engines.spark_jars
+	$(BIN)/python -m telemetry_assets.engines.spark.jars
 
 package: setup ## Build what remote Spark runs, and put it to TELEMETRY_SCRIPTS_URI (ARCHITECTURES="x86_64 aarch64")
-	$(BIN)/python -m telemetry_assets.engines.package --architecture $(or $(ARCHITECTURES),x86_64)
+	$(BIN)/python -m telemetry_assets.engines.package.build --architecture $(or $(ARCHITECTURES),x86_64)
 
 docs: setup ## Write docs/tables.md from the contracts
-	$(BIN)/python -m telemetry_assets.lakehouse.documentation > docs/tables.md
+	$(BIN)/python -m telemetry_assets.tables.documentation > docs/tables.md
 
 bench: setup ## Measure what the README and docs state
 	$(BIN)/python -m benchmarks.command_line

@@ -9,9 +9,9 @@ import argparse
 import os
 
 from benchmarks.measuring import Place, measure_with_descendants, place, tell
-from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
+from telemetry_assets.tables.contracts import UPSTREAM
 
 ENGINES = ("embedded", "spark")
 _TO_GOLD = """

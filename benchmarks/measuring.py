@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.fleet_uploads import write_uploads
+from telemetry_assets.simulator.fleet import Fleet, simulate
+from telemetry_assets.simulator.uploads import write_uploads
 
 LAST_DAY = date(2025, 11, 30)
 

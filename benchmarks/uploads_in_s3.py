@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from benchmarks.measuring import LAST_DAY, Measured, measure, tell
 from telemetry_assets.automation.sensors import what_is_to_do
-from telemetry_assets.fleet_simulator import Fleet, simulate
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
+from telemetry_assets.simulator.fleet import Fleet, simulate
 from telemetry_assets_tests.aws.services import AwsServices
 
 PROCESS = ("-m", "telemetry_assets", "process")

@@ -13,10 +13,10 @@ from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.assets.silver import silver_asset
 from telemetry_assets.automation.executor import living_executor
 from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
-from telemetry_assets.automation.metrics import metrics_sensor
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
 from telemetry_assets.automation.schedules import insurance_schedule
 from telemetry_assets.automation.sensors import upload_sensor
+from telemetry_assets.monitoring.sensor import metrics_sensor
 from telemetry_assets.settings import Settings, hold_engine, load_settings
 
 

@@ -1,14 +1,14 @@
 """What can go wrong, each with what to do about it.
 
 Only errors that a person has to act on. A bad document or upload is not one of them: it becomes
-a row of ``bronze.rejected_documents`` (``ingestion/documents.py``).
+a row of ``bronze.rejected_documents`` (``ingestion/parsing/documents.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from telemetry_assets.plain_text import plain_text
+from telemetry_assets.text.plain import plain_text
 
 _LISTED = 20
 
@@ -57,7 +57,7 @@ class CatalogUnusableError(TelemetryAssetsError):
 class StorageError(TelemetryAssetsError):
     """A file system, or a limit of the operating system, refused a step. Nothing is half done: the next run goes on.
 
-    ``storage.py`` makes its text.
+    ``file_system.py`` makes its text.
     """
 
 

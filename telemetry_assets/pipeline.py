@@ -9,22 +9,22 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 
-from telemetry_assets.engines.results import Engine, ParsingEngine, RefreshResult
+from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import QualityError, UnclaimableUploadsError
-from telemetry_assets.ingestion.certificates import Certificate
+from telemetry_assets.file_system import translate_storage_errors
+from telemetry_assets.ingestion.batch_reports import Certificate
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
-from telemetry_assets.ingestion.landing import Landing, open_landing
-from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.journal.base import ReplaySelection
+from telemetry_assets.ingestion.landing.base import Landing, open_landing
 from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
-from telemetry_assets.lakehouse.contracts import UPSTREAM
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings, hold_engine
-from telemetry_assets.steps import StepParameters
-from telemetry_assets.storage import translate_storage_errors
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.text.plain import plain_logger
+from telemetry_assets.transforms.steps import StepParameters
 
 logger = plain_logger(__name__)
 
@@ -67,11 +67,11 @@ class Pipeline:
     def _spark(self) -> ParsingEngine:
         hold_engine(self.settings)
         if self.settings.is_remote:
-            from telemetry_assets.engines.remote import RemoteEngine, open_service
+            from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 
             return RemoteEngine(self.lakehouse, self.settings, open_service(self.settings))
-        from telemetry_assets.engines.spark import SparkEngine
-        from telemetry_assets.engines.spark_session import open_session
+        from telemetry_assets.engines.spark.engine import SparkEngine
+        from telemetry_assets.engines.spark.session import open_session
 
         return SparkEngine(self.lakehouse, self.settings, open_session(self.settings))
 
@@ -247,6 +247,6 @@ def _local_folders(settings: Settings) -> list[Path]:
 def _translated_of_aws(settings: Settings) -> AbstractContextManager[None]:
     if not settings.is_in_s3:
         return nullcontext()
-    from telemetry_assets import aws
+    from telemetry_assets.aws import clients
 
-    return aws.refusals_in_words()
+    return clients.refusals_in_words()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from telemetry_assets.aws.locations import S3Location, is_s3
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.locations import S3Location, is_s3
-from telemetry_assets.masking import masked_text
+from telemetry_assets.text.masking import masked_text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -9,8 +9,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from telemetry_assets.ingestion.certificates import Certificate, certificate_from_tables
-from telemetry_assets.lakehouse.contracts import (
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.ingestion.batch_reports import Certificate, certificate_from_tables
+from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import (
     ALERTS,
     BRONZE,
     CURRENT_STATE,
@@ -19,10 +23,6 @@ from telemetry_assets.lakehouse.contracts import (
     SILVER,
     UPLOADS,
 )
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.locations import S3Location
-from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
-from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.contract_reading import Batch, Reading, Upload, read_batches
 

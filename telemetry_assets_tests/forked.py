@@ -17,7 +17,7 @@ from typing import Any
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        "telemetry_assets.__main__",
+        "telemetry_assets.cli.main",
         "telemetry_assets_tests.behaviours.killed_process",
         "telemetry_assets_tests.chaos.worker",
         # Each process imports the main module of the one that started it, and with it all that this one imports.
@@ -35,13 +35,13 @@ CONTEXT.set_forkserver_preload(
         "sqlite3",
         "boto3",
         "s3fs",
-        "telemetry_assets.aws",
+        "telemetry_assets.aws.clients",
         "telemetry_assets.engines.embedded",
         "telemetry_assets.lakehouse.glue",
         "telemetry_assets.lakehouse.s3_file_io",
-        "telemetry_assets.ingestion.s3_landing",
-        "telemetry_assets.ingestion.s3_manifest",
-        "telemetry_assets.ingestion.folder_landing",
+        "telemetry_assets.ingestion.landing.s3",
+        "telemetry_assets.ingestion.journal.s3",
+        "telemetry_assets.ingestion.landing.folder",
     ]
 )
 

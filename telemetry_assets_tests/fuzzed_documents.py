@@ -10,7 +10,7 @@ from datetime import date
 from random import Random
 from typing import Any
 
-from telemetry_assets.fleet_simulator import Fleet, simulate
+from telemetry_assets.simulator.fleet import Fleet, simulate
 from telemetry_assets_tests.made_documents import Document, event, vehicle
 
 # Such texts become bare words, so that documents hold what Python would never write.

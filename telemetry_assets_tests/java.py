@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from telemetry_assets.engines.spark_jars import fetch
+from telemetry_assets.engines.spark.jars import fetch
 
 
 def need_java() -> None:

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from telemetry_assets.ingestion.documents import Reason
-from telemetry_assets.ingestion.json_values import MAX_DOCUMENT_CHARACTERS, MAX_NESTING
-from telemetry_assets.lakehouse.documentation import tables_page
+from telemetry_assets.ingestion.parsing.documents import Reason
+from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS, MAX_NESTING
 from telemetry_assets.settings import MEBIBYTE, Settings
+from telemetry_assets.tables.documentation import tables_page
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 

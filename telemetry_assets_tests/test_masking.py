@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.masking import MASK, is_secret, masked, masked_text
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.text.masking import MASK, is_secret, masked, masked_text
 from telemetry_assets_tests.forked import ForkedProgram
 
 SECRET = "correct-horse"
@@ -129,7 +129,7 @@ def test_doctor_shows_no_secret(tmp_path: Path) -> None:
 
 
 def _session_with_secrets(folder: Path) -> None:
-    from telemetry_assets.engines.spark_session import open_session
+    from telemetry_assets.engines.spark.session import open_session
 
     settings = Settings(
         landing_uri=str(folder / "landing"),

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterInstance, SkipReason, build_sensor_context
 
-from telemetry_assets.__main__ import main
+from telemetry_assets.cli.main import main
 from telemetry_assets.definitions import definitions
-from telemetry_assets.lakehouse.contracts import ALERTS, SILVER
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.metrics import measured
+from telemetry_assets.monitoring.measurements import measured
 from telemetry_assets.settings import load_settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import ALERTS, SILVER
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET, IN_S3, Deployment
 from telemetry_assets_tests.made_documents import event, framed

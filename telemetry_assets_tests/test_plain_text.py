@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_assets.plain_text import TrustedText, plain_lines, plain_logger, plain_text, plain_values
+from telemetry_assets.text.plain import TrustedText, plain_lines, plain_logger, plain_text, plain_values
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets import environment, settings
+from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.environment import hold_environment, unknown_settings
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import load_settings
 
 

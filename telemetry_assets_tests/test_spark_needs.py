@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from telemetry_assets.__main__ import main
-from telemetry_assets.engines import spark_jars
-from telemetry_assets.engines.spark_configuration import iceberg_configuration
-from telemetry_assets.engines.spark_jars import JARS, fetch, jars
-from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.cli.main import main
+from telemetry_assets.engines.spark import jars as spark_jars
+from telemetry_assets.engines.spark.configuration import iceberg_configuration
+from telemetry_assets.engines.spark.jars import JARS, fetch, jars
+from telemetry_assets.engines.spark.session import open_session
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets_tests.java import need_java
@@ -43,7 +43,7 @@ def test_what_spark_does_not_start_with_is_told_without_java_s_stack() -> None:
     need_java()
     # A JVM of its own: one that runs keeps the memory that it has.
     program = """
-from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.engines.spark.session import open_session
 from telemetry_assets.settings import Settings
 open_session(Settings(engine="spark", spark_configuration={"spark.driver.memory": "100m"}))
 """

@@ -13,9 +13,9 @@ from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
 from telemetry_assets.assets.checks import failures_in_words
 from telemetry_assets.errors import SettingsError, StorageError
+from telemetry_assets.file_system import storage_advice, translate_storage_errors
 from telemetry_assets.pipeline import refusals_in_words
 from telemetry_assets.settings import Settings
-from telemetry_assets.storage import storage_advice, translate_storage_errors
 
 GOES_ON = "the batch waits, and the next run goes on with it."
 

@@ -16,12 +16,12 @@ from telemetry_assets.assets.checks import check_ingest, check_specs, failures_i
 from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, pool, preview, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.ingestion.certificates import Certificate
-from telemetry_assets.ingestion.rows import OTHERS
-from telemetry_assets.lakehouse.contracts import BRONZE
+from telemetry_assets.ingestion.batch_reports import Certificate
+from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.lakehouse.quality import partition_sample
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import BRONZE
 
 OWNER = "team:vehicle-data"
 

@@ -21,12 +21,14 @@ from dagster import (
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
-from telemetry_assets.ingestion.certificates import Certificate, shown_counts
+from telemetry_assets.ingestion.batch_reports import Certificate, shown_counts
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.contracts import (
+from telemetry_assets.lakehouse.quality import repeated_keys
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import (
     ALERTS,
     BRONZE,
     CURRENT_STATE,
@@ -34,9 +36,7 @@ from telemetry_assets.lakehouse.contracts import (
     SILVER,
     contract_named,
 )
-from telemetry_assets.lakehouse.quality import repeated_keys
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_lines, plain_values
+from telemetry_assets.text.plain import plain_lines, plain_values
 
 _ONE_ROW_PER_KEY = {
     SILVER: "one_row_per_event",

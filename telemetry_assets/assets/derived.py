@@ -16,9 +16,9 @@ from telemetry_assets.assets.checks import check_refresh, check_specs, failures_
 from telemetry_assets.assets.metadata import asset_key, pool, refresh_metadata, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.lakehouse.contracts import UPSTREAM
-from telemetry_assets.lakehouse.table_contract import TableContract
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import UPSTREAM
 
 
 def derived_asset(

@@ -18,11 +18,11 @@ from dagster import (
     TableSchema,
 )
 
-from telemetry_assets.engines.results import RefreshResult, RemoteRun
-from telemetry_assets.ingestion.certificates import Certificate, shown_counts
-from telemetry_assets.lakehouse.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_start
+from telemetry_assets.engines.base import RefreshResult, RemoteRun
+from telemetry_assets.ingestion.batch_reports import Certificate, shown_counts
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
+from telemetry_assets.text.plain import plain_start
 
 Metadata = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dagster import AssetsDefinition
 
 from telemetry_assets.assets.derived import derived_asset
-from telemetry_assets.lakehouse.contracts import SILVER
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import SILVER
 
 
 def silver_asset(settings: Settings) -> AssetsDefinition:

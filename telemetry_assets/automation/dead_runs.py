@@ -8,7 +8,7 @@ from __future__ import annotations
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 from dagster._core.code_pointer import ModuleCodePointer
 
-from telemetry_assets.automation.life_signs import forget, is_alive, is_dead, is_silent
+from telemetry_assets.automation.heartbeats import forget, is_alive, is_dead, is_silent
 
 _MODULE = "telemetry_assets.definitions"
 _AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]

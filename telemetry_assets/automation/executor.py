@@ -21,7 +21,7 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.executor.in_process import InProcessExecutor
 
 from telemetry_assets.automation.dead_runs import end_dead_runs, free_left_slots, users_of
-from telemetry_assets.automation.life_signs import life_sign
+from telemetry_assets.automation.heartbeats import life_sign
 
 _LOOK_SECONDS = 1.0
 _JUDGE_SECONDS = 5.0

@@ -24,16 +24,16 @@ from telemetry_assets.assets.bronze import date_metadata, event_dates_taken
 from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, failures_in_words, moment
 from telemetry_assets.assets.metadata import asset_key, certificate_metadata, pool, refresh_metadata
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.engines.results import RefreshResult
+from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.ingestion.certificates import Certificate
-from telemetry_assets.ingestion.documents import Reason
-from telemetry_assets.ingestion.manifests import ReplaySelection
-from telemetry_assets.lakehouse.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.ingestion.batch_reports import Certificate
+from telemetry_assets.ingestion.journal.base import ReplaySelection
+from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.pipeline import Pipeline
-from telemetry_assets.plain_text import plain_lines, plain_values
-from telemetry_assets.wording import counted
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.text.plain import plain_lines, plain_values
+from telemetry_assets.text.wording import counted
 
 # The sensor is this project's retry: it sees from the tables what is left to do.
 _NO_RETRY = {"dagster/max_retries": "0"}

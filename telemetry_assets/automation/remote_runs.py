@@ -34,8 +34,8 @@ def remote_runs_sensor() -> SensorDefinition:
         description="Cancels runs in EMR Serverless or Glue that no Dagster run follows any more, and nobody else.",
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
-        from telemetry_assets.engines.remote import open_service
-        from telemetry_assets.engines.remote_programs import of_lakehouse
+        from telemetry_assets.engines.remote.engine import open_service
+        from telemetry_assets.engines.remote.programs import of_lakehouse
 
         settings = load_settings()
         with refusals_in_words(settings):

@@ -25,13 +25,13 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import FileScanTask, Table
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from telemetry_assets.engines.refresh import Refresh, begin_refresh
-from telemetry_assets.engines.results import RefreshResult, partition_results
-from telemetry_assets.engines.spark_configuration import SESSION
+from telemetry_assets.aws.locations import is_s3
+from telemetry_assets.engines.base import RefreshResult, partition_results
+from telemetry_assets.engines.plan import Refresh, begin_refresh
+from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import files_appended_since_applied
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import UPSTREAM
 from telemetry_assets.lakehouse.quality import (
     hold_new_keys,
     hold_upstream_keys,
@@ -39,10 +39,10 @@ from telemetry_assets.lakehouse.quality import (
     repeated_among,
     repeated_keys,
 )
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.locations import is_s3
 from telemetry_assets.settings import MOST_THREADS
-from telemetry_assets.steps import Partitions, StepParameters, replacement
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.transforms.steps import Partitions, StepParameters, replacement
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -77,7 +77,7 @@ class EmbeddedEngine:
     def refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
     ) -> RefreshResult:
-        """See :meth:`telemetry_assets.engines.results.Engine.refresh`."""
+        """See :meth:`telemetry_assets.engines.base.Engine.refresh`."""
         return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
 
     def _refresh(
@@ -117,14 +117,14 @@ class _PinnedInputs:
     refresh: Refresh
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.steps.Inputs.upstream`."""
+        """See :meth:`telemetry_assets.transforms.steps.Inputs.upstream`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
         if contract in UPSTREAM:
             hold_upstream_keys(contract, event_dates, repeated_keys(table, contract, event_dates))
         return self._frame(table, contract, self.refresh.upstream_files(event_dates))
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """See :meth:`telemetry_assets.steps.Inputs.arrived`."""
+        """See :meth:`telemetry_assets.transforms.steps.Inputs.arrived`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
         paths = files_appended_since_applied(self.refresh.target, contract, table)
         if paths is None:
@@ -132,7 +132,7 @@ class _PinnedInputs:
         return self._frame(table, contract, self.refresh.upstream_files(event_dates, paths))
 
     def previous(self, partitions: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.steps.Inputs.previous`."""
+        """See :meth:`telemetry_assets.transforms.steps.Inputs.previous`."""
         return self._frame(self.refresh.target, self.refresh.contract, self.refresh.target_files(partitions))
 
     def _frame(self, table: Table, contract: TableContract, tasks: Iterable[FileScanTask]) -> DataFrame:

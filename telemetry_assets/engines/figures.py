@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 
 if TYPE_CHECKING:
     from pyspark.sql import Column

@@ -19,7 +19,8 @@ from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, I
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from telemetry_assets.ingestion.landing import Landing, WaitingUpload
+from telemetry_assets.ingestion.journal.base import ManifestStore
+from telemetry_assets.ingestion.landing.base import Landing, WaitingUpload
 from telemetry_assets.ingestion.ledger import (
     LEDGER_COMPLETE,
     TakenUpload,
@@ -32,9 +33,8 @@ from telemetry_assets.ingestion.ledger import (
     reports_from_rows,
     taken_upload,
 )
-from telemetry_assets.ingestion.manifests import ManifestStore
-from telemetry_assets.ingestion.rows import Origin, UploadReport, UploadRows, upload_rows
-from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadReport, UploadRows, upload_rows
+from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.batch_rows import rows_added_by
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_no_row
@@ -48,10 +48,10 @@ from telemetry_assets.lakehouse.commits import (
     summary_of,
     until_committed,
 )
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_logger
-from telemetry_assets.wording import counted
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.text.plain import plain_logger
+from telemetry_assets.text.wording import counted
 
 logger = plain_logger(__name__)
 

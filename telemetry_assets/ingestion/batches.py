@@ -22,20 +22,20 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
+from telemetry_assets.file_system import is_storage_error
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
-from telemetry_assets.ingestion.attempts import attempt
-from telemetry_assets.ingestion.certificates import CERTIFICATE, Certificate, certificate_from_tables, certificate_of
-from telemetry_assets.ingestion.landing import Landing
+from telemetry_assets.ingestion.batch_reports import CERTIFICATE, Certificate, certificate_from_tables, certificate_of
+from telemetry_assets.ingestion.journal.attempts import attempt
+from telemetry_assets.ingestion.journal.base import BatchUpload, Manifest, ManifestStore
+from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
-from telemetry_assets.ingestion.manifests import BatchUpload, Manifest, ManifestStore
-from telemetry_assets.ingestion.parsing import BatchRows, LocalParser, Parser
+from telemetry_assets.ingestion.local_parser import BatchRows, LocalParser, Parser
 from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
-from telemetry_assets.storage import is_storage_error
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 

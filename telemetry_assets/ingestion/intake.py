@@ -11,27 +11,27 @@ from itertools import accumulate
 
 from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
-from telemetry_assets.ingestion.attempts import attempt
+from telemetry_assets.ingestion.batch_reports import Certificate
 from telemetry_assets.ingestion.batches import DEATHS, Batches
-from telemetry_assets.ingestion.certificates import Certificate
-from telemetry_assets.ingestion.landing import FirstLook, Landing, WaitingUpload, new_batch_id
-from telemetry_assets.ingestion.ledger import newest_moment
-from telemetry_assets.ingestion.manifests import (
+from telemetry_assets.ingestion.journal.attempts import attempt
+from telemetry_assets.ingestion.journal.base import (
     BatchUpload,
     Manifest,
     ManifestStore,
     ReplaySelection,
     open_manifests,
 )
-from telemetry_assets.ingestion.parsing import Parser, limits_of
+from telemetry_assets.ingestion.landing.base import FirstLook, Landing, WaitingUpload, new_batch_id
+from telemetry_assets.ingestion.ledger import newest_moment
+from telemetry_assets.ingestion.local_parser import Parser, limits_of
+from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
-from telemetry_assets.ingestion.uploads import Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.quality import uploads_with_rows
-from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 

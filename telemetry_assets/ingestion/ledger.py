@@ -15,12 +15,12 @@ import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from telemetry_assets.ingestion.documents import BronzeRow, accept
-from telemetry_assets.ingestion.landing import Landing, WaitingUpload
-from telemetry_assets.ingestion.manifests import Manifest
-from telemetry_assets.ingestion.rows import NAMES_LISTED, BoundedCounter, UploadReport
+from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.landing.base import Landing, WaitingUpload
+from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, BoundedCounter, UploadReport
+from telemetry_assets.ingestion.parsing.documents import BronzeRow, accept
 from telemetry_assets.lakehouse.commits import history, summary_of
-from telemetry_assets.lakehouse.contracts import UPLOADS
+from telemetry_assets.tables.contracts import UPLOADS
 
 INGESTED_AT = "telemetry.ingested-at"
 """In the summary of each snapshot that a batch makes: the batch's moment."""

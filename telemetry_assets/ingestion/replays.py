@@ -21,17 +21,17 @@ import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, EqualTo, GreaterThanOrEqual
 from pyiceberg.table import Table
 
-from telemetry_assets.ingestion.documents import BronzeRow, Rejection, accept
-from telemetry_assets.ingestion.landing import Landing
+from telemetry_assets.ingestion.journal.base import ReplaySelection
+from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, report_of, reports_from_rows, taken_upload_of
-from telemetry_assets.ingestion.manifests import ReplaySelection
-from telemetry_assets.ingestion.rows import Origin, UploadRows, gathered, in_pieces, upload_rows
-from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadRows, gathered, in_pieces, upload_rows
+from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept
+from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.lakehouse.encoded_rows import decoded_rows
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 
 REPLAYED_BATCH = "telemetry.replayed-batch"
 """In the summary of a snapshot that a replay makes: the batch that its documents belong to."""

@@ -20,13 +20,13 @@ from pyiceberg.table import Table
 from sqlalchemy.exc import IntegrityError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
-from telemetry_assets.lakehouse.catalog_entries import catalog_entries, entry_differences
-from telemetry_assets.lakehouse.contracts import CONTRACTS
+from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
 from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_logger
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 

@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import BATCH_ID, holds_what_properties_say, summary_of
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
 
 MAINTENANCE = "telemetry.maintenance"
 """Set in the summary of a snapshot that rewrites files and changes no row."""

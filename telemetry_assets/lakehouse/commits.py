@@ -25,8 +25,8 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 
 from telemetry_assets.errors import ConcurrentWriteError
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.plain_text import plain_logger
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 

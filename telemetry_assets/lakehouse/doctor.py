@@ -17,13 +17,13 @@ from pyiceberg.table.metadata import TableMetadata
 
 from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.catalog_entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.changes import changes_since_applied
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.lakehouse.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.wording import counted
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.text.wording import counted
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
 
 
 def decoded_rows(contract: TableContract, rows: pa.Table) -> pa.Table:

@@ -10,9 +10,9 @@ from pyiceberg.catalog.glue import GlueCatalog
 from pyiceberg.io import PY_IO_IMPL, S3_SSE_KMS_KEY_ID, FileIO, load_file_io
 from pyiceberg.serializers import FromInputFile
 
-from telemetry_assets.aws import error_code, glue_client, is_unknown_outcome
+from telemetry_assets.aws.clients import error_code, glue_client, is_unknown_outcome
 from telemetry_assets.lakehouse.commit_times import OrderedCommits
-from telemetry_assets.plain_text import plain_logger
+from telemetry_assets.text.plain import plain_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_glue.client import GlueClient

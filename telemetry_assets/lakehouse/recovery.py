@@ -11,7 +11,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table.metadata import TableMetadata
 
-from telemetry_assets.locations import S3Location, is_s3
+from telemetry_assets.aws.locations import S3Location, is_s3
 
 _METADATA_FILE = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json$")
 
@@ -59,7 +59,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _files_in_s3(folder: str) -> list[str]:
-    from telemetry_assets.aws import s3_client
+    from telemetry_assets.aws.clients import s3_client
 
     location = S3Location.parse(folder)
     pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix)

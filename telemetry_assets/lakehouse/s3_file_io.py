@@ -13,7 +13,7 @@ from pyiceberg.io import S3_SSE_KMS_KEY_ID, InputStream, OutputStream
 from pyiceberg.io.fsspec import FsspecFileIO, FsspecInputFile, FsspecOutputFile
 from s3fs import S3FileSystem
 
-from telemetry_assets.aws import CONNECT_SECONDS, READ_SECONDS, RETRIES, encryption, environment, region
+from telemetry_assets.aws.clients import CONNECT_SECONDS, READ_SECONDS, RETRIES, encryption, environment, region
 from telemetry_assets.settings import MOST_THREADS
 
 _one_at_a_time = threading.Lock()

@@ -9,7 +9,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.lakehouse.table_contract import ColumnType, TableContract
+from telemetry_assets.tables.contract import ColumnType, TableContract
 
 _SPARK_NAMES: dict[ColumnType, str] = {
     "string": "string",

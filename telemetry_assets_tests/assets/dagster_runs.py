@@ -9,7 +9,7 @@ from typing import Any
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
 
 
 def run(defs: Definitions, instance: DagsterInstance, job: str) -> ExecuteInProcessResult:

@@ -14,10 +14,10 @@ import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, execute_job, instance_for_test
 
 from telemetry_assets.assets.metadata import asset_key, pool
-from telemetry_assets.automation import life_signs
+from telemetry_assets.automation import heartbeats as life_signs
 from telemetry_assets.automation.dead_runs import end_dead_runs
-from telemetry_assets.automation.life_signs import is_alive, is_dead, life_sign
-from telemetry_assets.lakehouse.contracts import BRONZE, CURRENT_STATE
+from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
+from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE
 from telemetry_assets_tests.automation.made_runs import ASSETS, job_of, started_run, status, take, users
 from telemetry_assets_tests.waiting import until
 

@@ -18,9 +18,9 @@ from dagster import (
 from pyiceberg.expressions import AlwaysTrue
 
 from telemetry_assets.definitions import definitions
-from telemetry_assets.ingestion.manifests import Manifest
-from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY, SILVER
+from telemetry_assets.ingestion.journal.base import Manifest
 from telemetry_assets.settings import load_settings
+from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.automation.made_runs import started_run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
@@ -142,7 +142,7 @@ def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
     run_id = ingest_run(instance, DagsterRunStatus.STARTED)
     assert run_id in reason(tick())
     now = time.time()
-    monkeypatch.setattr("telemetry_assets.automation.life_signs.time.time", lambda: now + 121)
+    monkeypatch.setattr("telemetry_assets.automation.heartbeats.time.time", lambda: now + 121)
     tick()
     run = instance.get_run_by_id(run_id)
     assert run is not None

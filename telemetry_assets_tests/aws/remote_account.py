@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from telemetry_assets.engines.package import Package, build_package, upload_package
+from telemetry_assets.engines.package.build import Package, build_package, upload_package
 from telemetry_assets.settings import Settings, project_root
 from telemetry_assets_tests.aws.api_requests import Request
 from telemetry_assets_tests.aws.permissions import LAKEHOUSE, LANDING, SCRIPTS

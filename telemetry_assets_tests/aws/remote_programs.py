@@ -24,7 +24,7 @@ from urllib.parse import urlparse
 import boto3
 import pyspark
 
-from telemetry_assets.engines.spark_jars import jars
+from telemetry_assets.engines.spark.jars import jars
 from telemetry_assets_tests.aws.remote_orders import ORDERS, ordered
 
 _SPARK = Path(pyspark.__file__).parent

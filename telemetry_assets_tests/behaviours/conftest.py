@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.engines.spark_session import open_session
+from telemetry_assets.engines.spark.session import open_session
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.behaviours.on_engines import SMALL_SPARK

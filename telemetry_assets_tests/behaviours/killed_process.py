@@ -24,13 +24,14 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.orm import Session
 
 from telemetry_assets.engines import embedded
-from telemetry_assets.ingestion import batches, file_moves
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.manifests import ManifestFile
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, REJECTED, UPLOADS
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.ingestion import batches
+from telemetry_assets.ingestion.journal.base import ManifestFile
+from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, REJECTED, UPLOADS
 from telemetry_assets_tests.forked import ForkedProgram
 
 INSURANCE_AS_OF = date(2025, 6, 10)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.engines import spark as spark_engine
-from telemetry_assets.engines.spark_configuration import table_name
+from telemetry_assets.engines.spark import engine as spark_engine
+from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.lakehouse.contracts import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.behaviours.on_engines import (
     ENGINES,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.lakehouse.contracts import UPSTREAM
+from telemetry_assets.simulator.fleet import Fleet, simulate
+from telemetry_assets.tables.contracts import UPSTREAM
 from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment
 from telemetry_assets_tests.made_documents import RUNS, UPLOADS, Document, event, framed, vehicle
 

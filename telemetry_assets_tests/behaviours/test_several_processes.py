@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from dagster._cli import cli as dagster
 
-from telemetry_assets.__main__ import main
-from telemetry_assets.fleet_simulator import Fleet, SimulatedUpload, simulate
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.cli.main import main
+from telemetry_assets.simulator.fleet import Fleet, SimulatedUpload, simulate
+from telemetry_assets.tables.contracts import BRONZE, REJECTED
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.aws.services import AwsServices

@@ -19,11 +19,11 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
-from telemetry_assets.__main__ import main
+from telemetry_assets.cli.main import main
 from telemetry_assets.errors import TelemetryAssetsError
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.landing import WaitingUpload
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.tables.contracts import BRONZE, REJECTED
 from telemetry_assets_tests.behaviours.killed_process import die_at
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.forked import ForkedProgram

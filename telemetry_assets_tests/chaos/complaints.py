@@ -21,6 +21,6 @@ def complains(settings: Settings) -> bool:
 
 
 def _command(name: str) -> None:
-    from telemetry_assets.__main__ import main
+    from telemetry_assets.cli.main import main
 
     main([name])

@@ -10,7 +10,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from telemetry_assets.errors import CatalogBusyError
 from telemetry_assets.ingestion import batches, replays
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
-from telemetry_assets.ingestion.s3_landing import S3Landing
+from telemetry_assets.ingestion.landing.s3 import S3Landing
 from telemetry_assets.lakehouse import batch_rows, commits
 from telemetry_assets.lakehouse.encoded_rows import decoded_rows
 from telemetry_assets.pipeline import Pipeline

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
-from telemetry_assets.aws import get_object
-from telemetry_assets.engines.emr_serverless import EmrServerless
-from telemetry_assets.engines.remote import RemoteEngine
-from telemetry_assets.engines.remote_service import Phase, State, Submission, patiently
-from telemetry_assets.engines.remote_step import StepFolder
+from telemetry_assets.aws.clients import get_object
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.engines.remote.emr_serverless import EmrServerless
+from telemetry_assets.engines.remote.engine import RemoteEngine
+from telemetry_assets.engines.remote.run import StepFolder
+from telemetry_assets.engines.remote.service import Phase, State, Submission, patiently
 from telemetry_assets.errors import QualityError, RemoteRunError
-from telemetry_assets.lakehouse.contracts import SILVER
-from telemetry_assets.locations import S3Location
 from telemetry_assets.settings import Settings
-from telemetry_assets.steps import StepParameters
+from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.transforms.steps import StepParameters
 from telemetry_assets_tests.aws.remote_account import RemoteAccount
 from telemetry_assets_tests.deployment import AS_OF
 from telemetry_assets_tests.engines.batch_in_bronze import with_a_batch_in_bronze
@@ -100,7 +100,7 @@ def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_i
             raise failures.pop()
         return get_object(client, bucket, key)
 
-    monkeypatch.setattr("telemetry_assets.engines.remote_step.get_object", failing_once)
+    monkeypatch.setattr("telemetry_assets.engines.remote.run.get_object", failing_once)
     assert patiently("a step", 1, folder.new_messages) == [{"n": 1}, {"n": 2}]
     assert folder.new_messages() == []
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.account_check import check
 from telemetry_assets.errors import QualityError, RemoteRunError
-from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.lakehouse.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.monitoring.smoke_test import check
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets.simulator.fleet import Fleet, simulate
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
 from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount
 from telemetry_assets_tests.deployment import AS_OF, SAMPLES, DeploymentInS3
 from telemetry_assets_tests.fuzzed_uploads import fuzzed_uploads

@@ -13,12 +13,12 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, SkipReason, b
 
 from telemetry_assets.automation import remote_runs
 from telemetry_assets.definitions import definitions
-from telemetry_assets.engines.remote import open_service
-from telemetry_assets.engines.remote_programs import of_lakehouse
+from telemetry_assets.engines.remote.engine import open_service
+from telemetry_assets.engines.remote.programs import of_lakehouse
 from telemetry_assets.errors import RemoteRunError
-from telemetry_assets.lakehouse.contracts import ALERTS, SILVER
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.tables.contracts import ALERTS, SILVER
 from telemetry_assets_tests.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.deployment import DeploymentInS3
 from telemetry_assets_tests.made_documents import event, framed
@@ -139,7 +139,7 @@ def left_over(
         account.aws.order("stay/PENDING")
         with monkeypatch.context() as patched:
             # Its process has no time left to cancel anything.
-            patched.setattr("telemetry_assets.engines.emr_serverless.EmrServerless.cancel", lambda *_: None)
+            patched.setattr("telemetry_assets.engines.remote.emr_serverless.EmrServerless.cancel", lambda *_: None)
             with pytest.raises(RemoteRunError):
                 pipeline.refresh(SILVER, run.run_id)
     return settings, run

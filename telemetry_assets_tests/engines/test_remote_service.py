@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from telemetry_assets.__main__ import main
-from telemetry_assets.engines import remote_programs
-from telemetry_assets.engines.remote import RemoteEngine, open_service
+from telemetry_assets.cli.main import main
+from telemetry_assets.engines.remote import programs as remote_programs
+from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 from telemetry_assets.errors import PackageError, RemoteRunError, SettingsError
-from telemetry_assets.lakehouse.contracts import FUEL_EFFICIENCY, SILVER
-from telemetry_assets.metrics import measured_remotely
+from telemetry_assets.monitoring.measurements import measured_remotely
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.engines.batch_in_bronze import cancel_when_running, states, with_a_batch_in_bronze
 from telemetry_assets_tests.waiting import until

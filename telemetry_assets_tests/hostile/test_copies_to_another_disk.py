@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.file_moves import move_file
+from telemetry_assets.ingestion.landing.file_moves import move_file
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 

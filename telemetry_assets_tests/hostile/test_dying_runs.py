@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion import parsing, replays, rows, s3_manifest
-from telemetry_assets.ingestion.manifests import ReplaySelection, open_manifests
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED
+from telemetry_assets.ingestion import local_parser as parsing
+from telemetry_assets.ingestion import replays
+from telemetry_assets.ingestion.journal import s3 as s3_manifest
+from telemetry_assets.ingestion.journal.base import ReplaySelection, open_manifests
+from telemetry_assets.ingestion.parsing import arrow_rows as rows
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
+from telemetry_assets.tables.contracts import BRONZE, REJECTED
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.forked import ForkedProgram

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.folder_entries import entries_below
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.folder_owners import own_folder
-from telemetry_assets.ingestion.landing import WaitingUpload
+from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.ingestion.landing.folder_entries import entries_below
+from telemetry_assets.ingestion.landing.folder_owners import own_folder
 from telemetry_assets_tests.hostile.another_user import open_folder
 from telemetry_assets_tests.ingestion.places import BATCH, FolderPlace
 

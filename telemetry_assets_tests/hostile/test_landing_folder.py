@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.landing import WaitingUpload
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.hostile.another_user import act, acting, open_folder, require_root
 from telemetry_assets_tests.made_documents import event, framed

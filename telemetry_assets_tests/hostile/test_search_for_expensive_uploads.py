@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from telemetry_assets.ingestion.rows import Origin, upload_rows
-from telemetry_assets.ingestion.uploads import Limits
+from telemetry_assets.ingestion.parsing.arrow_rows import Origin, upload_rows
+from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets_tests.hostile.expensive import MEBIBYTE
 
 SIZE = 10_000

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.plain_text import plain_text
+from telemetry_assets.text.plain import plain_text
 from telemetry_assets_tests.hostile.texts import FORGED_LINE, FORGING_NAME, TERMINAL, markdown
 from telemetry_assets_tests.made_documents import event
 

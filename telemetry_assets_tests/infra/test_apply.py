@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from telemetry_assets.account_check import check
-from telemetry_assets.engines.package import build_package, upload_package
+from telemetry_assets.engines.package.build import build_package, upload_package
+from telemetry_assets.monitoring.smoke_test import check
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, project_root
 from telemetry_assets_tests.aws.api_requests import Request

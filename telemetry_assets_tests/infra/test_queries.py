@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from telemetry_assets.fleet_simulator import Fleet, simulate
-from telemetry_assets.lakehouse.contracts import CONTRACTS
+from telemetry_assets.simulator.fleet import Fleet, simulate
+from telemetry_assets.tables.contracts import CONTRACTS
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.infra.terraform import INFRA
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from telemetry_assets.aws import s3_client
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.landing import Landing
-from telemetry_assets.ingestion.s3_landing import S3Landing
-from telemetry_assets.locations import S3Location
+from telemetry_assets.aws.clients import s3_client
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.ingestion.landing.base import Landing
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.ingestion.landing.s3 import S3Landing
 from telemetry_assets_tests.aws.services import AwsServices
 
 BATCH = "batch-1"

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
-from telemetry_assets.ingestion import file_moves, folder_landing
 from telemetry_assets.ingestion.archive_audit import AuditFinding
-from telemetry_assets.ingestion.folder_landing import FolderLanding
+from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing import folder as folder_landing
+from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER, UPLOADS
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER, UPLOADS
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.manifests import BatchUpload, Manifest
-from telemetry_assets.lakehouse.contracts import BRONZE, SILVER
+from telemetry_assets.ingestion.journal.base import BatchUpload, Manifest
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.tables.contracts import BRONZE, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.ingestion import rows
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.landing import WaitingUpload
-from telemetry_assets.ingestion.manifests import Manifest
+from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.ingestion.parsing import arrow_rows as rows
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.made_documents import event, framed
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.ingestion import file_moves
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.landing import WaitingUpload
+from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets_tests.ingestion.places import BATCH, FolderPlace, names
 
 
@@ -95,7 +95,7 @@ def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
     # Tests may run as root, whom nothing is kept from.
-    monkeypatch.setattr("telemetry_assets.ingestion.folder_landing.move_file", forbidden)
+    monkeypatch.setattr("telemetry_assets.ingestion.landing.folder.move_file", forbidden)
     monkeypatch.setattr(os, "access", lambda *_: False)
     place.landing.archive(BATCH, upload)
     place.landing.finish(BATCH)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.landing import is_finished, new_batch_id
+from telemetry_assets.ingestion.landing.base import is_finished, new_batch_id
 from telemetry_assets_tests.ingestion.places import BATCH, FolderPlace, Place, S3Place, names
 
 

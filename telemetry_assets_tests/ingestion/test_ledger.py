@@ -15,13 +15,13 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.table import Table
 
 from telemetry_assets.ingestion import batches
-from telemetry_assets.ingestion.folder_landing import FolderLanding
-from telemetry_assets.ingestion.manifests import ReplaySelection
+from telemetry_assets.ingestion.journal.base import ReplaySelection
+from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.changes import MAINTENANCE
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, UPLOADS
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 

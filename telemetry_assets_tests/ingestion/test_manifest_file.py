@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.manifests import Manifest, ManifestFile
+from telemetry_assets.ingestion.journal.base import Manifest, ManifestFile
 
 
 def refusing(number: int) -> Callable[..., None]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion import documents, replays
-from telemetry_assets.ingestion.manifests import Manifest, ReplaySelection
+from telemetry_assets.ingestion import replays
+from telemetry_assets.ingestion.journal.base import Manifest, ReplaySelection
+from telemetry_assets.ingestion.parsing import documents
 from telemetry_assets.ingestion.reconciliation import reconcile
-from telemetry_assets.lakehouse.contracts import BRONZE, REJECTED, SILVER
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.made_documents import event, framed
 
@@ -47,7 +48,7 @@ def mended() -> Iterator[Callable[[], None]]:
 
     # One of its own, as undoing the test's would take its environment away too.
     with pytest.MonkeyPatch.context() as defect:
-        for module in ("telemetry_assets.ingestion.uploads", "telemetry_assets.ingestion.replays"):
+        for module in ("telemetry_assets.ingestion.parsing.framing", "telemetry_assets.ingestion.replays"):
             defect.setattr(f"{module}.accept", refusing)
         yield defect.undo
 

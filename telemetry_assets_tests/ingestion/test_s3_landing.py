@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telemetry_assets.ingestion.landing import WaitingUpload
+from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.ingestion.places import BATCH, BUCKET, S3Place, names
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_assets.ingestion.documents import BronzeRow, Reason, Rejection
-from telemetry_assets.ingestion.json_values import MAX_DOCUMENT_CHARACTERS
-from telemetry_assets.ingestion.uploads import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.ingestion.parsing.documents import BronzeRow, Reason, Rejection
+from telemetry_assets.ingestion.parsing.framing import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS
 from telemetry_assets_tests.contract_reading import Batch, Upload, read_batches
 from telemetry_assets_tests.made_documents import FRAMINGS, UPLOADS, Document, event, framed
 

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from telemetry_assets.lakehouse.doctor import Finding, examine
-from telemetry_assets.lakehouse.table_contract import TableContract
+from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed

@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.types import StringType
 
-from telemetry_assets.__main__ import main
-from telemetry_assets.aws import RETRIES
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
+from telemetry_assets.aws.clients import RETRIES
+from telemetry_assets.cli.main import main
+from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET, IN_S3, Deployment
 

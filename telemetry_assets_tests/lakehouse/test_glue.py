@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pyiceberg.catalog.glue import GlueCatalog
 
-from telemetry_assets.aws import RETRIES
+from telemetry_assets.aws.clients import RETRIES
 from telemetry_assets.errors import AwsError, SettingsError
 from telemetry_assets.lakehouse.commits import set_table_properties
-from telemetry_assets.lakehouse.contracts import BRONZE, CONTRACTS, SILVER
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.aws.services import AwsServices

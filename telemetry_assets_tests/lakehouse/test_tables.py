@@ -17,7 +17,10 @@ from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.changes import MAINTENANCE, applied_mark, changes_since_applied, is_behind
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
-from telemetry_assets.lakehouse.contracts import (
+from telemetry_assets.lakehouse.doctor import examine
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import (
     ALERTS,
     BRONZE,
     CONTRACTS,
@@ -26,9 +29,6 @@ from telemetry_assets.lakehouse.contracts import (
     SILVER,
     contract_named,
 )
-from telemetry_assets.lakehouse.doctor import examine
-from telemetry_assets.lakehouse.table_contract import TableContract
-from telemetry_assets.settings import Settings
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 

@@ -1,0 +1,1 @@
+"""What remote Spark runs, built here and uploaded to S3."""

@@ -1,0 +1,1 @@
+"""EMR Serverless and Glue: job runs that refresh tables or parse batches outside this machine."""

@@ -1,0 +1,105 @@
+"""The program that runs inside remote Spark: it does one step, and tells over Dagster Pipes what it did.
+
+``make package`` puts it into the scripts location by itself; the project's modules come beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import Any
+
+from dagster_pipes import (
+    DAGSTER_PIPES_CONTEXT_ENV_VAR,
+    DAGSTER_PIPES_MESSAGES_ENV_VAR,
+    PipesContext,
+    PipesDefaultContextLoader,
+    PipesMappingParamsLoader,
+    encode_param,
+    open_dagster_pipes,
+)
+from pyspark.sql import SparkSession
+
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.engines.remote.parsed_batch import keep_parsed
+from telemetry_assets.engines.remote.pipes import MessageWriter
+from telemetry_assets.engines.remote.run import MESSAGES, RemoteStep, error_told, opened_step, result_told
+from telemetry_assets.engines.spark.engine import SparkEngine
+from telemetry_assets.errors import TelemetryAssetsError
+from telemetry_assets.ingestion.journal.base import read_manifest
+from telemetry_assets.lakehouse.catalog import open_lakehouse
+from telemetry_assets.text.plain import plain_logger
+
+_TELLING_SECONDS = 2
+
+# As a program it is named `__main__`.
+logger = plain_logger("telemetry_assets.engines.remote.entrypoint")
+
+
+def main() -> int:
+    """Do the step that ``--step`` names; 1 where it could not be done, and why is told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--step", required=True, help="The step's description in S3.")
+    parser.add_argument("--region", required=True)
+    # Glue adds arguments of its own.
+    arguments, _ = parser.parse_known_args()
+    os.environ.setdefault("AWS_REGION", arguments.region)
+    folder, step = opened_step(arguments.step)
+    with _open_pipes(folder, step) as pipes:
+        logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+        logging.getLogger("telemetry_assets").setLevel(logging.INFO)  # noqa: TID251  # sets a level, logs nothing
+        try:
+            told = _done(folder, step)
+        except TelemetryAssetsError as error:
+            pipes.report_custom_message({"error": error_told(error)})
+            return 1
+        pipes.report_custom_message(told)
+    return 0
+
+
+def _done(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
+    """Do the step in the session that the service has configured, by what the run was started with."""
+    settings, spark = step.program_settings, SparkSession.builder.getOrCreate()
+    logger.info("%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism)
+    lakehouse = open_lakehouse(settings)
+    engine = SparkEngine(lakehouse, settings, spark)
+    if step.manifest is None:
+        return {"result": result_told(engine.refresh(step.contract, step.dates, step.parameters, step.run_id))}
+    manifest = read_manifest(step.manifest.encode(), "", folder.uri())
+    rows = engine.parse(manifest, step.run_id)
+    keep_parsed(lakehouse, folder.uri(), manifest, rows)
+    return {"parsed": {"accepted": rows.accepted, "rejected": rows.rejected}}
+
+
+def _open_pipes(folder: S3Location, step: RemoteStep) -> PipesContext:
+    messages = {
+        "bucket": folder.bucket,
+        "key_prefix": folder.below(MESSAGES).prefix.rstrip("/"),
+        "include_stdio_in_messages": True,
+    }
+    context: dict[str, Any] = {
+        "run_id": step.run_id,
+        "job_name": None,
+        "retry_number": 0,
+        "asset_keys": None,
+        "extras": {},
+    }
+    return open_dagster_pipes(
+        params_loader=PipesMappingParamsLoader(
+            {
+                DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": context}),
+                DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param(messages),
+            }
+        ),
+        context_loader=PipesDefaultContextLoader(),
+        message_writer=MessageWriter(step.program_settings, interval=_TELLING_SECONDS),
+    )
+
+
+if __name__ == "__main__":
+    status = main()
+    # Glue takes an exit for a failure, whatever its code.
+    if status:
+        sys.exit(status)

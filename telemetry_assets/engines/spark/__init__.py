@@ -1,0 +1,1 @@
+"""A JVM Spark session that reads and writes the tables through Iceberg."""

@@ -1,0 +1,252 @@
+"""Errors of file systems that say nothing about the data: no space, read-only, I/O errors, limits; and what to do.
+
+Which errors these are, how they are recognised in what libraries raise, and the advice; and the two calls whose errors
+differ between file systems (a lock, a folder's fsync). What the pipeline needs of a file system is tried in
+``ingestion/landing/storage_checks.py``.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from telemetry_assets.errors import StorageError, TelemetryAssetsError
+
+_WAITS = "the batch waits, and the next run goes on with it."
+# As Rust and gRPC write them, whose errors reach Python as text only.
+_NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|\bOs \{ code: (\d+)")
+_NUMBERS_IN_TEXT = ("pyspark.", "grpc.", "pysail.", "pyo3_runtime.")
+_NO_TEMPORARY_FOLDER = "No usable temporary directory"
+
+
+def _no_space(place: Path) -> str:
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return f"There is no space left on the file system of {place}. Make room; {_WAITS}"
+    if found.f_files and not found.f_favail and found.f_bavail:
+        return (
+            f"There is no room for another file on the file system of {place} (all of its {found.f_files:,} inodes are "
+            f"taken). Remove files that are not needed; {_WAITS}"
+        )
+    free, total = (megabytes(blocks * found.f_frsize) for blocks in (found.f_bavail, found.f_blocks))
+    return f"There is no space left on the file system of {place} ({free} free of {total}). Make room; {_WAITS}"
+
+
+def _quota(place: Path) -> str:
+    return f"This user's quota on the file system of {place} is used up. Make room, or raise the quota; {_WAITS}"
+
+
+def _read_only(place: Path) -> str:
+    return (
+        f"The file system of {place} is read-only. Mount it read-write (the machine's log says whether it was made "
+        f"read-only after an error); {_WAITS}"
+    )
+
+
+def _input_output(place: Path) -> str:
+    return (
+        f"The file system of {place} answers with an I/O error. The machine's log names the disk or the server. Repair "
+        f"it, or move away a file that it cannot give back; {_WAITS}"
+    )
+
+
+def _open_files(_: Path) -> str:
+    limit, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"This process has as many files open as it may ({limit:,}). Raise its limit, such as with `ulimit -n 4096` or "
+        f"LimitNOFILE= of systemd; {_WAITS}"
+    )
+
+
+def _open_files_of_machine(_: Path) -> str:
+    return (
+        "This machine has as many files open as it may. Raise fs.file-max, or end what has so many of them open; "
+        f"{_WAITS}"
+    )
+
+
+def _stale(place: Path) -> str:
+    return (
+        f"The file system of {place} was replaced or exported again by its server (stale file handle). Mount it "
+        f"again; {_WAITS}"
+    )
+
+
+def _no_locks(place: Path) -> str:
+    return (
+        f"The file system of {place} gives no locks (flock). Start the server's lock service (lockd of NFS), or mount "
+        f"it with locks; {_WAITS}"
+    )
+
+
+_ADVICE: dict[int, Callable[[Path], str]] = {
+    errno.ENOSPC: _no_space,
+    errno.EDQUOT: _quota,
+    errno.EROFS: _read_only,
+    errno.EIO: _input_output,
+    errno.EMFILE: _open_files,
+    errno.ENFILE: _open_files_of_machine,
+    errno.ESTALE: _stale,
+    errno.ENOLCK: _no_locks,
+}
+
+
+def storage_advice(number: int, place: str | Path) -> str:
+    """What an error number says of a folder's file system, and what to do about it.
+
+    :param number: one that :func:`is_storage_error` knows, such as ``errno.ENOSPC``.
+    """
+    return _ADVICE[number](Path(place))
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether the file system is at fault, or a limit of the process: trying again later is right, giving up is not."""
+    return isinstance(error, OSError) and error.errno in _ADVICE
+
+
+@contextmanager
+def translate_storage_errors(*folders: Path) -> Iterator[None]:
+    """Turn errors of file systems, also those that a library has wrapped, into one that says what to do.
+
+    Every other error passes unchanged.
+
+    :param folders: what the work is done in; an error that names no file is one of these folders' or of the folder for
+        temporary files.
+    :raises StorageError: in the place of any error that comes from a file system.
+    """
+    try:
+        yield
+    except TelemetryAssetsError:
+        raise
+    except BaseException as error:
+        # A panic of the embedded engine is no Exception; whoever stops this process is none of both.
+        is_failure = isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+        text = _explained(error, folders) if is_failure else None
+        if text is None:
+            raise
+        raise StorageError(text) from error
+
+
+def lock_file(file: IO[Any], *, wait: bool = True) -> None:
+    """Lock an open file for this process alone; closing it gives the lock up.
+
+    :param wait: whether to wait for whoever has locked it.
+    :raises BlockingIOError: where somebody else has locked it, unless this waits.
+    :raises OSError: with ``ENOLCK`` where its file system has no such locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK):
+            raise
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), file.name) from error
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file that is written to the disk.
+
+    :raises OSError: where the disk refuses it.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which names a folder has, where its file system can do so for a folder.
+
+    :raises OSError: where the disk refuses it.
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        # Network file systems that have no such request for a folder.
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(opened)
+
+
+def _explained(error: BaseException, folders: Sequence[Path]) -> str | None:
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and _NO_TEMPORARY_FOLDER in str(cause):
+            return f"No folder for temporary files can be written to. Make room, or let TMPDIR name another; {_WAITS}"
+        number = _number(cause)
+        if number in _ADVICE:
+            return storage_advice(number, _place(cause, number, [*folders, *_temporary_folder()]))
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _number(error: BaseException) -> int:
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if isinstance(error, ImportError):
+        # A compiled module that is first needed when no file can be opened any more.
+        return next((number for number in _ADVICE if os.strerror(number) in str(error)), 0)
+    # Any other error's text may quote what somebody has uploaded.
+    if type(error) is RuntimeError or f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
+        found = _NUMBER_IN_TEXT.search(str(error))
+        return int(found[found.lastindex or 0]) if found else 0
+    return 0
+
+
+def _place(error: BaseException, number: int, folders: Sequence[Path]) -> Path:
+    """The folder that a person knows: of the given ones, or where another file system is mounted below it."""
+    # Of two names the second is the one that is written to.
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    if isinstance(named, (str, bytes)):
+        path = Path(os.fsdecode(named))
+        folder = next((one for one in folders if path.is_relative_to(one)), None)
+        return _mounted(path, folder) if folder else path.parent
+    return next((one for one in folders if _looks_like(number, one)), folders[0] if folders else Path())
+
+
+def _mounted(path: Path, folder: Path) -> Path:
+    with suppress(OSError):
+        device = folder.stat().st_dev
+        inner = [one for one in (path, *path.parents) if one.is_relative_to(folder) and one.exists()]
+        apart = [one for one in inner if one.stat().st_dev != device]
+        if apart and inner[0] in apart:
+            return apart[-1]
+    return folder
+
+
+def _looks_like(number: int, folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return number == errno.ESTALE
+    if number == errno.EROFS:
+        return bool(found.f_flag & os.ST_RDONLY)
+    is_full = found.f_bavail * found.f_frsize < 0.02 * found.f_blocks * found.f_frsize
+    return number == errno.ENOSPC and (is_full or (found.f_files > 0 and not found.f_favail))
+
+
+def _temporary_folder() -> list[Path]:
+    try:
+        return [Path(tempfile.gettempdir())]
+    except OSError:
+        return []
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes as people read it, e.g. ``1,200 MB``."""
+    return f"{size / 1_000_000:,.0f} MB"

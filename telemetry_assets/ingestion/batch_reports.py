@@ -1,0 +1,114 @@
+"""The certificate of a batch: what became of its documents. It stands in the batch's snapshots and run metadata."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from pydantic import BaseModel
+from pyiceberg.expressions import EqualTo
+
+from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.local_parser import BatchRows
+from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, OTHERS, BoundedCounter
+from telemetry_assets.lakehouse.batch_rows import batch_snapshot
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.text.plain import plain_start
+
+CERTIFICATE = "telemetry.certificate"
+"""The property of a snapshot's summary that holds the certificate of its batch."""
+
+_DATES_LISTED = 1000
+_LONGEST_SHOWN = 100
+
+
+class Certificate(BaseModel, frozen=True):
+    """What became of a batch: documents received = accepted + rejected.
+
+    Of the names of fields the most frequent are counted one by one, the rest together under ``(others)``.
+    """
+
+    batch_id: str
+    ingested_at: datetime
+    uploads: int
+    documents: int
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    unknown_fields: dict[str, int]
+    wrong_typed_fields: dict[str, int]
+    event_dates: dict[str, int]
+    snapshot_id: int | None = None
+
+
+def certificate_of(manifest: Manifest, taken: BatchRows) -> Certificate:
+    """The certificate of a batch, from the rows that its uploads gave."""
+    counts = taken.counts
+    return Certificate(
+        batch_id=manifest.batch_id,
+        ingested_at=manifest.ingested_at,
+        uploads=len(taken.uploads),
+        documents=taken.accepted + taken.rejected,
+        accepted=taken.accepted,
+        rejected=taken.rejected,
+        rejected_by_reason=counts.rejected_by_reason.listed(NAMES_LISTED),
+        unknown_fields=counts.unknown_fields.listed(NAMES_LISTED),
+        wrong_typed_fields=counts.wrong_typed_fields.listed(NAMES_LISTED),
+        event_dates=dict(sorted(counts.event_dates.listed(_DATES_LISTED).items())),
+    )
+
+
+def certificate_from_tables(lakehouse: Lakehouse, batch_id: str) -> Certificate | None:
+    """The certificate of a batch that is in the tables, from their rows; None where they have none of it."""
+    of_batch = EqualTo(term="batch_id", value=batch_id)
+    bronze = lakehouse.table(BRONZE)
+    ledger, accepted, rejected = (
+        table.scan(of_batch, selected_fields=columns).to_arrow()
+        for table, columns in (
+            (lakehouse.table(UPLOADS), ("ingested_at", "unknown_fields", "wrong_typed_fields")),
+            (bronze, ("event_date",)),
+            (lakehouse.table(REJECTED), ("reason",)),
+        )
+    )
+    if not ledger.num_rows:
+        return None
+    snapshot = batch_snapshot(bronze, batch_id)
+    dates = BoundedCounter()
+    dates.add(day.isoformat() for day in accepted["event_date"].to_pylist())
+    return Certificate(
+        batch_id=batch_id,
+        ingested_at=ledger["ingested_at"][0].as_py(),
+        uploads=ledger.num_rows,
+        documents=accepted.num_rows + rejected.num_rows,
+        accepted=accepted.num_rows,
+        rejected=rejected.num_rows,
+        rejected_by_reason=dict(Counter(rejected["reason"].to_pylist()).most_common()),
+        unknown_fields=added_up(json.loads(text) for text in ledger["unknown_fields"].to_pylist()),
+        wrong_typed_fields=added_up(json.loads(text) for text in ledger["wrong_typed_fields"].to_pylist()),
+        event_dates=dict(sorted(dates.listed(_DATES_LISTED).items())),
+        snapshot_id=snapshot.snapshot_id if snapshot else None,
+    )
+
+
+def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts by name, over several batches."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def shown_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The most frequent names of all batches together, as short plain text; the rest are counted under `OTHERS`."""
+    total = Counter(added_up(counts))
+    others = total.pop(OTHERS, 0)
+    listed: Counter[str] = Counter()
+    for name, count in total.most_common(NAMES_LISTED):
+        # Names that differ only where they are cut are counted together.
+        listed[plain_start(name, _LONGEST_SHOWN)] += count
+    others += total.total() - listed.total()
+    return {**listed, OTHERS: others} if others else dict(listed)

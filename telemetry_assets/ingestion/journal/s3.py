@@ -1,0 +1,153 @@
+"""The manifest of the batch in progress, and the notes of the runs that parse it, in objects of S3."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from telemetry_assets.aws.clients import (
+    GONE,
+    PRECONDITION_FAILED,
+    delete_object_if,
+    error_code,
+    get_object,
+    put_object_if,
+)
+from telemetry_assets.ingestion.journal.attempts import Attempt, Attempts
+from telemetry_assets.ingestion.journal.base import Manifest, read_manifest, written
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+SILENCE = timedelta(minutes=15)
+"""A run that has not written its note for so long is dead: parsing one upload takes seconds."""
+
+
+@dataclass(frozen=True)
+class ManifestObject:
+    """The manifest in progress in an object of S3, whose ETag tells its states apart.
+
+    :param encryption: arguments of each write, such as the KMS key.
+    """
+
+    client: S3Client
+    bucket: str
+    key: str
+    encryption: dict[str, Any]
+
+    def load(self) -> Manifest | None:
+        """See :meth:`ManifestStore.load`."""
+        try:
+            content, etag = get_object(self.client, self.bucket, self.key)
+        except ClientError as error:
+            if error_code(error) in GONE:
+                return None
+            raise
+        return read_manifest(content, etag, f"s3://{self.bucket}/{self.key}")
+
+    def create(self, manifest: Manifest) -> bool:
+        """See :meth:`ManifestStore.create`."""
+        return self._put(manifest, IfNoneMatch="*")
+
+    def replace(self, manifest: Manifest) -> bool:
+        """See :meth:`ManifestStore.replace`."""
+        return self._put(manifest, IfMatch=manifest.tag)
+
+    def remove(self, manifest: Manifest) -> None:
+        """See :meth:`ManifestStore.remove`."""
+        current = self.load()
+        while current is not None and current.batch_id == manifest.batch_id:
+            try:
+                delete_object_if(self.client, self.bucket, self.key, current.tag)
+            except ClientError as error:
+                if error_code(error) not in GONE | PRECONDITION_FAILED:
+                    raise
+            current = self.load()
+
+    def attempts(self, batch_id: str) -> Attempts:
+        """See :meth:`ManifestStore.attempts`."""
+        folder, _, _ = self.key.rpartition("/")
+        return AttemptObjects(self.client, self.bucket, f"{folder}/attempts/{batch_id}/", self.encryption)
+
+    def _put(self, manifest: Manifest, **condition: Any) -> bool:
+        content = written(manifest)
+        try:
+            etag = put_object_if(self.client, self.bucket, self.key, content, **condition, **self.encryption)
+        except ClientError as error:
+            if error_code(error) not in GONE | PRECONDITION_FAILED:
+                raise
+            # An answer that was lost is asked for again, and then meets what it has written.
+            current = self.load()
+            if current is None or written(current) != content:
+                return False
+            etag = current.tag
+        manifest.tag = etag
+        return True
+
+
+@dataclass(frozen=True)
+class AttemptObjects:
+    """Notes in objects of S3, which has no locks: a run that is silent for :data:`SILENCE` counts as dead."""
+
+    client: S3Client
+    bucket: str
+    prefix: str
+    encryption: dict[str, Any]
+
+    def begin(self) -> Attempt:
+        """See :meth:`Attempts.begin`."""
+        return _AttemptObject(self, f"{self.prefix}{uuid.uuid4().hex}")
+
+    def deaths(self) -> list[int]:
+        """See :meth:`Attempts.deaths`."""
+        return [note["upload"] for key, written_at in self._listed() if (note := self._note(key, written_at))]
+
+    def forget(self) -> None:
+        """See :meth:`Attempts.forget`."""
+        for key, _ in self._listed():
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def put(self, key: str, upload: int, *, is_over: bool) -> None:
+        """Write a note."""
+        body = json.dumps({"upload": upload, "is_over": is_over}).encode()
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=body, **self.encryption)
+
+    def _note(self, key: str, written_at: datetime) -> dict[str, Any] | None:
+        """The note of a run that is dead; None where it is alive, or has ended meanwhile."""
+        try:
+            note: dict[str, Any] = json.loads(get_object(self.client, self.bucket, key)[0])
+        except ClientError as error:
+            if error_code(error) in GONE:
+                return None
+            raise
+        return note if note["is_over"] or datetime.now(UTC) - written_at > SILENCE else None
+
+    def _listed(self) -> list[tuple[str, datetime]]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        return [(one["Key"], one["LastModified"]) for page in pages for one in page.get("Contents", [])]
+
+
+@dataclass
+class _AttemptObject:
+    notes: AttemptObjects
+    key: str
+    upload: int | None = None
+
+    def note(self, number: int) -> None:
+        """See :meth:`Attempt.note`."""
+        self.upload = number
+        self.notes.put(self.key, number, is_over=False)
+
+    def end(self, *, is_death: bool = False) -> None:
+        """See :meth:`Attempt.end`."""
+        if self.upload is None:
+            return
+        if is_death:
+            self.notes.put(self.key, self.upload, is_over=True)
+        else:
+            self.notes.client.delete_object(Bucket=self.notes.bucket, Key=self.key)

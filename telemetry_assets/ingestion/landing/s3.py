@@ -1,0 +1,327 @@
+"""A prefix in S3 as the landing location: a claim is a copy into the archive, which nobody else ever writes to.
+
+What is read is the copy; once its rows are in Bronze, exactly the version that was copied is deleted from where it
+waited. A bucket with versioning can tell one version from another of the same content; one without goes by ETags.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from botocore.exceptions import ClientError
+
+from telemetry_assets.aws.clients import GONE, PRECONDITION_FAILED, delete_object_if, error_code, get_object
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.ingestion.landing.base import (
+    FirstLook,
+    WaitingUpload,
+    is_finished,
+    new_batch_id,
+    newest_batch_ids,
+)
+from telemetry_assets.text.plain import plain_logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ObjectVersionTypeDef
+
+logger = plain_logger(__name__)
+
+_LARGEST_COPY = 5 * 1024**3
+_LONGEST_KEY = 1024
+# Objects of these classes cannot be read before somebody restores them.
+_ASLEEP = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_FOLDER_MARK = "_$folder$"
+_UNVERSIONED = "null"
+# Refusals that are about this process or the bucket, and not about one object.
+_OF_ALL_OBJECTS = frozenset(
+    {
+        *("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"),
+        *("NoSuchBucket", "SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"),
+        *("OperationAborted", "ConditionalRequestConflict"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class S3Landing:
+    """A bucket, or a prefix in one.
+
+    :param landing: where uploads arrive.
+    :param archive: where they go, each below its batch's id.
+    :param released: where claimed uploads wait that somebody has replaced since.
+    :param encryption: arguments of each copy, such as the KMS key.
+    """
+
+    client: S3Client
+    landing: S3Location
+    archive_location: S3Location
+    released: S3Location
+    encryption: dict[str, Any]
+
+    @property
+    def archive_can_change(self) -> bool:
+        """See :attr:`Landing.archive_can_change`. The archive has a copy."""
+        return False
+
+    def waiting(self) -> Iterator[WaitingUpload]:
+        """See :meth:`Landing.waiting`."""
+        # First, as they are older than what has replaced them, also within a second, which is all that S3 tells.
+        for _, upload in self._released():
+            yield upload
+        for upload, problem in self._listed():
+            if not problem:
+                yield upload
+
+    def first_look(self) -> FirstLook:
+        """See :meth:`Landing.first_look`."""
+        return FirstLook(tuple(self.waiting()), time.monotonic())
+
+    def whole(self, look: FirstLook) -> list[WaitingUpload]:
+        """See :meth:`Landing.whole`. An object is whole when it is there."""
+        return list(look.uploads)
+
+    def obstacles(self) -> Iterator[tuple[str, str]]:
+        """See :meth:`Landing.obstacles`."""
+        for upload, problem in self._listed():
+            if problem:
+                yield upload.uri, problem
+
+    def begin(self, batch_id: str) -> None:
+        """See :meth:`Landing.begin`. Nothing has to be made ready in S3."""
+
+    def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.claim`."""
+        archived = self._archived_at(batch_id, upload)
+        if self._copy(self.landing, self._waits_at(upload), archived, upload, CopySourceIfMatch=upload.version):
+            return True
+        for key, released in self._released():
+            if released == upload and self._copy(self.released, key, archived, upload):
+                return True
+        return self._holds(self.archive_location, archived)
+
+    def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
+        """See :meth:`Landing.read`."""
+        key = self._archived_at(batch_id, upload)
+        try:
+            return get_object(self.client, self.archive_location.bucket, key)[0]
+        except ClientError as error:
+            if error_code(error) not in GONE:
+                raise
+            if not self.claim(batch_id, upload):
+                raise FileNotFoundError(errno.ENOENT, "its copy is gone from the archive", upload.uri) from error
+        return get_object(self.client, self.archive_location.bucket, key)[0]
+
+    def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.is_as_claimed`. A copy never changes."""
+        return True
+
+    def archive(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.archive`. The copy is there; what it was made of is deleted."""
+        if not self._deleted(upload):
+            for key, released in self._released():
+                if released == upload:
+                    self.client.delete_object(Bucket=self.released.bucket, Key=key)
+
+    def release(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.release`. Where nobody has replaced it, it waits where it always was."""
+        archived = self._archived_at(batch_id, upload)
+        if not self._holds(self.archive_location, archived):
+            return
+        waits_at = self._waits_at(upload)
+        if not self._holds(self.landing, waits_at, IfMatch=upload.version):
+            self._copy(self.archive_location, archived, self._released_at(batch_id, upload), upload)
+            self._deleted(upload)
+        self.client.delete_object(Bucket=self.archive_location.bucket, Key=archived)
+
+    def read_archived(self, batch_id: str, uri: str) -> bytes:
+        """See :meth:`Landing.read_archived`."""
+        return self._read_archived(f"{self.archive_location.prefix}{batch_id}/{uri.removeprefix(self.landing.uri())}")
+
+    def archived_content(self, batch_id: str, upload: WaitingUpload) -> bytes:
+        """See :meth:`Landing.archived_content`."""
+        return self._read_archived(self._archived_at(batch_id, upload))
+
+    def _read_archived(self, key: str) -> bytes:
+        try:
+            return get_object(self.client, self.archive_location.bucket, key)[0]
+        except ClientError as error:
+            if error_code(error) not in GONE:
+                raise _refused(error) from error
+            raise FileNotFoundError(errno.ENOENT, "the archive has no copy of it", key) from error
+
+    def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
+        """See :meth:`Landing.archive_uri`."""
+        return f"s3://{self.archive_location.bucket}/{self._archived_at(batch_id, upload)}"
+
+    def archived_batches(self) -> list[str]:
+        """See :meth:`Landing.archived_batches`."""
+        return list(self._batches_after(""))
+
+    def newest_batches(self, count: int, since: datetime | None) -> list[str]:
+        """See :meth:`Landing.newest_batches`. What is listed follows what was begun since, and the hour before it."""
+        after = f"{since - timedelta(hours=1):%Y%m%dT%H}" if since else ""
+        # After the ids of this century come those of older editions, which are many.
+        return newest_batch_ids(takewhile(lambda batch: batch < "21", self._batches_after(after)), count)
+
+    def _batches_after(self, name: str) -> Iterator[str]:
+        location = self.archive_location
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=location.bucket, Prefix=location.prefix, StartAfter=f"{location.prefix}{name}", Delimiter="/"
+        )
+        for page in pages:
+            for entry in page.get("CommonPrefixes", []):
+                yield entry["Prefix"].removeprefix(location.prefix).rstrip("/")
+
+    def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
+        """See :meth:`Landing.archived`."""
+        of_batch = self.archive_location.below(batch_id)
+        for entry in _entries(self.client, of_batch):
+            name = entry["Key"].removeprefix(of_batch.prefix)
+            yield WaitingUpload(self.landing.uri(name), name, entry["ETag"], entry["Size"], entry["LastModified"])
+
+    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.put_back`."""
+        archived = self._archived_at(batch_id, upload)
+        if not self._copy(self.archive_location, archived, self._released_at(batch_id, upload), upload):
+            return False
+        self.client.delete_object(Bucket=self.archive_location.bucket, Key=archived)
+        return True
+
+    def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
+        """See :meth:`Landing.claimed`. A claimed upload waits where it is until its rows are in Bronze."""
+        return iter(())
+
+    def finish(self, batch_id: str) -> None:
+        """See :meth:`Landing.finish`. A claim leaves nothing behind in S3."""
+
+    def _listed(self) -> Iterator[tuple[WaitingUpload, str]]:
+        """What is listed and finished, each with the reason why it cannot be taken, if there is one."""
+        for entry in _entries(self.client, self.landing):
+            name = entry["Key"].removeprefix(self.landing.prefix)
+            is_folder = not entry["Size"] and (name.endswith(("/", _FOLDER_MARK)) or not name)
+            if is_folder or not is_finished(name):
+                continue
+            upload = WaitingUpload(self.landing.uri(name), name, entry["ETag"], entry["Size"], entry["LastModified"])
+            yield upload, self._problem(upload, entry.get("StorageClass", ""))
+
+    def _problem(self, upload: WaitingUpload, storage_class: str) -> str:
+        if storage_class in _ASLEEP:
+            return f"its storage class is {storage_class}; copy it to another one, as restoring it does not change that"
+        batch_id = new_batch_id(datetime.now(UTC))
+        keys = (self._archived_at(batch_id, upload), self._released_at(batch_id, upload))
+        if max(len(key.encode()) for key in keys) > _LONGEST_KEY:
+            return f"the keys of its copies would be longer than {_LONGEST_KEY} bytes; give it a shorter name"
+        return ""
+
+    def _released(self) -> Iterator[tuple[str, WaitingUpload]]:
+        """Released uploads with their keys, which keep what the copy does not: the version and its age."""
+        for entry in _entries(self.client, self.released):
+            parts = entry["Key"].removeprefix(self.released.prefix).split("/", 3)
+            if len(parts) < 4:
+                # Somebody's mark of a folder.
+                continue
+            _, modified, version, name = parts
+            moment = datetime.fromisoformat(modified)
+            yield entry["Key"], WaitingUpload(self.landing.uri(name), name, unquote(version), entry["Size"], moment)
+
+    def _released_at(self, batch_id: str, upload: WaitingUpload) -> str:
+        version = quote(upload.version, safe="")
+        return "/".join((f"{self.released.prefix}{batch_id}", upload.modified.isoformat(), version, upload.name))
+
+    def _waits_at(self, upload: WaitingUpload) -> str:
+        return f"{self.landing.prefix}{upload.name}"
+
+    def _archived_at(self, batch_id: str, upload: WaitingUpload) -> str:
+        return f"{self.archive_location.prefix}{batch_id}/{upload.name}"
+
+    def _copy(self, source: S3Location, key: str, target: str, upload: WaitingUpload, **condition: Any) -> bool:
+        """Copy an object to a key beside the archive; False where it is not there, or not this version."""
+        copied = {"Bucket": source.bucket, "Key": key}
+        arguments: dict[str, Any] = {**self.encryption, **condition}
+        bucket = self.archive_location.bucket
+        try:
+            if upload.size > _LARGEST_COPY:
+                self.client.copy(copied, bucket, target, ExtraArgs=arguments)  # type: ignore[arg-type]  # a TypedDict
+            else:
+                # Tags would need permissions of their own.
+                arguments["TaggingDirective"] = "REPLACE"
+                self.client.copy_object(CopySource=copied, Bucket=bucket, Key=target, **arguments)  # type: ignore[arg-type]  # a TypedDict
+        except ClientError as error:
+            if error_code(error) in GONE | PRECONDITION_FAILED:
+                return False
+            raise _refused(error) from error
+        return True
+
+    def _holds(self, location: S3Location, key: str, **condition: Any) -> bool:
+        try:
+            self.client.head_object(Bucket=location.bucket, Key=key, **condition)
+        except ClientError as error:
+            if error_code(error) in GONE | PRECONDITION_FAILED:
+                return False
+            raise
+        return True
+
+    @cached_property
+    def _keeps_versions(self) -> bool:
+        return "Status" in self.client.get_bucket_versioning(Bucket=self.landing.bucket)
+
+    def _deleted(self, upload: WaitingUpload) -> bool:
+        """Delete exactly this version from where it waits; False where it was not there."""
+        key = self._waits_at(upload)
+        if not self._keeps_versions:
+            return self._delete_current(key, upload.version)
+        versions = self._versions(key)
+        for position, version in enumerate(versions):
+            if (version["ETag"], version["LastModified"]) != (upload.version, upload.modified):
+                continue
+            if version["IsLatest"] and (position + 1 < len(versions) or version["VersionId"] == _UNVERSIONED):
+                # A mark hides what was replaced before it was taken, which would wait again otherwise.
+                self._delete_current(key, upload.version)
+            if version["VersionId"] != _UNVERSIONED:
+                self.client.delete_object(Bucket=self.landing.bucket, Key=key, VersionId=version["VersionId"])
+            return True
+        return False
+
+    def _delete_current(self, key: str, version: str) -> bool:
+        """Delete what the key holds where it still is this version; with versioning that puts a mark above it."""
+        try:
+            delete_object_if(self.client, self.landing.bucket, key, version)
+        except ClientError as error:
+            if error_code(error) not in GONE | PRECONDITION_FAILED:
+                raise
+            logger.info("%s holds another version by now, which waits", self.landing.uri(key))
+            return False
+        return True
+
+    def _versions(self, key: str) -> list[ObjectVersionTypeDef]:
+        """The versions of one key, newest first."""
+        versions: list[ObjectVersionTypeDef] = []
+        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.landing.bucket, Prefix=key)
+        for page in pages:
+            of_key = [version for version in page.get("Versions", []) if version["Key"] == key]
+            versions += of_key
+            if len(of_key) < len(page.get("Versions", [])):
+                break
+        return versions
+
+
+def _entries(client: S3Client, location: S3Location) -> Iterator[Any]:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix):
+        yield from page.get("Contents", [])
+
+
+def _refused(error: ClientError) -> Exception:
+    """A refusal of one object as a file's error, so that it does not hold up all others; any other error is itself."""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if 400 <= status < 500 and error_code(error) not in _OF_ALL_OBJECTS:
+        return PermissionError(errno.EACCES, str(error))
+    return error

@@ -1,0 +1,191 @@
+"""The claimed uploads of a batch become its rows: here, or wherever a :class:`Parser` has more room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Protocol
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+
+from telemetry_assets.file_system import is_storage_error
+from telemetry_assets.ingestion.journal.base import BatchUpload, Manifest
+from telemetry_assets.ingestion.landing.base import Landing
+from telemetry_assets.ingestion.parsing.arrow_rows import (
+    Counts,
+    Origin,
+    UploadReport,
+    UploadRows,
+    gathered,
+    upload_rows,
+)
+from telemetry_assets.ingestion.parsing.framing import Limits, whole_upload
+from telemetry_assets.lakehouse.batch_rows import holds_batch
+from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import REJECTED
+from telemetry_assets.text.plain import plain_logger
+
+logger = plain_logger(__name__)
+
+_READ_AHEAD = 64
+"""Uploads that are read before it is known whether there is room for them."""
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """The rows of a batch, and what was counted: in memory, or in data files that no table has yet.
+
+    :param uploads: what became of each upload that is in the batch, in the batch's order.
+    :param bronze: accepted documents.
+    :param rejections: the others.
+    """
+
+    uploads: Sequence[UploadReport]
+    accepted: int
+    rejected: int
+    counts: Counts
+    bronze: pa.Table | Sequence[DataFile]
+    rejections: pa.Table | Sequence[DataFile]
+
+
+class Parser(Protocol):
+    """Makes the rows of a batch."""
+
+    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+        """The rows of every upload of a batch. What cannot be read, or is too much, is noted in the manifest.
+
+        A settled manifest always gives the same rows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalParser:
+    """Parses in this process, as much as :attr:`Settings.batch_max_bytes` lets into memory.
+
+    :param before_each: is called with the number of each upload of the batch before it is read and parsed, one after
+        another; where it is not given, several are read at a time.
+    """
+
+    landing: Landing
+    lakehouse: Lakehouse
+    settings: Settings
+    before_each: Callable[[int], None] | None = None
+
+    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+        """See :meth:`Parser.parse`."""
+        taken = _Taken()
+        size, limit = 0, self.settings.batch_max_bytes
+        dates: set[str] = set()
+        numbered = [(number, item) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
+        read_ahead = _READ_AHEAD if self.before_each is None else 1
+        with ThreadPoolExecutor(self.settings.read_threads) as threads:
+            for start in range(0, len(numbered), read_ahead):
+                some = [item for _, item in numbered[start : start + read_ahead]]
+                if self.before_each is not None:
+                    self.before_each(numbered[start][0])
+                # A settled batch has said already what is too much for it.
+                to_read = some if manifest.settled or size <= limit else []
+                contents = threads.map(lambda item: self._content(manifest, item), to_read)
+                for item, content in zip_longest(some, contents):
+                    if item.outcome == "changed":
+                        continue
+                    is_open = manifest.settled or size <= limit
+                    rows = self._rows(manifest, item, content) if is_open else None
+                    size += rows.size if rows else 0
+                    dates.update(rows.counts.event_dates.names() if rows else ())
+                    is_full = size > limit or len(dates) > self._limits(manifest).event_dates
+                    if rows is None or (taken.reports and is_full and not manifest.settled):
+                        # All that come after it wait too, as the newest ingestion of an event wins.
+                        item.outcome, size = "postponed", limit + 1
+                    else:
+                        taken.add(rows)
+        return taken.rows()
+
+    def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows | None:
+        """The rows of one upload of a batch; None, as noted in its item, where its writer goes on.
+
+        That it cannot be read is noted in its item too.
+        """
+        content = self._content(manifest, item)
+        return self._rows(manifest, item, content) if item.is_in_batch else None
+
+    def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
+        if item.outcome in ("fatal", "unreadable") or self._limits(manifest).exclude(item.upload.size):
+            return None
+        try:
+            content = self.landing.read(manifest.batch_id, item.upload)
+            if not manifest.settled and not self.landing.is_as_claimed(manifest.batch_id, item.upload):
+                logger.info("%s is still being written; it is taken once it is whole", item.upload.uri)
+                item.outcome = "changed"
+            return content
+        except OSError as error:
+            if is_storage_error(error):
+                # It says nothing about this upload, which would be rejected for good.
+                raise
+            if manifest.settled and holds_batch(self.lakehouse.table(REJECTED), manifest.batch_id):
+                # What was rejected stands already, so this can no longer be.
+                raise
+            item.outcome, item.problem = "unreadable", error.strerror or str(error)
+            return None
+
+    def _limits(self, manifest: Manifest) -> Limits:
+        return manifest.limits or limits_of(self.settings)
+
+    def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
+        limits = self._limits(manifest)
+        limit = limits.content_bytes
+        origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
+        if content is not None:
+            return upload_rows(item.upload.name, content, origin, limits)
+        if item.outcome == "fatal":
+            message = (
+                "Three runs in a row were killed, or ran out of memory, the last two while they parsed this upload. "
+                "Give runs more memory, then replay it (`telemetry-assets replay-rejected --reason parser_died`), or "
+                "send it in parts. The archive keeps it."
+            )
+            return gathered([whole_upload("parser_died", message, None, limit)], origin)
+        if item.outcome == "unreadable":
+            message = f"The upload cannot be read: {item.problem}. Grant access, then move it back from the archive."
+            return gathered([whole_upload("unreadable_upload", message, None, limit)], origin)
+        message = f"The upload is larger than {limit:,} bytes. Send it in parts, or raise TELEMETRY_UPLOAD_MAX_BYTES."
+        return gathered([whole_upload("too_large", f"{message} The archive keeps it.", None, limit)], origin)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What one upload may hold, as the settings say."""
+    return Limits(
+        settings.upload_max_bytes,
+        settings.upload_max_documents,
+        settings.upload_max_event_dates,
+        settings.upload_max_field_names,
+        settings.upload_max_broken_documents,
+    )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is taken of a batch so far. Names are counted together at once, as each upload may have thousands."""
+
+    reports: list[UploadReport] = field(default_factory=list)
+    bronze: list[pa.Table] = field(default_factory=list)
+    rejections: list[pa.Table] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    def add(self, rows: UploadRows) -> None:
+        """Take the rows of one more upload."""
+        self.reports.append(rows.report)
+        self.bronze.append(rows.bronze)
+        self.rejections.append(rows.rejected)
+        self.counts.add_all(rows.counts)
+
+    def rows(self) -> BatchRows:
+        """The rows of all uploads together."""
+        if not self.reports:
+            return BatchRows([], 0, 0, self.counts, None, None)
+        bronze, rejections = pa.concat_tables(self.bronze), pa.concat_tables(self.rejections)
+        return BatchRows(self.reports, len(bronze), len(rejections), self.counts, bronze, rejections)

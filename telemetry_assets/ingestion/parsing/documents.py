@@ -1,0 +1,193 @@
+"""One document becomes a Bronze row, or a rejection with its reason. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+from telemetry_assets.ingestion.parsing.document_shapes import Shape, text_of, unknown_fields, values_of
+from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS, MAX_NESTING, nests_too_deep
+
+Reason = Literal[
+    "broken_gzip",
+    "empty_upload",
+    "missing_car_chassis",
+    "missing_time",
+    "nested_too_deep",
+    "not_an_object",
+    "not_json",
+    "not_utf8",
+    "parser_died",
+    "parser_failed",
+    "time_before_2000",
+    "time_in_future",
+    "too_large",
+    "too_many_broken_documents",
+    "too_many_documents",
+    "too_many_event_dates",
+    "too_many_field_names",
+    "unparseable_time",
+    "unreadable_upload",
+    "unsupported_ending",
+]
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_TOLERATED_CLOCK_ERROR = timedelta(hours=24)
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?"
+_TIME_OF_DAY = r"[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[0-9]{2}([0-9]{2}([.,][0-9]+)?)?)?"
+_OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
+_ISO_8601 = re.compile(rf"({_DATE})([T ]({_TIME_OF_DAY})({_OFFSET})?)?", re.ASCII)
+
+
+TOO_LONG = (
+    f"The document is longer than {MAX_DOCUMENT_CHARACTERS:,} characters; send it in parts. The archive keeps it."
+)
+
+
+class Rejection(NamedTuple):
+    """Why a document, or a whole upload (``position`` is None), is not in Bronze.
+
+    :param payload: None where it is too long to be a row's; the archive has it.
+    """
+
+    position: int | None
+    reason: Reason
+    message: str
+    payload: str | None
+
+
+class BronzeRow(NamedTuple):
+    """An accepted document, with what ingestion noticed about it."""
+
+    event_id: str
+    car_chassis: str
+    event_primary_timestamp: str
+    telemetry_timestamp: datetime
+    event_date: date
+    document_shape: Shape
+    payload: str
+    position: int
+    wrong_typed_fields: tuple[str, ...]
+    unknown_fields: tuple[str, ...]
+
+
+class _NotUsableError(Exception):
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason: Reason = reason
+        self.message = message
+
+
+def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
+    """Judge one document by CONTRACT.md section 1.
+
+    :param payload: the document's JSON text, without surrounding white space.
+    :param position: its place in the upload, from 0.
+    :param ingested_at: the batch's moment, UTC; a time over 24 hours later is a clock gone wrong.
+    """
+    try:
+        document = _parse(payload)
+        shape: Shape = "event" if "telemetryTimestamp" in document else "vehicle"
+        car_chassis = _car_chassis(document)
+        written, moment = _time(document, shape, ingested_at)
+    except _NotUsableError as rejected:
+        return Rejection(position, rejected.reason, rejected.message, payload)
+    given = text_of(document.get("event_id"))
+    _, wrong_typed = values_of(document, shape)
+    if document.get("event_id") is not None and given is None:
+        wrong_typed.append("event_id")
+    return BronzeRow(
+        event_id=given or f"{car_chassis}_{written}",
+        car_chassis=car_chassis,
+        event_primary_timestamp=written,
+        telemetry_timestamp=moment,
+        event_date=moment.date(),
+        document_shape=shape,
+        payload=payload,
+        position=position,
+        wrong_typed_fields=tuple(wrong_typed),
+        unknown_fields=tuple(unknown_fields(document, shape)),
+    )
+
+
+def _parse(payload: str) -> dict[str, Any]:
+    if len(payload) > MAX_DOCUMENT_CHARACTERS:
+        raise _NotUsableError("too_large", TOO_LONG)
+    if nests_too_deep(payload):
+        raise _NotUsableError(
+            "nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter."
+        )
+    try:
+        document = json.loads(payload)
+    except RecursionError as error:
+        raise _NotUsableError(
+            "nested_too_deep", "The document nests too deep to be parsed; send it flatter."
+        ) from error
+    except ValueError as error:
+        raise _NotUsableError("not_json", f"The document is not JSON: {error}. Mend it at its source.") from error
+    if not isinstance(document, dict):
+        raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
+    return document
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "an array"}
+    return names.get(type(value), "null")
+
+
+def _car_chassis(document: dict[str, Any]) -> str:
+    chassis = document.get("carChassis")
+    if not text_of(chassis):
+        found = "is missing" if chassis is None else "is empty" if chassis == "" else "is not a text"
+        raise _NotUsableError("missing_car_chassis", f"`carChassis` {found}, so nobody can say whose event this is.")
+    return str(chassis)
+
+
+def _time(document: dict[str, Any], shape: Shape, ingested_at: datetime) -> tuple[str, datetime]:
+    name = "telemetryTimestamp" if shape == "event" else "event_primary_timestamp"
+    written = document.get(name)
+    if written is None or written == "":
+        raise _NotUsableError("missing_time", "Neither `telemetryTimestamp` nor `event_primary_timestamp` has a time.")
+    moment = parse_time(written)
+    if moment is None:
+        raise _NotUsableError("unparseable_time", f"`{name}` is not an ISO 8601 time: {_excerpt(written)}.")
+    if moment < _EARLIEST:
+        raise _NotUsableError("time_before_2000", f"`{name}` is {_excerpt(written)}; set the car's clock.")
+    if moment > ingested_at + _TOLERATED_CLOCK_ERROR:
+        raise _NotUsableError(
+            "time_in_future",
+            f"`{name}` is {_excerpt(written)}, over 24 hours after its arrival at {ingested_at.isoformat()}; "
+            "set the car's clock.",
+        )
+    return written, moment
+
+
+def _excerpt(value: object) -> str:
+    try:
+        written = ascii(value)
+    except (RecursionError, ValueError):
+        return _kind(value)
+    return written if len(written) <= 80 else f"{written[:77]}..."
+
+
+def parse_time(written: object) -> datetime | None:
+    """The UTC moment of an ISO 8601 time; one without an offset is UTC. None where it is not one.
+
+    ``T`` or a space stands before the time of day; only seconds have a fraction. ``datetime.fromisoformat`` would take
+    more than is ISO 8601, and reads some of it wrong.
+    A moment outside the years 1 to 9999 comes back as the nearest that can be held.
+    """
+    if not isinstance(written, str) or not _ISO_8601.fullmatch(written):
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        nearest = datetime.min if moment.year < 2000 else datetime.max
+        return nearest.replace(tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""A simulated fleet that uploads telemetry, for demos and tests."""

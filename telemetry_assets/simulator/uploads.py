@@ -1,0 +1,44 @@
+"""Puts a simulated fleet's uploads where uploads arrive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from telemetry_assets.aws.locations import S3Location, is_s3
+from telemetry_assets.settings import MOST_THREADS
+from telemetry_assets.simulator.fleet import SimulatedUpload
+
+
+def send_uploads(uploads: Iterable[SimulatedUpload], place: str) -> int:
+    """Put uploads below a folder or a location in S3; returns how many there were."""
+    return put_uploads(uploads, S3Location.parse(place)) if is_s3(place) else write_uploads(uploads, Path(place))
+
+
+def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
+    """Write uploads below a folder, each renamed when it is whole; returns how many there were."""
+    count = 0
+    for upload in uploads:
+        path = folder / upload.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_bytes(upload.content)
+        os.replace(unfinished, path)
+        count += 1
+    return count
+
+
+def put_uploads(uploads: Iterable[SimulatedUpload], location: S3Location) -> int:
+    """Put uploads below a location in S3; returns how many there were."""
+    from telemetry_assets.aws.clients import refusals_in_words, s3_client
+
+    client = s3_client()
+
+    def put(upload: SimulatedUpload) -> None:
+        key = f"{location.prefix}{upload.name}"
+        client.put_object(Bucket=location.bucket, Key=key, Body=upload.content)
+
+    with refusals_in_words(), ThreadPoolExecutor(MOST_THREADS) as threads:
+        return sum(1 for _ in threads.map(put, uploads))

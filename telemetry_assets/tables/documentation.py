@@ -1,0 +1,39 @@
+"""The tables' documentation, written from their contracts: ``python -m telemetry_assets.tables.documentation``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import CONTRACTS, UPSTREAM
+
+
+def tables_page() -> str:
+    """The page ``docs/tables.md``, in Markdown."""
+    head = (
+        "# Tables\n\nWritten from the contracts by `make docs`; a test holds the two together. All are Apache Iceberg "
+        "format 2, Parquet with zstd.\n"
+    )
+    return "\n".join([head, *("\n".join(_section(contract)) for contract in CONTRACTS)])
+
+
+def _section(contract: TableContract) -> Iterator[str]:
+    yield f"## {contract.full_name}\n"
+    yield f"{contract.description}\n"
+    yield f"- One row per: {', '.join(f'`{name}`' for name in contract.key)}"
+    day = "the day of " if contract.partition_by_day else ""
+    yield f"- Partitioned by: {f'{day}`{contract.partition}`' if contract.partition else 'nothing'}"
+    if contract in UPSTREAM:
+        yield f"- Made from: `{UPSTREAM[contract].full_name}`"
+    yield "\n| column | type | null | meaning |\n|---|---|---|---|"
+    for column in contract.columns:
+        if not column.internal:
+            null = "no" if column.required else "yes"
+            yield f"| `{column.name}` | {column.type} | {null} | {column.description} |"
+    if internal := [column.name for column in contract.columns if column.internal]:
+        yield f"\nFurther columns keep the table incremental: `{internal[0]}` to `{internal[-1]}`."
+    yield ""
+
+
+if __name__ == "__main__":
+    print(tables_page(), end="")

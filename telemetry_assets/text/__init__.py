@@ -1,0 +1,1 @@
+"""Text that people read: counts, and names and values of uploads made safe to print."""

@@ -1,0 +1,55 @@
+"""Bronze documents become Silver events: the newest ingestion of each, parsed into typed columns."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as f
+from pyspark.sql.types import DataType, DateType, DoubleType, IntegerType, StringType, StructField, StructType
+from pyspark.sql.window import Window
+
+from telemetry_assets.ingestion.parsing.document_shapes import VALUE_COLUMNS, payload_values
+from telemetry_assets.tables.contract import ColumnType
+from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.transforms.shaping import shaped
+
+_SPARK_TYPES: dict[ColumnType, DataType] = {
+    "string": StringType(),
+    "int": IntegerType(),
+    "double": DoubleType(),
+    "date": DateType(),
+}
+
+
+def car_telemetry(bronze: DataFrame) -> DataFrame:
+    """Silver rows of all Bronze rows of some event dates. CONTRACT.md section 3."""
+    types = {column.name: _SPARK_TYPES[column.type] for column in SILVER.columns if column.name in VALUE_COLUMNS}
+    parse = f.udf(payload_values, StructType([StructField(name, types[name]) for name in VALUE_COLUMNS]))
+    events = newest_ingestion(bronze).withColumn("values", parse("payload", "document_shape"))
+    return shaped(
+        SILVER,
+        events,
+        {
+            **{name: f.col("values")[name] for name in VALUE_COLUMNS},
+            "event_year": f.year("event_date"),
+            "event_month": f.month("event_date"),
+            "event_day": f.dayofmonth("event_date"),
+        },
+    )
+
+
+def newest_ingestion(bronze: DataFrame) -> DataFrame:
+    """Of the rows of one event the newest: greatest ingestion, then upload, then position in it."""
+    order: list[Column] = [f.col(name).desc() for name in ("ingested_at", "source_uri", "source_position")]
+    window = Window.partitionBy(*SILVER.key).orderBy(*order)
+    return bronze.withColumn("_place", f.row_number().over(window)).where("_place = 1").drop("_place")
+
+
+def merged(silver: DataFrame, arrived: DataFrame) -> DataFrame:
+    """Silver rows of some event dates after more Bronze rows of these dates have come; the newer ingestion wins.
+
+    :param silver: the rows of these dates as they are.
+    :param arrived: :func:`car_telemetry` of only the Bronze rows that came since.
+    """
+    both = silver.withColumn("_arrived", f.lit(0)).unionByName(arrived.withColumn("_arrived", f.lit(1)))
+    newest = Window.partitionBy(*SILVER.key).orderBy(f.col("ingested_at").desc(), f.col("_arrived").desc())
+    return both.withColumn("_place", f.row_number().over(newest)).where("_place = 1").drop("_place", "_arrived")
