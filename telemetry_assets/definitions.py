@@ -17,7 +17,7 @@ from telemetry_assets.automation.remote_runs import remote_runs_sensor
 from telemetry_assets.automation.schedules import insurance_schedule
 from telemetry_assets.automation.sensors import upload_sensor
 from telemetry_assets.monitoring.sensor import metrics_sensor
-from telemetry_assets.settings import Settings, hold_engine, load_settings
+from telemetry_assets.settings import Settings, load_settings, require_engine_settings
 
 
 def definitions(settings: Settings) -> Definitions:
@@ -27,7 +27,7 @@ def definitions(settings: Settings) -> Definitions:
     """
     # Backfill policies, pools and owners are beta in 1.13; the version is pinned, so a user need not be told each time.
     warnings.simplefilter("ignore", BetaWarning)
-    hold_engine(settings)
+    require_engine_settings(settings)
     ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
     return Definitions(
         assets=[bronze_asset(settings), silver_asset(settings), *gold_assets(settings)],

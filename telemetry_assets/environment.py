@@ -22,7 +22,7 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
             yield name, next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), "")
 
 
-def hold_environment() -> None:
+def require_consistent_environment() -> None:
     """Refuse an environment that ``.env`` says otherwise of, before Dagster puts the file over it.
 
     `dagster dev` lets the file win, everything else the environment: one of both would not run as it was asked to.
@@ -40,6 +40,6 @@ def hold_environment() -> None:
 
 if __name__ == "__main__":
     try:
-        hold_environment()
+        require_consistent_environment()
     except SettingsError as error:
         sys.exit(f"Error: {error}")

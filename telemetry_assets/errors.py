@@ -169,12 +169,12 @@ class LandingUnsafeError(TelemetryAssetsError):
         )
 
 
-class ManifestUnreadableError(TelemetryAssetsError):
-    """The manifest of the batch in progress is not what this project writes."""
+class JournalUnreadableError(TelemetryAssetsError):
+    """The journal of the batch in progress is not what this project writes."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path} is no manifest of a batch ({plain_text(problem)}), so something else has written to it. "
+            f"{path} is no journal of a batch ({plain_text(problem)}), so something else has written to it. "
             + (
                 "Bring back an older version of the object. Where there is none: of the batch's uploads, those that a "
                 "table has already would be taken again, so take them out of the landing location; then delete it."

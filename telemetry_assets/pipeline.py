@@ -12,7 +12,7 @@ from pathlib import Path
 from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import QualityError, UnclaimableUploadsError
 from telemetry_assets.file_system import translate_storage_errors
-from telemetry_assets.ingestion.batch_reports import Certificate
+from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.landing.base import Landing, open_landing
@@ -20,7 +20,7 @@ from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
-from telemetry_assets.settings import Settings, hold_engine
+from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.contracts import UPSTREAM
 from telemetry_assets.text.plain import plain_logger
@@ -34,9 +34,9 @@ DERIVED_TABLES: tuple[TableContract, ...] = tuple(UPSTREAM)
 
 @dataclass(frozen=True)
 class Processed:
-    """What a whole run did: its batches' certificates, and its refreshes in their order."""
+    """What a whole run did: its batches' batch_reports, and its refreshes in their order."""
 
-    certificates: tuple[Certificate, ...]
+    batch_reports: tuple[BatchReport, ...]
     refreshes: tuple[RefreshResult, ...]
 
 
@@ -65,7 +65,7 @@ class Pipeline:
 
     @cached_property
     def _spark(self) -> ParsingEngine:
-        hold_engine(self.settings)
+        require_engine_settings(self.settings)
         if self.settings.is_remote:
             from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 
@@ -84,12 +84,12 @@ class Pipeline:
             self.engine.close()
         self.lakehouse.close()
 
-    def ingest(self, run_id: str, progress: Callable[[Certificate], None] = lambda _: None) -> list[Certificate]:
+    def ingest(self, run_id: str, progress: Callable[[BatchReport], None] = lambda _: None) -> list[BatchReport]:
         """Take everything that waits into Bronze. See :meth:`Ingestion.ingest_waiting`.
 
         :raises TableMismatchError: before anything is taken, where a table differs from its contract.
         """
-        with refusals_in_words(self.settings):
+        with translate_errors(self.settings):
             look = self.landing.first_look()
             self.lakehouse.prepare()
             return self.ingestion.ingest_waiting(run_id, progress, look)
@@ -99,14 +99,14 @@ class Pipeline:
 
         :raises SettingsError: before anything is moved, where the settings lack what their engine needs.
         """
-        hold_engine(self.settings)
-        with refusals_in_words(self.settings):
+        require_engine_settings(self.settings)
+        with translate_errors(self.settings):
             self.lakehouse.prepare()
             return self.ingestion.replay(selection, run_id)
 
     def try_replay(self, selection: ReplaySelection) -> ReplayResult:
         """What :meth:`replay_rejected` would do. Changes nothing."""
-        with refusals_in_words(self.settings):
+        with translate_errors(self.settings):
             return self.ingestion.try_replay(selection)
 
     def refresh_all(
@@ -133,7 +133,7 @@ class Pipeline:
         :raises TableMismatchError: before anything is written, where a table differs from its contract.
         :raises QualityError: before anything is written, where its upstream or its new rows would mislead.
         """
-        with refusals_in_words(self.settings):
+        with translate_errors(self.settings):
             self.lakehouse.prepare((UPSTREAM[contract], contract))
         return self._refresh(contract, run_id, event_dates, insurance_as_of)
 
@@ -141,7 +141,7 @@ class Pipeline:
         self, contract: TableContract, run_id: str, event_dates: frozenset[date] | None, insurance_as_of: date | None
     ) -> RefreshResult:
         parameters = StepParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
-        with refusals_in_words(self.settings):
+        with translate_errors(self.settings):
             result = self.engine.refresh(contract, event_dates, parameters, run_id)
         logger.info(
             "%s: %d event dates, %d rows read, %d written%s, %.2f s",
@@ -158,7 +158,7 @@ class Pipeline:
         self,
         run_id: str,
         insurance_as_of: date | None = None,
-        progress: Callable[[Certificate | RefreshResult], None] = lambda _: None,
+        progress: Callable[[BatchReport | RefreshResult], None] = lambda _: None,
     ) -> Processed:
         """Take everything that waits all the way to Gold.
 
@@ -167,37 +167,37 @@ class Pipeline:
         :raises SettingsError: before anything is taken, where the settings lack what their engine needs.
         :raises UnclaimableUploadsError: after all tables are up to date, where nothing else waited.
         """
-        hold_engine(self.settings)
-        certificates: list[Certificate] = []
+        require_engine_settings(self.settings)
+        batch_reports: list[BatchReport] = []
         unclaimable: UnclaimableUploadsError | None = None
         try:
-            certificates = self.ingest(run_id, progress)
+            batch_reports = self.ingest(run_id, progress)
         except UnclaimableUploadsError as error:
             # Tables that are behind do not wait for it.
             unclaimable = error
-        for certificate in certificates:
-            self._hold_conservation(certificate)
+        for batch_report in batch_reports:
+            self._require_conservation(batch_report)
         refreshes = self.refresh_all(run_id, insurance_as_of, progress)
         if unclaimable is not None:
             raise unclaimable
-        return Processed(tuple(certificates), tuple(refreshes))
+        return Processed(tuple(batch_reports), tuple(refreshes))
 
-    def _hold_conservation(self, certificate: Certificate) -> None:
-        batch = next(iter(reconcile(self.lakehouse, batch_ids=[certificate.batch_id]).batches), None)
+    def _require_conservation(self, batch_report: BatchReport) -> None:
+        batch = next(iter(reconcile(self.lakehouse, batch_ids=[batch_report.batch_id]).batches), None)
         if batch is None or not batch.conserved:
             accepted, rejected = (batch.accepted, batch.rejected) if batch else (0, 0)
             raise QualityError(
-                f"Batch {certificate.batch_id} received {certificate.documents} documents; bronze.car_telemetry holds "
+                f"Batch {batch_report.batch_id} received {batch_report.documents} documents; bronze.car_telemetry has "
                 f"{accepted} of them and bronze.rejected_documents {rejected}. Somebody has changed these tables by "
                 "hand; their snapshots say who. `telemetry-assets reconcile` lists the uploads.",
                 "bronze.car_telemetry",
-                abs(certificate.documents - accepted - rejected),
+                abs(batch_report.documents - accepted - rejected),
             )
 
     def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:
         """Compare the ledger with the rows of a time range. See :func:`reconciliation.reconcile`."""
-        in_progress = self.ingestion.manifests.load()
-        with refusals_in_words(self.settings):
+        in_progress = self.ingestion.journal.load()
+        with translate_errors(self.settings):
             return reconcile(self.lakehouse, since, until, in_progress=in_progress.batch_id if in_progress else None)
 
     def tables_behind(self) -> list[TableContract]:
@@ -221,7 +221,7 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
 
     :raises SettingsError: where one of them cannot be used.
     """
-    with refusals_in_words(settings):
+    with translate_errors(settings):
         pipeline = Pipeline(settings, open_lakehouse(settings), open_landing(settings))
         try:
             yield pipeline
@@ -230,7 +230,7 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
 
 
 @contextmanager
-def refusals_in_words(settings: Settings) -> Iterator[None]:
+def translate_errors(settings: Settings) -> Iterator[None]:
     """Turn what a file system or AWS refuses into an error that says what to do.
 
     :raises StorageError: where a file system has no space, is read-only, and the like.
@@ -249,4 +249,4 @@ def _translated_of_aws(settings: Settings) -> AbstractContextManager[None]:
         return nullcontext()
     from telemetry_assets.aws import clients
 
-    return clients.refusals_in_words()
+    return clients.translate_aws_errors()

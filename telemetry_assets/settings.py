@@ -298,7 +298,7 @@ def _hold_apart(settings: Settings) -> None:
         )
 
 
-def hold_engine(settings: Settings) -> None:
+def require_engine_settings(settings: Settings) -> None:
     """Refuse settings that lack what their engine needs. Looking at tables and uploads needs no engine.
 
     :raises SettingsError: naming what is missing.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry_assets.aws.locations import S3Location
-from telemetry_assets.ingestion.batch_reports import Certificate, certificate_from_tables
+from telemetry_assets.ingestion.batch_reports import BatchReport, batch_report_from_tables
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
@@ -52,7 +52,7 @@ class Deployment:
 
     settings: Settings
     pipeline: Pipeline
-    certificates: list[Certificate] = field(default_factory=list)
+    batch_reports: list[BatchReport] = field(default_factory=list)
 
     @property
     def landing(self) -> Path:
@@ -66,19 +66,19 @@ class Deployment:
 
     def process(self) -> Processed:
         processed = self.pipeline.process("test-run", AS_OF)
-        self.certificates += processed.certificates
+        self.batch_reports += processed.batch_reports
         return processed
 
     def recall_batches(self) -> None:
         """Know all batches from the table itself, where a run that was cut off has told of none."""
-        self.certificates = [one for one in map(self._certificate, self.batch_ids()) if one is not None]
+        self.batch_reports = [one for one in map(self._certificate, self.batch_ids()) if one is not None]
 
     def batch_ids(self) -> list[str]:
         ledger = self.pipeline.lakehouse.table(UPLOADS).scan(selected_fields=("batch_id",)).to_arrow()
         return sorted(set(ledger["batch_id"].to_pylist()))
 
-    def _certificate(self, batch_id: str) -> Certificate | None:
-        return certificate_from_tables(self.pipeline.lakehouse, batch_id)
+    def _certificate(self, batch_id: str) -> BatchReport | None:
+        return batch_report_from_tables(self.pipeline.lakehouse, batch_id)
 
     def rows(self, contract: TableContract) -> list[Row]:
         rows: list[Row] = self.pipeline.lakehouse.table(contract).scan().to_arrow().to_pylist()
@@ -86,10 +86,10 @@ class Deployment:
 
     def expected(self) -> Reading:
         """What the tables should hold, from the archived uploads of every batch so far."""
-        return read_batches([self._batch(one) for one in self.certificates], AS_OF, self.settings.upload_max_bytes)
+        return read_batches([self._batch(one) for one in self.batch_reports], AS_OF, self.settings.upload_max_bytes)
 
-    def _batch(self, certificate: Certificate) -> Batch:
-        return Batch(certificate.batch_id, certificate.ingested_at, tuple(self.archived(certificate.batch_id)))
+    def _batch(self, batch_report: BatchReport) -> Batch:
+        return Batch(batch_report.batch_id, batch_report.ingested_at, tuple(self.archived(batch_report.batch_id)))
 
     def archived(self, batch_id: str) -> list[Upload]:
         """The archived uploads of a batch, as they were received."""
@@ -108,7 +108,7 @@ class Deployment:
 
     def _expected_ledger(self, reading: Reading) -> list[dict[str, object]]:
         """What the ledger should say of every archived upload, from the independent reading of the batches."""
-        batches = [self._batch(one) for one in self.certificates]
+        batches = [self._batch(one) for one in self.batch_reports]
         return [
             _ledger_row(batch, upload, reading.bronze, reading.rejected)
             for batch in batches

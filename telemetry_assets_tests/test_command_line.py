@@ -78,9 +78,9 @@ def test_rejects_are_counted_and_are_no_failure(shell: Shell) -> None:
     (shell.landing / "x.json").write_bytes(framed([event(), event(car="")], "array")[1])
     processed = shell.run("process", "--json", "--insurance-as-of", "2026-01-15")
     assert processed.returncode == 0
-    certificate = json.loads(processed.stdout)
-    assert (certificate["documents"], certificate["accepted"], certificate["rejected"]) == (2, 1, 1)
-    assert certificate["rejected_by_reason"] == {"missing_car_chassis": 1}
+    batch_report = json.loads(processed.stdout)
+    assert (batch_report["documents"], batch_report["accepted"], batch_report["rejected"]) == (2, 1, 1)
+    assert batch_report["rejected_by_reason"] == {"missing_car_chassis": 1}
     shown = shell.run("show", "car_current_state", "--car", "CAR-1", "--all-columns")
     assert "2026-01-15" in shown.stdout
 

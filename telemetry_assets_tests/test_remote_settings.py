@@ -7,7 +7,7 @@ import json
 import pytest
 
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.settings import hold_engine, load_settings
+from telemetry_assets.settings import load_settings, require_engine_settings
 
 IN_S3 = {"LANDING_URI": "s3://cars/landing", "LAKEHOUSE_URI": "s3://cars/lake", "CATALOG": "glue"}
 
@@ -22,11 +22,11 @@ def test_what_a_service_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_ENGINE", "emr_serverless")
     needed = "TELEMETRY_SCRIPTS_URI and TELEMETRY_EMR_APPLICATION_ID and TELEMETRY_EMR_JOB_ROLE_ARN"
     with pytest.raises(SettingsError, match=needed):
-        hold_engine(load_settings())
+        require_engine_settings(load_settings())
     monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
     monkeypatch.setenv("TELEMETRY_SCRIPTS_URI", "s3://scripts")
     with pytest.raises(SettingsError, match="TELEMETRY_ENGINE=glue needs TELEMETRY_GLUE_JOB_NAME"):
-        hold_engine(load_settings())
+        require_engine_settings(load_settings())
 
 
 def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.Monk
         monkeypatch.delenv(f"TELEMETRY_{name}")
     monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
     with pytest.raises(SettingsError, match="remote Spark needs tables in S3"):
-        hold_engine(load_settings())
+        require_engine_settings(load_settings())
 
 
 def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_assets import environment, settings
 from telemetry_assets.aws.locations import S3Location
-from telemetry_assets.environment import hold_environment, unknown_settings
+from telemetry_assets.environment import require_consistent_environment, unknown_settings
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import load_settings
 
@@ -38,10 +38,10 @@ def test_the_environment_wins_over_the_env_file(root: Path, monkeypatch: pytest.
 def test_before_dagster_lets_the_env_file_win_a_difference_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / ".env").write_text("TELEMETRY_ENGINE=glue\nTELEMETRY_READ_THREADS=2\nTELEMETRY_CATALOG=glue\n")
     monkeypatch.setenv("TELEMETRY_READ_THREADS", "2")
-    hold_environment()
+    require_consistent_environment()
     monkeypatch.setenv("TELEMETRY_ENGINE", "embedded")
     with pytest.raises(SettingsError, match=r"^TELEMETRY_ENGINE in the environment"):
-        hold_environment()
+        require_consistent_environment()
 
 
 @pytest.mark.parametrize(

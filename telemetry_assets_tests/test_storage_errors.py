@@ -11,10 +11,10 @@ import pytest
 from dagster import Failure
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
-from telemetry_assets.assets.checks import failures_in_words
+from telemetry_assets.assets.checks import as_dagster_failure
 from telemetry_assets.errors import SettingsError, StorageError
 from telemetry_assets.file_system import storage_advice, translate_storage_errors
-from telemetry_assets.pipeline import refusals_in_words
+from telemetry_assets.pipeline import translate_errors
 from telemetry_assets.settings import Settings
 
 GOES_ON = "the batch waits, and the next run goes on with it."
@@ -87,8 +87,8 @@ def test_it_is_the_text_of_the_failure_in_dagster(tmp_path: Path) -> None:
     context: Any = None
     with (
         pytest.raises(Failure) as raised,
-        failures_in_words(context),
-        refusals_in_words(settings),
+        as_dagster_failure(context),
+        translate_errors(settings),
     ):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "landing" / "x.json"))
     assert f"The file system of {tmp_path / 'landing'} is read-only." in str(raised.value.description)

@@ -12,11 +12,11 @@ from dagster import (
     asset,
 )
 
-from telemetry_assets.assets.checks import check_ingest, check_specs, failures_in_words
+from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_specs
 from telemetry_assets.assets.metadata import Metadata, asset_key, ingest_metadata, pool, preview, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.ingestion.batch_reports import Certificate
+from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.lakehouse.quality import partition_sample
 from telemetry_assets.pipeline import Pipeline
@@ -44,26 +44,26 @@ def bronze_asset(settings: Settings) -> AssetsDefinition:
     )
     def car_telemetry(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
-        with failures_in_words(context):
-            certificates = pipeline.ingest(context.run.run_id)
+        with as_dagster_failure(context):
+            batch_reports = pipeline.ingest(context.run.run_id)
         chosen = event_dates_of(context.partition_keys)
-        for day, metadata in date_metadata(pipeline, certificates, chosen | event_dates_taken(certificates)).items():
+        for day, metadata in date_metadata(pipeline, batch_reports, chosen | event_dates_taken(batch_reports)).items():
             if day in chosen:
                 context.add_asset_metadata(metadata, asset_key=asset_key(BRONZE), partition_key=day.isoformat())
             else:
                 context.log_event(AssetMaterialization(asset_key(BRONZE), partition=day.isoformat(), metadata=metadata))
-        return MaterializeResult(check_results=list(check_ingest(pipeline.lakehouse, certificates)))
+        return MaterializeResult(check_results=list(check_ingest(pipeline.lakehouse, batch_reports)))
 
     return car_telemetry
 
 
-def event_dates_taken(certificates: Iterable[Certificate]) -> frozenset[date]:
+def event_dates_taken(batch_reports: Iterable[BatchReport]) -> frozenset[date]:
     """The event dates that some batches brought rows of."""
-    return event_dates_of({day for one in certificates for day in one.event_dates if day != OTHERS})
+    return event_dates_of({day for one in batch_reports for day in one.event_dates if day != OTHERS})
 
 
 def date_metadata(
-    pipeline: Pipeline, certificates: Sequence[Certificate], days: frozenset[date]
+    pipeline: Pipeline, batch_reports: Sequence[BatchReport], days: frozenset[date]
 ) -> dict[date, Metadata]:
     """The metadata of each event date after some batches."""
     table = pipeline.lakehouse.table(BRONZE)
@@ -71,6 +71,6 @@ def date_metadata(
     current = table.current_snapshot()
     snapshot_id = current.snapshot_id if current else None
     return {
-        day: ingest_metadata(certificates, day, snapshot_id, rows, {"preview": preview(sample)})
+        day: ingest_metadata(batch_reports, day, snapshot_id, rows, {"preview": preview(sample)})
         for day, (rows, sample) in sorted(partition_sample(table, BRONZE, days, columns).items())
     }

@@ -23,7 +23,7 @@ from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
-from telemetry_assets.ingestion.batch_reports import Certificate, shown_counts
+from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import repeated_keys
@@ -121,7 +121,7 @@ def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[Asset
 
 
 @contextmanager
-def failures_in_words(context: OpExecutionContext | AssetExecutionContext) -> Iterator[None]:
+def as_dagster_failure(context: OpExecutionContext | AssetExecutionContext) -> Iterator[None]:
     """Around work on tables: what stops it is the first thing that the run's page says.
 
     Where it is rows of a table, the key check of that table fails too, refreshed or not.
@@ -150,19 +150,19 @@ def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
     )
 
 
-def check_ingest(lakehouse: Lakehouse, certificates: Sequence[Certificate]) -> Iterator[AssetCheckResult]:
+def check_ingest(lakehouse: Lakehouse, batch_reports: Sequence[BatchReport]) -> Iterator[AssetCheckResult]:
     """Judge some ingested batches by what is in the tables now."""
     yield _schema_check(lakehouse, BRONZE)
-    batches = reconcile(lakehouse, batch_ids=[one.batch_id for one in certificates]).batches if certificates else []
-    documents = sum(one.documents for one in certificates)
+    batches = reconcile(lakehouse, batch_ids=[one.batch_id for one in batch_reports]).batches if batch_reports else []
+    documents = sum(one.documents for one in batch_reports)
     accepted, rejected = sum(one.accepted for one in batches), sum(one.rejected for one in batches)
-    conserved = len(batches) == len(certificates) and all(one.conserved for one in batches)
+    conserved = len(batches) == len(batch_reports) and all(one.conserved for one in batches)
     figures = {"documents": documents, "bronze_rows": accepted, "rejected_rows": rejected}
     yield _result(BRONZE, _CONSERVED, conserved, figures)
     found = {
-        "no_rejected_documents": shown_counts(one.rejected_by_reason for one in certificates),
-        "no_wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in certificates),
-        "no_unknown_fields": shown_counts(one.unknown_fields for one in certificates),
+        "no_rejected_documents": shown_counts(one.rejected_by_reason for one in batch_reports),
+        "no_wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in batch_reports),
+        "no_unknown_fields": shown_counts(one.unknown_fields for one in batch_reports),
     }
     for name, counts in found.items():
         yield _result(

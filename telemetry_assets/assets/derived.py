@@ -12,7 +12,7 @@ from dagster import (
 )
 
 from telemetry_assets.assets.bronze import OWNER
-from telemetry_assets.assets.checks import check_refresh, check_specs, failures_in_words
+from telemetry_assets.assets.checks import as_dagster_failure, check_refresh, check_specs
 from telemetry_assets.assets.metadata import asset_key, pool, refresh_metadata, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
@@ -48,7 +48,7 @@ def derived_asset(
     def table(context: AssetExecutionContext, telemetry: TelemetryResource) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
         pipeline = telemetry.pipeline
         days = event_dates_of(context.partition_keys)
-        with failures_in_words(context):
+        with as_dagster_failure(context):
             result = pipeline.refresh(contract, context.run.run_id, days)
         for day in days:
             context.add_asset_metadata(

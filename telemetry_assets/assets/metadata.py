@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from telemetry_assets.engines.base import RefreshResult, RemoteRun
-from telemetry_assets.ingestion.batch_reports import Certificate, shown_counts
+from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.text.plain import plain_start
@@ -102,7 +102,7 @@ def _remote_run(remote: RemoteRun | None) -> Metadata:
 
 
 def ingest_metadata(
-    certificates: Sequence[Certificate], day: date, snapshot_id: int | None, partition_rows: int, sample: Metadata
+    batch_reports: Sequence[BatchReport], day: date, snapshot_id: int | None, partition_rows: int, sample: Metadata
 ) -> Metadata:
     """Of one event date of Bronze, after some batches; what begins with ``run_`` is of all their dates together.
 
@@ -112,35 +112,35 @@ def ingest_metadata(
     """
     return {
         **_table_figures(BRONZE, snapshot_id, partition_rows),
-        "rows_written": sum(one.event_dates.get(day.isoformat(), 0) for one in certificates),
-        **{f"run_{name}": figure for name, figure in _figures(certificates).items()},
+        "rows_written": sum(one.event_dates.get(day.isoformat(), 0) for one in batch_reports),
+        **{f"run_{name}": figure for name, figure in _figures(batch_reports).items()},
         # What is rejected has no event date of its own, and is looked for on every one; its reasons are a few.
-        "rejected": sum(one.rejected for one in certificates),
-        "rejected_by_reason": shown_counts(one.rejected_by_reason for one in certificates),
-        "unknown_fields": sum(sum(one.unknown_fields.values()) for one in certificates),
-        "wrong_typed_fields": sum(sum(one.wrong_typed_fields.values()) for one in certificates),
+        "rejected": sum(one.rejected for one in batch_reports),
+        "rejected_by_reason": shown_counts(one.rejected_by_reason for one in batch_reports),
+        "unknown_fields": sum(sum(one.unknown_fields.values()) for one in batch_reports),
+        "wrong_typed_fields": sum(sum(one.wrong_typed_fields.values()) for one in batch_reports),
         **sample,
     }
 
 
-def certificate_metadata(certificates: Sequence[Certificate]) -> Metadata:
+def batch_report_metadata(batch_reports: Sequence[BatchReport]) -> Metadata:
     """What became of the uploads of some batches: numbers to plot, and counts by name."""
     return {
-        **_figures(certificates),
-        "rejected": sum(one.rejected for one in certificates),
-        "rejected_by_reason": shown_counts(one.rejected_by_reason for one in certificates),
-        "unknown_fields": shown_counts(one.unknown_fields for one in certificates),
-        "wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in certificates),
-        "batch_ids": MetadataValue.json([one.batch_id for one in certificates]),
+        **_figures(batch_reports),
+        "rejected": sum(one.rejected for one in batch_reports),
+        "rejected_by_reason": shown_counts(one.rejected_by_reason for one in batch_reports),
+        "unknown_fields": shown_counts(one.unknown_fields for one in batch_reports),
+        "wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in batch_reports),
+        "batch_ids": MetadataValue.json([one.batch_id for one in batch_reports]),
     }
 
 
-def _figures(certificates: Sequence[Certificate]) -> dict[str, int]:
+def _figures(batch_reports: Sequence[BatchReport]) -> dict[str, int]:
     return {
-        "batches": len(certificates),
-        "uploads": sum(one.uploads for one in certificates),
-        "documents": sum(one.documents for one in certificates),
-        "accepted": sum(one.accepted for one in certificates),
+        "batches": len(batch_reports),
+        "uploads": sum(one.uploads for one in batch_reports),
+        "documents": sum(one.documents for one in batch_reports),
+        "accepted": sum(one.accepted for one in batch_reports),
     }
 
 

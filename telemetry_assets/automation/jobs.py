@@ -21,12 +21,12 @@ from dagster import (
 from pydantic import Field
 
 from telemetry_assets.assets.bronze import date_metadata, event_dates_taken
-from telemetry_assets.assets.checks import check_ingest, check_refresh, evaluation, failures_in_words, moment
-from telemetry_assets.assets.metadata import asset_key, certificate_metadata, pool, refresh_metadata
+from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_refresh, evaluation, moment
+from telemetry_assets.assets.metadata import asset_key, batch_report_metadata, pool, refresh_metadata
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.ingestion.batch_reports import Certificate
+from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.pipeline import Pipeline
@@ -76,7 +76,7 @@ def refresh_insurance_job() -> JobDefinition:
         context: OpExecutionContext, telemetry: TelemetryResource, config: InsuranceConfig
     ) -> None:
         as_of = _as_of(config)
-        with failures_in_words(context):
+        with as_dagster_failure(context):
             result = telemetry.pipeline.refresh(CURRENT_STATE, context.run.run_id, insurance_as_of=as_of)
         _report_refresh(context, telemetry.pipeline, result)
 
@@ -115,7 +115,7 @@ def replay_rejected_job() -> JobDefinition:
             )
         selection = ReplaySelection(tuple(config.reasons), tuple(config.uploads), moment("since", config.since))
         pipeline = telemetry.pipeline
-        with failures_in_words(context):
+        with as_dagster_failure(context):
             result = (
                 pipeline.try_replay(selection)
                 if config.dry_run
@@ -151,9 +151,9 @@ def _as_of(config: InsuranceConfig) -> date | None:
 def _ingest_op() -> OpDefinition:
     @op(name="ingest_uploads", pool=pool(BRONZE), description="Takes every upload that waits into Bronze.")
     def ingest_uploads(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        finished: list[Certificate] = []
+        finished: list[BatchReport] = []
 
-        def tell(one: Certificate) -> None:
+        def tell(one: BatchReport) -> None:
             finished.append(one)
             context.log.info(
                 f"batch {one.batch_id}: {counted(one.uploads, 'upload')}, {counted(one.documents, 'document')} = "
@@ -161,7 +161,7 @@ def _ingest_op() -> OpDefinition:
             )
 
         try:
-            with failures_in_words(context):
+            with as_dagster_failure(context):
                 _ingest(context, telemetry.pipeline, tell)
         finally:
             # Batches that ended before another one failed are in Bronze, and no later run tells of them.
@@ -170,7 +170,7 @@ def _ingest_op() -> OpDefinition:
     return ingest_uploads
 
 
-def _ingest(context: OpExecutionContext, pipeline: Pipeline, tell: Callable[[Certificate], None]) -> None:
+def _ingest(context: OpExecutionContext, pipeline: Pipeline, tell: Callable[[BatchReport], None]) -> None:
     try:
         pipeline.ingest(context.run.run_id, tell)
     except UnclaimableUploadsError as error:
@@ -180,13 +180,13 @@ def _ingest(context: OpExecutionContext, pipeline: Pipeline, tell: Callable[[Cer
         context.log.error(plain_lines(str(error)))
 
 
-def _report_batches(context: OpExecutionContext, pipeline: Pipeline, certificates: Sequence[Certificate]) -> None:
-    context.add_output_metadata(certificate_metadata(certificates))
-    if not certificates:
+def _report_batches(context: OpExecutionContext, pipeline: Pipeline, batch_reports: Sequence[BatchReport]) -> None:
+    context.add_output_metadata(batch_report_metadata(batch_reports))
+    if not batch_reports:
         return
-    for day, metadata in date_metadata(pipeline, certificates, event_dates_taken(certificates)).items():
+    for day, metadata in date_metadata(pipeline, batch_reports, event_dates_taken(batch_reports)).items():
         context.log_event(AssetMaterialization(asset_key(BRONZE), partition=day.isoformat(), metadata=metadata))
-    _log_checks(context, check_ingest(pipeline.lakehouse, certificates))
+    _log_checks(context, check_ingest(pipeline.lakehouse, batch_reports))
 
 
 def _refresh_op(contract: TableContract) -> OpDefinition:
@@ -199,7 +199,7 @@ def _refresh_op(contract: TableContract) -> OpDefinition:
         description=f"Brings {contract.full_name} up to date with its upstream.",
     )
     def refresh(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        with failures_in_words(context):
+        with as_dagster_failure(context):
             result = telemetry.pipeline.refresh(contract, context.run.run_id)
         _report_refresh(context, telemetry.pipeline, result)
 

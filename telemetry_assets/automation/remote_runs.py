@@ -15,7 +15,7 @@ from dagster import (
 )
 
 from telemetry_assets.automation.sensors import active_run
-from telemetry_assets.pipeline import refusals_in_words
+from telemetry_assets.pipeline import translate_errors
 from telemetry_assets.settings import load_settings
 
 _INTERVAL_SECONDS = 10
@@ -38,7 +38,7 @@ def remote_runs_sensor() -> SensorDefinition:
         from telemetry_assets.engines.remote.programs import of_lakehouse
 
         settings = load_settings()
-        with refusals_in_words(settings):
+        with translate_errors(settings):
             service = open_service(settings)
             living = of_lakehouse(service.living(), settings)
             orphans = [run.run_id for run, folder in living if _is_orphan(context.instance, folder.followers())]

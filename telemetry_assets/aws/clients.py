@@ -91,7 +91,7 @@ def glue_client(*, retries: bool = True) -> GlueClient:
     :param retries: False for requests that must not be made twice unseen: of a lost answer the caller hears.
     :raises AwsError: where no region is set.
     """
-    with refusals_in_words():
+    with translate_aws_errors():
         client: GlueClient = _client("glue", environment(), retries)
         return client
 
@@ -101,7 +101,7 @@ def emr_serverless_client() -> EMRServerlessClient:
 
     :raises AwsError: where no region is set.
     """
-    with refusals_in_words():
+    with translate_aws_errors():
         client: EMRServerlessClient = _client("emr-serverless", environment())
         return client
 
@@ -111,7 +111,7 @@ def logs_client() -> CloudWatchLogsClient:
 
     :raises AwsError: where no region is set.
     """
-    with refusals_in_words():
+    with translate_aws_errors():
         client: CloudWatchLogsClient = _client("logs", environment())
         return client
 
@@ -121,7 +121,7 @@ def cloudwatch_client() -> CloudWatchClient:
 
     :raises AwsError: where no region is set.
     """
-    with refusals_in_words():
+    with translate_aws_errors():
         client: CloudWatchClient = _client("cloudwatch", environment())
         return client
 
@@ -131,7 +131,7 @@ def sts_client() -> STSClient:
 
     :raises AwsError: where no region is set.
     """
-    with refusals_in_words():
+    with translate_aws_errors():
         client: STSClient = _client("sts", environment())
         return client
 
@@ -222,7 +222,7 @@ def is_unknown_outcome(error: Exception) -> bool:
 
 
 @contextmanager
-def refusals_in_words() -> Iterator[None]:
+def translate_aws_errors() -> Iterator[None]:
     """Turn what AWS or the way to it refuses into an :class:`AwsError` that says what to do."""
     try:
         yield

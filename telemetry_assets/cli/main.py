@@ -19,15 +19,15 @@ import click
 from telemetry_assets.cli.operations import (
     aws_check,
     doctor,
-    engine_heard,
-    errors_in_words,
+    engine_log_on_stderr,
     metrics,
+    print_errors,
     reconcile,
     replay_rejected,
 )
 from telemetry_assets.cli.terminal import say
 from telemetry_assets.engines.base import COMMAND_LINE, RefreshResult
-from telemetry_assets.ingestion.batch_reports import Certificate, added_up, shown_counts
+from telemetry_assets.ingestion.batch_reports import BatchReport, added_up, shown_counts
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.text.plain import plain_start, plain_text
@@ -52,8 +52,8 @@ def main() -> None:
 @click.option(
     "--insurance-as-of", type=_DATE, help="The date to tell the insurance status for; today (UTC) if not given."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the run's certificate as JSON.")
-@errors_in_words
+@click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
+@print_errors
 def process(insurance_as_of: datetime | None, as_json: bool) -> None:
     """Take every upload that waits to Bronze, Silver and Gold.
 
@@ -61,14 +61,14 @@ def process(insurance_as_of: datetime | None, as_json: bool) -> None:
     """
     # Asked to end, it cancels what it has started elsewhere.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with engine_heard(), open_pipeline(load_settings()) as pipeline:
+    with engine_log_on_stderr(), open_pipeline(load_settings()) as pipeline:
         as_of = insurance_as_of.date() if insurance_as_of else None
         processed = pipeline.process(f"{COMMAND_LINE}{uuid.uuid4().hex}", as_of, _say)
-    say(json.dumps(_certificate(processed), indent=2) if as_json else _summary(processed))
+    say(json.dumps(_batch_report(processed), indent=2) if as_json else _summary(processed))
 
 
-def _say(done: Certificate | RefreshResult) -> None:
-    if isinstance(done, Certificate):
+def _say(done: BatchReport | RefreshResult) -> None:
+    if isinstance(done, BatchReport):
         uploads = counted(done.uploads, "upload")
         text = f"batch {done.batch_id}: {uploads}, {done.accepted:,} accepted, {done.rejected:,} rejected"
     else:
@@ -79,30 +79,30 @@ def _say(done: Certificate | RefreshResult) -> None:
 
 
 def _summary(processed: Processed) -> str:
-    if not processed.certificates:
+    if not processed.batch_reports:
         changed = sum(one.changed for one in processed.refreshes)
         return f"No upload waited; {counted(changed, 'table')} changed."
-    certificate = _certificate(processed)
-    documents = counted(sum(one.documents for one in processed.certificates), "document")
+    batch_report = _batch_report(processed)
+    documents = counted(sum(one.documents for one in processed.batch_reports), "document")
     lines = [
-        f"{counted(sum(one.uploads for one in processed.certificates), 'upload')}, {documents} = "
-        f"{certificate['accepted']} accepted + {certificate['rejected']} rejected"
+        f"{counted(sum(one.uploads for one in processed.batch_reports), 'upload')}, {documents} = "
+        f"{batch_report['accepted']} accepted + {batch_report['rejected']} rejected"
     ]
     for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
-        counts = shown_counts(getattr(one, title) for one in processed.certificates)
+        counts = shown_counts(getattr(one, title) for one in processed.batch_reports)
         if counts:
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             lines.append(f"  {title.replace('_', ' ')}: {listed}")
     return "\n".join(lines)
 
 
-def _certificate(processed: Processed) -> dict[str, object]:
+def _batch_report(processed: Processed) -> dict[str, object]:
     counts = {
-        name: sum(getattr(one, name) for one in processed.certificates)
+        name: sum(getattr(one, name) for one in processed.batch_reports)
         for name in ("uploads", "documents", "accepted", "rejected")
     }
     names = {
-        name: added_up(getattr(one, name) for one in processed.certificates)
+        name: added_up(getattr(one, name) for one in processed.batch_reports)
         for name in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields", "event_dates")
     }
     tables = {
@@ -114,7 +114,7 @@ def _certificate(processed: Processed) -> dict[str, object]:
         }
         for one in processed.refreshes
     }
-    batches = [json.loads(one.model_dump_json()) for one in processed.certificates]
+    batches = [json.loads(one.model_dump_json()) for one in processed.batch_reports]
     return {**counts, **names, "tables": tables, "batches": batches}
 
 
@@ -129,7 +129,7 @@ def _certificate(processed: Processed) -> dict[str, object]:
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path), help="The folder; the landing location if not given."
 )
-@errors_in_words
+@print_errors
 def simulate(
     cars: int,
     days: int,
@@ -164,7 +164,7 @@ def simulate(
 @click.option("--car", help="Only rows of this chassis.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows to print at most.")
 @click.option("--all-columns", is_flag=True, help="Also the columns that keep a table incremental, and whole cells.")
-@errors_in_words
+@print_errors
 def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
     """Print rows of TABLE, e.g. gold.car_current_state."""
     from telemetry_assets.lakehouse.quality import first_rows

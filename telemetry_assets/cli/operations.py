@@ -26,7 +26,7 @@ from telemetry_assets.ingestion.landing.storage_checks import examine_storage
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.lakehouse.catalog import has_lakehouse
-from telemetry_assets.pipeline import open_pipeline, refusals_in_words
+from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.masking import masked
@@ -52,7 +52,7 @@ _ENGINES = "telemetry_assets.engines"
 
 
 @contextmanager
-def engine_heard() -> Iterator[None]:
+def engine_log_on_stderr() -> Iterator[None]:
     """Show on standard error what the engine tells of its steps: which remote run does one, and how that is."""
     logger = logging.getLogger(_ENGINES)  # noqa: TID251  # listens, and logs nothing
     handler = logging.StreamHandler(sys.stderr)
@@ -66,7 +66,7 @@ def engine_heard() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+def print_errors(command: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
     """Let a command end with what a person can do, and exit code 1, where something is wrong."""
 
     @wraps(command)
@@ -91,7 +91,7 @@ def errors_in_words(command: Callable[Parameters, Answer]) -> Callable[Parameter
 @click.option(
     "--repair", is_flag=True, help="Mend what is safe: what the catalog says, and archived uploads whose rows are lost."
 )
-@errors_in_words
+@print_errors
 def doctor(repair: bool) -> None:
     """Look at settings, uploads and tables, and say what is wrong. Without --repair it changes nothing.
 
@@ -132,7 +132,7 @@ def _tell_settings(settings: Settings) -> int:
 
 
 def _tell_engine(settings: Settings) -> int:
-    with refusals_in_words(settings):
+    with translate_errors(settings):
         found = _engine_problems(settings)
     say("\n".join(f"  {problem}" for problem in found) or f"  {settings.engine} can be given steps")
     return len(found)
@@ -149,7 +149,7 @@ def _engine_problems(settings: Settings) -> list[str]:
 
 
 def _tell_uploads(settings: Settings) -> int:
-    with refusals_in_words(settings):
+    with translate_errors(settings):
         landing = open_landing(settings)
         waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
     say(f"  {len(waiting)} wait, {sum(one.size for one in waiting):,} bytes")
@@ -173,7 +173,7 @@ def _tell_tables(settings: Settings, repair: bool) -> int:
         say(f"  not there yet; the first run makes them in {settings.lakehouse_uri}")
         return 0
     with open_pipeline(settings) as pipeline:
-        in_progress = pipeline.ingestion.manifests.load()
+        in_progress = pipeline.ingestion.journal.load()
         if in_progress:
             uploads = counted(len(in_progress.uploads), "upload")
             say(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run ends it")
@@ -199,7 +199,7 @@ def _show_archive(settings: Settings, repair: bool) -> int:
     if not has_lakehouse(settings):
         say("  not there yet")
         return 0
-    with open_pipeline(settings) as pipeline, refusals_in_words(settings):
+    with open_pipeline(settings) as pipeline, translate_errors(settings):
         bronze, rejected, ledger = (pipeline.lakehouse.existing(table) for table in (BRONZE, REJECTED, UPLOADS))
         if ledger is None or bronze is None or rejected is None or LEDGER_COMPLETE not in ledger.properties:
             say("  is compared once the next run has made and filled the tables of Bronze")
@@ -222,7 +222,7 @@ def _show_archive(settings: Settings, repair: bool) -> int:
 @click.command()
 @click.option("--send", "sent", is_flag=True, help="Also put them to CloudWatch, into TELEMETRY_METRICS_NAMESPACE.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
-@errors_in_words
+@print_errors
 def metrics(sent: bool, as_json: bool) -> None:
     """Measure uploads that wait, tables that are behind, rejects, and remote runs. Changes nothing.
 
@@ -247,7 +247,7 @@ def metrics(sent: bool, as_json: bool) -> None:
 
 
 @click.command("aws-check")
-@errors_in_words
+@print_errors
 def aws_check() -> None:
     """Prove by use that AWS has and grants what the settings need; says what is missing.
 
@@ -257,7 +257,7 @@ def aws_check() -> None:
 
     # Asked to end, it cancels the step that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with engine_heard():
+    with engine_log_on_stderr():
         if not check(load_settings(), say):
             raise click.ClickException("Something is missing, see above.")
 
@@ -267,7 +267,7 @@ def aws_check() -> None:
 @click.option("--upload", "uploads", multiple=True, help="Only of this upload: its URI, or what that ends in.")
 @click.option("--since", type=_MOMENT, help="Only what was rejected at this date or moment (UTC), or later.")
 @click.option("--dry-run", is_flag=True, help="Say what would become of them, and change nothing.")
-@errors_in_words
+@print_errors
 def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: datetime | None, dry_run: bool) -> None:
     """Put rejected documents through ingestion once more, after a fix.
 
@@ -275,7 +275,7 @@ def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: d
     goes on to Silver and Gold. Without options all rejected documents are tried. Options of one kind add up.
     """
     selection = ReplaySelection(reasons, uploads, since.replace(tzinfo=UTC) if since else None)
-    with engine_heard(), open_pipeline(load_settings()) as pipeline:
+    with engine_log_on_stderr(), open_pipeline(load_settings()) as pipeline:
         if dry_run:
             _tell_replay(pipeline.try_replay(selection), "would be accepted")
             return
@@ -304,7 +304,7 @@ def _say(done: RefreshResult) -> None:
 @click.option("--until", type=_MOMENT, help="Uploads that were ingested before this date or moment (UTC).")
 @click.option("--by-upload", is_flag=True, help="List uploads rather than batches.")
 @click.option("--json", "as_json", is_flag=True, help="Print the batches, or uploads, as JSON.")
-@errors_in_words
+@print_errors
 def reconcile(since: datetime | None, until: datetime | None, by_upload: bool, as_json: bool) -> None:
     """Compare the ledger bronze.uploads with the rows of every upload of a time range, from the tables alone.
 

@@ -33,11 +33,11 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import files_appended_since_applied
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.quality import (
-    hold_new_keys,
-    hold_upstream_keys,
     partition_filter,
     repeated_among,
     repeated_keys,
+    require_unique_new_keys,
+    require_unique_upstream_keys,
 )
 from telemetry_assets.settings import MOST_THREADS
 from telemetry_assets.tables.contract import TableContract
@@ -88,7 +88,7 @@ class EmbeddedEngine:
         inputs = _PinnedInputs(self._spark, Path(self._scratch.name), refresh)
         step = replacement(contract, refresh.changes, inputs, parameters)
         rows = _collected(step.rows, contract, Path(self._scratch.name))
-        hold_new_keys(contract, repeated_among(rows, contract))
+        require_unique_new_keys(contract, repeated_among(rows, contract))
         target, where = refresh.target, partition_filter(contract, step.partitions)
         changed = not _same_rows(rows, target.scan(where).to_arrow(), contract)
         if changed:
@@ -120,7 +120,7 @@ class _PinnedInputs:
         """See :meth:`telemetry_assets.transforms.steps.Inputs.upstream`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
         if contract in UPSTREAM:
-            hold_upstream_keys(contract, event_dates, repeated_keys(table, contract, event_dates))
+            require_unique_upstream_keys(contract, event_dates, repeated_keys(table, contract, event_dates))
         return self._frame(table, contract, self.refresh.upstream_files(event_dates))
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:

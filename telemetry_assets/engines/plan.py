@@ -45,7 +45,7 @@ class Refresh:
         return {
             "telemetry.run-id": self.run_id,
             "telemetry.step": self.contract.full_name,
-            "telemetry.event-dates": _dates_in_words(self.changes.dates),
+            "telemetry.event-dates": _dates_text(self.changes.dates),
         }
 
     def upstream_files(self, event_dates: Partitions, paths: frozenset[str] | None = None) -> list[FileScanTask]:
@@ -86,7 +86,7 @@ def _covers(changes: Changes, behind: Changes) -> bool:
     return changes.everything or (not behind.everything and behind.dates <= changes.dates)
 
 
-def _dates_in_words(dates: frozenset[date]) -> str:
+def _dates_text(dates: frozenset[date]) -> str:
     if len(dates) <= _DATES_LISTED:
         return ",".join(day.isoformat() for day in sorted(dates))
     return f"{len(dates)} dates from {min(dates)} to {max(dates)}"

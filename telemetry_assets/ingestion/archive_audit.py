@@ -19,7 +19,7 @@ from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, I
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from telemetry_assets.ingestion.journal.base import ManifestStore
+from telemetry_assets.ingestion.journal.base import Journal
 from telemetry_assets.ingestion.landing.base import Landing, WaitingUpload
 from telemetry_assets.ingestion.ledger import (
     LEDGER_COMPLETE,
@@ -107,7 +107,7 @@ class ArchiveAudit:
 
     landing: Landing
     lakehouse: Lakehouse
-    manifests: ManifestStore
+    journal: Journal
     limits: Limits
 
     def newest(self) -> list[AuditFinding]:
@@ -241,7 +241,7 @@ class ArchiveAudit:
         reports = reports_from_rows(
             bronze_pieces(self.lakehouse.table(BRONZE), where), rejected_pieces(self.lakehouse.table(REJECTED), where)
         )
-        in_progress = self.manifests.load()
+        in_progress = self.journal.load()
         moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
         return {
             key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
@@ -306,7 +306,7 @@ class ArchiveAudit:
         # In this order: what is archived when it is listed was committed before the tables are loaded, but for the
         # copies that S3 makes of the uploads of the batch in progress.
         archived = {batch: list(self.landing.archived(batch)) for batch in batches}
-        in_progress = self.manifests.load()
+        in_progress = self.journal.load()
         rows = self._rows_of(set(batches))
         findings = (
             self._judged(batch, upload, rows)

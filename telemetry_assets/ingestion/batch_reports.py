@@ -1,4 +1,4 @@
-"""The certificate of a batch: what became of its documents. It stands in the batch's snapshots and run metadata."""
+"""The batch_report of a batch: what became of its documents. It stands in the batch's snapshots and run metadata."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import BaseModel
 from pyiceberg.expressions import EqualTo
 
-from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, OTHERS, BoundedCounter
 from telemetry_assets.lakehouse.batch_rows import batch_snapshot
@@ -18,14 +18,14 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_start
 
-CERTIFICATE = "telemetry.certificate"
-"""The property of a snapshot's summary that holds the certificate of its batch."""
+BATCH_REPORT = "telemetry.certificate"
+"""The property of a snapshot's summary that holds the batch_report of its batch."""
 
 _DATES_LISTED = 1000
 _LONGEST_SHOWN = 100
 
 
-class Certificate(BaseModel, frozen=True):
+class BatchReport(BaseModel, frozen=True):
     """What became of a batch: documents received = accepted + rejected.
 
     Of the names of fields the most frequent are counted one by one, the rest together under ``(others)``.
@@ -44,12 +44,12 @@ class Certificate(BaseModel, frozen=True):
     snapshot_id: int | None = None
 
 
-def certificate_of(manifest: Manifest, taken: BatchRows) -> Certificate:
-    """The certificate of a batch, from the rows that its uploads gave."""
+def batch_report_of(entry: JournalEntry, taken: BatchRows) -> BatchReport:
+    """The batch_report of a batch, from the rows that its uploads gave."""
     counts = taken.counts
-    return Certificate(
-        batch_id=manifest.batch_id,
-        ingested_at=manifest.ingested_at,
+    return BatchReport(
+        batch_id=entry.batch_id,
+        ingested_at=entry.ingested_at,
         uploads=len(taken.uploads),
         documents=taken.accepted + taken.rejected,
         accepted=taken.accepted,
@@ -61,8 +61,8 @@ def certificate_of(manifest: Manifest, taken: BatchRows) -> Certificate:
     )
 
 
-def certificate_from_tables(lakehouse: Lakehouse, batch_id: str) -> Certificate | None:
-    """The certificate of a batch that is in the tables, from their rows; None where they have none of it."""
+def batch_report_from_tables(lakehouse: Lakehouse, batch_id: str) -> BatchReport | None:
+    """The batch_report of a batch that is in the tables, from their rows; None where they have none of it."""
     of_batch = EqualTo(term="batch_id", value=batch_id)
     bronze = lakehouse.table(BRONZE)
     ledger, accepted, rejected = (
@@ -78,7 +78,7 @@ def certificate_from_tables(lakehouse: Lakehouse, batch_id: str) -> Certificate 
     snapshot = batch_snapshot(bronze, batch_id)
     dates = BoundedCounter()
     dates.add(day.isoformat() for day in accepted["event_date"].to_pylist())
-    return Certificate(
+    return BatchReport(
         batch_id=batch_id,
         ingested_at=ledger["ingested_at"][0].as_py(),
         uploads=ledger.num_rows,

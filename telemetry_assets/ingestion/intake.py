@@ -11,15 +11,15 @@ from itertools import accumulate
 
 from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
-from telemetry_assets.ingestion.batch_reports import Certificate
+from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.batches import DEATHS, Batches
 from telemetry_assets.ingestion.journal.attempts import attempt
 from telemetry_assets.ingestion.journal.base import (
     BatchUpload,
-    Manifest,
-    ManifestStore,
+    Journal,
+    JournalEntry,
     ReplaySelection,
-    open_manifests,
+    open_journal,
 )
 from telemetry_assets.ingestion.landing.base import FirstLook, Landing, WaitingUpload, new_batch_id
 from telemetry_assets.ingestion.ledger import newest_moment
@@ -39,7 +39,7 @@ _OBSTACLES_LOGGED = 20
 _ATTEMPTS = 1000
 """How often a run waits for others to end what is in progress before it can begin."""
 
-_Finish = Callable[[Manifest, bool], list[WaitingUpload]]
+_Finish = Callable[[JournalEntry, bool], list[WaitingUpload]]
 """Carries a batch to its end, which another run may have begun; gives the uploads back that were too much for it."""
 
 
@@ -52,70 +52,70 @@ class Ingestion:
 
     landing: Landing
     lakehouse: Lakehouse
-    manifests: ManifestStore
+    journal: Journal
     settings: Settings
     scaled_parser: Callable[[], Parser] | None = None
 
     def has_work(self) -> bool:
         """Whether an upload waits or a batch is unfinished. Reads no upload."""
         return (
-            self.manifests.load() is not None
+            self.journal.load() is not None
             or next(iter(self.landing.waiting()), None) is not None
             or next(iter(self.landing.claimed()), None) is not None
         )
 
     def ingest_waiting(
-        self, run_id: str, progress: Callable[[Certificate], None], look: FirstLook | None = None
-    ) -> list[Certificate]:
+        self, run_id: str, progress: Callable[[BatchReport], None], look: FirstLook | None = None
+    ) -> list[BatchReport]:
         """Take everything that waits now, oldest first, after finishing the batch that is in progress, if any.
 
         :param run_id: goes into the snapshots' summaries.
         :param progress: is called with each finished batch.
         :param look: what the landing location held a moment ago, so that this waits no longer than it has to.
         """
-        certificates: list[Certificate] = []
+        batch_reports: list[BatchReport] = []
         unclaimable: dict[str, str] = {}
 
-        def finish(manifest: Manifest, is_taken_up: bool) -> list[WaitingUpload]:
-            certificate = self._finish(manifest, run_id, is_taken_up=is_taken_up)
-            if certificate is not None:
-                certificates.append(certificate)
-                progress(certificate)
-            unclaimable.update((item.upload.uri, item.problem) for item in manifest.uploads if item.is_unclaimable)
-            return [item.upload for item in manifest.uploads if item.outcome == "postponed"]
+        def finish(entry: JournalEntry, is_taken_up: bool) -> list[WaitingUpload]:
+            batch_report = self._finish(entry, run_id, is_taken_up=is_taken_up)
+            if batch_report is not None:
+                batch_reports.append(batch_report)
+                progress(batch_report)
+            unclaimable.update((item.upload.uri, item.problem) for item in entry.uploads if item.is_unclaimable)
+            return [item.upload for item in entry.uploads if item.outcome == "postponed"]
 
         queue = deque(self._to_be_taken(look or self.landing.first_look(), run_id, finish))
         attempts = 0
         while queue:
             is_scaled = self._is_for_spark(queue)
             batch = _next_batch(queue, *self._batch_bounds(is_scaled))
-            manifest = self._begun(batch, is_scaled)
-            if self.manifests.create(manifest):
-                postponed = finish(manifest, False)
+            entry = self._begun(batch, is_scaled)
+            if self.journal.create(entry):
+                postponed = finish(entry, False)
                 attempts = 0
             else:
                 attempts = _counted_attempt(attempts)
-                self.landing.finish(manifest.batch_id)
+                self.landing.finish(entry.batch_id)
                 postponed = [*self._finish_batch_in_progress(finish), *batch]
             queue.extendleft(reversed(postponed))
-        if unclaimable and not certificates:
+        if unclaimable and not batch_reports:
             # With other uploads taken, tables come first: the next run tells it.
             raise UnclaimableUploadsError(sorted(unclaimable.items()))
-        return certificates
+        return batch_reports
 
     def replay(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
         """Put rejected documents through ingestion once more, after finishing what is in progress."""
         self.audit.complete_ledger(run_id)
         now = datetime.now(UTC)
-        manifest = Manifest(new_batch_id(now), now, [], limits=self._limits, replay=selection)
+        entry = JournalEntry(new_batch_id(now), now, [], limits=self._limits, replay=selection)
         attempts = 0
-        while not self.manifests.create(manifest):
+        while not self.journal.create(entry):
             attempts = _counted_attempt(attempts)
-            in_progress = self.manifests.load()
+            in_progress = self.journal.load()
             if in_progress is not None:
                 self._finish(in_progress, run_id, is_taken_up=True)
-        result = self._replay(manifest.limits).run(selection, run_id, dry=False)
-        self.manifests.remove(manifest)
+        result = self._replay(entry.limits).run(selection, run_id, dry=False)
+        self.journal.remove(entry)
         return result
 
     def try_replay(self, selection: ReplaySelection) -> ReplayResult:
@@ -125,7 +125,7 @@ class Ingestion:
     @property
     def audit(self) -> ArchiveAudit:
         """The audit of the archive."""
-        return ArchiveAudit(self.landing, self.lakehouse, self.manifests, self._limits)
+        return ArchiveAudit(self.landing, self.lakehouse, self.journal, self._limits)
 
     @property
     def _limits(self) -> Limits:
@@ -134,24 +134,24 @@ class Ingestion:
     def _replay(self, limits: Limits | None) -> Replay:
         return Replay(self.landing, self.lakehouse, limits or self._limits)
 
-    def _finish(self, manifest: Manifest, run_id: str, *, is_taken_up: bool) -> Certificate | None:
-        if manifest.replay is not None:
-            self._finish_replay(manifest, manifest.replay, run_id)
+    def _finish(self, entry: JournalEntry, run_id: str, *, is_taken_up: bool) -> BatchReport | None:
+        if entry.replay is not None:
+            self._finish_replay(entry, entry.replay, run_id)
             return None
-        batches = Batches(self.landing, self.lakehouse, self.manifests, self.settings, self.audit, self.scaled_parser)
-        return batches.finish(manifest, run_id, is_taken_up=is_taken_up)
+        batches = Batches(self.landing, self.lakehouse, self.journal, self.settings, self.audit, self.scaled_parser)
+        return batches.finish(entry, run_id, is_taken_up=is_taken_up)
 
-    def _finish_replay(self, manifest: Manifest, selection: ReplaySelection, run_id: str) -> None:
+    def _finish_replay(self, entry: JournalEntry, selection: ReplaySelection, run_id: str) -> None:
         """Carry a replay to its end that another run has begun, and may have died of."""
-        attempts = self.manifests.attempts(manifest.batch_id)
+        attempts = self.journal.attempts(entry.batch_id)
         is_given_up = len(attempts.deaths()) >= DEATHS
         if is_given_up:
             logger.error("a replay is given up, as run after run died of it; what it has not accepted stays rejected")
         with attempt(attempts) as current:
             current.note(0)
-            self._replay(manifest.limits).run(selection, run_id, dry=False, only_begun=is_given_up)
+            self._replay(entry.limits).run(selection, run_id, dry=False, only_begun=is_given_up)
         attempts.forget()
-        self.manifests.remove(manifest)
+        self.journal.remove(entry)
 
     def _is_for_spark(self, queue: Iterable[WaitingUpload]) -> bool:
         waiting = sum(upload.size for upload in queue)
@@ -165,15 +165,15 @@ class Ingestion:
         return settings.batch_max_uploads, settings.batch_max_bytes
 
     def _finish_batch_in_progress(self, finish: _Finish) -> list[WaitingUpload]:
-        manifest = self.manifests.load()
-        if manifest is None:
+        entry = self.journal.load()
+        if entry is None:
             return []
-        logger.info("finishing batch %s, which another run has begun", manifest.batch_id)
-        return finish(manifest, True)
+        logger.info("finishing batch %s, which another run has begun", entry.batch_id)
+        return finish(entry, True)
 
     def _to_be_taken(self, look: FirstLook, run_id: str, finish: _Finish) -> list[WaitingUpload]:
         """What is to be taken, oldest first, after what earlier runs have left is finished."""
-        unfinished = self.manifests.load() is not None
+        unfinished = self.journal.load() is not None
         self._finish_batch_in_progress(finish)
         put_back = (
             self.audit.complete_ledger(run_id),
@@ -197,12 +197,12 @@ class Ingestion:
             logger.warning("%d more are not taken", more)
 
     def _take_up_lost_claims(self, run_id: str) -> bool:
-        """Archive uploads that are claimed for a batch whose manifest is lost; those that it never took wait again.
+        """Archive the claimed uploads of a batch whose journal entry is lost; those that it never took wait again.
 
         :returns: whether there were any.
         """
         lost = list(self.landing.claimed())
-        if not lost or self.manifests.load() is not None:
+        if not lost or self.journal.load() is not None:
             return False
         batches = {batch_id for batch_id, _ in lost}
         taken = uploads_with_rows(self.lakehouse, batches)
@@ -218,18 +218,18 @@ class Ingestion:
             self.audit.mend(self.audit.examine(batch_id), run_id)
         return True
 
-    def _begun(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
-        manifest = self._new_manifest(uploads, is_scaled)
-        self.landing.begin(manifest.batch_id)
-        return manifest
+    def _begun(self, uploads: list[WaitingUpload], is_scaled: bool) -> JournalEntry:
+        entry = self._new_entry(uploads, is_scaled)
+        self.landing.begin(entry.batch_id)
+        return entry
 
-    def _new_manifest(self, uploads: list[WaitingUpload], is_scaled: bool) -> Manifest:
+    def _new_entry(self, uploads: list[WaitingUpload], is_scaled: bool) -> JournalEntry:
         ledger = self.lakehouse.table(UPLOADS)
         newest = newest_moment(ledger)
         now = datetime.now(UTC)
         # Ids sort by their moments too, also where the clock was ahead and was set back.
         moment = now if newest is None else max(now, newest + timedelta(microseconds=1))
-        return Manifest(
+        return JournalEntry(
             batch_id=new_batch_id(moment),
             ingested_at=moment,
             uploads=[BatchUpload(upload=upload) for upload in uploads],
@@ -244,7 +244,7 @@ class Ingestion:
 
 def _counted_attempt(attempts: int) -> int:
     if attempts >= _ATTEMPTS:
-        raise ConcurrentWriteError("The manifest in progress", attempts)
+        raise ConcurrentWriteError("The batch in progress", attempts)
     return attempts + 1
 
 
@@ -284,4 +284,4 @@ def open_ingestion(
     scaled_parser: Callable[[], Parser] | None = None,
 ) -> Ingestion:
     """Ingestion into a lakehouse; its state is kept beside the tables, in ``ingestion/``."""
-    return Ingestion(landing, lakehouse, open_manifests(settings), settings, scaled_parser)
+    return Ingestion(landing, lakehouse, open_journal(settings), settings, scaled_parser)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing.base import Landing, WaitingUpload
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, BoundedCounter, UploadReport
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, accept
@@ -51,10 +51,10 @@ class TakenUpload:
     uploaded_at: datetime | None
 
 
-def rows_of_batch(manifest: Manifest, reports: Sequence[UploadReport], landing: Landing) -> pa.Table:
+def rows_of_batch(entry: JournalEntry, reports: Sequence[UploadReport], landing: Landing) -> pa.Table:
     """The ledger's rows of a batch, from what became of those of its uploads that are in it, in their order."""
-    uploads = [item.upload for item in manifest.uploads if item.is_in_batch]
-    taken = [taken_upload(manifest.batch_id, manifest.ingested_at, upload, landing) for upload in uploads]
+    uploads = [item.upload for item in entry.uploads if item.is_in_batch]
+    taken = [taken_upload(entry.batch_id, entry.ingested_at, upload, landing) for upload in uploads]
     return ledger_rows(zip(taken, reports, strict=True))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
 from telemetry_assets.file_system import is_storage_error
-from telemetry_assets.ingestion.journal.base import BatchUpload, Manifest
+from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry
 from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.parsing.arrow_rows import (
     Counts,
@@ -55,10 +55,10 @@ class BatchRows:
 class Parser(Protocol):
     """Makes the rows of a batch."""
 
-    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
-        """The rows of every upload of a batch. What cannot be read, or is too much, is noted in the manifest.
+    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
+        """The rows of every upload of a batch. What cannot be read, or is too much, is noted in the journal entry.
 
-        A settled manifest always gives the same rows.
+        A settled journal entry always gives the same rows.
         """
         ...
 
@@ -76,12 +76,12 @@ class LocalParser:
     settings: Settings
     before_each: Callable[[int], None] | None = None
 
-    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
         """See :meth:`Parser.parse`."""
         taken = _Taken()
         size, limit = 0, self.settings.batch_max_bytes
         dates: set[str] = set()
-        numbered = [(number, item) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
+        numbered = [(number, item) for number, item in enumerate(entry.uploads) if item.is_in_batch]
         read_ahead = _READ_AHEAD if self.before_each is None else 1
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
             for start in range(0, len(numbered), read_ahead):
@@ -89,37 +89,37 @@ class LocalParser:
                 if self.before_each is not None:
                     self.before_each(numbered[start][0])
                 # A settled batch has said already what is too much for it.
-                to_read = some if manifest.settled or size <= limit else []
-                contents = threads.map(lambda item: self._content(manifest, item), to_read)
+                to_read = some if entry.settled or size <= limit else []
+                contents = threads.map(lambda item: self._content(entry, item), to_read)
                 for item, content in zip_longest(some, contents):
                     if item.outcome == "changed":
                         continue
-                    is_open = manifest.settled or size <= limit
-                    rows = self._rows(manifest, item, content) if is_open else None
+                    is_open = entry.settled or size <= limit
+                    rows = self._rows(entry, item, content) if is_open else None
                     size += rows.size if rows else 0
                     dates.update(rows.counts.event_dates.names() if rows else ())
-                    is_full = size > limit or len(dates) > self._limits(manifest).event_dates
-                    if rows is None or (taken.reports and is_full and not manifest.settled):
+                    is_full = size > limit or len(dates) > self._limits(entry).event_dates
+                    if rows is None or (taken.reports and is_full and not entry.settled):
                         # All that come after it wait too, as the newest ingestion of an event wins.
                         item.outcome, size = "postponed", limit + 1
                     else:
                         taken.add(rows)
         return taken.rows()
 
-    def rows_of(self, manifest: Manifest, item: BatchUpload) -> UploadRows | None:
+    def rows_of(self, entry: JournalEntry, item: BatchUpload) -> UploadRows | None:
         """The rows of one upload of a batch; None, as noted in its item, where its writer goes on.
 
         That it cannot be read is noted in its item too.
         """
-        content = self._content(manifest, item)
-        return self._rows(manifest, item, content) if item.is_in_batch else None
+        content = self._content(entry, item)
+        return self._rows(entry, item, content) if item.is_in_batch else None
 
-    def _content(self, manifest: Manifest, item: BatchUpload) -> bytes | None:
-        if item.outcome in ("fatal", "unreadable") or self._limits(manifest).exclude(item.upload.size):
+    def _content(self, entry: JournalEntry, item: BatchUpload) -> bytes | None:
+        if item.outcome in ("fatal", "unreadable") or self._limits(entry).exclude(item.upload.size):
             return None
         try:
-            content = self.landing.read(manifest.batch_id, item.upload)
-            if not manifest.settled and not self.landing.is_as_claimed(manifest.batch_id, item.upload):
+            content = self.landing.read(entry.batch_id, item.upload)
+            if not entry.settled and not self.landing.is_as_claimed(entry.batch_id, item.upload):
                 logger.info("%s is still being written; it is taken once it is whole", item.upload.uri)
                 item.outcome = "changed"
             return content
@@ -127,19 +127,19 @@ class LocalParser:
             if is_storage_error(error):
                 # It says nothing about this upload, which would be rejected for good.
                 raise
-            if manifest.settled and holds_batch(self.lakehouse.table(REJECTED), manifest.batch_id):
+            if entry.settled and holds_batch(self.lakehouse.table(REJECTED), entry.batch_id):
                 # What was rejected stands already, so this can no longer be.
                 raise
             item.outcome, item.problem = "unreadable", error.strerror or str(error)
             return None
 
-    def _limits(self, manifest: Manifest) -> Limits:
-        return manifest.limits or limits_of(self.settings)
+    def _limits(self, entry: JournalEntry) -> Limits:
+        return entry.limits or limits_of(self.settings)
 
-    def _rows(self, manifest: Manifest, item: BatchUpload, content: bytes | None) -> UploadRows:
-        limits = self._limits(manifest)
+    def _rows(self, entry: JournalEntry, item: BatchUpload, content: bytes | None) -> UploadRows:
+        limits = self._limits(entry)
         limit = limits.content_bytes
-        origin = Origin(item.upload.uri, manifest.ingested_at, manifest.batch_id)
+        origin = Origin(item.upload.uri, entry.ingested_at, entry.batch_id)
         if content is not None:
             return upload_rows(item.upload.name, content, origin, limits)
         if item.outcome == "fatal":

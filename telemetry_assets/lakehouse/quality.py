@@ -34,7 +34,7 @@ def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] |
     return repeated_among(keys, contract)
 
 
-def hold_new_keys(contract: TableContract, repeated: int) -> None:
+def require_unique_new_keys(contract: TableContract, repeated: int) -> None:
     """Stand between a step and its commit: rows that would mislead a consumer are not written.
 
     :param repeated: how many of the new rows share their key with another.
@@ -49,7 +49,7 @@ def hold_new_keys(contract: TableContract, repeated: int) -> None:
         )
 
 
-def hold_upstream_keys(contract: TableContract, partitions: Set[date] | None, repeated: int) -> None:
+def require_unique_upstream_keys(contract: TableContract, partitions: Set[date] | None, repeated: int) -> None:
     """Stand between an upstream and what is made from it, for as long as it would mislead.
 
     :param repeated: how many rows of these partitions share their key with another.

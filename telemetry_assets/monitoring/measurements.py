@@ -15,7 +15,7 @@ from pyiceberg.expressions import GreaterThanOrEqual
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.lakehouse.changes import behind_since
 from telemetry_assets.pipeline import Pipeline
-from telemetry_assets.settings import Settings, hold_engine
+from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables.contracts import REJECTED, UPSTREAM
 
 UNITS: dict[str, Literal["Seconds", "Count"]] = {
@@ -60,13 +60,13 @@ def measured_remotely(settings: Settings, now: datetime | None = None) -> list[M
     """
     if not settings.is_remote:
         return []
-    hold_engine(settings)
-    from telemetry_assets.aws.clients import refusals_in_words
+    require_engine_settings(settings)
+    from telemetry_assets.aws.clients import translate_aws_errors
     from telemetry_assets.engines.remote.engine import open_service
     from telemetry_assets.engines.remote.programs import of_lakehouse
 
     now = now or datetime.now(UTC)
-    with refusals_in_words():
+    with translate_aws_errors():
         service = open_service(settings)
         failed = of_lakehouse(service.failed_since(now - _LOOKED_BACK), settings)
         started = [run.started for run, _ in of_lakehouse(service.living(), settings)]
@@ -75,7 +75,7 @@ def measured_remotely(settings: Settings, now: datetime | None = None) -> list[M
 
 
 def _of_uploads(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
-    in_progress = pipeline.ingestion.manifests.load()
+    in_progress = pipeline.ingestion.journal.load()
     claimed = [item.upload for item in in_progress.uploads if item.outcome == "claimed"] if in_progress else []
     # In S3 an upload that a batch has claimed is still where it arrived.
     waiting = {(one.uri, one.version): one.modified for one in [*pipeline.landing.waiting(), *claimed]}
@@ -112,9 +112,9 @@ def send(metrics: list[Metric], settings: Settings) -> None:
         raise SettingsError(
             "TELEMETRY_METRICS_NAMESPACE is not set; it says where in CloudWatch the metrics go (docs/operating.md)."
         )
-    from telemetry_assets.aws.clients import cloudwatch_client, refusals_in_words
+    from telemetry_assets.aws.clients import cloudwatch_client, translate_aws_errors
 
-    with refusals_in_words():
+    with translate_aws_errors():
         cloudwatch_client().put_metric_data(
             Namespace=settings.metrics_namespace,
             MetricData=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
 from telemetry_assets.monitoring.measurements import measured, measured_remotely, send
-from telemetry_assets.pipeline import open_pipeline, refusals_in_words
+from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import load_settings
 
 _INTERVAL_SECONDS = 60
@@ -22,7 +22,7 @@ def metrics_sensor() -> SensorDefinition:
     )
     def metrics(_: SensorEvaluationContext) -> SkipReason:
         settings = load_settings()
-        with refusals_in_words(settings), open_pipeline(settings) as pipeline:
+        with translate_errors(settings), open_pipeline(settings) as pipeline:
             told = measured(pipeline)
         send(told, settings)
         # A service that does not answer keeps nothing else from being told.

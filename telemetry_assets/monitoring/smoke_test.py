@@ -21,10 +21,10 @@ from telemetry_assets.aws.clients import (
     encryption,
     error_code,
     get_object,
-    refusals_in_words,
     region,
     s3_client,
     sts_client,
+    translate_aws_errors,
 )
 from telemetry_assets.engines.remote.engine import RemoteEngine, open_service, problems
 from telemetry_assets.errors import SettingsError, TelemetryAssetsError
@@ -32,7 +32,7 @@ from telemetry_assets.ingestion.landing.base import open_landing
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.monitoring.measurements import Metric, send
-from telemetry_assets.settings import Settings, hold_engine
+from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables.contracts import ALERTS, CONTRACTS
 from telemetry_assets.text.wording import counted
 
@@ -63,14 +63,14 @@ def check(settings: Settings, say: Callable[[str], None]) -> bool:
     """
     if not settings.is_in_s3:
         raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} is a folder: nothing of it is in AWS.")
-    hold_engine(settings)
+    require_engine_settings(settings)
     is_whole = True
     for title, proof in proofs(settings):
         if proof is _step and not is_whole:
             say(f"not tried  {title}: what is missing above comes first")
             continue
         try:
-            with refusals_in_words():
+            with translate_aws_errors():
                 say(f"ok         {title}: {proof(settings)}")
         except (TelemetryAssetsError, OSError) as error:
             say(f"MISSING    {title}: {error}")

@@ -32,7 +32,7 @@ def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
 
 def put_uploads(uploads: Iterable[SimulatedUpload], location: S3Location) -> int:
     """Put uploads below a location in S3; returns how many there were."""
-    from telemetry_assets.aws.clients import refusals_in_words, s3_client
+    from telemetry_assets.aws.clients import s3_client, translate_aws_errors
 
     client = s3_client()
 
@@ -40,5 +40,5 @@ def put_uploads(uploads: Iterable[SimulatedUpload], location: S3Location) -> int
         key = f"{location.prefix}{upload.name}"
         client.put_object(Bucket=location.bucket, Key=key, Body=upload.content)
 
-    with refusals_in_words(), ThreadPoolExecutor(MOST_THREADS) as threads:
+    with translate_aws_errors(), ThreadPoolExecutor(MOST_THREADS) as threads:
         return sum(1 for _ in threads.map(put, uploads))

@@ -1,1 +1,1 @@
-"""What each table is: its columns, keys and partitions, and what is derived from them. Imports neither Dagster nor Spark."""
+"""What each table is: columns, keys, partitions, and what is derived from them. Knows neither Dagster nor Spark."""

@@ -103,8 +103,8 @@ def test_people_can_have_the_documents_of_every_batch_counted(
     counted = {"batches": 1, "received": 2, "accepted": 1, "rejected": 1, "batches_that_do_not_add_up": []}
     assert executed() == (True, counted)
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
-    [certificate] = deployed.certificates
-    lost = {**counted, "accepted": 0, "batches_that_do_not_add_up": [certificate.batch_id]}
+    [batch_report] = deployed.batch_reports
+    lost = {**counted, "accepted": 0, "batches_that_do_not_add_up": [batch_report.batch_id]}
     assert executed() == (False, lost)
 
 

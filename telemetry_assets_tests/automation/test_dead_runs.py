@@ -14,7 +14,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, execute_job, instance_for_test
 
 from telemetry_assets.assets.metadata import asset_key, pool
-from telemetry_assets.automation import heartbeats as life_signs
+from telemetry_assets.automation import heartbeats as heartbeats
 from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
 from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE
@@ -88,8 +88,8 @@ def test_a_run_whose_life_signs_went_with_its_task_is_ended_within_two_minutes(
 def test_a_run_on_another_machine_is_left_at_work_while_it_writes_its_lines(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(life_signs, "_LINE_SECONDS", 0.1)
-    monkeypatch.setattr(life_signs, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "_LINE_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "_LOOK_SECONDS", 0.1)
     run = started_run(instance)
     now = time.time()
     with life_sign(instance, run):
@@ -188,5 +188,5 @@ def test_a_run_that_cannot_look_for_its_server_does_not_take_it_for_gone(monkeyp
     def failing() -> tuple[int, ...]:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(life_signs, "servers_above", failing)
-    assert life_signs._servers_above((12, 3)) == (12, 3)
+    monkeypatch.setattr(heartbeats, "servers_above", failing)
+    assert heartbeats._servers_above((12, 3)) == (12, 3)

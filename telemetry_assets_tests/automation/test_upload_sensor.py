@@ -18,7 +18,7 @@ from dagster import (
 from pyiceberg.expressions import AlwaysTrue
 
 from telemetry_assets.definitions import definitions
-from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.settings import load_settings
 from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.automation.made_runs import started_run
@@ -87,8 +87,8 @@ def test_an_unfinished_writer_starts_nothing(tick: Tick, deployed: Deployment, n
 def test_an_unfinished_batch_starts_a_run(tick: Tick, deployed: Deployment) -> None:
     from datetime import UTC, datetime
 
-    manifest = Manifest(batch_id="left behind", ingested_at=datetime.now(UTC), uploads=[])
-    assert deployed.pipeline.ingestion.manifests.create(manifest)
+    manifest = JournalEntry(batch_id="left behind", ingested_at=datetime.now(UTC), uploads=[])
+    assert deployed.pipeline.ingestion.journal.create(manifest)
     assert isinstance(tick(), RunRequest)
 
 

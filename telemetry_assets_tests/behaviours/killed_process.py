@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
-from telemetry_assets.ingestion.journal.base import ManifestFile
+from telemetry_assets.ingestion.journal.base import JournalFile
 from telemetry_assets.ingestion.landing import file_moves
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
@@ -73,10 +73,10 @@ def _of_location(call: Arguments) -> str:
 
 BOUNDARIES = (
     Boundary(SqlCatalog, "create_table", "making {}", lambda call: ".".join(call["identifier"])),
-    Boundary(ManifestFile, "create", "creating the manifest"),
+    Boundary(JournalFile, "create", "creating the manifest"),
     Boundary(os, "link", "linking the manifest"),
-    Boundary(ManifestFile, "replace", "replacing the manifest"),
-    Boundary(ManifestFile, "remove", "removing the manifest"),
+    Boundary(JournalFile, "replace", "replacing the manifest"),
+    Boundary(JournalFile, "remove", "removing the manifest"),
     Boundary(FolderLanding, "claim", "claiming"),
     Boundary(FolderLanding, "read", "reading"),
     Boundary(FolderLanding, "archive", "archiving"),
@@ -267,7 +267,7 @@ class Stage:
                 # Each upload lies below its batch's identifier.
                 archive=sorted(("/".join(path.parts[1:]), (archive / path).read_bytes()) for path in _files(archive)),
                 still_in_landing=_files(self.landing),
-                batch_in_progress=pipeline.ingestion.manifests.load() is not None,
+                batch_in_progress=pipeline.ingestion.journal.load() is not None,
                 tables_behind=[table.full_name for table in pipeline.tables_behind()],
             )
 

@@ -47,7 +47,7 @@ def test_the_seed_s_accident_thousands_of_files_of_mixed_shapes_in_one_prefix(
         listed = {upload.uri: upload.modified for upload in deployed.pipeline.ingestion.landing.waiting()}
         deployed.process()
 
-        assert [one.uploads for one in deployed.certificates] == [batch] * 4 + [files - 4 * batch]
+        assert [one.uploads for one in deployed.batch_reports] == [batch] * 4 + [files - 4 * batch]
         taken = sorted(deployed.rows(BRONZE) + deployed.rows(REJECTED), key=lambda row: row["ingested_at"])
         batches = [
             [listed[row["source_uri"]] for row in rows]

@@ -40,7 +40,7 @@ def test_the_real_uploads(deployed: Deployment, samples: list[Path]) -> None:
     for sample in samples:
         deployed.upload(sample.name, sample.read_bytes())
     deployed.process()
-    assert len(deployed.certificates) == 1
+    assert len(deployed.batch_reports) == 1
     deployed.assert_equals_the_contract()
 
 
@@ -68,7 +68,7 @@ def send_messy_fleet(deployed: Deployment, seed: int) -> None:
         if number % 20 == 19:
             deployed.process()
     deployed.process()
-    assert len(deployed.certificates) >= 3
+    assert len(deployed.batch_reports) >= 3
 
 
 @pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
@@ -123,7 +123,7 @@ def test_batches_of_one_upload_each_give_the_same_tables(tmp_path: Path) -> None
         for number in range(5):
             deployed.upload(f"{number}.jsonl", framed([event(engineTempCelsius=number + 97)], "lines")[1])
         deployed.process()
-        assert len(deployed.certificates) == 5
+        assert len(deployed.batch_reports) == 5
         deployed.assert_equals_the_contract()
 
 

@@ -60,7 +60,7 @@ def deployed(services: AwsServices, proxy: FaultProxy) -> Iterator[DeploymentInS
 def assert_exact(deployed: DeploymentInS3) -> None:
     """Every document once, every table as the contract has it, nothing left to do."""
     deployed.assert_equals_the_contract()
-    assert [len(deployed.archived(one.batch_id)) for one in deployed.certificates] == [3]
+    assert [len(deployed.archived(one.batch_id)) for one in deployed.batch_reports] == [3]
     assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
     assert not deployed.pipeline.ingestion.has_work()
     assert deployed.pipeline.tables_behind() == []
@@ -111,12 +111,12 @@ def test_what_this_process_may_not_copy_waits_and_is_told_and_all_else_is_taken(
 ) -> None:
     proxy.inject(Fault(FaultKind.ACCESS_DENIED, "CopyObject", "1.json", times=2))
     deployed.process()
-    [certificate] = deployed.certificates
-    assert certificate.uploads == 2
+    [batch_report] = deployed.batch_reports
+    assert batch_report.uploads == 2
     with pytest.raises(UnclaimableUploadsError, match=r"1\.json: .*Access Denied"):
         deployed.process()
     deployed.process()
-    assert [one.uploads for one in deployed.certificates] == [2, 1]
+    assert [one.uploads for one in deployed.batch_reports] == [2, 1]
     deployed.assert_equals_the_contract()
 
 

@@ -46,18 +46,18 @@ def assert_uploads_are_archived(deployed: Deployment, uploads: list[FuzzedUpload
     assert not deployed.pipeline.ingestion.has_work()
     assert [path for path in deployed.landing.rglob("*") if path.is_file()] == []
     archive = deployed.settings.lakehouse_folder() / "archive"
-    folders = [archive / certificate.batch_id for certificate in deployed.certificates]
+    folders = [archive / batch_report.batch_id for batch_report in deployed.batch_reports]
     files = [(folder, path) for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert len(files) == len(uploads)
     assert {str(path.relative_to(folder)): path.read_bytes() for folder, path in files} == dict(uploads)
 
 
 def assert_documents_are_counted(deployed: Deployment, bronze: list[Row], rejected: list[Row]) -> None:
-    accepted = sum(certificate.accepted for certificate in deployed.certificates)
-    refused = sum(certificate.rejected for certificate in deployed.certificates)
-    received = sum(certificate.documents for certificate in deployed.certificates)
+    accepted = sum(batch_report.accepted for batch_report in deployed.batch_reports)
+    refused = sum(batch_report.rejected for batch_report in deployed.batch_reports)
+    received = sum(batch_report.documents for batch_report in deployed.batch_reports)
     assert (accepted, refused, received) == (len(bronze), len(rejected), len(bronze) + len(rejected))
-    by_reason = added_up(certificate.rejected_by_reason for certificate in deployed.certificates)
+    by_reason = added_up(batch_report.rejected_by_reason for batch_report in deployed.batch_reports)
     assert by_reason == Counter(row["reason"] for row in rejected)
 
 

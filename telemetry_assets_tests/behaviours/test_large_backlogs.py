@@ -1,4 +1,4 @@
-"""A backlog that Spark parses comes to the same rows, rejections and certificate as one that is parsed here."""
+"""A backlog that Spark parses comes to the same rows, rejections and batch_report as one that is parsed here."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_a_backlog_that_spark_parses_gives_the_same_rows_and_the_same_certificat
         with deployed_on(engine, tmp_path / engine, **LARGE_BACKLOGS) as deployed:
             for name, content in backlog:
                 deployed.upload(name, content)
-            [certificate] = deployed.process().certificates
+            [batch_report] = deployed.process().batch_reports
             deployed.assert_equals_the_contract()
             assert_types_are_those_of_the_contract(deployed)
             assert not deployed.pipeline.ingestion.has_work()
-            told.append(certificate.model_dump(exclude={"batch_id", "ingested_at", "snapshot_id"}))
+            told.append(batch_report.model_dump(exclude={"batch_id", "ingested_at", "snapshot_id"}))
     assert told[0] == told[1]
     assert told[0]["rejected"] > 0
 

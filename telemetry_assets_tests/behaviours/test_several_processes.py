@@ -66,7 +66,7 @@ def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
     times = Counter((row["batch_id"], row["source_uri"], row["source_position"]) for row in received)
     assert set(times.values()) == {1}
     deployed.recall_batches()
-    assert sum(certificate.uploads for certificate in deployed.certificates) == len(sent)
+    assert sum(batch_report.uploads for batch_report in deployed.batch_reports) == len(sent)
     deployed.assert_equals_the_contract()
     assert not deployed.pipeline.ingestion.has_work()
     assert deployed.pipeline.tables_behind() == []

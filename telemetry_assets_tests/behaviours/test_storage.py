@@ -84,7 +84,7 @@ def assert_ends_well(
     assert len(deployed.rows(BRONZE)) == uploads
     assert deployed.rows(REJECTED) == []
     assert [path for path in deployed.landing.rglob("*") if path.is_file()] == []
-    assert deployed.pipeline.ingestion.manifests.load() is None
+    assert deployed.pipeline.ingestion.journal.load() is None
 
 
 def full_and_freed(folder: Path, apart: bool, lefts: Sequence[int]) -> None:

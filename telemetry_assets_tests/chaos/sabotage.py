@@ -64,7 +64,7 @@ def _doubt_believed() -> None:
 
     setattr(batches, append_batch.__name__, believing)
     # The run's own count of the batch's rows would say so, and the audit of a later run would take the uploads again.
-    Pipeline._hold_conservation = lambda *_: None  # type: ignore[method-assign]
+    Pipeline._require_conservation = lambda *_: None  # type: ignore[method-assign]
     setattr(ArchiveAudit, "newest", lambda _: [])  # noqa: B010
 
 

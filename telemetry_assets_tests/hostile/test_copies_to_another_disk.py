@@ -70,7 +70,7 @@ def test_a_file_that_has_no_room_beside_the_tables_waits_and_is_reported(apart: 
         file.truncate(1 << 43)
     apart.upload("honest.json", HONEST)
     apart.process()
-    assert [(one.accepted, one.rejected) for one in apart.certificates] == [(1, 0)]
+    assert [(one.accepted, one.rejected) for one in apart.batch_reports] == [(1, 0)]
     assert [path.name for path in apart.landing.glob("*.json")] == ["large.json"]
     [(path, problem)] = apart.pipeline.landing.obstacles()
     assert path.endswith("large.json")

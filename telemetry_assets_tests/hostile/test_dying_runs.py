@@ -15,7 +15,7 @@ import pytest
 from telemetry_assets.ingestion import local_parser as parsing
 from telemetry_assets.ingestion import replays
 from telemetry_assets.ingestion.journal import s3 as s3_manifest
-from telemetry_assets.ingestion.journal.base import ReplaySelection, open_manifests
+from telemetry_assets.ingestion.journal.base import ReplaySelection, open_journal
 from telemetry_assets.ingestion.parsing import arrow_rows as rows
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
@@ -154,7 +154,7 @@ def test_a_run_out_of_memory_dies_of_its_upload(
 
 def test_a_run_that_is_silent_for_long_is_dead_in_s3(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
     with deployment_in_s3(aws) as deployed:
-        attempts = open_manifests(deployed.settings).attempts("a-batch")
+        attempts = open_journal(deployed.settings).attempts("a-batch")
     noted, silent = attempts.begin(), attempts.begin()
     noted.note(1)
     noted.end()

@@ -272,7 +272,7 @@ def test_a_batch_has_no_more_event_dates_than_an_upload_may_have(tmp_path: Path)
             days = [event("CAR", f"2025-11-0{day}T08:00:00Z") for day in (first, first + 1)]
             few.upload(f"{first}.json", framed(days, "array")[1])
         few.process()
-        assert len(few.certificates) == 3
+        assert len(few.batch_reports) == 3
         assert len(few.rows(BRONZE)) == 6
 
 

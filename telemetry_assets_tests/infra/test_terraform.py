@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.settings import Settings, hold_engine, load_settings
+from telemetry_assets.settings import Settings, load_settings, require_engine_settings
 from telemetry_assets_tests.infra.terraform import INFRA, Configuration, terraform
 
 pytestmark = [
@@ -83,7 +83,7 @@ def test_what_an_example_puts_out_is_a_dotenv_file_that_the_project_takes(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("telemetry_assets.settings.project_root", lambda: tmp_path)
     settings = load_settings()
-    hold_engine(settings)
+    require_engine_settings(settings)
     assert settings.catalog == "glue"
     assert settings.is_in_s3
     if example == "full":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.journal.base import BatchUpload, Manifest
+from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.tables.contracts import BRONZE, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment
@@ -37,7 +37,7 @@ def test_a_run_that_paused_before_its_batch_began_is_newer_than_what_came_meanwh
 
         monkeypatch.setattr(FolderLanding, "begin", begin_after_another)
         paused.process()
-        [earlier], [later] = other.certificates, paused.certificates
+        [earlier], [later] = other.batch_reports, paused.batch_reports
         assert earlier.ingested_at < later.ingested_at
         assert [row["engine_temp_celsius"] for row in paused.rows(SILVER)] == [91]
 
@@ -67,12 +67,12 @@ def test_a_batch_that_was_rolled_back_before_it_ended_is_taken_again(
 def test_a_manifest_that_comes_back_after_its_batch_has_ended_takes_no_upload_away(deployed: Deployment) -> None:
     first = deployed.upload("first.json", reading(90))
     deployed.process()
-    [certificate] = deployed.certificates
+    [batch_report] = deployed.batch_reports
     deployed.upload("first.json", reading(91))
     [waiting] = deployed.pipeline.ingestion.landing.waiting()
     # What a request to create it leaves that is sent again because its first answer was lost.
-    again = Manifest(certificate.batch_id, certificate.ingested_at, [BatchUpload(waiting)])
-    assert deployed.pipeline.ingestion.manifests.create(again)
+    again = JournalEntry(batch_report.batch_id, batch_report.ingested_at, [BatchUpload(waiting)])
+    assert deployed.pipeline.ingestion.journal.create(again)
     deployed.process()
     assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
     assert not first.exists()

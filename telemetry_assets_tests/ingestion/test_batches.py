@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.parsing import arrow_rows as rows
@@ -55,7 +55,7 @@ def test_a_batch_is_bounded_by_bytes_and_one_upload_always_fits(tmp_path: Path) 
         for number in range(3):
             deployed.upload(f"{number}.json", one(str(number)))
         deployed.process()
-        assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1]
+        assert [batch_report.uploads for batch_report in deployed.batch_reports] == [1, 1, 1]
 
 
 def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
             path = deployed.upload(f"{number}.json.gz", framed(documents, "gzip")[1])
             os.utime(path, (1_700_000_000 + number,) * 2)
         deployed.process()
-        assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1, 1, 1]
+        assert [batch_report.uploads for batch_report in deployed.batch_reports] == [1, 1, 1, 1, 1]
         taken = sorted(deployed.rows(BRONZE), key=lambda row: row["ingested_at"])
         assert [row["car_chassis"] for row in taken[::10]] == list("01234")
         deployed.assert_equals_the_contract()
@@ -79,7 +79,7 @@ def test_names_that_some_archives_cannot_tell_apart_are_in_two_batches(deployed:
     for name in (*names, "another.json"):
         deployed.upload(name, one(name))
     deployed.process()
-    assert sorted(certificate.uploads for certificate in deployed.certificates) == [1, 2]
+    assert sorted(batch_report.uploads for batch_report in deployed.batch_reports) == [1, 2]
     assert len(list(deployed.settings.lakehouse_folder().glob("archive/*/*"))) == 3
 
 
@@ -104,7 +104,7 @@ def test_an_upload_that_is_replaced_while_it_is_put_off_is_taken_before_its_repl
             os.utime(path, (1_700_000_000 + number,) * 2)
         deployed.process()
         deployed.process()
-        assert [certificate.uploads for certificate in deployed.certificates] == [1, 1, 1]
+        assert [batch_report.uploads for batch_report in deployed.batch_reports] == [1, 1, 1]
         assert {row["engine_temp_celsius"] for row in deployed.rows(SILVER)} == {99}
         deployed.assert_equals_the_contract()
 
@@ -148,12 +148,12 @@ def test_uploads_of_a_batch_whose_manifest_is_lost_are_taken(deployed: Deploymen
 
 def test_uploads_that_a_batch_without_a_manifest_has_taken_are_not_taken_again(deployed: Deployment) -> None:
     deployed.upload("x.json", one())
-    [certificate] = deployed.process().certificates
+    [batch_report] = deployed.process().batch_reports
     [archived] = deployed.settings.lakehouse_folder().glob("archive/*/x.json")
-    claims = deployed.landing / ".claimed" / certificate.batch_id
+    claims = deployed.landing / ".claimed" / batch_report.batch_id
     claims.mkdir(parents=True)
     archived.rename(claims / "x.json")
-    assert deployed.process().certificates == ()
+    assert deployed.process().batch_reports == ()
     assert archived.exists()
     assert len(deployed.rows(BRONZE)) == 1
 
@@ -164,12 +164,12 @@ def test_an_upload_that_cannot_be_claimed_does_not_stop_the_others_and_is_told_o
     deny(monkeypatch, "claim", "held.json")
     deployed.upload("held.json", one())
     deployed.upload("x.json", one())
-    assert [certificate.uploads for certificate in deployed.process().certificates] == [1]
+    assert [batch_report.uploads for batch_report in deployed.process().batch_reports] == [1]
     with pytest.raises(UnclaimableUploadsError, match=r"held\.json: Permission denied"):
         deployed.process()
     assert (deployed.landing / "held.json").exists()
     monkeypatch.undo()
-    assert [certificate.uploads for certificate in deployed.process().certificates] == [1]
+    assert [batch_report.uploads for batch_report in deployed.process().batch_reports] == [1]
 
 
 def test_an_upload_that_cannot_be_claimed_keeps_no_table_behind(
@@ -188,8 +188,8 @@ def test_an_upload_that_cannot_be_claimed_keeps_no_table_behind(
 def test_uploads_that_are_all_gone_make_no_batch(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FolderLanding, "claim", lambda *_: False)
     deployed.upload("x.json", one())
-    assert deployed.process().certificates == ()
-    assert deployed.pipeline.ingestion.manifests.load() is None
+    assert deployed.process().batch_reports == ()
+    assert deployed.pipeline.ingestion.journal.load() is None
 
 
 def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None:
@@ -197,27 +197,27 @@ def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None
         for number in range(5):
             deployed.upload(f"{number}.json", one())
         deployed.process()
-        moments = [certificate.ingested_at for certificate in deployed.certificates]
+        moments = [batch_report.ingested_at for batch_report in deployed.batch_reports]
         assert moments == sorted(set(moments))
 
 
 def test_the_certificate_accounts_for_every_document(deployed: Deployment) -> None:
     deployed.upload("good.jsonl", framed([event(), event(car=""), event(year="n/a", altitude=3)], "lines")[1])
     deployed.upload("bad.csv", "a,b")
-    [certificate] = deployed.process().certificates
-    assert (certificate.uploads, certificate.documents, certificate.accepted, certificate.rejected) == (2, 4, 2, 2)
-    assert certificate.rejected_by_reason == {"missing_car_chassis": 1, "unsupported_ending": 1}
-    assert certificate.wrong_typed_fields == {"year": 1}
-    assert certificate.unknown_fields == {"altitude": 1}
-    assert certificate.event_dates == {"2025-11-04": 2}
+    [batch_report] = deployed.process().batch_reports
+    assert (batch_report.uploads, batch_report.documents, batch_report.accepted, batch_report.rejected) == (2, 4, 2, 2)
+    assert batch_report.rejected_by_reason == {"missing_car_chassis": 1, "unsupported_ending": 1}
+    assert batch_report.wrong_typed_fields == {"year": 1}
+    assert batch_report.unknown_fields == {"altitude": 1}
+    assert batch_report.event_dates == {"2025-11-04": 2}
 
 
 def test_the_certificate_stands_in_the_snapshots_summary(deployed: Deployment) -> None:
     deployed.upload("x.json", one())
-    [certificate] = deployed.process().certificates
+    [batch_report] = deployed.process().batch_reports
     summary = summary_of(deployed.pipeline.lakehouse.table(BRONZE).snapshots()[-1])
-    assert summary["telemetry.batch-id"] == certificate.batch_id
-    assert certificate.model_copy(update={"snapshot_id": None}) == type(certificate).model_validate_json(
+    assert summary["telemetry.batch-id"] == batch_report.batch_id
+    assert batch_report.model_copy(update={"snapshot_id": None}) == type(batch_report).model_validate_json(
         summary["telemetry.certificate"]
     )
 
@@ -225,15 +225,15 @@ def test_the_certificate_stands_in_the_snapshots_summary(deployed: Deployment) -
 def test_names_of_fields_in_a_certificate_are_bounded(deployed: Deployment) -> None:
     document = {**event(), **{f"field_{number}": 1 for number in range(500)}}
     deployed.upload("x.json", framed([document], "array")[1])
-    [certificate] = deployed.process().certificates
-    assert len(certificate.unknown_fields) == 101
-    assert sum(certificate.unknown_fields.values()) == 500
+    [batch_report] = deployed.process().batch_reports
+    assert len(batch_report.unknown_fields) == 101
+    assert sum(batch_report.unknown_fields.values()) == 500
 
 
 def test_names_that_no_file_can_hold_are_counted_all_the_same(deployed: Deployment) -> None:
     deployed.upload("x.json", '{"carChassis": "C", "telemetryTimestamp": "2025-11-04", "\\ud800": 1}')
-    [certificate] = deployed.process().certificates
-    assert certificate.unknown_fields == {"\\ud800": 1}
+    [batch_report] = deployed.process().batch_reports
+    assert batch_report.unknown_fields == {"\\ud800": 1}
 
 
 def test_an_upload_that_cannot_be_read_is_one_rejection(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +267,7 @@ def test_an_upload_that_vanishes_from_its_claim_does_not_stop_the_others(deploye
 
 
 def test_nothing_waiting_makes_no_batch(deployed: Deployment) -> None:
-    assert deployed.process().certificates == ()
+    assert deployed.process().batch_reports == ()
     assert deployed.pipeline.lakehouse.table(BRONZE).current_snapshot() is None
 
 
@@ -286,12 +286,12 @@ def test_a_name_that_is_not_utf8_is_no_reason_to_leave_an_upload(deployed: Deplo
     deployed.process()
     [row] = deployed.rows(BRONZE)
     assert row["source_uri"].endswith("/caf\\xe9.json")
-    assert deployed.pipeline.ingestion.manifests.load() is None
+    assert deployed.pipeline.ingestion.journal.load() is None
 
 
 def test_a_run_that_wakes_up_late_neither_ends_nor_overwrites_the_batch_of_another(deployed: Deployment) -> None:
-    manifests = deployed.pipeline.ingestion.manifests
-    sleeper, other = (Manifest(name, datetime.now(UTC), []) for name in ("sleeper", "other"))
+    manifests = deployed.pipeline.ingestion.journal
+    sleeper, other = (JournalEntry(name, datetime.now(UTC), []) for name in ("sleeper", "other"))
     assert manifests.create(sleeper)
     assert not manifests.create(other)
     manifests.remove(sleeper)

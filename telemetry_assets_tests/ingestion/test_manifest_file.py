@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.journal.base import Manifest, ManifestFile
+from telemetry_assets.ingestion.journal.base import JournalEntry, JournalFile
 
 
 def refusing(number: int) -> Callable[..., None]:
@@ -23,8 +23,8 @@ def refusing(number: int) -> Callable[..., None]:
     return refused
 
 
-def manifest(batch_id: str) -> Manifest:
-    return Manifest(batch_id, datetime(2026, 3, 1, tzinfo=UTC), [])
+def manifest(batch_id: str) -> JournalEntry:
+    return JournalEntry(batch_id, datetime(2026, 3, 1, tzinfo=UTC), [])
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK])
@@ -32,7 +32,7 @@ def test_without_hard_links_one_of_many_creates_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "link", refusing(number))
-    store = ManifestFile(tmp_path / "ingestion" / "in_progress.json")
+    store = JournalFile(tmp_path / "ingestion" / "in_progress.json")
     with ThreadPoolExecutor(16) as threads:
         created = list(threads.map(lambda batch: store.create(manifest(str(batch))), range(64)))
     current = store.load()
@@ -49,14 +49,14 @@ def test_an_error_that_says_nothing_of_hard_links_is_none_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "link", refusing(number))
-    store = ManifestFile(tmp_path / "in_progress.json")
+    store = JournalFile(tmp_path / "in_progress.json")
     with pytest.raises(OSError, match=os.strerror(number)):
         store.create(manifest("one"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_locks_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ManifestFile(tmp_path / "in_progress.json")
+    store = JournalFile(tmp_path / "in_progress.json")
     created = manifest("one")
     assert store.create(created)
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))

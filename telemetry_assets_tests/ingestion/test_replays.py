@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from telemetry_assets.ingestion import replays
-from telemetry_assets.ingestion.journal.base import Manifest, ReplaySelection
+from telemetry_assets.ingestion.journal.base import JournalEntry, ReplaySelection
 from telemetry_assets.ingestion.parsing import documents
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER
@@ -181,7 +181,7 @@ def test_a_replay_that_is_killed_is_ended_by_the_next_run(
             deployed.pipeline.replay_rejected(EVERYTHING, "killed")
     deployed.process()
     assert (len(deployed.rows(BRONZE)), len(deployed.rows(REJECTED))) == (5, 1)
-    assert deployed.pipeline.ingestion.manifests.load() is None
+    assert deployed.pipeline.ingestion.journal.load() is None
     assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
     deployed.assert_equals_the_contract()
 
@@ -208,8 +208,8 @@ def test_a_killed_replay_is_ended_with_the_limits_that_it_was_begun_with(
 def test_a_replay_ends_the_batch_in_progress_first(deployed: Deployment) -> None:
     deployed.upload("x.json", "[{}]")
     [upload] = deployed.pipeline.ingestion.landing.waiting()
-    manifest = deployed.pipeline.ingestion.manifests
-    in_progress = Manifest("f" * 32, datetime.now(UTC), [])
+    manifest = deployed.pipeline.ingestion.journal
+    in_progress = JournalEntry("f" * 32, datetime.now(UTC), [])
     assert manifest.create(in_progress)
     replay(deployed)
     assert manifest.load() is None

@@ -39,7 +39,7 @@ def test_clock_skew_half_file(tmp_path: Path, skew: float) -> None:
 
         writer = threading.Timer(0.5, go_on)
         writer.start()
-        assert deployed.process().certificates == ()
+        assert deployed.process().batch_reports == ()
         writer.join()
         assert path.exists()
         deployed.process()

@@ -69,7 +69,7 @@ def test_buckets_may_be_in_other_regions_than_the_catalog(aws: AwsServices, monk
             Bucket="landing-in-ohio", Key="x.json", Body=framed([event()], "array")[1]
         )
         processed = pipeline.process("a run")
-        assert [one.accepted for one in processed.certificates] == [1]
+        assert [one.accepted for one in processed.batch_reports] == [1]
         assert pipeline.lakehouse.table(SILVER).scan().to_arrow().num_rows == 1
         assert list(pipeline.ingestion.landing.waiting()) == []
 

@@ -1,4 +1,4 @@
-"""What remote Spark runs: ``python -m telemetry_assets.engines.package.build`` (`make package`) builds it and puts it to S3.
+"""What remote Spark runs, built and uploaded to S3 by `make package`.
 
 The project's modules as one zip, the entry point, and the dependencies in the two forms that the services take: an
 archive of installed packages for EMR Serverless, a zip of wheels for Glue. A package is named after the version and a
@@ -25,7 +25,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
-from telemetry_assets.aws.clients import GONE, encryption, error_code, get_object, refusals_in_words, s3_client
+from telemetry_assets.aws.clients import GONE, encryption, error_code, get_object, s3_client, translate_aws_errors
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.errors import PackageError, TelemetryAssetsError
 from telemetry_assets.settings import Settings, load_settings, project_root
@@ -276,7 +276,7 @@ def _main() -> None:
         sys.exit("Error: TELEMETRY_SCRIPTS_URI is not set; it says where the package goes (docs/spark.md).")
     print("Building the package; its dependencies take about a minute where their versions are new")
     package = build_package(arguments.into, arguments.architecture)
-    with refusals_in_words():
+    with translate_aws_errors():
         upload_package(arguments.into, package, settings)
     print(f"Package {package.name} is in {packages_location(settings).uri()}")
 

@@ -20,17 +20,17 @@ from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
 from telemetry_assets.engines.remote.parsed_batch import kept_parsed
 from telemetry_assets.engines.remote.programs import Ended, RemotePrograms
-from telemetry_assets.engines.remote.run import RemoteStep, result_heard
+from telemetry_assets.engines.remote.run import RemoteStep, result_from_json
 from telemetry_assets.engines.remote.service import RemoteService
 from telemetry_assets.engines.spark.configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
-from telemetry_assets.ingestion.journal.base import Manifest, written
+from telemetry_assets.ingestion.journal.base import JournalEntry, written
 from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
 from telemetry_assets.lakehouse.quality import repeated_among
-from telemetry_assets.settings import Settings, hold_engine
+from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
 from telemetry_assets.text.plain import plain_logger
@@ -50,7 +50,7 @@ class RemoteEngine:
     def close(self) -> None:
         """Nothing is held here."""
 
-    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
         """See :meth:`telemetry_assets.ingestion.local_parser.Parser.parse`.
 
         :raises PackageError: where the package of this code is not in the scripts location.
@@ -61,16 +61,16 @@ class RemoteEngine:
             settings=self._settings_of_program(),
             table=BRONZE.full_name,
             event_dates=None,
-            insurance_as_of=manifest.ingested_at.date(),
+            insurance_as_of=entry.ingested_at.date(),
             rebuild=False,
             run_id=run_id,
             upstream_snapshot_id=None,
             package=package_name(),
-            manifest=written(manifest).decode(),
+            journal_entry=written(entry).decode(),
         )
         if ended is None or not ended.is_of(step):
             ended = self._programs.completed(step)
-        return kept_parsed(self._lakehouse, ended.folder.location.uri(), manifest)
+        return kept_parsed(self._lakehouse, ended.folder.location.uri(), entry)
 
     def refresh(
         self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
@@ -125,7 +125,7 @@ class RemoteEngine:
     @staticmethod
     def _heard(contract: TableContract, ended: Ended, started: float) -> RefreshResult:
         # Who waited, waited for the service to start too.
-        result = result_heard(contract, ended.told["result"], ended.remote)
+        result = result_from_json(contract, ended.told["result"], ended.remote)
         return replace(result, seconds=time.monotonic() - started)
 
     def _step(self, plan: Refresh, event_dates: frozenset[date] | None, parameters: StepParameters) -> RemoteStep:
@@ -198,7 +198,7 @@ def problems(settings: Settings) -> list[str]:
 
     :raises SettingsError: where a setting is missing that the service needs.
     """
-    hold_engine(settings)
+    require_engine_settings(settings)
     found = [*open_service(settings).problems(), *without_effect(settings), *readable_secrets(settings)]
     known = {contract.full_name for contract in (BRONZE, *UPSTREAM)} | {"default"}
     unknown = sorted(name for name in settings.remote_sizes if name.removesuffix("/rebuild") not in known | {"rebuild"})

@@ -25,10 +25,10 @@ from pyspark.sql import SparkSession
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.engines.remote.parsed_batch import keep_parsed
 from telemetry_assets.engines.remote.pipes import MessageWriter
-from telemetry_assets.engines.remote.run import MESSAGES, RemoteStep, error_told, opened_step, result_told
+from telemetry_assets.engines.remote.run import MESSAGES, RemoteStep, error_to_json, opened_step, result_to_json
 from telemetry_assets.engines.spark.engine import SparkEngine
 from telemetry_assets.errors import TelemetryAssetsError
-from telemetry_assets.ingestion.journal.base import read_manifest
+from telemetry_assets.ingestion.journal.base import journal_entry_from_json
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.text.plain import plain_logger
 
@@ -53,7 +53,7 @@ def main() -> int:
         try:
             told = _done(folder, step)
         except TelemetryAssetsError as error:
-            pipes.report_custom_message({"error": error_told(error)})
+            pipes.report_custom_message({"error": error_to_json(error)})
             return 1
         pipes.report_custom_message(told)
     return 0
@@ -65,11 +65,11 @@ def _done(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
     logger.info("%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism)
     lakehouse = open_lakehouse(settings)
     engine = SparkEngine(lakehouse, settings, spark)
-    if step.manifest is None:
-        return {"result": result_told(engine.refresh(step.contract, step.dates, step.parameters, step.run_id))}
-    manifest = read_manifest(step.manifest.encode(), "", folder.uri())
-    rows = engine.parse(manifest, step.run_id)
-    keep_parsed(lakehouse, folder.uri(), manifest, rows)
+    if step.journal_entry is None:
+        return {"result": result_to_json(engine.refresh(step.contract, step.dates, step.parameters, step.run_id))}
+    entry = journal_entry_from_json(step.journal_entry.encode(), "", folder.uri())
+    rows = engine.parse(entry, step.run_id)
+    keep_parsed(lakehouse, folder.uri(), entry, rows)
     return {"parsed": {"accepted": rows.accepted, "rejected": rows.rejected}}
 
 

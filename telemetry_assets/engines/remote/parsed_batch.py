@@ -14,7 +14,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile, write_manifest
 from pyiceberg.table import Table
 
-from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.ingestion.parsing.arrow_rows import BoundedCounter, Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -24,29 +24,29 @@ _ACCOUNT = "account.json"
 _COUNTERS = ("rejected_by_reason", "unknown_fields", "wrong_typed_fields", "event_dates")
 
 
-def keep_parsed(lakehouse: Lakehouse, place: str, manifest: Manifest, rows: BatchRows) -> None:
+def keep_parsed(lakehouse: Lakehouse, place: str, entry: JournalEntry, rows: BatchRows) -> None:
     """Write what came of a batch below a place in S3, which ends in a slash; the account comes last."""
     lengths = {}
     for contract, files in ((BRONZE, rows.bronze), (REJECTED, rows.rejections)):
         table = lakehouse.table(contract)
         lengths[contract.name] = _write_files(table, f"{place}{contract.name}.avro", files)
     account = {
-        "outcomes": [[item.outcome, item.problem] for item in manifest.uploads],
+        "outcomes": [[item.outcome, item.problem] for item in entry.uploads],
         "uploads": [asdict(report) for report in rows.uploads],
         "accepted": rows.accepted,
         "rejected": rows.rejected,
-        "counts": {name: getattr(rows.counts, name).told() for name in _COUNTERS},
+        "counts": {name: getattr(rows.counts, name).to_json() for name in _COUNTERS},
         "lengths": lengths,
     }
     with lakehouse.table(BRONZE).io.new_output(place + _ACCOUNT).create() as file:
         file.write(json.dumps(account).encode())
 
 
-def kept_parsed(lakehouse: Lakehouse, place: str, manifest: Manifest) -> BatchRows:
-    """What :func:`keep_parsed` has written; what became of each upload is noted in the manifest."""
+def kept_parsed(lakehouse: Lakehouse, place: str, entry: JournalEntry) -> BatchRows:
+    """What :func:`keep_parsed` has written; what became of each upload is noted in the journal entry."""
     with lakehouse.table(BRONZE).io.new_input(place + _ACCOUNT).open() as file:
         account: dict[str, Any] = json.loads(file.read())
-    for item, (outcome, problem) in zip(manifest.uploads, account["outcomes"], strict=True):
+    for item, (outcome, problem) in zip(entry.uploads, account["outcomes"], strict=True):
         item.outcome, item.problem = outcome, problem
     files = {
         contract.name: _read_files(
@@ -58,7 +58,7 @@ def kept_parsed(lakehouse: Lakehouse, place: str, manifest: Manifest) -> BatchRo
         [UploadReport(**report) for report in account["uploads"]],
         account["accepted"],
         account["rejected"],
-        Counts(**{name: BoundedCounter.heard(account["counts"][name]) for name in _COUNTERS}),
+        Counts(**{name: BoundedCounter.from_json(account["counts"][name]) for name in _COUNTERS}),
         files[BRONZE.name],
         files[REJECTED.name],
     )
@@ -77,4 +77,4 @@ def _read_files(io: FileIO, path: str, length: int) -> list[DataFile]:
     manifest = ManifestFile.from_args(
         manifest_path=path, manifest_length=length, partition_spec_id=0, sequence_number=0
     )
-    return [entry.data_file for entry in manifest.fetch_manifest_entry(io)]
+    return [file.data_file for file in manifest.fetch_manifest_entry(io)]

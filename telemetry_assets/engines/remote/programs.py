@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from telemetry_assets.aws.clients import region, s3_client
 from telemetry_assets.engines.base import COMMAND_LINE, RemoteRun
 from telemetry_assets.engines.package.build import Package, find_package
-from telemetry_assets.engines.remote.run import RemoteStep, StepFolder, error_heard
+from telemetry_assets.engines.remote.run import RemoteStep, StepFolder, error_from_json
 from telemetry_assets.engines.remote.service import Phase, RemoteService, State, StepRun, Submission, patiently
 from telemetry_assets.engines.spark.configuration import iceberg_configuration
 from telemetry_assets.errors import RemoteRunError, TelemetryAssetsError
@@ -197,7 +197,7 @@ class RemotePrograms:
         if not lines or not ended.would_end_so_again:
             lines += self._last_lines(ended.remote.run_id)
         if "error" in ended.told:
-            return error_heard(ended.told["error"], lines)
+            return error_from_json(ended.told["error"], lines)
         return _failed(step.table, ended, f"ended {ended.state.name}", lines)
 
     def _last_lines(self, run_id: str) -> list[str]:

@@ -41,7 +41,7 @@ class RemoteStep(BaseModel):
     :param run_id: of the run that has started it.
     :param upstream_snapshot_id: the upstream's snapshot when the step was planned.
     :param package: the package that does it.
-    :param manifest: of the batch that is to be parsed, where the table is Bronze.
+    :param journal_entry: of the batch that is to be parsed, where the table is Bronze.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +54,7 @@ class RemoteStep(BaseModel):
     run_id: str
     upstream_snapshot_id: int | None
     package: str
-    manifest: str | None = None
+    journal_entry: str | None = None
 
     @property
     def program_settings(self) -> Settings:
@@ -184,7 +184,7 @@ def _number(key: str) -> int:
     return int(key.rsplit("/", 1)[-1].removesuffix(".json"))
 
 
-def result_told(result: RefreshResult) -> dict[str, Any]:
+def result_to_json(result: RefreshResult) -> dict[str, Any]:
     """A result as a program tells it. Rows of a preview become the texts that people are shown."""
     partitions = [
         [day, one.rows, one.figures, [{name: _shown(cell) for name, cell in row.items()} for row in one.preview]]
@@ -207,8 +207,8 @@ def _shown(cell: object) -> object:
     return cell if cell is None or isinstance(cell, bool | int | float | str) else str(cell)
 
 
-def result_heard(contract: TableContract, told: dict[str, Any], remote: RemoteRun) -> RefreshResult:
-    """What :func:`result_told` was made from."""
+def result_from_json(contract: TableContract, told: dict[str, Any], remote: RemoteRun) -> RefreshResult:
+    """What :func:`result_to_json` was made from."""
 
     def day(text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
@@ -228,14 +228,14 @@ def result_heard(contract: TableContract, told: dict[str, Any], remote: RemoteRu
     )
 
 
-def error_told(error: TelemetryAssetsError) -> dict[str, Any]:
+def error_to_json(error: TelemetryAssetsError) -> dict[str, Any]:
     """An error as a program tells it."""
     rows = {"table": error.table, "rows": error.rows} if isinstance(error, QualityError) else {}
     return {"message": str(error), **rows}
 
 
-def error_heard(told: dict[str, Any], log: list[str]) -> TelemetryAssetsError:
-    """What :func:`error_told` was made from, or as much of it as a caller acts on."""
+def error_from_json(told: dict[str, Any], log: list[str]) -> TelemetryAssetsError:
+    """What :func:`error_to_json` was made from, or as much of it as a caller acts on."""
     if "rows" in told:
         return QualityError(told["message"], told["table"], told["rows"])
     return RemoteRunError(told["message"], log)

@@ -24,7 +24,7 @@ from telemetry_assets.engines.plan import Refresh, begin_refresh
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.engines.spark.parser import java_cause, parsed_in_spark
 from telemetry_assets.errors import SparkError
-from telemetry_assets.ingestion.journal.base import Manifest
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
@@ -35,7 +35,7 @@ from telemetry_assets.lakehouse.commits import (
     set_table_properties,
     until_committed,
 )
-from telemetry_assets.lakehouse.quality import hold_new_keys, hold_upstream_keys, partition_sample
+from telemetry_assets.lakehouse.quality import partition_sample, require_unique_new_keys, require_unique_upstream_keys
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.contracts import UPSTREAM
@@ -60,9 +60,9 @@ class SparkEngine:
         self._settings = settings
         self._spark = spark
 
-    def parse(self, manifest: Manifest, run_id: str) -> BatchRows:
+    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
         """See :meth:`telemetry_assets.ingestion.local_parser.Parser.parse`."""
-        return parsed_in_spark(self._spark, self._settings, manifest)
+        return parsed_in_spark(self._spark, self._settings, entry)
 
     def close(self) -> None:
         """Nothing is held that does not end with the process: a JVM cannot be started twice in it."""
@@ -89,7 +89,7 @@ class SparkEngine:
         rows = step.rows.select(*contract.column_names).persist()
         try:
             count = rows.count()
-            hold_new_keys(contract, _repeated_keys(rows, contract))
+            require_unique_new_keys(contract, _repeated_keys(rows, contract))
             changed = _differs(rows, count, inputs.previous(step.partitions))
             results = _partition_figures(rows, contract)
             commit_id = _replace(refresh, step, rows) if changed else None
@@ -138,7 +138,7 @@ class _PinnedInputs:
         self.refresh.upstream_files(event_dates)
         rows = self._rows(self.refresh.upstream, contract, event_dates)
         if contract in UPSTREAM:
-            hold_upstream_keys(contract, event_dates, _repeated_keys(rows, contract))
+            require_unique_upstream_keys(contract, event_dates, _repeated_keys(rows, contract))
         return rows
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:

@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 
 from telemetry_assets.aws.clients import region
 from telemetry_assets.errors import SparkError
-from telemetry_assets.ingestion.journal.base import Manifest, read_manifest, written
+from telemetry_assets.ingestion.journal.base import JournalEntry, journal_entry_from_json, written
 from telemetry_assets.ingestion.landing.base import open_landing
 from telemetry_assets.ingestion.local_parser import BatchRows, LocalParser
 from telemetry_assets.ingestion.parsing.arrow_rows import Counts, UploadReport
@@ -43,31 +43,31 @@ _UPLOAD, _COUNTS = "upload", "counts"
 _SCHEMA = pa.schema([("kind", pa.string()), ("payload", pa.binary())])
 
 
-def parsed_in_spark(spark: SparkSession, settings: Settings, manifest: Manifest) -> BatchRows:
+def parsed_in_spark(spark: SparkSession, settings: Settings, entry: JournalEntry) -> BatchRows:
     """The rows of a batch, parsed in the executors of a session; see :class:`Parser`. Nothing is too much for it.
 
     :raises SparkError: where Spark itself fails, or an executor cannot read.
     """
-    numbered = [(number,) for number, item in enumerate(manifest.uploads) if item.is_in_batch]
-    size = sum(manifest.uploads[number].upload.size for (number,) in numbered)
+    numbered = [(number,) for number, item in enumerate(entry.uploads) if item.is_in_batch]
+    size = sum(entry.uploads[number].upload.size for (number,) in numbered)
     tasks = max(_LEAST_TASKS, -(-size // _BYTES_OF_TASK))
-    parse = partial(_parsed, settings=settings.model_dump(mode="json"), manifest=written(manifest), region=region())
+    parse = partial(_parsed, settings=settings.model_dump(mode="json"), entry=written(entry), region=region())
     try:
         uploads = spark.createDataFrame(numbered, "number int").repartition(tasks)
         rows = uploads.mapInArrow(parse, _ACCOUNTS_AND_FILES).collect()
     except (Py4JError, PySparkException) as error:
         raise SparkError(BRONZE.full_name, java_cause(error)) from error
-    return _gathered([(row["kind"], pickle.loads(row["payload"])) for row in rows], manifest)
+    return _gathered([(row["kind"], pickle.loads(row["payload"])) for row in rows], entry)
 
 
-def _gathered(told: list[tuple[str, Any]], manifest: Manifest) -> BatchRows:
-    """What all tasks have told, together; what became of each upload is noted in the manifest."""
+def _gathered(told: list[tuple[str, Any]], entry: JournalEntry) -> BatchRows:
+    """What all tasks have told, together; what became of each upload is noted in the journal entry."""
     by_kind: defaultdict[str, list[Any]] = defaultdict(list)
     for kind, one in told:
         by_kind[kind].append(one)
     reports: list[UploadReport] = []
     for number, outcome, problem, report in sorted(by_kind[_UPLOAD], key=lambda one: one[0]):
-        manifest.uploads[number].outcome, manifest.uploads[number].problem = outcome, problem
+        entry.uploads[number].outcome, entry.uploads[number].problem = outcome, problem
         reports += [report] if report is not None else []
     counts = Counts()
     for one in by_kind[_COUNTS]:
@@ -86,14 +86,14 @@ def java_cause(error: Exception) -> str:
 
 
 def _parsed(
-    numbers: Iterator[pa.RecordBatch], settings: dict[str, Any], manifest: bytes, region: str | None
+    numbers: Iterator[pa.RecordBatch], settings: dict[str, Any], entry: bytes, region: str | None
 ) -> Iterator[pa.RecordBatch]:
     """Parse the uploads of these numbers, and tell what became of them and which data files hold their rows."""
     if region:
         os.environ.setdefault("AWS_REGION", region)
     chosen = Settings(**settings)
     lakehouse = open_lakehouse(chosen)
-    batch = read_manifest(manifest, "", "the manifest")
+    batch = journal_entry_from_json(entry, "", "the journal entry")
     parser = LocalParser(open_landing(chosen), lakehouse, chosen)
     files, counts = _Files(lakehouse), Counts()
     for batch_of_numbers in numbers:

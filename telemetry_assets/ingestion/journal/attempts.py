@@ -1,8 +1,8 @@
-"""Notes of which upload a run parses, kept beside the manifest, so that an upload that runs die of is known.
+"""Notes of which upload a run parses, kept beside the journal entry, so that an upload that runs die of is known.
 
 Only a run that takes up what another run has begun leaves a note. It removes the note when it ends, so a note whose run
-is gone is that of a run that was killed or ran out of memory. Notes are not in the manifest: several runs may be at the
-same batch, and each writes its own.
+is gone is that of a run that was killed or ran out of memory. Notes are not in the journal entry: several runs may
+be at the same batch, and each writes its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The manifest of the one batch in progress: which uploads, which versions of them, which moment."""
+"""The journal entry of the one batch in progress: which uploads, which versions of them, which moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from telemetry_assets.errors import ManifestUnreadableError
+from telemetry_assets.errors import JournalUnreadableError
 from telemetry_assets.file_system import is_storage_error, lock_file
 from telemetry_assets.ingestion.journal.attempts import AttemptFiles, Attempts
 from telemetry_assets.ingestion.landing.base import WaitingUpload
@@ -29,7 +29,7 @@ _FILE_NAME = "in_progress.json"
 
 @dataclass
 class BatchUpload:
-    """An upload of a batch, and what became of it; other than claimed only once the manifest in progress says so.
+    """An upload of a batch, and what became of it; other than claimed only once the batch in progress says so.
 
     ``gone``: not there any more, or, with a problem, not to be moved. ``postponed``: too much for this batch.
     ``changed``: its writer went on after it was claimed. ``fatal``: runs have died while they parsed it.
@@ -74,7 +74,7 @@ class ReplaySelection:
 
 
 @dataclass
-class Manifest:
+class JournalEntry:
     """The one batch in progress, or the one replay of rejected documents."""
 
     batch_id: str
@@ -91,32 +91,32 @@ class Manifest:
     positions: dict[str, TablePosition] = field(default_factory=dict)
     """By table, where it was before the batch was begun: the batch's rows can only be in files that came later."""
     tag: str = field(default="", compare=False)
-    """Which state of the manifest in progress this is, as its store tells states apart."""
+    """Which state of the batch in progress this is, as its store tells states apart."""
 
-    def of_state(self, tag: str) -> Manifest:
-        """The same manifest, as the state of this tag."""
+    def of_state(self, tag: str) -> JournalEntry:
+        """The same journal entry, as the state of this tag."""
         return replace(self, tag=tag)
 
 
-class ManifestStore(Protocol):
-    """Keeps the manifest in progress, for as long as its batch is unfinished. One at a time, whoever writes."""
+class Journal(Protocol):
+    """Keeps the batch in progress, for as long as its batch is unfinished. One at a time, whoever writes."""
 
-    def load(self) -> Manifest | None:
+    def load(self) -> JournalEntry | None:
         """The batch in progress, None where there is none.
 
-        :raises ManifestUnreadableError: where somebody else has written to it.
+        :raises JournalUnreadableError: where somebody else has written to it.
         """
         ...
 
-    def create(self, manifest: Manifest) -> bool:
+    def create(self, entry: JournalEntry) -> bool:
         """Make it the batch in progress; False where another one is."""
         ...
 
-    def replace(self, manifest: Manifest) -> bool:
+    def replace(self, entry: JournalEntry) -> bool:
         """Write the batch in progress anew; False where it is in another state than the one this was loaded from."""
         ...
 
-    def remove(self, manifest: Manifest) -> None:
+    def remove(self, entry: JournalEntry) -> None:
         """Say that the batch is finished, where it still is the one in progress."""
         ...
 
@@ -126,48 +126,48 @@ class ManifestStore(Protocol):
 
 
 @dataclass(frozen=True)
-class ManifestFile:
-    """The manifest in progress in a file."""
+class JournalFile:
+    """The batch in progress in a file."""
 
     path: Path
 
-    def load(self) -> Manifest | None:
-        """See :meth:`ManifestStore.load`."""
+    def load(self) -> JournalEntry | None:
+        """See :meth:`Journal.load`."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        return read_manifest(content, _digest(content), str(self.path))
+        return journal_entry_from_json(content, _digest(content), str(self.path))
 
-    def create(self, manifest: Manifest) -> bool:
-        """See :meth:`ManifestStore.create`. The file appears whole or not at all."""
-        with self._drafted(manifest) as draft:
+    def create(self, entry: JournalEntry) -> bool:
+        """See :meth:`Journal.create`. The file appears whole or not at all."""
+        with self._drafted(entry) as draft:
             if not self._appeared(draft):
                 return False
-        manifest.tag = _digest(written(manifest))
+        entry.tag = _digest(written(entry))
         return True
 
-    def replace(self, manifest: Manifest) -> bool:
-        """See :meth:`ManifestStore.replace`. In one step."""
-        with self._drafted(manifest) as draft, self._current() as current:
-            if current is None or current.tag != manifest.tag:
+    def replace(self, entry: JournalEntry) -> bool:
+        """See :meth:`Journal.replace`. In one step."""
+        with self._drafted(entry) as draft, self._current() as current:
+            if current is None or current.tag != entry.tag:
                 return False
             draft.rename(self.path)
-        manifest.tag = _digest(written(manifest))
+        entry.tag = _digest(written(entry))
         return True
 
-    def remove(self, manifest: Manifest) -> None:
-        """See :meth:`ManifestStore.remove`."""
+    def remove(self, entry: JournalEntry) -> None:
+        """See :meth:`Journal.remove`."""
         with self._current() as current:
-            if current is not None and current.batch_id == manifest.batch_id:
+            if current is not None and current.batch_id == entry.batch_id:
                 self.path.unlink()
 
     def attempts(self, batch_id: str) -> Attempts:
-        """See :meth:`ManifestStore.attempts`."""
+        """See :meth:`Journal.attempts`."""
         return AttemptFiles(self.path.parent / "attempts" / batch_id)
 
     def _appeared(self, draft: Path) -> bool:
-        """Give the draft the manifest's name, unless there is one already."""
+        """Give the draft the journal entry's name, unless there is one already."""
         try:
             # In one step for all hosts of a shared file system, whatever its locks are worth.
             os.link(draft, self.path)
@@ -184,7 +184,7 @@ class ManifestFile:
         return True
 
     @contextmanager
-    def _current(self) -> Iterator[Manifest | None]:
+    def _current(self) -> Iterator[JournalEntry | None]:
         """The batch in progress; nobody ends it or begins another before this is over."""
         with self._locked():
             yield self.load()
@@ -196,45 +196,45 @@ class ManifestFile:
             yield
 
     @contextmanager
-    def _drafted(self, manifest: Manifest) -> Iterator[Path]:
+    def _drafted(self, entry: JournalEntry) -> Iterator[Path]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
             with draft.open("wb") as file:
-                file.write(written(manifest))
+                file.write(written(entry))
                 file.flush()
-                # On the disk before it has its name, or a loss of power could leave an empty manifest.
+                # On the disk before it has its name, or a loss of power could leave an empty entry.
                 os.fsync(file.fileno())
             yield draft
         finally:
             draft.unlink(missing_ok=True)
 
 
-def open_manifests(settings: Settings) -> ManifestStore:
-    """The manifest in progress of the lakehouse that the settings name."""
+def open_journal(settings: Settings) -> Journal:
+    """The batch in progress of the lakehouse that the settings name."""
     if settings.is_in_s3:
         from telemetry_assets.aws.clients import encryption, s3_client
-        from telemetry_assets.ingestion.journal.s3 import ManifestObject
+        from telemetry_assets.ingestion.journal.s3 import JournalObject
 
         state = settings.lakehouse_in_s3().below("ingestion")
-        return ManifestObject(s3_client(), state.bucket, f"{state.prefix}{_FILE_NAME}", encryption(settings.kms_key_id))
-    return ManifestFile(settings.lakehouse_folder() / "ingestion" / _FILE_NAME)
+        return JournalObject(s3_client(), state.bucket, f"{state.prefix}{_FILE_NAME}", encryption(settings.kms_key_id))
+    return JournalFile(settings.lakehouse_folder() / "ingestion" / _FILE_NAME)
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def written(manifest: Manifest) -> bytes:
-    """A manifest as it is stored."""
+def written(entry: JournalEntry) -> bytes:
+    """A journal entry as it is stored."""
     # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
-    return json.dumps(asdict(manifest.of_state("")), default=datetime.isoformat).encode("ascii")
+    return json.dumps(asdict(entry.of_state("")), default=datetime.isoformat).encode("ascii")
 
 
-def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
-    """A manifest as :func:`written` has stored it.
+def journal_entry_from_json(content: bytes, tag: str, place: str) -> JournalEntry:
+    """A journal entry as :func:`written` has stored it.
 
-    :raises ManifestUnreadableError: where somebody else has written to it.
+    :raises JournalUnreadableError: where somebody else has written to it.
     """
     try:
         read = json.loads(content)
@@ -251,9 +251,9 @@ def read_manifest(content: bytes, tag: str, place: str) -> Manifest:
         replay = _replay(read.get("replay"))
         settled, is_scaled = bool(read.get("settled")), bool(read.get("is_scaled"))
         positions = {name: TablePosition(**position) for name, position in read.get("positions", {}).items()}
-        return Manifest(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, tag)
+        return JournalEntry(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, tag)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestUnreadableError(place, str(error)) from error
+        raise JournalUnreadableError(place, str(error)) from error
 
 
 def _replay(read: dict[str, Any] | None) -> ReplaySelection | None:

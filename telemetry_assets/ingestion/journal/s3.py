@@ -1,4 +1,4 @@
-"""The manifest of the batch in progress, and the notes of the runs that parse it, in objects of S3."""
+"""The journal entry of the batch in progress, and the notes of the runs that parse it, in objects of S3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from telemetry_assets.aws.clients import (
     put_object_if,
 )
 from telemetry_assets.ingestion.journal.attempts import Attempt, Attempts
-from telemetry_assets.ingestion.journal.base import Manifest, read_manifest, written
+from telemetry_assets.ingestion.journal.base import JournalEntry, journal_entry_from_json, written
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -29,8 +29,8 @@ SILENCE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
-class ManifestObject:
-    """The manifest in progress in an object of S3, whose ETag tells its states apart.
+class JournalObject:
+    """The batch in progress in an object of S3, whose ETag tells its states apart.
 
     :param encryption: arguments of each write, such as the KMS key.
     """
@@ -40,28 +40,28 @@ class ManifestObject:
     key: str
     encryption: dict[str, Any]
 
-    def load(self) -> Manifest | None:
-        """See :meth:`ManifestStore.load`."""
+    def load(self) -> JournalEntry | None:
+        """See :meth:`Journal.load`."""
         try:
             content, etag = get_object(self.client, self.bucket, self.key)
         except ClientError as error:
             if error_code(error) in GONE:
                 return None
             raise
-        return read_manifest(content, etag, f"s3://{self.bucket}/{self.key}")
+        return journal_entry_from_json(content, etag, f"s3://{self.bucket}/{self.key}")
 
-    def create(self, manifest: Manifest) -> bool:
-        """See :meth:`ManifestStore.create`."""
-        return self._put(manifest, IfNoneMatch="*")
+    def create(self, entry: JournalEntry) -> bool:
+        """See :meth:`Journal.create`."""
+        return self._put(entry, IfNoneMatch="*")
 
-    def replace(self, manifest: Manifest) -> bool:
-        """See :meth:`ManifestStore.replace`."""
-        return self._put(manifest, IfMatch=manifest.tag)
+    def replace(self, entry: JournalEntry) -> bool:
+        """See :meth:`Journal.replace`."""
+        return self._put(entry, IfMatch=entry.tag)
 
-    def remove(self, manifest: Manifest) -> None:
-        """See :meth:`ManifestStore.remove`."""
+    def remove(self, entry: JournalEntry) -> None:
+        """See :meth:`Journal.remove`."""
         current = self.load()
-        while current is not None and current.batch_id == manifest.batch_id:
+        while current is not None and current.batch_id == entry.batch_id:
             try:
                 delete_object_if(self.client, self.bucket, self.key, current.tag)
             except ClientError as error:
@@ -70,12 +70,12 @@ class ManifestObject:
             current = self.load()
 
     def attempts(self, batch_id: str) -> Attempts:
-        """See :meth:`ManifestStore.attempts`."""
+        """See :meth:`Journal.attempts`."""
         folder, _, _ = self.key.rpartition("/")
         return AttemptObjects(self.client, self.bucket, f"{folder}/attempts/{batch_id}/", self.encryption)
 
-    def _put(self, manifest: Manifest, **condition: Any) -> bool:
-        content = written(manifest)
+    def _put(self, entry: JournalEntry, **condition: Any) -> bool:
+        content = written(entry)
         try:
             etag = put_object_if(self.client, self.bucket, self.key, content, **condition, **self.encryption)
         except ClientError as error:
@@ -86,7 +86,7 @@ class ManifestObject:
             if current is None or written(current) != content:
                 return False
             etag = current.tag
-        manifest.tag = etag
+        entry.tag = etag
         return True
 
 

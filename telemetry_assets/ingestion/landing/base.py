@@ -75,7 +75,7 @@ class Landing(Protocol):
         ...
 
     def begin(self, batch_id: str) -> None:
-        """Make ready for a batch's claims, before its manifest says that there is such a batch."""
+        """Make ready for a batch's claims, before its journal entry says that there is such a batch."""
         ...
 
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:

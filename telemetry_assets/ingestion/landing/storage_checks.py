@@ -107,7 +107,7 @@ def _own_folder(folder: Path) -> Iterator[Path]:
 
 
 def _write_trial(own: Path) -> Iterator[StorageFinding]:
-    """What the batch in progress needs: see :class:`ManifestFile`."""
+    """What the batch in progress needs: see :class:`JournalFile`."""
     place, file, renamed = own.parent, own / "one", own / "other"
     with _step(f"a file cannot be made in {place}"):
         file.write_bytes(b"content")

@@ -70,12 +70,12 @@ class BoundedCounter:
             self._others += self._counts.total() - kept.total()
             self._counts = kept
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """All of it, for :meth:`heard`."""
         return {"counts": dict(self._counts), "others": self._others}
 
     @classmethod
-    def heard(cls, told: dict[str, Any]) -> BoundedCounter:
+    def from_json(cls, told: dict[str, Any]) -> BoundedCounter:
         """What another has :meth:`told`."""
         counter = cls()
         counter._counts, counter._others = Counter(told["counts"]), told["others"]
