@@ -1,4 +1,4 @@
-"""An independent reading of CONTRACT.md in plain Python: what every table must hold after given uploads.
+"""An independent reading of docs/contract.md in plain Python: what every table must hold after given uploads.
 
 It is the oracle of the property tests. It recomputes everything from the uploads' bytes, in the simplest way,
 and shares no code with `telemetry_assets`, so that a mistake would have to be made twice to go unseen.
@@ -97,7 +97,7 @@ class Reading:
 
 
 def read_batches(batches: Sequence[Batch], insurance_as_of: date, max_upload_bytes: int = 256 * 1024 * 1024) -> Reading:
-    """All tables after these batches, as CONTRACT.md defines them."""
+    """All tables after these batches, as docs/contract.md defines them."""
     return _with_deep_recursion(lambda: _read_batches(batches, insurance_as_of, max_upload_bytes))
 
 

@@ -1,4 +1,4 @@
-"""An independent reading of CONTRACT.md's sections 1 and 2: from an upload's bytes to Bronze rows and rejections.
+"""An independent reading of docs/contract.md, sections 1 and 2: from an upload's bytes to Bronze rows and rejections.
 
 Like :mod:`telemetry_assets_tests.contract_reading`, of which it is the first half, it shares no code with
 `telemetry_assets`.

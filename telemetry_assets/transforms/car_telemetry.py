@@ -21,7 +21,7 @@ _SPARK_TYPES: dict[ColumnType, DataType] = {
 
 
 def car_telemetry(bronze: DataFrame) -> DataFrame:
-    """Silver rows of all Bronze rows of some event dates. CONTRACT.md section 3."""
+    """Silver rows of all Bronze rows of some event dates. docs/contract.md, section 3."""
     types = {column.name: _SPARK_TYPES[column.type] for column in SILVER.columns if column.name in VALUE_COLUMNS}
     parse = f.udf(payload_values, StructType([StructField(name, types[name]) for name in VALUE_COLUMNS]))
     events = newest_ingestion(bronze).withColumn("values", parse("payload", "document_shape"))

@@ -13,7 +13,7 @@ _IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")
 
 
 def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
-    """One row per car and month of the Silver rows given. CONTRACT.md section 4.
+    """One row per car and month of the Silver rows given. docs/contract.md, section 4.2.
 
     A month's rows are right where all Silver rows of that month and of the month before are given.
     """

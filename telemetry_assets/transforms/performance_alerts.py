@@ -34,7 +34,7 @@ class _Rule:
         return f.lit(True)
 
 
-# CONTRACT.md section 4.
+# docs/contract.md, section 4.3.
 _RULES = (
     _Rule("OVERHEAT_ENGINE", "engine_temp_celsius", "Engine temperature", "°C", 100.0, 115.0),
     _Rule("OVERHEAT_OIL", "oil_temp_celsius", "Oil temperature", "°C", 110.0, 125.0),
@@ -47,7 +47,7 @@ ALERT_TYPES = tuple(rule.alert_type for rule in _RULES)
 
 
 def performance_alerts(silver: DataFrame) -> DataFrame:
-    """All alerts of some Silver rows. CONTRACT.md section 4."""
+    """All alerts of some Silver rows. docs/contract.md, section 4.3."""
     alerts = silver.withColumn("_alert", f.explode(f.array(*(_alert(rule) for rule in _RULES)))).where(
         "_alert is not null"
     )

@@ -1,4 +1,4 @@
-"""Judges a deployment at rest: nothing is left to do, nothing is lost or double, all tables are as CONTRACT.md says.
+"""Judges a deployment at rest: nothing is left to do, nothing is lost or double, all tables follow docs/contract.md.
 
 It reads the archive and the tables with plain PyIceberg, and asks the product only what it is behind on. What each
 table has to hold follows from the archive by the independent reading of the contract.

@@ -61,7 +61,7 @@ def date_of(value: object) -> date | None:
         return None
 
 
-# For each shape: the object that holds the fields, then field -> Silver column. CONTRACT.md section 1.
+# For each shape: the object that holds the fields, then field -> Silver column. docs/contract.md, section 1.1.
 _TELEMETRY = ("trip_data", "vehicle_telemetry_snapshot", "data")
 _COLUMNS: dict[Shape, dict[tuple[str, ...], dict[str, str]]] = {
     "event": {

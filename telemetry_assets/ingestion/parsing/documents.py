@@ -80,7 +80,7 @@ class _NotUsableError(Exception):
 
 
 def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
-    """Judge one document by CONTRACT.md section 1.
+    """Judge one document by docs/contract.md, section 1.
 
     :param payload: the document's JSON text, without surrounding white space.
     :param position: its place in the upload, from 0.
