@@ -29,8 +29,9 @@ _LINKS = "`os.link` fails with EOPNOTSUPP in the worker; no file system without 
 _TABLE = re.compile(r"\b(?:(?:bronze|silver|gold)\.\w+|car_telemetry)")
 _UPLOAD = re.compile("|".join(re.escape(name.rpartition("/")[2]) + r"\b(?!\.)" for name, _ in NAMES))
 _HOW_POINTS_ARE_COUNTED = (
-    "Distinct points and how often they were met, as in 6/15. Points of S3 and Glue bear an operation's name, those in "
-    "folders a step's. A point counts once for each table or upload and for each kind of disturbance."
+    "Each cell has the number of distinct points and the number of disturbances, as in 6/15. A point in S3 and Glue "
+    "has the name of an operation, and a point in a folder has the name of a step. A point counts once for each table "
+    "or upload and each kind of disturbance."
 )
 
 
@@ -93,7 +94,7 @@ def _facts(
         ("Distinct points disturbed", f"{len(record.points):,}"),
         ("Uploads lost", f"{record.counts['lost']:,}"),
         ("Uploads double", f"{record.counts['double']:,}"),
-        ("Uploads not taken in the end", f"{record.counts['not taken']:,}"),
+        ("Uploads not ingested in the end", f"{record.counts['not taken']:,}"),
         ("Of these unreported", f"{record.counts['unreported']:,}"),
         ("Schedules that failed", f"{len(failed):,}"),
         *((f"The reader's {name}", f"{record.counts[f'reader: {name}']:,}") for name in _LOOKED_AT),
