@@ -227,7 +227,7 @@ variable "create_kms_key" {
 }
 
 variable "kms_key_arn" {
-  description = "A KMS key of this region that is there already. Its policy has to let this account's IAM policies decide, and what encryption.tf lets the services of alarms and logs do."
+  description = "A KMS key of this region that is there already. Its policy has to let this account's IAM policies decide, and what kms.tf lets the services of alarms and logs do."
   type        = string
   default     = null
 

@@ -1,4 +1,4 @@
-# The role that remote Spark runs as. What it may do is in policies.tf, beside everybody else's.
+# The role that remote Spark runs as. What it may do is in iam_policies.tf, beside everybody else's.
 
 resource "aws_iam_role" "job" {
   count = length(var.compute) > 0 ? 1 : 0
