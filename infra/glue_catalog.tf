@@ -1,5 +1,5 @@
-# Databases only. The project makes each table from its contract: a table that Terraform had made too would have two
-# makers, and one day two schemas ("target table has 3 column(s) but the inserted data has 15").
+# Databases only. The project creates the tables from its contracts. If Terraform created them too, each schema would be
+# defined twice, and the two definitions could diverge.
 
 resource "aws_glue_catalog_database" "this" {
   for_each = var.databases

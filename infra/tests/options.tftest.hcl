@@ -1,4 +1,4 @@
-# What each option turns on and off.
+# The effect of each option.
 
 mock_provider "aws" {
   source = "./tests/mocks"

@@ -1,4 +1,4 @@
-# What each variable refuses.
+# Values that the validation of variables must reject.
 
 mock_provider "aws" {
   source = "./tests/mocks"
