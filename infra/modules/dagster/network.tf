@@ -28,7 +28,7 @@ resource "aws_vpc_security_group_egress_rule" "aws" {
 
 resource "aws_vpc_security_group_egress_rule" "database" {
   security_group_id            = aws_security_group.service.id
-  description                  = "Dagster's database"
+  description                  = "Database of Dagster"
   referenced_security_group_id = aws_security_group.database.id
   ip_protocol                  = "tcp"
   from_port                    = 5432
