@@ -98,8 +98,9 @@ spark-jars: setup ## Bring the jars that TELEMETRY_ENGINE=spark needs into jars/
 package: setup ## Build what remote Spark runs, and put it to TELEMETRY_SCRIPTS_URI (ARCHITECTURES="x86_64 aarch64")
 	$(BIN)/python -m telemetry_assets.engines.package.build --architecture $(or $(ARCHITECTURES),x86_64)
 
-docs: setup ## Write docs/tables.md from the contracts
+docs: setup ## Write docs/tables.md from the contracts, and the inputs and outputs in the READMEs of infra/
 	$(BIN)/python -m telemetry_assets.tables.documentation > docs/tables.md
+	$(BIN)/python -m infra.readme_tables
 
 bench: setup ## Measure what the README and docs state
 	$(BIN)/python -m benchmarks.command_line

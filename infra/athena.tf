@@ -1,9 +1,9 @@
-# Where analysts query Gold.
+# The workgroup and saved queries for analysts, who query Gold.
 
 resource "aws_athena_workgroup" "this" {
   name          = var.name
-  description   = "Queries of the Gold tables, each of ${var.athena_scan_limit_gb} GB at most"
-  force_destroy = true # Of saved queries and their history.
+  description   = "Queries of the Gold tables; each may scan ${var.athena_scan_limit_gb} GB at most"
+  force_destroy = true # Deletes saved queries and the query history.
 
   configuration {
     enforce_workgroup_configuration    = true

@@ -1,4 +1,4 @@
-# Where Dagster runs, if it is not elsewhere.
+# Dagster on Fargate, if the variable dagster is set.
 
 module "dagster" {
   source = "./modules/dagster"

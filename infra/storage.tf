@@ -1,4 +1,4 @@
-# Five buckets: uploads wait in one, the lakehouse is another, and what is only needed for a while is kept from both.
+# The buckets. Temporary objects (scripts and logs, query results, access logs) have buckets of their own.
 
 module "landing" {
   source = "./modules/bucket"
@@ -9,7 +9,7 @@ module "landing" {
   log_bucket      = module.access_logs.name
   force_destroy   = var.delete_data_on_destroy
 
-  # What depends is destroyed first: no key goes while there is something that only it decrypts.
+  # Terraform destroys the bucket before the key, so the key exists as long as data that it encrypts.
   depends_on = [aws_kms_key.this]
 }
 
@@ -22,7 +22,7 @@ module "lakehouse" {
   log_bucket      = module.access_logs.name
   force_destroy   = var.delete_data_on_destroy
 
-  # Tables (bronze/, silver/, gold/) and the state of ingestion (ingestion/) have no rule: what is there is needed.
+  # Tables (bronze/, silver/, gold/) and the state of ingestion (ingestion/) do not expire, so they have no rule.
   rules = {
     archive = {
       prefix                 = "${local.lakehouse_prefix}/archive/"
@@ -35,7 +35,8 @@ module "lakehouse" {
     }
   }
 
-  # As above. While the bucket cannot be destroyed, because it holds tables, the catalog keeps them too.
+  # The key: see above. The databases: they remain in the catalog as long as the bucket cannot be destroyed, because it
+  # contains tables.
   depends_on = [aws_kms_key.this, aws_glue_catalog_database.this]
 }
 
@@ -46,9 +47,9 @@ module "scripts" {
   kms_key_arn     = local.kms_key_arn
   noncurrent_days = 7
   log_bucket      = module.access_logs.name
-  force_destroy   = true # `make package` makes all of it anew.
+  force_destroy   = true # `make package` uploads the packages again.
 
-  # Packages have no rule: the one that is in use is as old as the last update of the project.
+  # Packages do not expire: the package in use can be as old as the installed version of the project.
   rules = {
     logs = {
       prefix          = "${local.scripts_prefix}/logs/"
@@ -64,7 +65,7 @@ module "query_results" {
   kms_key_arn     = local.kms_key_arn
   noncurrent_days = 1
   log_bucket      = module.access_logs.name
-  force_destroy   = true # A query makes them anew.
+  force_destroy   = true # Results can be reproduced by running the query again.
 
   expiration_days = var.query_results_days
 }
@@ -73,7 +74,7 @@ module "access_logs" {
   source = "./modules/bucket"
 
   name             = "${var.name}-access-${local.suffix}"
-  kms_key_arn      = null # S3 delivers logs only to a bucket that it encrypts with its own keys.
+  kms_key_arn      = null # S3 delivers access logs only to buckets with SSE-S3 encryption.
   noncurrent_days  = 1
   expiration_days  = var.logs_days
   logs_requests    = false
@@ -83,7 +84,7 @@ module "access_logs" {
 
 data "aws_iam_policy_document" "access_logs" {
   statement {
-    sid       = "S3DeliversLogs"
+    sid       = "S3ServerAccessLogs"
     actions   = ["s3:PutObject"]
     resources = ["arn:${local.partition}:s3:::${var.name}-access-${local.suffix}/*"]
 

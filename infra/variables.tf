@@ -1,104 +1,104 @@
 variable "name" {
-  description = "What the names here begin with, but for those of databases, saved queries and metrics. The name of an account's bucket is unlike any other in the world, so account and region are added to those of buckets."
+  description = "Prefix of the names of all resources except databases, saved queries and metrics. Bucket names also end in the account ID and the region, because they must be globally unique."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.name)) && length(var.name) >= 3 && length(var.name) <= 20
-    error_message = "name has 3 to 20 characters: small letters, digits and single hyphens, a letter first, no hyphen last."
+    error_message = "name must have 3 to 20 characters: lowercase letters, digits and single hyphens. It must start with a letter and must not end with a hyphen."
   }
 
   validation {
     condition     = !can(regex("^(sg-|xn--|sthree-|amzn-)", var.name))
-    error_message = "name begins with none of sg-, xn--, sthree- and amzn-, which AWS keeps for itself."
+    error_message = "name must not start with sg-, xn--, sthree- or amzn-: AWS reserves these prefixes."
   }
 }
 
 variable "region" {
-  description = "The region of everything here."
+  description = "AWS region of all resources."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region is the name of a region, such as eu-central-1."
+    error_message = "region must be the name of an AWS region, such as eu-central-1."
   }
 }
 
 variable "tags" {
-  description = "Tags of everything here, besides Project and Lakehouse."
+  description = "Tags of all resources, in addition to Project and Lakehouse."
   type        = map(string)
   default     = {}
 }
 
 variable "permissions_boundary_arn" {
-  description = "The permissions boundary of every role here, where the account asks for one."
+  description = "ARN of the permissions boundary of every role, for accounts that require one."
   type        = string
   default     = null
 
   validation {
     condition     = var.permissions_boundary_arn == null || can(regex("^arn:[a-z-]+:iam::[0-9a-z]+:policy/.+$", var.permissions_boundary_arn))
-    error_message = "permissions_boundary_arn is the ARN of a policy."
+    error_message = "permissions_boundary_arn must be the ARN of a policy."
   }
 }
 
-# What runs the transforms
+# Compute
 
 variable "compute" {
-  description = "The Spark services that are set up: emr_serverless, glue, both or none."
+  description = "Spark services to create: emr_serverless, glue, both or none."
   type        = set(string)
   default     = ["emr_serverless"]
 
   validation {
     condition     = length(setsubtract(var.compute, ["emr_serverless", "glue"])) == 0
-    error_message = "compute holds emr_serverless, glue, both or nothing."
+    error_message = "compute must contain only emr_serverless and glue, or be empty."
   }
 }
 
 variable "engine" {
-  description = "Where the project runs its transforms (TELEMETRY_ENGINE): embedded needs no service, and is enough for a million events a day."
+  description = "Engine that runs the transforms (TELEMETRY_ENGINE). The embedded engine needs no Spark service and is sufficient for a million events a day."
   type        = string
   default     = "emr_serverless"
 
   validation {
     condition     = var.engine == "embedded" || contains(var.compute, var.engine)
-    error_message = "engine is embedded, or one of compute."
+    error_message = "engine must be embedded or one of the services in compute."
   }
 }
 
 variable "emr_release" {
-  description = "The release of the EMR Serverless application. 7.13 is the first one with Spark 3.5.6 and Iceberg 1.10."
+  description = "Release of the EMR Serverless application. 7.13 is the first release with Spark 3.5.6 and Iceberg 1.10."
   type        = string
   default     = "emr-7.13.0"
 
   validation {
     condition     = can(regex("^emr-7\\.(1[3-9]|[2-9][0-9])\\.[0-9]+$", var.emr_release))
-    error_message = "emr_release is emr-7.13.0 or a newer release of 7.x."
+    error_message = "emr_release must be emr-7.13.0 or a later 7.x release."
   }
 }
 
 variable "emr_architecture" {
-  description = "The processors of the EMR Serverless application. For ARM64 build the package with `make package ARCHITECTURES=\"x86_64 aarch64\"`."
+  description = "Processor architecture of the EMR Serverless application: X86_64 or ARM64. For ARM64, build the package with `make package ARCHITECTURES=\"x86_64 aarch64\"`."
   type        = string
   default     = "X86_64"
 
   validation {
     condition     = contains(["X86_64", "ARM64"], var.emr_architecture)
-    error_message = "emr_architecture is X86_64 or ARM64."
+    error_message = "emr_architecture must be X86_64 or ARM64."
   }
 }
 
 variable "emr_idle_minutes" {
-  description = "After how many minutes without a run the application stops. It starts by itself."
+  description = "Minutes without a run after which the EMR Serverless application stops. It starts automatically."
   type        = number
   default     = 5
 
   validation {
     condition     = var.emr_idle_minutes >= 1 && var.emr_idle_minutes <= 10080 && floor(var.emr_idle_minutes) == var.emr_idle_minutes
-    error_message = "emr_idle_minutes is a whole number from 1 to 10080."
+    error_message = "emr_idle_minutes must be a whole number from 1 to 10080."
   }
 }
 
 variable "emr_maximum_capacity" {
-  description = "The most that all runs of the application may use at one time. A run has a driver and up to emr_executors executors, of 4 vCPU, 16 GB and 20 GB of disk each."
+  description = "Maximum capacity of all concurrent runs of the EMR Serverless application. A run has one driver and up to emr_executors executors; each uses 4 vCPU, 16 GB of memory and 20 GB of disk."
   type = object({
     vcpu      = number
     memory_gb = number
@@ -108,33 +108,33 @@ variable "emr_maximum_capacity" {
 
   validation {
     condition     = var.emr_maximum_capacity.vcpu >= 8 && var.emr_maximum_capacity.memory_gb >= 32 && var.emr_maximum_capacity.disk_gb >= 40
-    error_message = "emr_maximum_capacity has room for a driver and an executor: at least 8 vCPU, 32 GB and 40 GB of disk."
+    error_message = "emr_maximum_capacity must fit one driver and one executor: at least 8 vCPU, 32 GB of memory and 40 GB of disk."
   }
 
   validation {
     condition     = alltrue([for amount in values(var.emr_maximum_capacity) : floor(amount) == amount])
-    error_message = "emr_maximum_capacity is in whole numbers."
+    error_message = "emr_maximum_capacity must contain whole numbers."
   }
 }
 
 variable "emr_executors" {
-  description = "The most executors of a run in EMR Serverless, each of 4 vCPU, 16 GB and 20 GB of disk. Dynamic allocation takes what it needs."
+  description = "Maximum number of executors of a run in EMR Serverless. Each uses 4 vCPU, 16 GB of memory and 20 GB of disk. Dynamic allocation starts only as many as the run needs."
   type        = number
   default     = 4
 
   validation {
     condition     = var.emr_executors >= 1 && floor(var.emr_executors) == var.emr_executors
-    error_message = "emr_executors is a whole number of at least 1."
+    error_message = "emr_executors must be a whole number of at least 1."
   }
 
   validation {
     condition     = (var.emr_executors + 1) * 4 <= var.emr_maximum_capacity.vcpu && (var.emr_executors + 1) * 16 <= var.emr_maximum_capacity.memory_gb && (var.emr_executors + 1) * 20 <= var.emr_maximum_capacity.disk_gb
-    error_message = "emr_executors and the driver, of 4 vCPU, 16 GB and 20 GB of disk each, have to find room in emr_maximum_capacity."
+    error_message = "emr_maximum_capacity must fit the driver and emr_executors executors, each with 4 vCPU, 16 GB of memory and 20 GB of disk."
   }
 }
 
 variable "emr_network" {
-  description = "The private subnets and security groups that the application's workers are in; null outside of any VPC, which reaches S3 and Glue all the same."
+  description = "Private subnets and security groups of the EMR Serverless workers. If null, the workers run outside any VPC of the account and still reach S3 and Glue."
   type = object({
     subnet_ids         = set(string)
     security_group_ids = set(string)
@@ -143,282 +143,282 @@ variable "emr_network" {
 
   validation {
     condition     = var.emr_network == null ? true : length(var.emr_network.subnet_ids) > 0 && length(var.emr_network.security_group_ids) > 0
-    error_message = "emr_network names at least one subnet and one security group, or is null."
+    error_message = "emr_network must name at least one subnet and one security group, or be null."
   }
 }
 
 variable "glue_worker_type" {
-  description = "The Glue job's worker type."
+  description = "Worker type of the Glue job: G.1X, G.2X, G.4X or G.8X."
   type        = string
   default     = "G.1X"
 
   validation {
     condition     = contains(["G.1X", "G.2X", "G.4X", "G.8X"], var.glue_worker_type)
-    error_message = "glue_worker_type is G.1X, G.2X, G.4X or G.8X."
+    error_message = "glue_worker_type must be G.1X, G.2X, G.4X or G.8X."
   }
 }
 
 variable "glue_workers" {
-  description = "The Glue job's most workers, the driver's among them. Auto-scaling takes what it needs."
+  description = "Maximum number of workers of the Glue job, including the driver. Auto Scaling starts only as many as the run needs."
   type        = number
   default     = 5
 
   validation {
     condition     = var.glue_workers >= 2 && floor(var.glue_workers) == var.glue_workers
-    error_message = "glue_workers is a whole number of at least 2."
+    error_message = "glue_workers must be a whole number of at least 2."
   }
 }
 
 variable "glue_max_concurrent_runs" {
-  description = "Runs of the Glue job at one time. One table has one writer, so that there are five at most; a start beyond the limit is asked for again."
+  description = "Maximum number of concurrent runs of the Glue job. Each table has one writer, so the project needs at most five. The project retries a start that exceeds the limit."
   type        = number
   default     = 5
 
   validation {
     condition     = var.glue_max_concurrent_runs >= 1 && floor(var.glue_max_concurrent_runs) == var.glue_max_concurrent_runs
-    error_message = "glue_max_concurrent_runs is a whole number of at least 1."
+    error_message = "glue_max_concurrent_runs must be a whole number of at least 1."
   }
 }
 
 variable "glue_execution_class" {
-  description = "STANDARD, or FLEX: spare capacity at two thirds of the price, which may be long in coming."
+  description = "Execution class of the Glue job: STANDARD or FLEX. FLEX uses spare capacity at two thirds of the price, and runs can take long to start."
   type        = string
   default     = "STANDARD"
 
   validation {
     condition     = var.glue_execution_class == "STANDARD" || (var.glue_execution_class == "FLEX" && contains(["G.1X", "G.2X"], var.glue_worker_type))
-    error_message = "glue_execution_class is STANDARD, or FLEX with workers of type G.1X or G.2X."
+    error_message = "glue_execution_class must be STANDARD, or FLEX with worker type G.1X or G.2X."
   }
 }
 
 variable "remote_timeout_minutes" {
-  description = "How long a remote step may run (TELEMETRY_REMOTE_TIMEOUT_MINUTES)."
+  description = "Time limit of a remote step, in minutes (TELEMETRY_REMOTE_TIMEOUT_MINUTES)."
   type        = number
   default     = 120
 
   validation {
     condition     = var.remote_timeout_minutes >= 5 && var.remote_timeout_minutes <= 2880 && floor(var.remote_timeout_minutes) == var.remote_timeout_minutes
-    error_message = "remote_timeout_minutes is a whole number from 5 to 2880."
+    error_message = "remote_timeout_minutes must be a whole number from 5 to 2880."
   }
 }
 
-# What is kept, and for how long
+# Storage, encryption and retention
 
 variable "databases" {
-  description = "The Glue databases. The project's tables are in these three; others serve nobody."
+  description = "Names of the Glue databases. The project uses bronze, silver and gold only."
   type        = set(string)
   default     = ["bronze", "silver", "gold"]
 
   validation {
     condition     = alltrue([for name in var.databases : can(regex("^[a-z][a-z0-9_]*$", name))])
-    error_message = "A database's name has small letters, digits and underscores, a letter first. A hyphen breaks SQL and paths."
+    error_message = "A database name must consist of lowercase letters, digits and underscores, and must start with a letter. A hyphen breaks SQL statements and paths."
   }
 
   validation {
     condition     = length(setsubtract(["bronze", "silver", "gold"], var.databases)) == 0
-    error_message = "The project's tables need the databases bronze, silver and gold."
+    error_message = "databases must contain bronze, silver and gold: the project's tables are in them."
   }
 }
 
 variable "create_kms_key" {
-  description = "Whether a KMS key is made, which uploads, tables, scripts, queries' results, alarms, and Dagster's database, image and logs are encrypted with. Otherwise AWS encrypts with its own keys, as it does the logs of requests and of Glue's runs."
+  description = "Whether to create a KMS key. It encrypts uploads, tables, scripts, query results, alarms, and Dagster's database, image and logs. Otherwise AWS encrypts them with its own keys. AWS always encrypts S3 access logs and the logs of Glue runs with its own keys."
   type        = bool
   default     = false
 }
 
 variable "kms_key_arn" {
-  description = "A KMS key of this region that is there already. Its policy has to let this account's IAM policies decide, and what encryption.tf lets the services of alarms and logs do."
+  description = "ARN of an existing KMS key in this region. Its key policy must delegate access control to the account's IAM policies and must grant the services of alarms and logs what kms.tf grants them."
   type        = string
   default     = null
 
   validation {
     condition     = var.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.kms_key_arn))
-    error_message = "kms_key_arn is the ARN of a key, not of an alias."
+    error_message = "kms_key_arn must be the ARN of a key, not of an alias."
   }
 
   validation {
     condition     = var.kms_key_arn == null ? true : try(split(":", var.kms_key_arn)[3], "") == var.region
-    error_message = "kms_key_arn is of the region of everything else: no service here takes a key of another one."
+    error_message = "kms_key_arn must be in the same region as all other resources."
   }
 
   validation {
     condition     = var.kms_key_arn == null || !var.create_kms_key
-    error_message = "Either a key is made (create_kms_key), or kms_key_arn names one."
+    error_message = "Set either create_kms_key or kms_key_arn, not both."
   }
 }
 
 variable "landing_noncurrent_days" {
-  description = "For how many days uploads that were taken, or were replaced before, can be brought back. The archive has what was taken."
+  description = "Days for which deleted and overwritten uploads in the landing bucket can be restored. Processed uploads also remain in the archive."
   type        = number
   default     = 7
 
   validation {
     condition     = var.landing_noncurrent_days >= 1 && floor(var.landing_noncurrent_days) == var.landing_noncurrent_days
-    error_message = "landing_noncurrent_days is a whole number of at least 1."
+    error_message = "landing_noncurrent_days must be a whole number of at least 1."
   }
 }
 
 variable "lakehouse_noncurrent_days" {
-  description = "For how many days an object of the lakehouse that was deleted or overwritten can be brought back."
+  description = "Days for which deleted and overwritten objects in the lakehouse bucket can be restored."
   type        = number
   default     = 7
 
   validation {
     condition     = var.lakehouse_noncurrent_days >= 1 && floor(var.lakehouse_noncurrent_days) == var.lakehouse_noncurrent_days
-    error_message = "lakehouse_noncurrent_days is a whole number of at least 1."
+    error_message = "lakehouse_noncurrent_days must be a whole number of at least 1."
   }
 }
 
 variable "archive_instant_retrieval_days" {
-  description = "After how many days archived uploads move to Glacier Instant Retrieval; null for never. Uploads below 128 KB stay where they are: S3 moves none so small. A class that has to be restored first is no choice: rejected documents are replayed from the archive."
+  description = "Days after which archived uploads move to S3 Glacier Instant Retrieval; null for never. S3 does not move uploads smaller than 128 KB. Storage classes that need a restore are not supported, because rejected documents are replayed from the archive."
   type        = number
   default     = 90
 
   validation {
     condition     = var.archive_instant_retrieval_days == null ? true : var.archive_instant_retrieval_days >= 1 && floor(var.archive_instant_retrieval_days) == var.archive_instant_retrieval_days
-    error_message = "archive_instant_retrieval_days is a whole number of at least 1, or null."
+    error_message = "archive_instant_retrieval_days must be a whole number of at least 1, or null."
   }
 }
 
 variable "archive_expiration_days" {
-  description = "After how many days archived uploads are deleted; null for never. Rejected documents of a deleted upload cannot be replayed."
+  description = "Days after which archived uploads are deleted; null for never. Rejected documents of a deleted upload cannot be replayed."
   type        = number
   default     = null
 
   validation {
     condition     = var.archive_expiration_days == null ? true : var.archive_expiration_days >= 30 && floor(var.archive_expiration_days) == var.archive_expiration_days
-    error_message = "archive_expiration_days is a whole number of at least 30, or null."
+    error_message = "archive_expiration_days must be a whole number of at least 30, or null."
   }
 
   validation {
     condition     = var.archive_expiration_days == null || var.archive_instant_retrieval_days == null ? true : var.archive_expiration_days > var.archive_instant_retrieval_days
-    error_message = "archive_expiration_days is more than archive_instant_retrieval_days: nothing moves after it is deleted."
+    error_message = "archive_expiration_days must be greater than archive_instant_retrieval_days."
   }
 }
 
 variable "remote_steps_days" {
-  description = "For how many days what remote runs and Dagster told each other is kept."
+  description = "Days for which the messages between remote runs and Dagster are kept."
   type        = number
   default     = 14
 
   validation {
     condition     = var.remote_steps_days >= 3 && floor(var.remote_steps_days) == var.remote_steps_days
-    error_message = "remote_steps_days is a whole number of at least 3, longer than any run."
+    error_message = "remote_steps_days must be a whole number of at least 3, which is longer than any run."
   }
 }
 
 variable "logs_days" {
-  description = "For how many days logs are kept: of remote runs, of requests to the buckets, and of Dagster."
+  description = "Days for which logs are kept: of remote runs, of requests to the buckets, and of Dagster."
   type        = number
   default     = 90
 
   validation {
-    # What CloudWatch takes.
+    # The retention periods that CloudWatch Logs supports.
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.logs_days)
-    error_message = "logs_days is one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 and 3653."
+    error_message = "logs_days must be one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 and 3653."
   }
 }
 
 variable "query_results_days" {
-  description = "For how many days the results of Athena's queries are kept."
+  description = "Days for which results of Athena queries are kept."
   type        = number
   default     = 7
 
   validation {
     condition     = var.query_results_days >= 1 && floor(var.query_results_days) == var.query_results_days
-    error_message = "query_results_days is a whole number of at least 1."
+    error_message = "query_results_days must be a whole number of at least 1."
   }
 }
 
 variable "delete_data_on_destroy" {
-  description = "Whether `terraform destroy` deletes what is in the buckets. Leave it false for anything that somebody may miss."
+  description = "Whether `terraform destroy` deletes the objects in the buckets. Set it to true only for data that can be lost."
   type        = bool
   default     = false
 }
 
-# Who is told what
+# Queries and monitoring
 
 variable "athena_scan_limit_gb" {
-  description = "How many gigabytes a query of the analysts may read."
+  description = "Maximum number of gigabytes that one Athena query of an analyst may scan."
   type        = number
   default     = 100
 
   validation {
     condition     = var.athena_scan_limit_gb >= 1
-    error_message = "athena_scan_limit_gb is at least 1."
+    error_message = "athena_scan_limit_gb must be at least 1."
   }
 }
 
 variable "alarm_emails" {
-  description = "Who is told of alarms and of the budget, after a click in the mail that confirms it."
+  description = "E-mail addresses that receive alarms and budget notifications. Each recipient must confirm the subscription by a link in an e-mail."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", address))])
-    error_message = "alarm_emails holds addresses."
+    error_message = "alarm_emails must contain e-mail addresses."
   }
 }
 
 variable "upload_wait_minutes" {
-  description = "An upload that waits for longer raises the alarm."
+  description = "Minutes that an upload may wait before the alarm uploads-wait is raised."
   type        = number
   default     = 30
 
   validation {
     condition     = var.upload_wait_minutes >= 10
-    error_message = "upload_wait_minutes is at least 10: after a run that somebody has cancelled the next one waits for 5 alone."
+    error_message = "upload_wait_minutes must be at least 10: after a run is canceled, the next run waits for 5 minutes."
   }
 }
 
 variable "gold_behind_minutes" {
-  description = "A Gold table that lacks rows of Bronze for longer raises the alarm; so does a pipeline that tells nothing."
+  description = "Minutes that a Gold table may lack rows of Bronze before the alarm gold-is-behind is raised. The alarm is also raised if the pipeline sends no metrics."
   type        = number
   default     = 60
 
   validation {
     condition     = var.gold_behind_minutes >= 10
-    error_message = "gold_behind_minutes is at least 10: after a run that somebody has cancelled the next one waits for 5 alone."
+    error_message = "gold_behind_minutes must be at least 10: after a run is canceled, the next run waits for 5 minutes."
   }
 }
 
 variable "rejected_documents_per_hour" {
-  description = "More rejected documents in an hour raise the alarm."
+  description = "Number of rejected documents in an hour above which the alarm documents-rejected is raised."
   type        = number
   default     = 0
 
   validation {
     condition     = var.rejected_documents_per_hour >= 0
-    error_message = "rejected_documents_per_hour is not below 0."
+    error_message = "rejected_documents_per_hour must be at least 0."
   }
 }
 
 variable "remote_run_minutes" {
-  description = "A remote run that takes longer raises the alarm."
+  description = "Minutes that a remote run may take before the alarm remote-run-is-long is raised."
   type        = number
   default     = 60
 
   validation {
     condition     = var.remote_run_minutes >= 5 && var.remote_run_minutes < var.remote_timeout_minutes
-    error_message = "remote_run_minutes is at least 5, and less than remote_timeout_minutes, at which a run is ended."
+    error_message = "remote_run_minutes must be at least 5 and less than remote_timeout_minutes, which ends a run."
   }
 }
 
 variable "monthly_budget_usd" {
-  description = "The account's costs of a month, of which 80 % spent, or 100 % foreseen, raise the alarm; null for no budget."
+  description = "Monthly budget of the whole account in USD. A notification is sent when actual costs exceed 80 % of it or forecast costs exceed 100 %. If null, no budget is created."
   type        = number
   default     = 100
 
   validation {
     condition     = var.monthly_budget_usd == null ? true : var.monthly_budget_usd > 0
-    error_message = "monthly_budget_usd is more than 0, or null."
+    error_message = "monthly_budget_usd must be greater than 0, or null."
   }
 }
 
-# Where Dagster runs
+# Dagster and the project's settings
 
 variable "dagster" {
-  description = "Dagster on Fargate with a Postgres database, in private subnets that reach AWS's services by a NAT gateway or endpoints; null where Dagster runs elsewhere. `image_tag` is of the repository that is made here; people of `client_cidr_blocks` reach the UI."
+  description = "Dagster on Fargate with a Postgres database, in private subnets that reach AWS services through a NAT gateway or VPC endpoints; null if Dagster runs elsewhere. `image_tag` is a tag in the repository that this configuration creates. Clients in `client_cidr_blocks` can open the UI."
   type = object({
     vpc_id              = string
     subnet_ids          = set(string)
@@ -434,21 +434,21 @@ variable "dagster" {
 
   validation {
     condition     = var.dagster == null ? true : length(var.dagster.subnet_ids) >= 2
-    error_message = "dagster.subnet_ids names subnets of at least two zones: a database needs them."
+    error_message = "dagster.subnet_ids must name at least two subnets, in different Availability Zones: the database requires them."
   }
 
   validation {
     condition     = var.dagster == null ? true : alltrue([for block in var.dagster.client_cidr_blocks : try("${cidrhost(block, 0)}/${split("/", block)[1]}" == block && cidrnetmask(block) != "" && tonumber(split("/", block)[1]) >= 8, false)])
-    error_message = "dagster.client_cidr_blocks holds IPv4 networks such as 10.1.0.0/16, of /8 at most: Dagster asks nobody for a password."
+    error_message = "dagster.client_cidr_blocks must contain IPv4 networks, such as 10.1.0.0/16, with a prefix length of at least 8: Dagster has no authentication."
   }
 
   validation {
     condition     = var.dagster == null ? true : can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.dagster.image_tag)) && var.dagster.image_tag != "latest"
-    error_message = "dagster.image_tag names one version, such as 0.1.0, not latest: tags of the repository cannot be moved."
+    error_message = "dagster.image_tag must be the tag of one version, such as 0.1.0, and not latest: tags of the repository are immutable."
   }
 
   validation {
-    # What Fargate takes: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
+    # The task sizes of Fargate: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
     condition = var.dagster == null ? true : contains(lookup({
       "1024"  = range(2048, 8193, 1024)
       "2048"  = range(4096, 16385, 1024)
@@ -456,43 +456,43 @@ variable "dagster" {
       "8192"  = range(16384, 61441, 4096)
       "16384" = range(32768, 122881, 8192)
     }, tostring(var.dagster.cpu), []), var.dagster.memory_mb)
-    error_message = "dagster.cpu and dagster.memory_mb are a size that Fargate has, of one vCPU (1024) at least, such as 2048 and 8192."
+    error_message = "dagster.cpu and dagster.memory_mb must be a task size that Fargate supports, with at least one vCPU (1024), such as 2048 and 8192."
   }
 
   validation {
     condition     = var.dagster == null ? true : can(regex("^db\\.[a-z0-9]+\\.[a-z0-9]+$", var.dagster.database_class))
-    error_message = "dagster.database_class is a class of RDS, such as db.t4g.micro."
+    error_message = "dagster.database_class must be an RDS instance class, such as db.t4g.micro."
   }
 }
 
 variable "dagster_role_name" {
-  description = "A role that runs Dagster elsewhere, such as an instance's, and is given the orchestrator's policy here; null to attach it by hand."
+  description = "Name of the role of a Dagster that runs elsewhere, such as the role of an EC2 instance. The orchestrator policy is attached to it. If null, attach the policy yourself."
   type        = string
   default     = null
 
   validation {
     condition     = var.dagster_role_name == null ? true : can(regex("^[A-Za-z0-9_+=,.@-]{1,64}$", var.dagster_role_name))
-    error_message = "dagster_role_name is a role's name, not its ARN."
+    error_message = "dagster_role_name must be the name of a role, not its ARN."
   }
 }
 
 variable "settings" {
-  description = "More of the project's settings, by the names of their environment variables, such as TELEMETRY_SENSOR_INTERVAL_SECONDS: they are in `dotenv`, and in the environment of Dagster on Fargate."
+  description = "Further settings of the project, by the names of their environment variables, such as TELEMETRY_SENSOR_INTERVAL_SECONDS. They are part of the output `dotenv` and of the environment of Dagster on Fargate."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : can(regex("^TELEMETRY_[A-Z0-9_]+$", name))])
-    error_message = "settings are named TELEMETRY_…; docs/operating.md has them."
+    error_message = "Names in settings must start with TELEMETRY_; docs/operating.md lists them."
   }
 
   validation {
     condition     = !anytrue([for name in keys(var.settings) : contains(["TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI", "TELEMETRY_CATALOG", "TELEMETRY_ENGINE", "TELEMETRY_SCRIPTS_URI", "TELEMETRY_KMS_KEY_ID", "TELEMETRY_METRICS_NAMESPACE", "TELEMETRY_EMR_APPLICATION_ID", "TELEMETRY_EMR_JOB_ROLE_ARN", "TELEMETRY_GLUE_JOB_NAME", "TELEMETRY_REMOTE_TIMEOUT_MINUTES"], name)])
-    error_message = "settings holds none of those that are made from other variables here: buckets, engine, services and their time limit."
+    error_message = "settings must not contain settings that other variables determine: buckets, engine, Spark services and their time limit."
   }
 
   validation {
     condition     = alltrue([for value in values(var.settings) : can(regex("^[^\\s#$'\"][^\\s#$]*$", value))])
-    error_message = "settings hold values without white space, # and $, and without quotes around them: .env and Fargate read those differently."
+    error_message = "Values in settings must not contain white space, # or $, and must not start with a quote: .env files and Fargate interpret these differently."
   }
 }

@@ -1,4 +1,4 @@
-"""`dagster code-server start` as infra/modules/dagster/service.tf starts it, and runs in it."""
+"""`dagster code-server start` as infra/modules/dagster starts it, and runs in it."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-# Everything: both Spark services, a key of the account's own, Dagster on Fargate.
+# All options: both Spark services, a KMS key, and Dagster on Fargate.
 name   = "my-fleet"
 region = "eu-central-1"
 tags   = { CostCenter = "telemetry" }
 
 compute              = ["emr_serverless", "glue"]
 engine               = "emr_serverless"
-emr_architecture     = "ARM64" # `make package ARCHITECTURES="x86_64 aarch64"`
+emr_architecture     = "ARM64" # Needs `make package ARCHITECTURES="x86_64 aarch64"`
 emr_maximum_capacity = { vcpu = 100, memory_gb = 400, disk_gb = 500 }
 emr_executors        = 8
 glue_workers         = 9

@@ -76,8 +76,8 @@ def documents() -> Iterator[tuple[str, str, Block]]:
 
 @cache
 def policy(name: str) -> list[Statement]:
-    """The statements of a policy in ``policies.tf``, with every option on."""
-    [document] = [block for file, one, block in documents() if (file, one) == ("policies", name)]
+    """The statements of a policy in ``iam_policies.tf``, with every option on."""
+    [document] = [block for file, one, block in documents() if (file, one) == ("iam_policies", name)]
     return [_statement(block) for block in blocks(document)]
 
 

@@ -57,8 +57,9 @@ def test_options_turn_on_and_off_what_they_say_and_variables_refuse_what_makes_n
 def test_what_the_readme_shows_of_it_is_what_terraform_reads() -> None:
     program = terraform()
     assert program is not None
-    snippets = re.findall(r"```hcl\n(.*?)```", (INFRA / "README.md").read_text(), re.DOTALL)
-    assert snippets
+    pages = "\n".join(page.read_text() for page in sorted(INFRA.rglob("README.md")))
+    snippets = re.findall(r"```hcl\n(.*?)```", pages, re.DOTALL)
+    assert len(snippets) == 2
     for snippet in snippets:
         told = subprocess.run([program, "fmt", "-"], input=snippet, capture_output=True, text=True, check=False)
         assert (told.returncode, told.stdout) == (0, snippet), told.stderr

@@ -1,10 +1,10 @@
-# A private bucket: encrypted, versioned, owned by the account alone, reached by TLS only, with limits to what it keeps.
+# A private bucket with encryption, versioning, bucket owner enforced ownership, TLS-only access and lifecycle rules.
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_144: A copy in another region is a decision of the account, and of its laws, not of a pipeline.
-  #checkov:skip=CKV2_AWS_62: The landing location is the queue: uploads are seen by listing it, so nothing listens to events.
-  #checkov:skip=CKV_AWS_145: Encrypted with a KMS key where the account has chosen one, otherwise with S3's own keys.
-  #checkov:skip=CKV_AWS_18: Requests to each bucket are logged, but for those to the bucket that holds the logs.
+  #checkov:skip=CKV_AWS_144: Whether to replicate data to another region depends on the account's requirements and legislation.
+  #checkov:skip=CKV2_AWS_62: The pipeline finds uploads by listing the landing bucket, so it needs no event notifications.
+  #checkov:skip=CKV_AWS_145: Encrypted with a KMS key if one is configured, otherwise with SSE-S3.
+  #checkov:skip=CKV_AWS_18: Access logging is enabled for every bucket except the bucket that contains the access logs.
   bucket        = var.name
   force_destroy = var.force_destroy
 }
@@ -57,7 +57,7 @@ resource "aws_s3_bucket_logging" "this" {
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket = aws_s3_bucket.this.id
 
-  # A rule about older versions is only taken by a bucket that keeps them.
+  # Rules for noncurrent versions require versioning.
   depends_on = [aws_s3_bucket_versioning.this]
 
   rule {
@@ -76,7 +76,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = var.noncurrent_days
     }
 
-    # S3 takes one of both, and with days it cleans the markers up too.
+    # S3 accepts only one of the two. With days, it also removes expired delete markers.
     expiration {
       days                         = var.expiration_days
       expired_object_delete_marker = var.expiration_days == null ? true : null
@@ -84,7 +84,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 
   dynamic "rule" {
-    # S3 takes no rule that says nothing.
+    # S3 rejects a rule without actions.
     for_each = { for name, rule in var.rules : name => rule if rule.expiration_days != null || rule.instant_retrieval_days != null }
 
     content {
@@ -119,7 +119,7 @@ data "aws_iam_policy_document" "this" {
   source_policy_documents = var.policy_documents
 
   statement {
-    sid     = "OnlyByTls"
+    sid     = "DenyInsecureTransport"
     effect  = "Deny"
     actions = ["s3:*"]
 

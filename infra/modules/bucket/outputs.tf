@@ -1,22 +1,22 @@
 output "name" {
-  description = "The bucket's name."
+  description = "Name of the bucket."
   value       = aws_s3_bucket.this.bucket
 
-  # Whoever takes the name, such as another bucket for its logs, is let in by then.
+  # The bucket's policy is in place before other resources use the name, such as buckets that log to this one.
   depends_on = [aws_s3_bucket_policy.this]
 }
 
 output "arn" {
-  description = "The bucket's ARN."
+  description = "ARN of the bucket."
   value       = aws_s3_bucket.this.arn
 }
 
 output "expiration_days" {
-  description = "After how many days every object is deleted; 0 for never."
+  description = "Days after which every object is deleted; 0 for never."
   value       = one(aws_s3_bucket_lifecycle_configuration.this.rule[0].expiration).days
 }
 
 output "rules" {
-  description = "The names of the rules of what the bucket keeps."
+  description = "Names of the lifecycle rules."
   value       = [for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.id]
 }

@@ -1,27 +1,27 @@
 variable "name" {
-  description = "The bucket's name."
+  description = "Name of the bucket."
   type        = string
 }
 
 variable "kms_key_arn" {
-  description = "The key that objects are encrypted with; null for S3's own."
+  description = "ARN of the KMS key that encrypts objects; null for SSE-S3."
   type        = string
   default     = null
 }
 
 variable "noncurrent_days" {
-  description = "For how many days versions that are not the newest are kept."
+  description = "Days for which noncurrent versions are kept."
   type        = number
 }
 
 variable "expiration_days" {
-  description = "After how many days every object is deleted; null for never."
+  description = "Days after which every object is deleted; null for never."
   type        = number
   default     = null
 }
 
 variable "rules" {
-  description = "What becomes of objects below prefixes."
+  description = "Lifecycle rules by name: the prefix of the objects, the days after which they are deleted, and the days after which they move to S3 Glacier Instant Retrieval."
   type = map(object({
     prefix                 = string
     expiration_days        = optional(number)
@@ -31,24 +31,24 @@ variable "rules" {
 }
 
 variable "logs_requests" {
-  description = "Whether requests are logged, which those to the bucket of the logs are not."
+  description = "Whether access logging is enabled. It must be false for the bucket that contains the access logs."
   type        = bool
   default     = true
 }
 
 variable "log_bucket" {
-  description = "The bucket that requests are logged to."
+  description = "Name of the bucket for access logs. Required if logs_requests is true."
   type        = string
   default     = null
 }
 
 variable "policy_documents" {
-  description = "Statements of the bucket's policy besides the one that asks for TLS."
+  description = "IAM policy documents, as JSON, to merge into the bucket's policy, which requires TLS."
   type        = list(string)
   default     = []
 }
 
 variable "force_destroy" {
-  description = "Whether the bucket is destroyed with what is in it."
+  description = "Whether `terraform destroy` deletes the bucket even if it contains objects."
   type        = bool
 }

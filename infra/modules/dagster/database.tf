@@ -1,4 +1,5 @@
-# Dagster's history. Losing it loses no row: what is left to do is read from the tables.
+# The database of Dagster's run and event history. Losing it loses no rows: the pipeline reads from the tables what remains
+# to be done.
 
 resource "aws_db_subnet_group" "this" {
   name       = local.family
@@ -25,11 +26,11 @@ resource "aws_db_parameter_group" "this" {
   }
 }
 
-# RDS would make them itself, and keep them for ever.
+# RDS would create these log groups itself, without a retention period.
 
 resource "aws_cloudwatch_log_group" "database" {
-  #checkov:skip=CKV_AWS_158: Encrypted with the account's key where it has one.
-  #checkov:skip=CKV_AWS_338: How long logs are kept is the account's decision (logs_days).
+  #checkov:skip=CKV_AWS_158: Encrypted with a KMS key if one is configured.
+  #checkov:skip=CKV_AWS_338: The retention period is configurable (logs_days).
   for_each = local.database_logs
 
   name              = "/aws/rds/instance/${local.family}/${each.key}"
@@ -38,11 +39,11 @@ resource "aws_cloudwatch_log_group" "database" {
 }
 
 resource "aws_db_instance" "this" {
-  #checkov:skip=CKV_AWS_157: A second zone for a history that can be lost is the account's decision (database_multi_az).
-  #checkov:skip=CKV_AWS_293: The account's decision (deletion_protection), on unless it says otherwise.
-  #checkov:skip=CKV_AWS_118: Enhanced monitoring asks for a role of its own; a database of some megabytes is watched well enough by RDS's metrics.
-  #checkov:skip=CKV_AWS_161: Dagster signs in with the password that RDS keeps in Secrets Manager.
-  #checkov:skip=CKV_AWS_353: As of enhanced monitoring.
+  #checkov:skip=CKV_AWS_157: Multi-AZ is configurable (database_multi_az). Losing this database loses no rows.
+  #checkov:skip=CKV_AWS_293: Configurable (deletion_protection), enabled by default.
+  #checkov:skip=CKV_AWS_118: Enhanced monitoring requires another role. The standard RDS metrics are sufficient for a database of a few megabytes.
+  #checkov:skip=CKV_AWS_161: Dagster authenticates with the password that RDS manages in Secrets Manager.
+  #checkov:skip=CKV_AWS_353: The standard RDS metrics are sufficient, as for CKV_AWS_118.
   identifier     = local.family
   db_name        = "dagster"
   engine         = "postgres"
@@ -69,17 +70,17 @@ resource "aws_db_instance" "this" {
   backup_retention_period         = 7
   copy_tags_to_snapshot           = true
   deletion_protection             = var.placement.deletion_protection
-  skip_final_snapshot             = true # As above: losing it loses no row.
+  skip_final_snapshot             = true # Losing this database loses no rows.
   enabled_cloudwatch_logs_exports = local.database_logs
 
   depends_on = [aws_cloudwatch_log_group.database]
 }
 
-# RDS would change the password every seven days, and ECS brings it at a task's start only: each time Dagster would be
-# shut out until somebody starts its task anew. A thousand days is the longest that there is.
+# By default, RDS rotates the password every seven days. ECS reads it only when a task starts, so Dagster cannot connect
+# after a rotation until its task is restarted. 1,000 days is the longest interval that Secrets Manager supports.
 
 resource "aws_secretsmanager_secret_rotation" "database" {
-  #checkov:skip=CKV_AWS_304: As above: each rotation would shut Dagster out.
+  #checkov:skip=CKV_AWS_304: After each rotation, Dagster's task has to be restarted; see above.
   secret_id          = aws_db_instance.this.master_user_secret[0].secret_arn
   rotate_immediately = false
 

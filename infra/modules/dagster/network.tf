@@ -1,4 +1,4 @@
-# Private: the UI for the networks that are named, the database for the service, and the way out to AWS.
+# Security groups: clients reach the UI, the service reaches the database and AWS.
 
 resource "aws_security_group" "service" {
   name        = "${local.family}-service"
@@ -10,16 +10,16 @@ resource "aws_vpc_security_group_ingress_rule" "web" {
   for_each = var.placement.client_cidr_blocks
 
   security_group_id = aws_security_group.service.id
-  description       = "The UI"
+  description       = "UI"
   cidr_ipv4         = each.key
   ip_protocol       = "tcp"
-  from_port         = local.web
-  to_port           = local.web
+  from_port         = local.web_port
+  to_port           = local.web_port
 }
 
 resource "aws_vpc_security_group_egress_rule" "aws" {
   security_group_id = aws_security_group.service.id
-  description       = "AWS's services, by a NAT gateway or by endpoints in the VPC, whose addresses change"
+  description       = "AWS services through a NAT gateway or VPC endpoints, whose addresses change"
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "tcp"
   from_port         = 443
@@ -28,7 +28,7 @@ resource "aws_vpc_security_group_egress_rule" "aws" {
 
 resource "aws_vpc_security_group_egress_rule" "database" {
   security_group_id            = aws_security_group.service.id
-  description                  = "Dagster's database"
+  description                  = "Database of Dagster"
   referenced_security_group_id = aws_security_group.database.id
   ip_protocol                  = "tcp"
   from_port                    = 5432

@@ -1,14 +1,14 @@
 output "repository_url" {
-  description = "Where the image is pushed to."
+  description = "URL of the ECR repository for the image."
   value       = aws_ecr_repository.this.repository_url
 }
 
 output "cluster" {
-  description = "The ECS cluster of the service of the same name."
+  description = "Name of the ECS cluster. The ECS service has the same name."
   value       = aws_ecs_cluster.this.name
 }
 
 output "web_port" {
-  description = "The port of the UI at the task's private address."
-  value       = local.web
+  description = "Port of the UI at the task's private address."
+  value       = local.web_port
 }

@@ -1,15 +1,15 @@
 variable "name" {
-  description = "What the names of everything here begin with."
+  description = "Prefix of the names of all resources."
   type        = string
 }
 
 variable "region" {
-  description = "The region."
+  description = "AWS region of all resources."
   type        = string
 }
 
 variable "placement" {
-  description = "Where it runs, on how much, and who reaches it; described in the root's variable dagster."
+  description = "Network, image, size and clients of Dagster: the variable dagster of the root module."
   type = object({
     vpc_id              = string
     subnet_ids          = set(string)
@@ -24,28 +24,28 @@ variable "placement" {
 }
 
 variable "settings" {
-  description = "The project's settings, as environment variables."
+  description = "The project's settings, by the names of their environment variables."
   type        = map(string)
 }
 
 variable "orchestrator_policy_arn" {
-  description = "What the pipeline may do."
+  description = "ARN of the policy that the task role gets."
   type        = string
 }
 
 variable "kms_key_arn" {
-  description = "The key of the logs, the image and the database; null for AWS's own."
+  description = "ARN of the KMS key that encrypts the logs, the image and the database; null for keys of AWS."
   type        = string
   default     = null
 }
 
 variable "logs_days" {
-  description = "For how many days logs are kept."
+  description = "Days for which logs are kept."
   type        = number
 }
 
 variable "permissions_boundary_arn" {
-  description = "The permissions boundary of the roles."
+  description = "ARN of the permissions boundary of the roles; null for none."
   type        = string
   default     = null
 }

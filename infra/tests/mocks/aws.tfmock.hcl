@@ -1,4 +1,4 @@
-# What AWS would answer, where a test or a provider's own check needs more than a made-up text.
+# Mocked values for attributes that a test or the provider's validation requires in a valid format.
 
 mock_data "aws_caller_identity" {
   defaults = { account_id = "111122223333" }

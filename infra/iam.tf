@@ -1,10 +1,10 @@
-# The role that remote Spark runs as. What it may do is in policies.tf, beside everybody else's.
+# The role of remote Spark jobs, and the attachments of policies. All policies are in iam_policies.tf.
 
 resource "aws_iam_role" "job" {
   count = length(var.compute) > 0 ? 1 : 0
 
   name                 = "${var.name}-job-${var.region}"
-  description          = "Steps of ${var.name} in EMR Serverless and Glue"
+  description          = "Remote steps of ${var.name} in EMR Serverless and Glue"
   assume_role_policy   = data.aws_iam_policy_document.job_trust.json
   permissions_boundary = var.permissions_boundary_arn
 }
@@ -21,8 +21,8 @@ data "aws_iam_policy_document" "job_trust" {
         identifiers = [{ emr_serverless = "emr-serverless.amazonaws.com", glue = "glue.amazonaws.com" }[statement.value]]
       }
 
-      # Another account's application cannot be given this role. Of Glue nothing says that it tells for whom it asks; its
-      # jobs take roles of their own account only.
+      # Prevents applications of other accounts from using this role. The condition is not set for Glue: AWS does not document
+      # aws:SourceAccount for it, and Glue jobs can only use roles of their own account.
       dynamic "condition" {
         for_each = statement.value == "emr_serverless" ? [local.account] : []
 

@@ -1,8 +1,9 @@
-# Who may do what. No statement has a wildcard for its action; one for its resource only where the API knows no other,
-# and a comment says so. The key is for what is in each one's buckets: S3 tells KMS the bucket, or the object where that
-# has a key of its own (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html).
+# No statement allows actions by a wildcard. A statement allows all resources only if its actions do not support
+# resource-level permissions; a comment says so. Each policy allows the KMS key only for the buckets that it also allows:
+# the encryption context is the ARN of the object, or the ARN of the bucket if the bucket uses an S3 Bucket Key
+# (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html).
 
-# Vehicles, or whatever stands for them: they may leave uploads, and not even look at them again.
+# Producers: put uploads, but cannot read or list them.
 
 resource "aws_iam_policy" "uploader" {
   name        = "${var.name}-uploader-${var.region}"
@@ -12,7 +13,7 @@ resource "aws_iam_policy" "uploader" {
 
 data "aws_iam_policy_document" "uploader" {
   statement {
-    sid       = "LeaveUploads"
+    sid       = "PutUploads"
     actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
     resources = ["${module.landing.arn}/*"]
   }
@@ -22,7 +23,7 @@ data "aws_iam_policy_document" "uploader" {
 
     content {
       sid = "Encrypt"
-      # An upload in parts reads what it has written: https://repost.aws/knowledge-center/s3-large-file-encryption-kms-key
+      # A multipart upload also needs kms:Decrypt: https://repost.aws/knowledge-center/s3-large-file-encryption-kms-key
       actions   = ["kms:GenerateDataKey", "kms:Decrypt"]
       resources = [statement.value]
 
@@ -38,7 +39,7 @@ data "aws_iam_policy_document" "uploader" {
   }
 }
 
-# Whatever runs Dagster or the command line.
+# Orchestrator: the process that runs Dagster or the command line.
 
 resource "aws_iam_policy" "orchestrator" {
   name        = "${var.name}-orchestrator-${var.region}"
@@ -48,24 +49,24 @@ resource "aws_iam_policy" "orchestrator" {
 
 data "aws_iam_policy_document" "orchestrator" {
   statement {
-    sid       = "LookAtUploads"
+    sid       = "ListUploads"
     actions   = ["s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketVersioning"]
     resources = [module.landing.arn]
   }
 
   statement {
-    sid       = "TakeUploads"
+    sid       = "ReadAndDeleteUploads"
     actions   = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
     resources = ["${module.landing.arn}/*"]
   }
 
   statement {
-    sid       = "LookAtTheLakehouse"
+    sid       = "ListLakehouse"
     actions   = ["s3:ListBucket"]
     resources = [module.lakehouse.arn]
 
-    # S3 holds an object's key against it too, before it says of a missing one that it is missing, and not that it is
-    # forbidden: https://github.com/ceph/ceph/pull/68577 copies that, https://github.com/kopia/kopia/pull/3072 met it.
+    # This statement also decides how S3 answers GetObject for a missing key: 404 if the key matches this condition, 403
+    # otherwise. See https://github.com/ceph/ceph/pull/68577 and https://github.com/kopia/kopia/pull/3072.
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
@@ -74,20 +75,20 @@ data "aws_iam_policy_document" "orchestrator" {
   }
 
   statement {
-    sid       = "KeepTheLakehouse"
+    sid       = "ReadAndWriteLakehouse"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
     resources = ["${module.lakehouse.arn}/${local.lakehouse_prefix}/*"]
   }
 
   statement {
-    sid       = "KeepTheCatalog"
+    sid       = "ReadAndWriteCatalog"
     actions   = ["glue:GetDatabase", "glue:GetTable", "glue:CreateTable", "glue:UpdateTable"]
     resources = local.catalog_arns
   }
 
   statement {
-    sid = "TellMetrics"
-    # CloudWatch knows no resource for metrics: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+    sid = "PutMetrics"
+    # PutMetricData does not support resource-level permissions: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
     actions   = ["cloudwatch:PutMetricData"]
     resources = ["*"]
 
@@ -118,7 +119,7 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = length(var.compute) > 0 ? ["remote steps"] : []
 
     content {
-      sid       = "LookAtScripts"
+      sid       = "ListScripts"
       actions   = ["s3:ListBucket"]
       resources = [module.scripts.arn]
 
@@ -134,7 +135,7 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = length(var.compute) > 0 ? ["remote steps"] : []
 
     content {
-      sid       = "KeepPackages"
+      sid       = "ReadAndWritePackages"
       actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
       resources = ["${module.scripts.arn}/${local.scripts_prefix}/packages/*"]
     }
@@ -144,7 +145,7 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = local.use_emr_serverless ? ["emr_serverless"] : []
 
     content {
-      sid       = "ReadDriversLogsInS3"
+      sid       = "ReadDriverLogsInS3"
       actions   = ["s3:GetObject"]
       resources = ["${module.scripts.arn}/${local.scripts_prefix}/logs/*"]
     }
@@ -154,7 +155,7 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = local.use_emr_serverless ? ["emr_serverless"] : []
 
     content {
-      sid = "StartAndFollowInEmrServerless"
+      sid = "RunJobsInEmrServerless"
       actions = [
         "emr-serverless:GetApplication",
         "emr-serverless:StartJobRun",
@@ -174,7 +175,7 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = local.use_emr_serverless ? ["emr_serverless"] : []
 
     content {
-      sid       = "LetStepsRunAsTheJobRole"
+      sid       = "PassJobRole"
       actions   = ["iam:PassRole"]
       resources = [aws_iam_role.job[0].arn]
 
@@ -190,7 +191,7 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = local.use_glue ? ["glue"] : []
 
     content {
-      sid       = "StartAndFollowInGlue"
+      sid       = "RunJobsInGlue"
       actions   = ["glue:GetJob", "glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"]
       resources = [local.glue_job_arn]
     }
@@ -200,14 +201,14 @@ data "aws_iam_policy_document" "orchestrator" {
     for_each = local.use_glue ? ["glue"] : []
 
     content {
-      sid       = "ReadDriversLogsInCloudWatch"
+      sid       = "ReadDriverLogsInCloudWatch"
       actions   = ["logs:GetLogEvents"]
       resources = ["arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/aws-glue/jobs/error:log-stream:*"]
     }
   }
 }
 
-# The steps themselves, in remote Spark.
+# Job: remote steps in EMR Serverless and Glue.
 
 resource "aws_iam_policy" "job" {
   count = length(var.compute) > 0 ? 1 : 0
@@ -218,7 +219,7 @@ resource "aws_iam_policy" "job" {
 }
 
 data "aws_iam_policy_document" "job" {
-  # A large backlog is parsed from the archive; from the landing location where a copy is gone from there meanwhile.
+  # Remote steps read a large backlog from the archive, and from the landing location what is no longer in the archive.
   statement {
     sid       = "ReadUploads"
     actions   = ["s3:GetObject"]
@@ -231,9 +232,9 @@ data "aws_iam_policy_document" "job" {
     resources = ["${module.scripts.arn}/${local.scripts_prefix}/packages/*"]
   }
 
-  # The services' own file systems list where they look for a file.
+  # The file systems of EMR Serverless and Glue list a prefix before they read a file below it.
   statement {
-    sid       = "FindPackages"
+    sid       = "ListPackages"
     actions   = ["s3:ListBucket"]
     resources = [module.scripts.arn]
 
@@ -245,7 +246,7 @@ data "aws_iam_policy_document" "job" {
   }
 
   statement {
-    sid       = "LookAtTheLakehouse"
+    sid       = "ListLakehouse"
     actions   = ["s3:ListBucket"]
     resources = [module.lakehouse.arn]
 
@@ -257,13 +258,13 @@ data "aws_iam_policy_document" "job" {
   }
 
   statement {
-    sid       = "KeepTheLakehouse"
+    sid       = "ReadAndWriteLakehouse"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
     resources = ["${module.lakehouse.arn}/${local.lakehouse_prefix}/*"]
   }
 
   statement {
-    sid       = "KeepTheCatalog"
+    sid       = "ReadAndWriteCatalog"
     actions   = ["glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"]
     resources = local.catalog_arns
   }
@@ -288,7 +289,7 @@ data "aws_iam_policy_document" "job" {
     for_each = local.use_emr_serverless ? ["emr_serverless"] : []
 
     content {
-      sid       = "LeaveLogsInS3"
+      sid       = "WriteLogsToS3"
       actions   = ["s3:PutObject"]
       resources = ["${module.scripts.arn}/${local.scripts_prefix}/logs/*"]
     }
@@ -298,15 +299,15 @@ data "aws_iam_policy_document" "job" {
     for_each = local.use_glue ? ["glue"] : []
 
     content {
-      sid     = "LeaveLogsInCloudWatch"
+      sid     = "WriteLogsToCloudWatch"
       actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
-      # Glue's own groups, which all jobs of the account write to.
+      # Glue's log groups, which all jobs of the account share.
       resources = ["arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/aws-glue/jobs/*"]
     }
   }
 }
 
-# Analysts: Gold, and nothing before it, by Athena or by any engine that reads the Data Catalog and S3.
+# Analysts: read Gold only, through Athena or through any engine that reads the Data Catalog and S3.
 
 resource "aws_iam_policy" "analyst" {
   name        = "${var.name}-analyst-${var.region}"
@@ -316,33 +317,33 @@ resource "aws_iam_policy" "analyst" {
 
 data "aws_iam_policy_document" "analyst" {
   statement {
-    sid       = "ReadGoldsEntries"
+    sid       = "ReadGoldCatalog"
     actions   = ["glue:GetDatabase", "glue:GetDatabases", "glue:GetTable", "glue:GetTables"]
     resources = ["${local.glue_arn}:catalog", "${local.glue_arn}:database/gold", "${local.glue_arn}:table/gold/*"]
   }
 
   statement {
-    sid = "StartWhereAthenaStarts"
-    # Athena looks at the database default before it looks at any other: https://docs.aws.amazon.com/athena/latest/ug/fine-grained-access-to-glue-resources.html
+    sid = "ReadDefaultDatabase"
+    # Athena requires access to the database default: https://docs.aws.amazon.com/athena/latest/ug/fine-grained-access-to-glue-resources.html
     actions   = ["glue:GetDatabase"]
     resources = ["${local.glue_arn}:database/default"]
   }
 
   statement {
-    sid = "FindTheWorkgroup"
-    # Athena knows no resource for lists: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonathena.html
+    sid = "ListWorkgroups"
+    # These actions do not support resource-level permissions: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonathena.html
     actions   = ["athena:ListWorkGroups", "athena:ListDataCatalogs"]
     resources = ["*"]
   }
 
   statement {
-    sid       = "ReadGoldsFiles"
+    sid       = "ReadGoldFiles"
     actions   = ["s3:GetObject"]
     resources = ["${module.lakehouse.arn}/${local.lakehouse_prefix}/gold/*"]
   }
 
   statement {
-    sid       = "ListGoldsFiles"
+    sid       = "ListGoldFiles"
     actions   = ["s3:ListBucket"]
     resources = [module.lakehouse.arn]
 
@@ -354,7 +355,7 @@ data "aws_iam_policy_document" "analyst" {
   }
 
   statement {
-    sid = "Query"
+    sid = "RunQueries"
     actions = [
       "athena:StartQueryExecution",
       "athena:StopQueryExecution",
@@ -373,19 +374,19 @@ data "aws_iam_policy_document" "analyst" {
   }
 
   statement {
-    sid       = "SeeTheCatalogInAthena"
+    sid       = "ReadAthenaCatalog"
     actions   = ["athena:GetDataCatalog", "athena:GetDatabase", "athena:ListDatabases", "athena:GetTableMetadata", "athena:ListTableMetadata"]
     resources = ["arn:${local.partition}:athena:${var.region}:${local.account}:datacatalog/AwsDataCatalog"]
   }
 
   statement {
-    sid       = "KeepResults"
+    sid       = "ReadAndWriteResults"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
     resources = ["${module.query_results.arn}/*"]
   }
 
   statement {
-    sid       = "FindResults"
+    sid       = "ListResults"
     actions   = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
     resources = [module.query_results.arn]
   }

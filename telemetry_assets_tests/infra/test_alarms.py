@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operating.md"
 
 
 def alarms() -> dict[str, dict[str, str]]:
-    with (INFRA / "watching.tf").open() as file:
+    with (INFRA / "monitoring.tf").open() as file:
         [found] = hcl2.load(file)["locals"]
     return {**found["alarms"], **found["remote_alarms"]}
 

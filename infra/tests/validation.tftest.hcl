@@ -1,4 +1,4 @@
-# What each variable refuses.
+# Values that the validation of variables must reject.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -9,7 +9,7 @@ variables {
   region = "eu-central-1"
 }
 
-run "one_bad_value_for_each" {
+run "an_invalid_value_for_each_variable" {
   command = plan
 
   variables {
@@ -77,7 +77,7 @@ run "one_bad_value_for_each" {
   ]
 }
 
-run "another_bad_value" {
+run "a_second_invalid_value" {
   command = plan
 
   variables {
@@ -105,7 +105,7 @@ run "another_bad_value" {
   ]
 }
 
-run "a_third_one" {
+run "a_third_invalid_value" {
   command = plan
 
   variables {
@@ -125,7 +125,7 @@ run "a_third_one" {
   ]
 }
 
-run "a_size_that_fargate_does_not_have" {
+run "an_unsupported_fargate_size" {
   command = plan
 
   variables {
@@ -135,7 +135,7 @@ run "a_size_that_fargate_does_not_have" {
   expect_failures = [var.dagster]
 }
 
-run "a_database_of_no_class" {
+run "an_invalid_database_class" {
   command = plan
 
   variables {
@@ -145,7 +145,7 @@ run "a_database_of_no_class" {
   expect_failures = [var.dagster]
 }
 
-run "a_setting_in_quotes" {
+run "a_quoted_setting" {
   command = plan
 
   variables {
@@ -155,7 +155,7 @@ run "a_setting_in_quotes" {
   expect_failures = [var.settings]
 }
 
-run "a_tag_that_no_image_has" {
+run "an_invalid_image_tag" {
   command = plan
 
   variables {
@@ -165,7 +165,7 @@ run "a_tag_that_no_image_has" {
   expect_failures = [var.dagster]
 }
 
-run "an_address_that_is_no_network" {
+run "an_address_with_host_bits" {
   command = plan
 
   variables {
@@ -175,7 +175,7 @@ run "an_address_that_is_no_network" {
   expect_failures = [var.dagster]
 }
 
-run "networks_of_the_next_protocol" {
+run "an_ipv6_network" {
   command = plan
 
   variables {
@@ -185,7 +185,7 @@ run "networks_of_the_next_protocol" {
   expect_failures = [var.dagster]
 }
 
-run "a_hyphen_last" {
+run "a_trailing_hyphen" {
   command = plan
 
   variables {
@@ -197,7 +197,7 @@ run "a_hyphen_last" {
   ]
 }
 
-run "too_long" {
+run "a_name_that_is_too_long" {
   command = plan
 
   variables {
@@ -209,7 +209,7 @@ run "too_long" {
   ]
 }
 
-run "more_executors_than_there_is_room_for_and_parts_of_days" {
+run "too_many_executors_and_fractional_days" {
   command = plan
 
   variables {
@@ -231,7 +231,7 @@ run "more_executors_than_there_is_room_for_and_parts_of_days" {
   ]
 }
 
-run "a_run_that_is_ended_before_it_is_long" {
+run "an_alarm_threshold_beyond_the_time_limit" {
   command = plan
 
   variables {
@@ -242,7 +242,7 @@ run "a_run_that_is_ended_before_it_is_long" {
   expect_failures = [var.remote_run_minutes]
 }
 
-run "half_a_day_of_the_archive" {
+run "fractional_days_of_the_archive" {
   command = plan
 
   variables {
@@ -253,7 +253,7 @@ run "half_a_day_of_the_archive" {
   expect_failures = [var.archive_expiration_days]
 }
 
-run "two_hyphens" {
+run "consecutive_hyphens" {
   command = plan
 
   variables {
@@ -263,7 +263,7 @@ run "two_hyphens" {
   expect_failures = [var.name]
 }
 
-run "a_beginning_that_aws_keeps" {
+run "a_reserved_prefix" {
   command = plan
 
   variables {
@@ -273,7 +273,7 @@ run "a_beginning_that_aws_keeps" {
   expect_failures = [var.name]
 }
 
-run "values_that_do_not_go_together" {
+run "conflicting_values" {
   command = plan
 
   variables {

@@ -1,40 +1,12 @@
-# One task with three containers of one image: the code server, in which runs live, the daemon and the web server. They
-# speak to each other on the task's own loopback. There is never a second task: two daemons would start each run twice.
-
-locals {
-  family        = "${var.name}-dagster"
-  web           = 3000
-  database_logs = toset(["postgresql", "upgrade"])
-  working       = "/var/lib/dagster" # What a run has on disk, and the logs that the UI shows of it.
-
-  environment = merge(var.settings, {
-    AWS_REGION              = var.region
-    DAGSTER_POSTGRES_HOST   = aws_db_instance.this.address
-    DAGSTER_POSTGRES_DB     = aws_db_instance.this.db_name
-    DAGSTER_POSTGRES_USER   = aws_db_instance.this.username
-    DAGSTER_GRPC_HOST       = "127.0.0.1"
-    PYTHONDONTWRITEBYTECODE = "1"
-  })
-
-  commands = {
-    code   = ["dagster", "code-server", "start", "--host", "127.0.0.1", "--port", "4000", "--module-name", "telemetry_assets.definitions"]
-    daemon = ["dagster-daemon", "run", "--workspace", "/opt/dagster/workspace.yaml"]
-    web    = ["python", "-m", "telemetry_assets.webserver", "--host", "0.0.0.0", "--port", tostring(local.web), "--workspace", "/opt/dagster/workspace.yaml"]
-  }
-
-  # Seldom and patiently: a run may take every CPU of the task for minutes.
-  health = {
-    code   = ["CMD", "dagster", "api", "grpc-health-check", "--host", "127.0.0.1", "--port", "4000"]
-    daemon = ["CMD", "dagster-daemon", "liveness-check"]
-    web    = ["CMD", "python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:${local.web}/server_info', timeout=5)"]
-  }
-}
+# One ECS task with three containers of the same image: the code server, which also executes runs, the daemon and the web
+# server. They communicate over the loopback interface of the task. There must never be a second task: two daemons would
+# launch each run twice.
 
 resource "aws_ecr_repository" "this" {
-  #checkov:skip=CKV_AWS_136: Encrypted with the account's key where it has one.
+  #checkov:skip=CKV_AWS_136: Encrypted with a KMS key if one is configured.
   name                 = local.family
   image_tag_mutability = "IMMUTABLE"
-  force_delete         = true # An image is built anew from the project.
+  force_delete         = true # Images can be built again from the project.
 
   image_scanning_configuration {
     scan_on_push = true
@@ -60,8 +32,8 @@ resource "aws_ecr_lifecycle_policy" "this" {
 }
 
 resource "aws_cloudwatch_log_group" "this" {
-  #checkov:skip=CKV_AWS_158: Encrypted with the account's key where it has one.
-  #checkov:skip=CKV_AWS_338: How long logs are kept is the account's decision (logs_days).
+  #checkov:skip=CKV_AWS_158: Encrypted with a KMS key if one is configured.
+  #checkov:skip=CKV_AWS_338: The retention period is configurable (logs_days).
   name              = "/${var.name}/dagster"
   retention_in_days = var.logs_days
   kms_key_id        = var.kms_key_arn
@@ -101,15 +73,16 @@ resource "aws_ecs_task_definition" "this" {
       essential              = true
       readonlyRootFilesystem = true
       linuxParameters        = { capabilities = { drop = ["ALL"] } }
-      # SIGTERM, which the image's tini passes to every process, lets a run tell its remote steps; SIGKILL follows, 30 s
-      # later when the code server no longer waits for its runs, and at the latest after these seconds.
+      # The image's tini forwards SIGTERM to all processes, so that runs can cancel their remote steps. The container ends
+      # when the code server has waited 30 s for its runs; ECS sends SIGKILL after stopTimeout seconds at the latest.
       stopTimeout  = 120
-      portMappings = name == "web" ? [{ containerPort = local.web, protocol = "tcp" }] : []
+      portMappings = name == "web" ? [{ containerPort = local.web_port, protocol = "tcp" }] : []
       environment  = [for variable, value in local.environment : { name = variable, value = value }]
       secrets      = [{ name = "DAGSTER_POSTGRES_PASSWORD", valueFrom = "${aws_db_instance.this.master_user_secret[0].secret_arn}:password::" }]
       dependsOn    = name == "code" ? [] : [{ containerName = "code", condition = "HEALTHY" }]
-      mountPoints  = [{ sourceVolume = "working", containerPath = local.working }, { sourceVolume = "tmp", containerPath = "/tmp" }]
-      healthCheck  = { command = local.health[name], interval = 60, timeout = 30, retries = 10, startPeriod = 120 }
+      mountPoints  = [{ sourceVolume = "working", containerPath = local.working_directory }, { sourceVolume = "tmp", containerPath = "/tmp" }]
+      # Long intervals and timeouts: a run can use all CPUs of the task for minutes.
+      healthCheck = { command = local.health[name], interval = 60, timeout = 30, retries = 10, startPeriod = 120 }
       logConfiguration = {
         logDriver = "awslogs"
         options = {
@@ -130,7 +103,7 @@ resource "aws_ecs_service" "this" {
   propagate_tags  = "SERVICE"
   desired_count   = 1
 
-  # The old task ends before the new one begins. What it was at is taken up where it was left.
+  # The old task stops before the new one starts. The next runs continue interrupted work.
   deployment_minimum_healthy_percent = 0
   deployment_maximum_percent         = 100
 

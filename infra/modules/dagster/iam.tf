@@ -1,4 +1,4 @@
-# Two roles: ECS's own, which brings the image and the password to the task, and the task's, which is the orchestrator.
+# Two roles. The execution role lets ECS pull the image and read the password; the task role has the orchestrator policy.
 
 data "aws_caller_identity" "current" {}
 
@@ -46,26 +46,26 @@ resource "aws_iam_role_policy" "execution" {
 
 data "aws_iam_policy_document" "execution" {
   statement {
-    sid     = "SignInToTheRegistry"
+    sid     = "GetRegistryToken"
     actions = ["ecr:GetAuthorizationToken"]
-    # The token is of the registry, and the API knows no resource for it.
+    # GetAuthorizationToken does not support resource-level permissions.
     resources = ["*"]
   }
 
   statement {
-    sid       = "BringTheImage"
+    sid       = "PullImage"
     actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     resources = [aws_ecr_repository.this.arn]
   }
 
   statement {
-    sid       = "LeaveLogs"
+    sid       = "WriteLogs"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["${aws_cloudwatch_log_group.this.arn}:*"]
   }
 
   statement {
-    sid       = "BringThePassword"
+    sid       = "ReadDatabasePassword"
     actions   = ["secretsmanager:GetSecretValue"]
     resources = [aws_db_instance.this.master_user_secret[0].secret_arn]
   }

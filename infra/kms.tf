@@ -1,4 +1,4 @@
-# One key for data, alarms and logs, where the account wants a key of its own.
+# A KMS key for data, alarms and logs, if create_kms_key is set.
 
 resource "aws_kms_key" "this" {
   count = var.create_kms_key ? 1 : 0
@@ -19,11 +19,11 @@ resource "aws_kms_alias" "this" {
 data "aws_iam_policy_document" "key" {
   count = var.create_kms_key ? 1 : 0
 
-  #checkov:skip=CKV_AWS_109: A key's policy has one resource, the key; without this statement nobody could ever change it.
-  #checkov:skip=CKV_AWS_111: As above.
-  #checkov:skip=CKV_AWS_356: As above.
+  #checkov:skip=CKV_AWS_109: The only resource of a key policy is its key. Without this statement, the key could not be managed.
+  #checkov:skip=CKV_AWS_111: See CKV_AWS_109.
+  #checkov:skip=CKV_AWS_356: See CKV_AWS_109.
   statement {
-    sid       = "TheAccountsPoliciesDecide"
+    sid       = "EnableIamPolicies"
     actions   = ["kms:*"]
     resources = ["*"]
 
@@ -34,7 +34,7 @@ data "aws_iam_policy_document" "key" {
   }
 
   statement {
-    sid       = "ServicesTellOfAlarms"
+    sid       = "AlarmsAndBudgets"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
     resources = ["*"]
 
@@ -51,7 +51,7 @@ data "aws_iam_policy_document" "key" {
   }
 
   statement {
-    sid       = "LogsOfDagster"
+    sid       = "DagsterLogs"
     actions   = ["kms:Decrypt", "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey", "kms:DescribeKey"]
     resources = ["*"]
 

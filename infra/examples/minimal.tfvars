@@ -1,4 +1,4 @@
-# One machine and no Spark service: buckets, catalog, roles and alarms. The project runs its transforms in its own process.
+# Buckets, catalog, policies and alarms, without a Spark service: the project runs the transforms in its own process.
 name    = "my-fleet"
 region  = "eu-central-1"
 compute = []

@@ -1,18 +1,19 @@
-# A frame: script, modules and Spark's configuration come with each start, from the package of the code that starts it.
+# The job defines role, version and capacity. Each job run passes its own script, modules and Spark configuration, from
+# the package of the code that starts it.
 
 resource "aws_glue_job" "this" {
-  #checkov:skip=CKV_AWS_195: A security configuration would encrypt Glue's own log groups, which all jobs of the account share, and would rename them. Data is encrypted by the buckets.
+  #checkov:skip=CKV_AWS_195: A security configuration would encrypt and rename Glue's log groups, which all jobs of the account share. The buckets encrypt the data.
   count = local.use_glue ? 1 : 0
 
   name              = local.glue_job_name
-  description       = "Steps of ${var.name}; the project starts it"
+  description       = "Remote steps of ${var.name}, started by the project"
   role_arn          = aws_iam_role.job[0].arn
   glue_version      = "5.1"
   worker_type       = var.glue_worker_type
   number_of_workers = var.glue_workers
   execution_class   = var.glue_execution_class
   timeout           = var.remote_timeout_minutes
-  # The project tries again by itself, where that helps.
+  # The project retries steps itself.
   max_retries = 0
 
   command {

@@ -1,53 +1,53 @@
-# Alarms on the project's metrics (docs/operating.md has each), and the account's budget. All of them reach one topic.
+# Alarms on the project's metrics (see docs/operating.md) and a budget of the account. All of them notify one SNS topic.
 
 locals {
   alarms = {
     uploads-wait = {
-      metric    = "OldestUploadSeconds"
-      statistic = "Minimum"
-      threshold = var.upload_wait_minutes * 60
-      says      = "An upload has waited for more than ${var.upload_wait_minutes} minutes. See the sensor `uploads` and the last runs of `ingest`."
+      metric      = "OldestUploadSeconds"
+      statistic   = "Minimum"
+      threshold   = var.upload_wait_minutes * 60
+      description = "An upload has been waiting for more than ${var.upload_wait_minutes} minutes. Check the sensor `uploads` and the latest runs of `ingest`."
     }
     uploads-not-taken = {
-      metric    = "UploadsNotTaken"
-      statistic = "Minimum"
-      threshold = 0
-      says      = "There are uploads that cannot be taken until somebody does something. `telemetry-assets doctor` names each, and why."
+      metric      = "UploadsNotTaken"
+      statistic   = "Minimum"
+      threshold   = 0
+      description = "Some uploads cannot be processed without manual action. `telemetry-assets doctor` lists them with the reasons."
     }
     gold-is-behind = {
-      metric    = "GoldBehindSeconds"
-      statistic = "Minimum"
-      threshold = var.gold_behind_minutes * 60
-      says      = "A Gold table lacks rows that Bronze has had for more than ${var.gold_behind_minutes} minutes, or nothing has been told of it: Dagster's daemon is down, or its sensor `metrics` fails. See the last runs of `ingest`."
-      # Who is down tells nothing.
+      metric      = "GoldBehindSeconds"
+      statistic   = "Minimum"
+      threshold   = var.gold_behind_minutes * 60
+      description = "A Gold table lacks rows that have been in Bronze for more than ${var.gold_behind_minutes} minutes, or no metrics are sent because Dagster's daemon is down or its sensor `metrics` fails. Check the latest runs of `ingest`."
+      # A pipeline that is down sends no metrics.
       missing = "breaching"
     }
     documents-rejected = {
-      metric    = "RejectedDocuments"
-      statistic = "Maximum"
-      threshold = var.rejected_documents_per_hour
-      says      = "More than ${var.rejected_documents_per_hour} documents were rejected within an hour. `telemetry-assets show bronze.rejected_documents` has them, and why."
+      metric      = "RejectedDocuments"
+      statistic   = "Maximum"
+      threshold   = var.rejected_documents_per_hour
+      description = "More than ${var.rejected_documents_per_hour} documents were rejected within an hour. `telemetry-assets show bronze.rejected_documents` lists them with the reasons."
     }
   }
 
   remote_alarms = {
     remote-runs-fail = {
-      metric    = "RemoteRunsFailed"
-      statistic = "Maximum"
-      threshold = 0
-      says      = "A remote run has failed within an hour. Its Dagster run has the driver's last lines and the link."
+      metric      = "RemoteRunsFailed"
+      statistic   = "Maximum"
+      threshold   = 0
+      description = "A remote run failed within the last hour. Its Dagster run shows the last lines of the driver's log and a link to it."
     }
     remote-run-is-long = {
-      metric    = "LongestRemoteRunSeconds"
-      statistic = "Minimum"
-      threshold = var.remote_run_minutes * 60
-      says      = "A remote run takes more than ${var.remote_run_minutes} minutes. docs/spark.md has the sizes."
+      metric      = "LongestRemoteRunSeconds"
+      statistic   = "Minimum"
+      threshold   = var.remote_run_minutes * 60
+      description = "A remote run has been active for more than ${var.remote_run_minutes} minutes. docs/spark.md describes how to choose its size."
     }
   }
 }
 
 resource "aws_sns_topic" "alarms" {
-  #checkov:skip=CKV_AWS_26: Encrypted where the account has a key. CloudWatch cannot send to a topic that is encrypted with AWS's own.
+  #checkov:skip=CKV_AWS_26: Encrypted if a KMS key is configured. CloudWatch cannot publish to a topic that is encrypted with the AWS managed key.
   name              = "${var.name}-alarms"
   kms_master_key_id = local.kms_key_arn
 }
@@ -88,7 +88,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = merge(local.alarms, var.engine == "embedded" ? {} : local.remote_alarms)
 
   alarm_name          = "${var.name}-${each.key}"
-  alarm_description   = each.value.says
+  alarm_description   = each.value.description
   namespace           = local.metrics_namespace
   metric_name         = each.value.metric
   dimensions          = { Lakehouse = local.lakehouse_uri }
@@ -102,7 +102,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
-# Of the whole account: a budget by tag sees nothing until somebody has activated the tag in the billing console.
+# The budget covers the whole account: a budget filtered by tag is empty until the tag is activated in the billing console.
 
 resource "aws_budgets_budget" "this" {
   count = var.monthly_budget_usd == null ? 0 : 1

@@ -1,0 +1,7 @@
+provider "aws" {
+  region = var.region
+
+  default_tags {
+    tags = merge({ Project = "telemetry_assets", Lakehouse = var.name }, var.tags)
+  }
+}
