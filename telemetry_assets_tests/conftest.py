@@ -11,8 +11,8 @@ import pytest
 from dagster import DagsterInstance, Definitions, instance_for_test
 
 from telemetry_assets.settings import load_settings
-from telemetry_assets_tests.aws.services import AwsServices
-from telemetry_assets_tests.deployment import Deployment, deployment
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.deployment import Deployment, deployment
 
 
 @pytest.fixture
