@@ -6,7 +6,8 @@ import pytest
 
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets_tests.harness.aws.services import AwsServices
-from telemetry_assets_tests.harness.places import BATCH, BUCKET, S3Place, names
+from telemetry_assets_tests.harness.places import BATCH, names
+from telemetry_assets_tests.harness.s3_place import BUCKET, S3Place
 
 STRANGE_KEYS = (
     *("a b.json", "Ünïcode 車.json", "100%.json", "100%25.json", "a+b&c#d?.json", "a//b.json", "a/../b.json"),

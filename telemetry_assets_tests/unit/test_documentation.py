@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -13,8 +11,6 @@ from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS, MAX_NESTING
 from telemetry_assets.settings import MEBIBYTE, Settings
 from telemetry_assets.tables.documentation import tables_page
-from telemetry_assets_tests.harness.deployment import Deployment
-from telemetry_assets_tests.harness.made_documents import event, framed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
@@ -33,21 +29,6 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def test_every_reason_of_a_rejection_is_documented() -> None:
     page = (DOCS / "uploads.md").read_text()
     assert all(f"`{reason}`" in page for reason in get_args(Reason))
-
-
-def test_the_snippets_for_analysts_run(deployed: Deployment, tmp_path: Path) -> None:
-    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
-    deployed.process()
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "lakehouse").symlink_to(deployed.settings.lakehouse_folder())
-    snippets = re.findall(r"```python\n(.*?)```", (DOCS / "querying.md").read_text(), re.DOTALL)
-    assert len(snippets) == 2
-    for snippet in snippets:
-        told = subprocess.run(
-            [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert told.returncode == 0, told.stderr
-        assert "CAR-1" in told.stdout or "OVERHEAT_ENGINE" in told.stdout
 
 
 def test_the_policy_for_uploaders_is_one() -> None:

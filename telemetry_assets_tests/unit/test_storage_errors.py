@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import Failure
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
-from telemetry_assets.assets.checks import as_dagster_failure
 from telemetry_assets.errors import SettingsError, StorageError
 from telemetry_assets.file_system import storage_advice, translate_storage_errors
-from telemetry_assets.pipeline import translate_errors
 from telemetry_assets.settings import Settings
 
 GOES_ON = "the batch waits, and the next run goes on with it."
@@ -83,6 +80,12 @@ def test_every_other_error_passes_as_it_is(tmp_path: Path, other: BaseException)
 
 
 def test_it_is_the_text_of_the_failure_in_dagster(tmp_path: Path) -> None:
+    # Importing Dagster and every engine takes longer than all other tests here.
+    from dagster import Failure
+
+    from telemetry_assets.assets.checks import as_dagster_failure
+    from telemetry_assets.pipeline import translate_errors
+
     settings = Settings(landing_uri=str(tmp_path / "landing"), lakehouse_uri=str(tmp_path / "lakehouse"))
     context: Any = None
     with (

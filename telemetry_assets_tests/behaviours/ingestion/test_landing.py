@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.ingestion.landing.base import is_finished, new_batch_id
-from telemetry_assets_tests.harness.places import BATCH, FolderPlace, Place, S3Place, names
+from telemetry_assets_tests.harness.places import BATCH, FolderPlace, Place, names
+from telemetry_assets_tests.harness.s3_place import S3Place
 
 
 @pytest.fixture(params=["folder", "versioned bucket", "bucket"])
