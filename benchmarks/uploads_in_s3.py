@@ -17,7 +17,7 @@ from telemetry_assets.automation.sensors import what_is_to_do
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.harness.aws.services import AwsServices
 
 PROCESS = ("-m", "telemetry_assets", "process")
 

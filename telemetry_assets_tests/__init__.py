@@ -1,1 +1,1 @@
-"""The project's behaviour, as a specification."""
+"""Tests of the project, by what they need; `harness` is what they run on."""

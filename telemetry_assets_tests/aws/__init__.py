@@ -1,1 +1,1 @@
-"""AWS for the tests: moto's server put right, and a way to it on which requests and answers get lost."""
+"""What only the services of AWS have, and the harness that stands for them."""

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, IncompleteReadError, ResponseStreamingError
 
-from telemetry_assets_tests.aws.api_requests import Request
-from telemetry_assets_tests.aws.fault_proxy import FaultProxy
-from telemetry_assets_tests.aws.faults import Fault, FaultHit, FaultKind
-from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.aws.test_harness import BUCKET, STRANGE_KEYS
+from telemetry_assets_tests.harness.aws.api_requests import Request
+from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
+from telemetry_assets_tests.harness.aws.faults import Fault, FaultHit, FaultKind
+from telemetry_assets_tests.harness.aws.services import AwsServices
 
 RETRIES = {"mode": "standard", "total_max_attempts": 6}
 Truncated = (IncompleteReadError, ResponseStreamingError)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.harness.aws.services import AwsServices
 
 STRANGE_KEYS = sorted(
     {

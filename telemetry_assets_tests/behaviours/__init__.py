@@ -1,1 +1,1 @@
-"""What holds over the whole pipeline, whatever happens."""
+"""What the pipeline does, on each store and engine that has it."""

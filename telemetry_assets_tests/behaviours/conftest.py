@@ -1,36 +1,19 @@
-"""Behaviours hold in every place where uploads and tables can be."""
+"""Places of a test beside its own folder."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from telemetry_assets.engines.spark.session import open_session
-from telemetry_assets.settings import Settings
-from telemetry_assets_tests.aws.services import AwsServices
-from telemetry_assets_tests.behaviours.on_engines import SMALL_SPARK
-from telemetry_assets_tests.deployment import Deployment, deployment, deployment_in_s3
-from telemetry_assets_tests.java import need_java
 
-
-@pytest.fixture(scope="session")
-def java(aws_services: AwsServices) -> None:
-    """Java and the jars, which `make test` brings, and a JVM that has credentials for all tests."""
-    need_java()
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in aws_services.environment().items():
-            environment.setenv(name, value)
-        open_session(Settings(spark_configuration=SMALL_SPARK))
-
-
-@pytest.fixture(params=["folder", "s3"])
-def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """An empty deployment in each place."""
-    if request.param == "folder":
-        with deployment(tmp_path) as one:
-            yield one
-    else:
-        with deployment_in_s3(request.getfixturevalue("aws")) as one:
-            yield one
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the test's own."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to put the landing folder on")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)

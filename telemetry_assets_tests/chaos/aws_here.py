@@ -18,9 +18,9 @@ from urllib.parse import unquote
 from moto import backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
-from telemetry_assets_tests.aws.fault_proxy import _HOP_BY_HOP, Answer, FaultProxy, _Handler
-from telemetry_assets_tests.aws.moto_server import Corrected, _corrected_service
-from telemetry_assets_tests.aws.services import AwsServices
+from telemetry_assets_tests.harness.aws.fault_proxy import _HOP_BY_HOP, Answer, FaultProxy, _Handler
+from telemetry_assets_tests.harness.aws.moto_server import Corrected, _corrected_service
+from telemetry_assets_tests.harness.aws.services import AwsServices
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

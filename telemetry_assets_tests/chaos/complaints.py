@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from telemetry_assets.settings import Settings
-from telemetry_assets_tests.forked import ForkedProgram
+from telemetry_assets_tests.harness.forked import ForkedProgram
 
 _COMMANDS = ("doctor", "reconcile", "certificate")
 _NO_SUCH_COMMAND = 2

@@ -12,15 +12,15 @@ from multiprocessing.connection import Connection
 from threading import Event, Thread
 from typing import Any
 
-from telemetry_assets_tests.aws.api_requests import Request
-from telemetry_assets_tests.aws.fault_proxy import FaultProxy
-from telemetry_assets_tests.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.chaos import worker
 from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.points import Record, is_write, point_of, request_point
 from telemetry_assets_tests.chaos.steps import ClockJump, Disturbance, Kill, OneFault, Pause, RandomFaults
 from telemetry_assets_tests.chaos.worker import Order, Told
-from telemetry_assets_tests.forked import CONTEXT
+from telemetry_assets_tests.harness.aws.api_requests import Request
+from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
+from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
+from telemetry_assets_tests.harness.forked import CONTEXT
 
 LONGEST_RUN = 100.0
 

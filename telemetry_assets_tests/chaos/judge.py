@@ -22,7 +22,7 @@ from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUE
 from telemetry_assets_tests.chaos.by_hand import BY_HAND
 from telemetry_assets_tests.chaos.ledger import Ledger
 from telemetry_assets_tests.chaos.points import Record
-from telemetry_assets_tests.contract_reading import (
+from telemetry_assets_tests.harness.contract_reading import (
     Batch,
     Upload,
     alert_rows,
@@ -31,7 +31,7 @@ from telemetry_assets_tests.contract_reading import (
     read_batches,
     silver_rows,
 )
-from telemetry_assets_tests.deployment import AS_OF
+from telemetry_assets_tests.harness.deployment import AS_OF
 
 Row = dict[str, Any]
 Archive = Mapping[str, Sequence[Upload]]

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import BinaryIO
 
 from telemetry_assets_tests.chaos.stages import Stage
-from telemetry_assets_tests.contract_reading import Upload
+from telemetry_assets_tests.harness.contract_reading import Upload
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER
-from telemetry_assets_tests.aws.api_requests import Request
+from telemetry_assets_tests.harness.aws.api_requests import Request
 
 # A fault in Glue is told with its table's name, without its database; one name is in two of them.
 _FULL_NAMES = {one.full_name.partition(".")[2]: one.full_name for one in CONTRACTS if one not in (BRONZE, SILVER)}

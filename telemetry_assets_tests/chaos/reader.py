@@ -28,7 +28,7 @@ from pyiceberg.table import Table
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from telemetry_assets.tables.contracts import ALERTS, CONTRACTS, SILVER
-from telemetry_assets_tests.contract_reading import alert_rows, silver_rows
+from telemetry_assets_tests.harness.contract_reading import alert_rows, silver_rows
 
 Row = dict[str, Any]
 _BRONZE = "bronze.car_telemetry"

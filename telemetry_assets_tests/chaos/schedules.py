@@ -6,7 +6,6 @@ import hashlib
 from random import Random
 from typing import Literal, get_args
 
-from telemetry_assets_tests.aws.faults import FaultKind
 from telemetry_assets_tests.chaos.steps import (
     MAINTENANCE_KINDS,
     Backfill,
@@ -33,6 +32,7 @@ from telemetry_assets_tests.chaos.steps import (
     Work,
 )
 from telemetry_assets_tests.chaos.uploads import DAYS, NAMES, drawn_half, drawn_upload
+from telemetry_assets_tests.harness.aws.faults import FaultKind
 
 PLACES = ("s3", "folder")
 _WAYS = ("alone", "killed", "faults", "paused", "together", "locked", "disk", "maintained", "jumps")

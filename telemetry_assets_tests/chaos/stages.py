@@ -12,11 +12,11 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.settings import Settings
-from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.chaos.disks import FILLER, Disk
 from telemetry_assets_tests.chaos.steps import Schedule
-from telemetry_assets_tests.contract_reading import Upload
-from telemetry_assets_tests.deployment import BUCKET, IN_S3, keys
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.contract_reading import Upload
+from telemetry_assets_tests.harness.deployment import BUCKET, IN_S3, keys
 
 _IN_PROGRESS = "in_progress.json"
 _FOREIGN_BUSY_SECONDS = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
-from telemetry_assets_tests.aws.faults import FaultKind
+from telemetry_assets_tests.harness.aws.faults import FaultKind
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from random import Random
 
 from telemetry_assets_tests.chaos.steps import Put, PutHalf
-from telemetry_assets_tests.made_documents import Document, event, framed, vehicle
+from telemetry_assets_tests.harness.made_documents import Document, event, framed, vehicle
 
 DAYS = tuple(date(2025, 10, 30) + timedelta(days=n) for n in (0, 1, 2, 3, 32, 33))
 _CLOCKS = ("00:00:00Z", "12:00:00.5Z", "23:30:00-03:00", "23:59:59")

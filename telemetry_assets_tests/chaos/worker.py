@@ -26,10 +26,10 @@ from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contracts import contract_named
-from telemetry_assets_tests.behaviours.killed_process import BOUNDARIES, Boundary
 from telemetry_assets_tests.chaos.machine import MACHINE
 from telemetry_assets_tests.chaos.steps import Backfill, ClockJump, Kill, Pause, Work
-from telemetry_assets_tests.deployment import AS_OF
+from telemetry_assets_tests.harness.deployment import AS_OF
+from telemetry_assets_tests.harness.killed_process import BOUNDARIES, Boundary
 
 _SHORTENED = 0.1
 _PLAN_AS_TEXT = "_proto_to_string"

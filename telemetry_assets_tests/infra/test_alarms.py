@@ -8,7 +8,7 @@ from pathlib import Path
 import hcl2
 
 from telemetry_assets.monitoring.measurements import UNITS
-from telemetry_assets_tests.infra.terraform import INFRA
+from telemetry_assets_tests.harness.terraform import INFRA
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operating.md"
 

@@ -15,8 +15,8 @@ from telemetry_assets.engines.package.build import build_package, upload_package
 from telemetry_assets.monitoring.smoke_test import check
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, project_root
-from telemetry_assets_tests.aws.api_requests import Request
-from telemetry_assets_tests.aws.permissions import (
+from telemetry_assets_tests.harness.aws.api_requests import Request
+from telemetry_assets_tests.harness.aws.permissions import (
     APPLICATION,
     LAKEHOUSE,
     LANDING,
@@ -27,12 +27,12 @@ from telemetry_assets_tests.aws.permissions import (
     refused,
     statements_of,
 )
-from telemetry_assets_tests.aws.remote_programs import PROGRAM
-from telemetry_assets_tests.aws.services import PRODUCT, AwsServices
-from telemetry_assets_tests.deployment import DeploymentInS3
-from telemetry_assets_tests.infra.terraform import INFRA, Configuration, terraform
-from telemetry_assets_tests.java import need_java
-from telemetry_assets_tests.made_documents import event, framed
+from telemetry_assets_tests.harness.aws.remote_programs import PROGRAM
+from telemetry_assets_tests.harness.aws.services import PRODUCT, AwsServices
+from telemetry_assets_tests.harness.deployment import DeploymentInS3
+from telemetry_assets_tests.harness.java import need_java
+from telemetry_assets_tests.harness.made_documents import event, framed
+from telemetry_assets_tests.harness.terraform import INFRA, Configuration, terraform
 
 pytestmark = [
     pytest.mark.slow,

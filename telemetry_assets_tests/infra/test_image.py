@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from dagster_shared.yaml_utils import load_yaml_from_path
 
-from telemetry_assets_tests.infra.terraform import INFRA
+from telemetry_assets_tests.harness.terraform import INFRA
 
 _PLACES = {"storage", "local_artifact_storage", "compute_logs"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from telemetry_assets_tests.aws.fault_proxy import FaultProxy
-from telemetry_assets_tests.aws.permissions import (
+from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
+from telemetry_assets_tests.harness.aws.permissions import (
     APPLICATION,
     GLUE,
     LAKEHOUSE,
@@ -15,9 +15,9 @@ from telemetry_assets_tests.aws.permissions import (
     allowed,
     refused,
 )
-from telemetry_assets_tests.aws.permissions import live as live_on_one_machine
-from telemetry_assets_tests.aws.services import AwsServices
-from telemetry_assets_tests.infra.policies import (
+from telemetry_assets_tests.harness.aws.permissions import live as live_on_one_machine
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.policies import (
     KEY,
     Block,
     blocks,

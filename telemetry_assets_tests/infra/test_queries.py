@@ -10,8 +10,8 @@ import pytest
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
 from telemetry_assets.tables.contracts import CONTRACTS
-from telemetry_assets_tests.deployment import Deployment
-from telemetry_assets_tests.infra.terraform import INFRA
+from telemetry_assets_tests.harness.deployment import Deployment
+from telemetry_assets_tests.harness.terraform import INFRA
 
 QUERIES = sorted((INFRA / "queries").glob("*.sql"))
 

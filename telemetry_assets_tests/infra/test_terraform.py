@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.settings import Settings, load_settings, require_engine_settings
-from telemetry_assets_tests.infra.terraform import INFRA, Configuration, terraform
+from telemetry_assets_tests.harness.terraform import INFRA, Configuration, terraform
 
 pytestmark = [
     pytest.mark.skipif(terraform() is None, reason="neither Terraform nor OpenTofu is on this machine"),

@@ -1,0 +1,127 @@
+"""Of a program that dies, all that can be had is told, and what another attempt may mend is tried again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+
+from telemetry_assets.aws.clients import get_object
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.engines.remote.emr_serverless import EmrServerless
+from telemetry_assets.engines.remote.engine import RemoteEngine
+from telemetry_assets.engines.remote.run import StepFolder
+from telemetry_assets.engines.remote.service import Phase, State, Submission, patiently
+from telemetry_assets.errors import QualityError, RemoteRunError
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.transforms.steps import StepParameters
+from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount
+from telemetry_assets_tests.harness.batch_in_bronze import with_a_batch_in_bronze
+from telemetry_assets_tests.harness.deployment import AS_OF
+
+STREAMED = {"method": "log_external_stream", "params": {"stream": "stdout", "text": "INFO it begins\n"}}
+CRASHED = {"method": "closed", "params": {"exception": {"name": "SomeError", "message": "of nobody's", "stack": []}}}
+FOUND = {
+    "method": "report_custom_message",
+    "params": {"payload": {"error": {"message": "two rows", "table": "a", "rows": 1}}},
+}
+JAVA = "java.lang.OutOfMemoryError: Java heap space"
+
+
+class Dying(EmrServerless):
+    """A service whose programs tell something, and are gone. The harness dies before it tells, or not at all."""
+
+    def __init__(self, settings: Settings, account: RemoteAccount, *messages: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._s3 = account.aws.client("s3")
+        self._messages = messages
+        self.starts = 0
+
+    def start(self, submission: Submission) -> str:
+        self.starts += 1
+        place = submission.folder.location.below("messages")
+        content = "\n".join(map(json.dumps, self._messages)).encode()
+        self._s3.put_object(Bucket=place.bucket, Key=f"{place.prefix}1.json", Body=content)
+        return "00run"
+
+    def state(self, run_id: str) -> State:
+        return State(Phase.FAILED, "FAILED")
+
+    def last_lines(self, run_id: str) -> list[str]:
+        return [JAVA]
+
+
+def refreshed_by(account: RemoteAccount, *messages: dict[str, Any]) -> tuple[int, Exception]:
+    """How often a step was started that dies after these messages, and what is told at last."""
+    with with_a_batch_in_bronze(account, "emr_serverless", remote_poll_seconds=0.01) as deployed:
+        service = Dying(deployed.settings, account, *messages)
+        engine = RemoteEngine(deployed.pipeline.lakehouse, deployed.settings, service)
+        with pytest.raises((RemoteRunError, QualityError)) as told:
+            engine.refresh(SILVER, None, StepParameters(AS_OF), "a run")
+        return service.starts, told.value
+
+
+def test_a_death_that_was_not_told_is_tried_again_and_told_in_java_s_own_words(account: RemoteAccount) -> None:
+    starts, error = refreshed_by(account, STREAMED)
+    assert starts == 3
+    assert "INFO it begins" in str(error)
+    assert JAVA in str(error)
+
+
+def test_an_error_that_nobody_has_foreseen_is_tried_again(account: RemoteAccount) -> None:
+    starts, error = refreshed_by(account, STREAMED, CRASHED)
+    assert starts == 3
+    assert "SomeError: of nobody's" in str(error)
+    assert JAVA in str(error)
+
+
+def test_what_a_program_has_found_wrong_is_not_looked_for_again(account: RemoteAccount) -> None:
+    starts, error = refreshed_by(account, STREAMED, FOUND)
+    assert starts == 1
+    assert isinstance(error, QualityError)
+
+
+def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_it(
+    account: RemoteAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = account.aws.client("s3")
+    account.aws.make_bucket("steps")
+    settings = Settings(lakehouse_uri="s3://steps/lake", landing_uri="s3://steps/landing", catalog="glue")
+    folder = StepFolder(S3Location.parse("s3://steps/lake/remote/a/"), settings)
+    for number in (1, 2):
+        s3.put_object(Bucket="steps", Key=f"lake/remote/a/messages/{number}.json", Body=json.dumps({"n": number}))
+    failures = [ReadTimeoutError(endpoint_url="https://s3")]
+
+    def failing_once(client: Any, bucket: str, key: str) -> tuple[bytes, str]:
+        if key.endswith("2.json") and failures:
+            raise failures.pop()
+        return get_object(client, bucket, key)
+
+    monkeypatch.setattr("telemetry_assets.engines.remote.run.get_object", failing_once)
+    assert patiently("a step", 1, folder.new_messages) == [{"n": 1}, {"n": 2}]
+    assert folder.new_messages() == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://glue"),
+        ConnectTimeoutError(endpoint_url="https://glue"),
+        ReadTimeoutError(endpoint_url="https://glue"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_aws_that_cannot_be_reached_for_a_moment_is_asked_again(error: Exception) -> None:
+    answers: list[Any] = [error, "there"]
+
+    def answer() -> str:
+        match answers.pop(0):
+            case Exception() as failed:
+                raise failed
+            case told:
+                return str(told)
+
+    assert patiently("a step", 1, answer) == "there"

@@ -1,0 +1,230 @@
+"""A remote step is started once, followed to its end whatever the service does, and cancelled with its run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from telemetry_assets.engines.remote import programs as remote_programs
+from telemetry_assets.engines.remote.engine import open_service
+from telemetry_assets.errors import AwsError, RemoteRunError
+from telemetry_assets.pipeline import open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount
+from telemetry_assets_tests.harness.batch_in_bronze import (
+    CANCELLED,
+    SUCCESS,
+    cancel_when_running,
+    states,
+    with_a_batch_in_bronze,
+)
+from telemetry_assets_tests.harness.deployment import BUCKET, DeploymentInS3
+from telemetry_assets_tests.harness.waiting import until
+
+
+def states_of_a_refresh(account: RemoteAccount, engine: str, *orders: str) -> list[str]:
+    """The states of all runs that a step has needed, where these things were ordered to happen."""
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        for order, count in Counter(orders).items():
+            account.aws.order(order, count)
+        deployed.pipeline.refresh(SILVER, "a run")
+        return states(account, deployed)
+
+
+def test_where_nothing_is_to_do_nothing_is_started(account: RemoteAccount, engine: str) -> None:
+    with open_pipeline(Settings(**account.settings(engine))) as pipeline:
+        processed = pipeline.process("a run")
+        assert not any(one.changed for one in processed.refreshes)
+        assert account.runs(pipeline.settings) == []
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "ConcurrentRunsExceededException", "InternalServerException"])
+def test_a_start_that_is_refused_for_a_while_is_asked_for_again(account: RemoteAccount, engine: str, code: str) -> None:
+    orders = [f"refuse/{code}", f"refuse/{code}", f"end/{SUCCESS[engine]}"]
+    assert states_of_a_refresh(account, engine, *orders) == [SUCCESS[engine]]
+
+
+def test_a_start_that_is_refused_for_good_is_told(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("refuse/AccessDeniedException")
+        with pytest.raises(AwsError, match="AccessDenied"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == []
+
+
+def test_a_start_whose_answer_is_lost_is_not_made_twice(account: RemoteAccount, engine: str) -> None:
+    assert states_of_a_refresh(account, engine, "lose-answer", f"end/{SUCCESS[engine]}") == [SUCCESS[engine]]
+
+
+def test_a_run_that_found_no_room_is_tried_again(account: RemoteAccount, engine: str) -> None:
+    ended = states_of_a_refresh(account, engine, "end/FAILED", f"end/{SUCCESS[engine]}")
+    assert ended == ["FAILED", SUCCESS[engine]]
+
+
+def test_a_run_that_never_finds_room_is_given_up_and_says_which_and_why(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("end/FAILED", 3)
+        with pytest.raises(RemoteRunError, match=r"Insufficient capacity.*https://") as told:
+            deployed.pipeline.refresh(SILVER, "a run")
+        runs = account.runs(deployed.settings)
+        assert [state for _, state in runs] == ["FAILED"] * 3
+        assert runs[-1][0] in str(told.value)
+
+
+def test_a_time_limit_of_the_service_is_not_tried_again(account: RemoteAccount) -> None:
+    with with_a_batch_in_bronze(account, "glue") as deployed:
+        account.aws.order("end/TIMEOUT")
+        with pytest.raises(RemoteRunError, match="TIMEOUT"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == ["TIMEOUT"]
+
+
+@pytest.mark.parametrize("state", ["EXPIRED", "ERROR"])
+def test_other_ends_of_glue_are_tried_again(account: RemoteAccount, state: str) -> None:
+    assert states_of_a_refresh(account, "glue", f"end/{state}", "end/SUCCEEDED") == [state, "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("order", ["stay/PENDING", "stay/WAITING", "stay/A_NEW_STATE"])
+def test_a_run_that_never_starts_is_cancelled_when_its_time_is_over(
+    account: RemoteAccount, engine: str, order: str
+) -> None:
+    with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
+        account.aws.order(order)
+        with pytest.raises(RemoteRunError, match="minutes, and is asked to end"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        until_cancelled(account, deployed)
+
+
+def test_a_run_that_runs_for_too_long_is_cancelled(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        monkeypatch.setattr(remote_programs, "_GRACE_MINUTES", 0.02 - deployed.settings.remote_timeout_minutes)
+        with pytest.raises(RemoteRunError, match="was RUNNING for"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        until_cancelled(account, deployed)
+
+
+def test_a_run_that_somebody_cancels_is_not_started_again(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        somebody = threading.Thread(target=cancel_when_running, args=(account, deployed))
+        somebody.start()
+        with pytest.raises(RemoteRunError, match=CANCELLED[engine]):
+            deployed.pipeline.refresh(SILVER, "a run")
+        somebody.join()
+        assert states(account, deployed) == [CANCELLED[engine]]
+
+
+def test_an_interruption_cancels_the_run(account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        monkeypatch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deployed.pipeline.refresh(SILVER, "a run")
+        monkeypatch.undo()
+        until_cancelled(account, deployed)
+
+
+def test_an_interruption_of_the_start_itself_cancels_the_run(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        service = type(open_service(deployed.settings))
+        start = service.start
+
+        def interrupted(*arguments: Any) -> str:
+            start(*arguments)
+            raise KeyboardInterrupt
+
+        account.aws.order("stay/RUNNING")
+        monkeypatch.setattr(service, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deployed.pipeline.refresh(SILVER, "a run")
+        until_cancelled(account, deployed)
+
+
+def test_who_has_joined_a_run_and_is_interrupted_leaves_it_at_work(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    class KilledError(Exception):
+        """Nothing of this process is done any more."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        for run_id, ends, error in (
+            ("first", killed, KilledError),
+            ("cli-second", interrupted, KeyboardInterrupt),
+            ("third", interrupted, KeyboardInterrupt),
+        ):
+            with monkeypatch.context() as patched:
+                patched.setattr(remote_programs.RemotePrograms, "_watched", ends)
+                with pytest.raises(error):
+                    deployed.pipeline.refresh(SILVER, run_id)
+        # The sensor judges by those of Dagster.
+        living = remote_programs.of_lakehouse(open_service(deployed.settings).living(), deployed.settings)
+        assert [folder.followers() for _, folder in living] == [["first", "third"]]
+
+
+def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        """Nothing of this process is done any more."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("stay/RUNNING")
+        with monkeypatch.context() as patched:
+            patched.setattr(remote_programs.RemotePrograms, "_watched", killed)
+            with pytest.raises(KilledError):
+                deployed.pipeline.refresh(SILVER, "a run")
+        [(left, state)] = account.runs(deployed.settings)
+        assert state not in (CANCELLED[engine], SUCCESS[engine])
+        account.aws.order(f"end/{SUCCESS[engine]}")
+        somebody = threading.Thread(target=cancel_when_running, args=(account, deployed))
+        somebody.start()
+        deployed.pipeline.refresh(SILVER, "another run")
+        somebody.join()
+        # Nobody has started a second one while the first was at work.
+        assert account.runs(deployed.settings)[0] == (left, CANCELLED[engine])
+        assert states(account, deployed)[1:] == [SUCCESS[engine]]
+
+
+def test_runs_of_other_lakehouses_are_left_alone(account: RemoteAccount, engine: str) -> None:
+    def refresh() -> None:
+        with pytest.raises(RemoteRunError):
+            other.pipeline.refresh(SILVER, "a run")
+
+    with with_a_batch_in_bronze(account, engine) as other:
+        account.aws.order("stay/RUNNING")
+        working = threading.Thread(target=refresh)
+        working.start()
+        until(lambda: states(account, other) == ["RUNNING"])
+        mine = other.settings.model_copy(update={"lakehouse_uri": f"s3://{BUCKET}/mine"})
+        living = open_service(mine).living()
+        assert remote_programs.of_lakehouse(living, mine) == []
+        assert len(remote_programs.of_lakehouse(living, other.settings)) == 1
+        cancel_when_running(account, other)
+        working.join()
+
+
+def until_cancelled(account: RemoteAccount, deployed: DeploymentInS3) -> None:
+    until(lambda: states(account, deployed) == [CANCELLED[deployed.settings.engine]])

@@ -1,0 +1,135 @@
+"""What is told of a service and its package before, beside and without a step: doctor, metrics, proofs, refusals."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from telemetry_assets.cli.main import main
+from telemetry_assets.engines.remote import programs as remote_programs
+from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
+from telemetry_assets.errors import PackageError, RemoteRunError, SettingsError
+from telemetry_assets.monitoring.measurements import measured_remotely
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
+from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount, environment_of
+from telemetry_assets_tests.harness.batch_in_bronze import cancel_when_running, states, with_a_batch_in_bronze
+from telemetry_assets_tests.harness.waiting import until
+
+
+def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str) -> None:
+    with with_a_batch_in_bronze(
+        account, engine, scripts_uri="s3://scripts/telemetry/packages/of-another-version"
+    ) as deployed:
+        with pytest.raises(PackageError, match="make package"):
+            deployed.pipeline.refresh(SILVER, "a run")
+        assert states(account, deployed) == []
+
+
+def test_a_package_that_lacks_a_file_is_not_run(account: RemoteAccount, engine: str) -> None:
+    s3 = account.aws.client("s3")
+    key = f"telemetry/packages/{account.package.entry_point.name}"
+    content = s3.get_object(Bucket="scripts", Key=key)
+    body = content["Body"].read()
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        s3.delete_object(Bucket="scripts", Key=key)
+        try:
+            with pytest.raises(PackageError, match=account.package.entry_point.name):
+                deployed.pipeline.refresh(SILVER, "a run")
+        finally:
+            s3.put_object(Bucket="scripts", Key=key, Body=body, Metadata=content["Metadata"])
+
+
+@pytest.fixture
+def doctor(account: RemoteAccount, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    def examined(engine: str, **settings: Any) -> Result:
+        for name, value in environment_of(Settings(**account.settings(engine, **settings))).items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(main, ["doctor"])
+
+    return examined
+
+
+def test_the_doctor_is_content_with_a_service_that_is_ready(doctor: Callable[..., Result], engine: str) -> None:
+    told = doctor(engine)
+    assert (told.exit_code, f"{engine} can be given steps" in told.output) == (0, True), told.output
+
+
+def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Callable[..., Result]) -> None:
+    old = account.aws.client("emr-serverless").create_application(name="old", releaseLabel="emr-6.9.0", type="SPARK")
+    glue = account.aws.client("glue")
+    glue.create_job(Name="old", Role="role", Command={"Name": "glueetl"}, GlueVersion="4.0")
+    glue.create_job(Name="other", Role="role", Command={"Name": "pythonshell"}, GlueVersion="5.1", MaxRetries=2)
+    for settings, engine, said in (
+        ({"emr_application_id": "00nothing"}, "emr_serverless", "There is no application 00nothing"),
+        ({"emr_application_id": old["applicationId"]}, "emr_serverless", "is of release emr-6.9.0"),
+        ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
+        ({"glue_job_name": "old"}, "glue", "is of Glue 4.0"),
+        ({"glue_job_name": "other"}, "glue", "is of the kind pythonshell"),
+        ({"glue_job_name": "other"}, "glue", "has MaxRetries 2: set it to 0"),
+        ({"scripts_uri": "s3://scripts/telemetry/packages/none"}, "glue", "There is no package of this code"),
+        ({"spark_configuration": {"spark.a": "b c"}}, "glue", "spark.a has one"),
+        ({"remote_sizes": {"defualt": {}}}, "glue", "no table is named defualt"),
+        ({"emr_application_id": ""}, "emr_serverless", "needs TELEMETRY_EMR_APPLICATION_ID"),
+    ):
+        told = doctor(engine, **settings)
+        assert (told.exit_code, said in told.output) == (1, True), told.output
+
+
+@pytest.mark.parametrize(
+    ("engine", "wrong"), [("emr_serverless", "emr_application_id"), ("glue", "glue_job_name")], ids=["emr", "glue"]
+)
+def test_a_service_that_is_not_there_is_told_with_its_setting(account: RemoteAccount, engine: str, wrong: str) -> None:
+    with (
+        with_a_batch_in_bronze(account, engine, **{wrong: "nothing"}) as deployed,
+        pytest.raises(SettingsError, match=f"nothing: correct TELEMETRY_{wrong.upper()}"),
+    ):
+        deployed.pipeline.refresh(SILVER, "a run")
+
+
+def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account: RemoteAccount, engine: str) -> None:
+    def refused() -> None:
+        with pytest.raises(RemoteRunError):
+            deployed.pipeline.refresh(SILVER, "a run")
+
+    with with_a_batch_in_bronze(account, engine) as deployed:
+        account.aws.order("end/FAILED", 3)
+        refused()
+        told = {one.name: one.value for one in measured_remotely(deployed.settings)}
+        assert (told["RemoteRunsFailed"], told["LongestRemoteRunSeconds"]) == (3, 0)
+        account.aws.order("stay/RUNNING")
+        working = threading.Thread(target=refused)
+        working.start()
+        until(lambda: "RUNNING" in states(account, deployed))
+        told = {one.name: one.value for one in measured_remotely(deployed.settings)}
+        assert 0 < told["LongestRemoteRunSeconds"] < 60
+        cancel_when_running(account, deployed)
+        working.join()
+        failed = open_service(deployed.settings).failed_since(datetime.now(UTC))
+        assert remote_programs.of_lakehouse(failed, deployed.settings) == []
+
+
+def test_an_account_is_not_proved_by_a_table_that_a_program_works_on(
+    account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What its first runs have left stays at work.
+    monkeypatch.setattr(remote_programs.RemotePrograms, "_try_to_cancel", lambda *_: None)
+    with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
+        settings, service = deployed.settings, open_service(deployed.settings)
+        account.aws.order("stay/PENDING")
+        with pytest.raises(RemoteRunError):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
+        [(_, folder)] = remote_programs.of_lakehouse(service.living(), settings)
+        # Of Silver, which has taken nothing yet, everything would be taken.
+        assert folder.step is not None
+        assert folder.step.table == FUEL_EFFICIENCY.full_name
+        account.aws.order("stay/PENDING")
+        with pytest.raises(RemoteRunError):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
+        with pytest.raises(RemoteRunError, match="Every table is worked on, or to be made anew"):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))

@@ -1,0 +1,1 @@
+"""What is the same on every engine, and what the Spark engine needs."""

@@ -1,0 +1,228 @@
+"""Every engine makes the same tables, row by row and type by type, also in turn over one lakehouse."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_assets.engines.spark import engine as spark_engine
+from telemetry_assets.engines.spark.configuration import table_name
+from telemetry_assets.errors import SparkError
+from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.deployment import (
+    AS_OF,
+    IN_S3,
+    SAMPLES,
+    DeploymentInS3,
+    deployment_in_s3,
+)
+from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
+from telemetry_assets_tests.harness.made_documents import event, framed
+from telemetry_assets_tests.harness.on_engines import (
+    ENGINES,
+    SMALL_SPARK,
+    assert_types_are_those_of_the_contract,
+    deployed_on,
+    messy_uploads,
+)
+
+pytestmark = pytest.mark.usefixtures("java")
+
+
+def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
+    samples = sorted(SAMPLES.glob("*.json"))
+    if not samples:
+        pytest.skip(f"there are no real uploads in {SAMPLES}")
+    with deployed_on("spark", tmp_path) as deployed:
+        for sample in samples:
+            deployed.upload(sample.name, sample.read_bytes())
+        deployed.process()
+        deployed.assert_equals_the_contract()
+        assert_types_are_those_of_the_contract(deployed)
+
+
+@pytest.mark.slow
+def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
+    uploads = messy_uploads()
+    turns = itertools.cycle(ENGINES)
+    for start in range(0, len(uploads), 10):
+        with deployed_on(next(turns), tmp_path) as deployed:
+            for number, (name, content) in enumerate(uploads[start : start + 10], start):
+                deployed.upload(f"{number}/{name}", content)
+            deployed.process()
+            deployed.recall_batches()
+            deployed.assert_equals_the_contract()
+            assert_types_are_those_of_the_contract(deployed)
+
+
+@pytest.mark.slow
+def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
+    with deployed_on("spark", tmp_path) as deployed:
+        for name, content in fuzzed_uploads(7, large=60, small=200):
+            deployed.upload(name, content)
+        deployed.process()
+        deployed.assert_equals_the_contract()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Processed]]:
+    """The same uploads, taken in by each engine in a folder of its own, and what it told of that."""
+    made = {}
+    for engine in ENGINES:
+        folder = tmp_path_factory.mktemp(engine)
+        with deployed_on(engine, folder) as deployed:
+            for name, content in messy_uploads():
+                deployed.upload(name, content)
+            made[engine] = folder, deployed.process()
+    return made
+
+
+@pytest.mark.parametrize(("maker", "reader"), [ENGINES, pytest.param(*ENGINES[::-1], marks=pytest.mark.slow)])
+def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
+    made: dict[str, tuple[Path, Processed]], maker: str, reader: str
+) -> None:
+    with deployed_on(reader, made[maker][0]) as deployed:
+        days = frozenset(row["event_date"] for row in deployed.rows(SILVER))
+        for contract in UPSTREAM:
+            result = deployed.pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF)
+            assert not result.changed, contract.full_name
+
+
+def test_each_engine_tells_the_same_of_what_it_did(made: dict[str, tuple[Path, Processed]]) -> None:
+    told = [
+        [
+            (one.contract, one.event_dates, one.rows_read, one.rows_written, one.changed, figures(one))
+            for one in processed.refreshes
+        ]
+        for _, processed in made.values()
+    ]
+    assert told[0] == told[1]
+
+
+def test_snapshots_of_each_engine_say_which_run_made_them_and_of_what(made: dict[str, tuple[Path, Processed]]) -> None:
+    told = []
+    for engine, (folder, _) in made.items():
+        with deployed_on(engine, folder) as deployed:
+            snapshot = deployed.pipeline.lakehouse.table(ALERTS).current_snapshot()
+            assert snapshot is not None
+            summary = summary_of(snapshot)
+            told.append({name: summary.get(f"telemetry.{name}") for name in ("run-id", "step", "event-dates")})
+    assert told[0] == told[1]
+    assert told[0]["step"] == "gold.performance_alerts"
+
+
+def figures(result: Any) -> dict[date | None, tuple[int, int, dict[str, float]]]:
+    """Counts are equal; sums of doubles depend on their order."""
+    return {
+        day: (one.rows, len(one.preview), {name: round(number, 6) for name, number in one.figures.items()})
+        for day, one in result.partitions.items()
+    }
+
+
+def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_too(tmp_path: Path) -> None:
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.upload("x.jsonl", framed([event(f"CAR-{n}", engineTempCelsius=120) for n in range(6)], "lines")[1])
+        deployed.process()
+    with deployed_on("spark", tmp_path) as deployed:
+        spark = deployed.pipeline.engine._spark  # type: ignore[attr-defined]  # as this engine has it
+        spark.sql(f"ALTER TABLE {table_name(SILVER)} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')")
+        spark.sql(f"DELETE FROM {table_name(SILVER)} WHERE car_chassis = 'CAR-3'")
+        deletes = [task.delete_files for task in deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()]
+        assert any(deletes)
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.process()
+        assert {row["car_chassis"] for row in deployed.rows(CURRENT_STATE)} == {f"CAR-{n}" for n in (0, 1, 2, 4, 5)}
+        assert len(deployed.rows(ALERTS)) == 5
+
+
+def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+        deployed.process()
+        deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
+        deployed.pipeline.ingest("a run")
+    with deployed_on("spark", tmp_path) as deployed:
+        replace = spark_engine._replace
+
+        def after_another(*arguments: Any) -> str:
+            monkeypatch.undo()
+            silver = deployed.pipeline.lakehouse.table(SILVER)
+            rows = silver.scan().to_arrow()
+            silver.append(rows.set_column(0, rows.schema.field(0), [["by-hand"]]).cast(SILVER.arrow_schema))
+            return replace(*arguments)
+
+        monkeypatch.setattr(spark_engine, "_replace", after_another)
+        result = deployed.pipeline.refresh(SILVER, "a run")
+        assert (result.changed, result.rows_written) == (True, 3)
+        assert "by-hand" in {row["event_id"] for row in deployed.rows(SILVER)}
+        assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
+
+
+@pytest.mark.parametrize("changed", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    with deployed_on("embedded", tmp_path) as deployed:
+        for number in (1, 2):
+            deployed.upload(f"{number}.json", framed([event(f"CAR-{number}", engineTempCelsius=120)], "array")[1])
+            deployed.process()
+        # Of the third upload there is an alert, or none.
+        deployed.upload("3.json", framed([event("CAR-3", engineTempCelsius=120 if changed else 90)], "array")[1])
+        deployed.pipeline.ingest("a run")
+        for contract in list(UPSTREAM)[:-1]:
+            deployed.pipeline.refresh(contract, "a run", insurance_as_of=AS_OF)
+    with deployed_on("spark", tmp_path) as deployed:
+        step = "_replace" if changed else "_partition_figures"
+        original = getattr(spark_engine, step)
+
+        def before_the_mark(*arguments: Any) -> Any:
+            result = original(*arguments)
+            monkeypatch.undo()
+            alerts = deployed.pipeline.lakehouse.table(ALERTS)
+            alerts.manage_snapshots().rollback_to_snapshot(alerts.snapshots()[0].snapshot_id).commit()
+            return result
+
+        monkeypatch.setattr(spark_engine, step, before_the_mark)
+        assert list(UPSTREAM)[-1] is ALERTS
+        deployed.pipeline.refresh(ALERTS, "a run", insurance_as_of=AS_OF)
+        # What was found to be as it should is looked at again at once; what was written is by the next run.
+        assert (ALERTS in deployed.pipeline.tables_behind()) == changed
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()
+
+
+def test_what_java_says_is_told_without_its_stack(tmp_path: Path) -> None:
+    with deployed_on("embedded", tmp_path) as deployed:
+        deployed.upload("x.json", framed([event()], "array")[1])
+        deployed.process()
+        [task] = deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()
+        Path(task.file.file_path.removeprefix("file:")).unlink()
+    with deployed_on("spark", tmp_path) as deployed:
+        with pytest.raises(SparkError, match="could not bring gold") as told:
+            deployed.pipeline.refresh(ALERTS, "a run", frozenset([date(2025, 11, 4)]))
+        assert len(str(told.value)) < 1000
+
+
+def test_tables_in_s3_and_glue_by_both_engines_in_turn(aws: AwsServices) -> None:
+    with deployment_in_s3(aws, engine="spark", spark_configuration=SMALL_SPARK) as deployed:
+        deployed.upload("x.jsonl", framed([event(engineTempCelsius=120), event(), {}], "lines")[1])
+        deployed.process()
+        deployed.assert_equals_the_contract()
+    with open_pipeline(Settings(**IN_S3)) as pipeline:
+        deployed = DeploymentInS3(pipeline.settings, pipeline, client=aws.client("s3"))
+        deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()

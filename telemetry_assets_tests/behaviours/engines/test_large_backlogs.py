@@ -1,0 +1,84 @@
+"""A backlog that Spark parses comes to the same rows, rejections and batch_report as one that is parsed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets.errors import SettingsError
+from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
+from telemetry_assets_tests.harness.made_documents import event, framed
+from telemetry_assets_tests.harness.on_engines import (
+    ENGINES,
+    assert_types_are_those_of_the_contract,
+    deployed_on,
+    messy_uploads,
+)
+
+pytestmark = pytest.mark.usefixtures("java")
+
+
+@pytest.fixture(scope="module")
+def backlog() -> list[tuple[str, bytes]]:
+    """A messy fleet, hostile documents, an upload that is too large, and one that nobody can take apart."""
+    hostile: list[tuple[str, bytes]] = list(fuzzed_uploads(9, large=10, small=40))
+    return [*messy_uploads(), *hostile, ("large.json", b"[" + b" " * 3_000_000 + b"]"), ("x.bin", b"?")]
+
+
+LARGE_BACKLOGS = {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}
+
+
+def test_a_backlog_that_spark_parses_gives_the_same_rows_and_the_same_certificate(
+    tmp_path: Path, backlog: list[tuple[str, bytes]]
+) -> None:
+    told = []
+    for engine in ENGINES:
+        (tmp_path / engine).mkdir()
+        with deployed_on(engine, tmp_path / engine, **LARGE_BACKLOGS) as deployed:
+            for name, content in backlog:
+                deployed.upload(name, content)
+            [batch_report] = deployed.process().batch_reports
+            deployed.assert_equals_the_contract()
+            assert_types_are_those_of_the_contract(deployed)
+            assert not deployed.pipeline.ingestion.has_work()
+            told.append(batch_report.model_dump(exclude={"batch_id", "ingested_at", "snapshot_id"}))
+    assert told[0] == told[1]
+    assert told[0]["rejected"] > 0
+
+
+def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_nothing(
+    tmp_path: Path, backlog: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        """Nothing is done after it."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with deployed_on("spark", tmp_path, **LARGE_BACKLOGS) as deployed:
+        for name, content in backlog:
+            deployed.upload(name, content)
+        # Before what becomes of its uploads stands, and after it and the rejected documents do.
+        for where, step in (("batches.Batches", "_appended"), ("batches.Batches", "_clear")):
+            with monkeypatch.context() as patched:
+                patched.setattr(f"telemetry_assets.ingestion.{where}.{step}", killed)
+                with pytest.raises(KilledError):
+                    deployed.process()
+            if step == "_appended":
+                with deployed_on("embedded", tmp_path) as other, pytest.raises(SettingsError, match="begun in Spark"):
+                    other.process()
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()
+
+
+@pytest.mark.slow
+def test_uploads_that_came_while_a_backlog_was_parsed_are_the_next_batch(tmp_path: Path) -> None:
+    with deployed_on("spark", tmp_path, **LARGE_BACKLOGS) as deployed:
+        for number in range(2):
+            deployed.upload("x.json", framed([event(f"CAR-{number}")], "array")[1])
+            deployed.process()
+        deployed.assert_equals_the_contract()
+        assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-0", "CAR-1"}

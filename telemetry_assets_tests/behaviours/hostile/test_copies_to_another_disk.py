@@ -1,0 +1,89 @@
+"""The landing folder is on another file system than the lakehouse: an upload is copied, and brings its content only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets.ingestion.landing.file_moves import move_file
+from telemetry_assets_tests.harness.deployment import Deployment, deployment
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+HONEST = framed([event("HONEST")], "array")[1]
+
+
+@pytest.fixture
+def apart(tmp_path: Path, other_disk: Path) -> Iterator[Deployment]:
+    (other_disk / "landing").mkdir()
+    with deployment(tmp_path, landing_uri=str(other_disk / "landing")) as deployed:
+        yield deployed
+
+
+def test_a_copy_has_no_mode_and_no_attribute_that_its_uploader_chose(tmp_path: Path, other_disk: Path) -> None:
+    source, target = other_disk / "x.json", tmp_path / "x.json"
+    source.write_bytes(HONEST)
+    source.chmod(0o6777)
+    with suppress(OSError):
+        # Not every tmpfs has attributes.
+        os.setxattr(source, "user.chosen", b"by the uploader")
+    os.utime(source, ns=(1_700_000_000_123_456_789,) * 2)
+    move_file(source, target, tmp_path)
+    assert target.stat().st_mode & 0o7137 == 0
+    assert "user.chosen" not in os.listxattr(target)
+    assert target.stat().st_mtime_ns == 1_700_000_000_123_456_789
+    assert target.read_bytes() == HONEST
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_link_in_the_place_of_an_upload_is_not_copied(tmp_path: Path, other_disk: Path) -> None:
+    (other_disk / "secret").write_bytes(b"correct-horse")
+    (other_disk / "x.json").symlink_to(other_disk / "secret")
+    with pytest.raises(FileNotFoundError, match="it is no regular file"):
+        move_file(other_disk / "x.json", tmp_path / "x.json", tmp_path)
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_copy_has_holes_where_its_file_has(tmp_path: Path, other_disk: Path) -> None:
+    """A file of nothing but holes costs its uploader nothing, and would fill the lakehouse's disk."""
+    source, target = other_disk / "x.json", tmp_path / "x.json"
+    with source.open("wb") as file:
+        file.write(b"begin")
+        file.seek(1 << 30)
+        file.write(b"end")
+        file.truncate(1 << 36)
+    move_file(source, target, tmp_path)
+    assert target.stat().st_size == 1 << 36
+    assert target.stat().st_blocks * 512 < 1 << 20
+    with target.open("rb") as file:
+        assert file.read(6) == b"begin\0"
+        file.seek(1 << 30)
+        assert file.read(4) == b"end\0"
+
+
+def test_a_file_that_has_no_room_beside_the_tables_waits_and_is_reported(apart: Deployment) -> None:
+    with (apart.landing / "large.json").open("wb") as file:
+        file.truncate(1 << 43)
+    apart.upload("honest.json", HONEST)
+    apart.process()
+    assert [(one.accepted, one.rejected) for one in apart.batch_reports] == [(1, 0)]
+    assert [path.name for path in apart.landing.glob("*.json")] == ["large.json"]
+    [(path, problem)] = apart.pipeline.landing.obstacles()
+    assert path.endswith("large.json")
+    assert "make room there, or remove it" in problem
+
+
+def test_a_file_that_has_no_room_any_more_is_not_claimed(apart: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    landing = apart.pipeline.landing
+    apart.upload("x.json", HONEST)
+    [upload] = landing.waiting()
+    landing.begin("batch")
+    total = shutil.disk_usage(apart.settings.lakehouse_folder())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: total._replace(free=0))
+    with pytest.raises(OSError, match="make room there, or remove it"):
+        landing.claim("batch", upload)
+    assert (apart.landing / "x.json").read_bytes() == HONEST

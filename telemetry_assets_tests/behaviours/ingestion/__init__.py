@@ -1,0 +1,1 @@
+"""From waiting uploads to Bronze."""

@@ -1,0 +1,371 @@
+"""Archived uploads whose rows are in no table are taken again, by themselves; nothing of them is double."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.expressions import AlwaysTrue, EqualTo
+
+from telemetry_assets.ingestion.archive_audit import AuditFinding
+from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing import folder as folder_landing
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.ingestion.reconciliation import reconcile
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER, UPLOADS
+from telemetry_assets_tests.harness.deployment import Deployment, deployment
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+
+def one(car: str, **fields: Any) -> bytes:
+    return framed([event(car, **fields)], "lines")[1].strip()
+
+
+def cars(deployed: Deployment) -> list[str]:
+    return sorted(row["car_chassis"] for row in deployed.rows(BRONZE))
+
+
+def forget_ledger(deployed: Deployment) -> None:
+    """Bring the lakehouse to what the first edition leaves: there is no ledger."""
+    deployed.pipeline.lakehouse.catalog.drop_table(UPLOADS.identifier)
+    shutil.rmtree(deployed.settings.lakehouse_folder() / "bronze" / "uploads")
+
+
+def lose_newest_commit(deployed: Deployment) -> None:
+    """What the first edition did with a batch whose commit another process kept from ending."""
+    table = deployed.pipeline.lakehouse.table(BRONZE)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    assert snapshot.parent_snapshot_id is not None
+    table.manage_snapshots().rollback_to_snapshot(snapshot.parent_snapshot_id).commit()
+
+
+def assert_all_is_right(deployed: Deployment) -> None:
+    deployed.recall_batches()
+    deployed.assert_equals_the_contract()
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
+    assert list(deployed.pipeline.ingestion.audit.everything()) == []
+
+
+def test_a_lakehouse_that_the_first_edition_has_damaged_heals_at_the_first_run(
+    deployed: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployed.upload("first.json", one("CAR-1", odd=1))
+    deployed.upload("broken.json", b"broken")
+    deployed.process()
+    deployed.upload("second.jsonl", one("CAR-2") + b"\nbroken\n")
+    deployed.process()
+    lose_newest_commit(deployed)
+    forget_ledger(deployed)
+    assert cars(deployed) == ["CAR-1"]
+    caplog.clear()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2"]
+    assert len(deployed.rows(REJECTED)) == 2
+    assert_all_is_right(deployed)
+    assert [record.message for record in caplog.records if record.message.startswith("bronze.uploads is new")] == [
+        "bronze.uploads is new: 2 uploads recorded from the tables and the archive, 1 upload put back because their "
+        "rows are in no table"
+    ]
+
+
+def test_the_ledger_of_an_older_lakehouse_says_what_it_would_have_said(deployed: Deployment) -> None:
+    deployed.upload("a.json", one("CAR-1", odd=1, year="n/a"))
+    deployed.upload("b.jsonl", b"broken\n" + one("CAR-2"))
+    deployed.upload("c.json", b"[]")
+    deployed.upload("d.txt", b"x")
+    deployed.process()
+    before = sorted(deployed.rows(UPLOADS), key=lambda row: row["source_uri"])
+    forget_ledger(deployed)
+    deployed.process()
+    assert sorted(deployed.rows(UPLOADS), key=lambda row: row["source_uri"]) == before
+
+
+def test_the_ledger_is_filled_once(deployed: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    forget_ledger(deployed)
+    deployed.process()
+    caplog.clear()
+    deployed.process()
+    assert len(deployed.rows(UPLOADS)) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_uploads_of_a_bronze_that_was_rolled_back_are_taken_again(deployed: Deployment) -> None:
+    deployed.upload("first.json", one("CAR-1"))
+    deployed.process()
+    deployed.upload("second.json", one("CAR-2"))
+    deployed.process()
+    lose_newest_commit(deployed)
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2"]
+    assert_all_is_right(deployed)
+
+
+def test_uploads_whose_rows_are_all_deleted_are_taken_again_with_their_rejections_once(deployed: Deployment) -> None:
+    deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
+    deployed.upload("other.json", one("CAR-2"))
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(EqualTo(term="car_chassis", value="CAR-1"))
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2"]
+    assert len(deployed.rows(REJECTED)) == 1
+    assert_all_is_right(deployed)
+
+
+def test_an_upload_that_lacks_some_of_its_rows_is_not_doubled_but_reported(
+    deployed: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployed.upload("two.jsonl", one("CAR-1") + b"\n" + one("CAR-2"))
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(EqualTo(term="car_chassis", value="CAR-1"))
+    deployed.process()
+    assert cars(deployed) == ["CAR-2"]
+    [finding] = deployed.pipeline.ingestion.audit.everything()
+    assert finding.kind == "incomplete"
+    assert [record.message for record in caplog.records if "is incomplete" in record.message]
+    assert [batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches] == [False]
+
+
+def test_an_upload_that_is_missing_in_the_ledger_is_recorded(deployed: Deployment) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    before = deployed.rows(UPLOADS)
+    deployed.pipeline.lakehouse.table(UPLOADS).delete(AlwaysTrue())
+    deployed.process()
+    assert deployed.rows(UPLOADS) == before
+    assert cars(deployed) == ["CAR-1"]
+
+
+def test_an_audit_that_is_cut_off_is_ended_by_the_next_one(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+
+    def failing(*_: object) -> bool:
+        raise OSError("cut off")
+
+    monkeypatch.setattr(FolderLanding, "put_back", failing)
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert len(deployed.rows(REJECTED)) == 1
+    assert_all_is_right(deployed)
+
+
+def test_an_audit_that_is_cut_off_is_ended_by_the_next_one_also_where_the_batch_has_other_uploads(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.upload("b.jsonl", one("CAR-2"))
+    deployed.process()
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/b.jsonl")
+    with archived.open("ab") as writer:
+        writer.write(b"\n" + one("CAR-3"))
+
+    def failing(*_: object) -> bool:
+        raise OSError("cut off")
+
+    monkeypatch.setattr(FolderLanding, "put_back", failing)
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2", "CAR-3"]
+    assert_all_is_right(deployed)
+
+
+def test_an_upload_that_cannot_be_read_is_not_recorded_as_empty(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    for contract in (BRONZE, UPLOADS):
+        deployed.pipeline.lakehouse.table(contract).delete(AlwaysTrue())
+
+    def failing(*_: object) -> bytes:
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(FolderLanding, "archived_content", failing)
+    deployed.process()
+    assert [finding.kind for finding in deployed.pipeline.ingestion.audit.everything()] == ["unreadable"]
+    monkeypatch.undo()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert_all_is_right(deployed)
+
+
+def test_all_uploads_of_a_batch_are_recorded_in_one_commit(deployed: Deployment) -> None:
+    for number in range(5):
+        deployed.upload(f"{number}.json", one(f"CAR-{number}"))
+    deployed.process()
+    before = sorted(deployed.rows(UPLOADS), key=lambda row: row["source_uri"])
+    deployed.pipeline.lakehouse.table(UPLOADS).delete(AlwaysTrue())
+    snapshots = len(deployed.pipeline.lakehouse.table(UPLOADS).snapshots())
+    deployed.process()
+    assert sorted(deployed.rows(UPLOADS), key=lambda row: row["source_uri"]) == before
+    assert len(deployed.pipeline.lakehouse.table(UPLOADS).snapshots()) == snapshots + 1
+
+
+def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goes_to(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+    move = file_moves.move_file
+    ended: list[bool] = []
+
+    def after_another_batch_ended(source: Path, target: Path, last: Path) -> None:
+        if not ended:
+            ended.append(True)
+            deployed.pipeline.ingestion.landing.finish("another batch")
+        move(source, target, last)
+
+    monkeypatch.setattr(folder_landing, "move_file", after_another_batch_ended)
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert_all_is_right(deployed)
+
+
+def test_recording_an_upload_of_a_batch_does_not_hide_that_another_one_is_lost(deployed: Deployment) -> None:
+    deployed.upload("rejected.json", b"broken")
+    deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
+    deployed.process()
+    for contract in (BRONZE, UPLOADS):
+        deployed.pipeline.lakehouse.table(contract).delete(AlwaysTrue())
+    audit = deployed.pipeline.ingestion.audit
+    findings = sorted(audit.everything(), key=lambda finding: finding.kind, reverse=True)
+    assert [finding.kind for finding in findings] == ["unrecorded", "lost"]
+    for finding in findings:
+        audit.mend([finding], "audit")
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert len(deployed.rows(REJECTED)) == 2
+    assert_all_is_right(deployed)
+
+
+@pytest.mark.parametrize("name", [b"a.json", b"\xff.json"], ids=["UTF-8", "other bytes"])
+def test_a_file_that_is_written_anew_at_the_same_size_is_taken_again(deployed: Deployment, name: bytes) -> None:
+    # As programs do that make a file at its full size before they copy its content.
+    content = one("CAR-1")
+    deployed.upload(os.fsdecode(name), bytes(len(content)))
+    deployed.process()
+    assert cars(deployed) == []
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/*.json")
+    archived.write_bytes(content)
+    deployed.process()
+    assert cars(deployed) == ["CAR-1"]
+    assert deployed.rows(REJECTED) == []
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
+    assert list(deployed.pipeline.ingestion.audit.everything()) == []
+
+
+def test_a_lakehouse_that_was_copied_without_its_files_times_is_left_alone(deployed: Deployment) -> None:
+    deployed.upload("a.jsonl", one("CAR-1") + b"\nbroken\n")
+    deployed.upload("b.txt", b"x")
+    deployed.process()
+    batches = deployed.batch_ids()
+    for archived in deployed.settings.lakehouse_folder().glob("archive/*/*"):
+        os.utime(archived, (1_700_000_000, 1_700_000_000))
+    deployed.process()
+    assert deployed.batch_ids() == batches
+    assert list(deployed.pipeline.ingestion.audit.everything()) == []
+
+
+def test_rows_that_somebody_has_deleted_do_not_come_back_with_other_times_of_the_archive(deployed: Deployment) -> None:
+    deployed.upload("two.jsonl", one("CAR-1") + b"\n" + one("CAR-2"))
+    deployed.process()
+    deployed.pipeline.lakehouse.table(BRONZE).delete(EqualTo(term="car_chassis", value="CAR-1"))
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/*")
+    os.utime(archived, (1_700_000_000, 1_700_000_000))
+    deployed.process()
+    assert cars(deployed) == ["CAR-2"]
+    assert [finding.kind for finding in deployed.pipeline.ingestion.audit.everything()] == ["incomplete"]
+
+
+def test_an_upload_that_is_too_large_to_be_read_is_not_read_by_an_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployment(tmp_path, upload_max_bytes=1_000) as deployed:
+        deployed.upload("large.json", b" " * 4_000)
+        deployed.process()
+        forget_ledger(deployed)
+
+        def unread(*_: object) -> bytes:
+            raise MemoryError
+
+        monkeypatch.setattr(FolderLanding, "archived_content", unread)
+        deployed.process()
+        assert [row["rejected"] for row in deployed.rows(UPLOADS)] == [1]
+
+
+def test_a_file_that_grows_after_it_was_archived_is_taken_again_whole(deployed: Deployment) -> None:
+    deployed.upload("trip.jsonl", one("CAR-1") + b"\n" + one("CAR-2")[:20])
+    deployed.process()
+    [archived] = deployed.settings.lakehouse_folder().glob("archive/*/trip.jsonl")
+    with archived.open("ab") as writer:
+        writer.write(one("CAR-2")[20:] + b"\n")
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2"]
+    assert deployed.rows(REJECTED) == []
+    assert sorted(row["car_chassis"] for row in deployed.rows(SILVER)) == ["CAR-1", "CAR-2"]
+    assert_all_is_right(deployed)
+
+
+def test_a_file_that_grows_between_its_reading_and_its_archiving_is_taken_again_by_the_same_run_s_end(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = FolderLanding.archive
+    grown: list[Path] = []
+
+    def growing(landing: FolderLanding, batch_id: str, upload: Any) -> None:
+        if not grown:
+            claimed = landing.lakehouse / "ingestion" / "claimed" / batch_id / upload.name
+            with claimed.open("ab") as writer:
+                writer.write(b"\n" + one("CAR-2"))
+            grown.append(claimed)
+        archive(landing, batch_id, upload)
+
+    monkeypatch.setattr(FolderLanding, "archive", growing)
+    deployed.upload("trip.jsonl", one("CAR-1"))
+    deployed.process()
+    assert deployed.pipeline.ingestion.has_work()
+    deployed.process()
+    assert cars(deployed) == ["CAR-1", "CAR-2"]
+    assert_all_is_right(deployed)
+
+
+def test_a_stray_file_of_a_batch_in_progress_is_left_alone(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError("cut off")
+
+    deployed.upload("a.json", one("CAR-1"))
+    monkeypatch.setattr(FolderLanding, "finish", failing)
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    assert list(deployed.pipeline.ingestion.audit.everything()) == []
+
+
+def test_a_finding_that_no_longer_holds_changes_nothing(deployed: Deployment) -> None:
+    deployed.upload("a.json", one("CAR-1"))
+    deployed.process()
+    rows = deployed.rows(BRONZE)
+    audit = deployed.pipeline.ingestion.audit
+    [batch_id] = deployed.batch_ids()
+    [upload] = audit.landing.archived(batch_id)
+    assert not audit.mend([AuditFinding(batch_id, upload, "lost", "its rows were missing a moment ago")], "audit")
+    assert deployed.rows(BRONZE) == rows
+    assert_all_is_right(deployed)

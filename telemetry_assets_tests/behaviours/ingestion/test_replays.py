@@ -1,0 +1,241 @@
+"""Rejected documents that are put through ingestion once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_assets.ingestion import replays
+from telemetry_assets.ingestion.journal.base import JournalEntry, ReplaySelection
+from telemetry_assets.ingestion.parsing import documents
+from telemetry_assets.ingestion.reconciliation import reconcile
+from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER
+from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+EVERYTHING = ReplaySelection()
+
+
+class Killed(BaseException):
+    """What a kill is to code that handles exceptions."""
+
+
+@pytest.fixture(params=["folder", "s3"])
+def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
+    """A deployment that takes three documents of an upload at most."""
+    if request.param == "folder":
+        with deployment(tmp_path, upload_max_documents=3) as one:
+            yield one
+    else:
+        with deployment_in_s3(request.getfixturevalue("aws"), upload_max_documents=3) as one:
+            yield one
+
+
+@pytest.fixture
+def mended() -> Iterator[Callable[[], None]]:
+    """A parser that refuses `Fiat` cars, until it is mended."""
+    accept = documents.accept
+
+    def refusing(payload: str, position: int, ingested_at: datetime) -> Any:
+        if "Fiat" in payload:
+            return documents.Rejection(position, "not_json", "a defect of the parser", payload)
+        return accept(payload, position, ingested_at)
+
+    # One of its own, as undoing the test's would take its environment away too.
+    with pytest.MonkeyPatch.context() as defect:
+        for module in ("telemetry_assets.ingestion.parsing.framing", "telemetry_assets.ingestion.replays"):
+            defect.setattr(f"{module}.accept", refusing)
+        yield defect.undo
+
+
+def with_larger_uploads(deployed: Deployment) -> Deployment:
+    settings = deployed.settings.model_copy(update={"upload_max_documents": 1_000})
+    deployed.pipeline.ingestion = replace(deployed.pipeline.ingestion, settings=settings)
+    return deployed
+
+
+def fiat(event_id: str = "evt-1", **fields: Any) -> dict[str, Any]:
+    return event(event_id=event_id, manufacturer="Fiat", **fields)
+
+
+def replay(deployed: Deployment, selection: ReplaySelection = EVERYTHING) -> replays.ReplayResult:
+    result = deployed.pipeline.replay_rejected(selection, "replay")
+    deployed.process()
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
+    return result
+
+
+def test_a_document_that_is_accepted_now_leaves_the_quarantine_for_gold(
+    deployed: Deployment, mended: Callable[[], None]
+) -> None:
+    deployed.upload("x.json", framed([event("CAR-1"), fiat(), {}], "array")[1])
+    deployed.process()
+    assert len(deployed.rows(REJECTED)) == 2
+    mended()
+    result = replay(deployed)
+    assert (result.chosen, result.accepted, dict(result.still_rejected)) == (2, 1, {"missing_car_chassis": 1})
+    assert [row["reason"] for row in deployed.rows(REJECTED)] == ["missing_car_chassis"]
+    deployed.assert_equals_the_contract()
+
+
+def test_it_keeps_its_batch_and_its_moment_so_a_later_correction_still_wins(
+    deployed: Deployment, mended: Callable[[], None]
+) -> None:
+    deployed.upload("first.json", framed([fiat(engineTempCelsius=90)], "array")[1])
+    deployed.process()
+    deployed.upload("second.json", framed([event(event_id="evt-1", engineTempCelsius=91)], "array")[1])
+    deployed.process()
+    mended()
+    replay(deployed)
+    assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
+    deployed.assert_equals_the_contract()
+
+
+def test_an_upload_that_was_too_large_is_its_documents_once_the_limit_is_raised(deployed: Deployment) -> None:
+    many = [*(event(f"CAR-{number}") for number in range(5)), {}]
+    deployed.upload("many.jsonl.gz", framed(many, "gzip")[1])
+    deployed.process()
+    [rejected] = deployed.rows(REJECTED)
+    assert (rejected["reason"], rejected["source_position"]) == ("too_many_documents", None)
+    result = replay(with_larger_uploads(deployed))
+    assert (result.accepted, dict(result.still_rejected)) == (5, {"missing_car_chassis": 1})
+    [rejected] = deployed.rows(REJECTED)
+    assert (rejected["reason"], rejected["source_position"]) == ("missing_car_chassis", 5)
+    deployed.assert_equals_the_contract()
+
+
+def test_a_dry_run_tells_and_changes_nothing(deployed: Deployment) -> None:
+    deployed.upload("many.json", framed([event(f"CAR-{number}") for number in range(5)], "array")[1])
+    deployed.process()
+    before = deployed.rows(REJECTED)
+    result = with_larger_uploads(deployed).pipeline.ingestion.try_replay(EVERYTHING)
+    assert (result.chosen, result.accepted) == (1, 5)
+    assert deployed.rows(REJECTED) == before
+    assert deployed.rows(BRONZE) == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        (ReplaySelection(reasons=("missing_car_chassis",)), {"a.json"}),
+        (ReplaySelection(reasons=("missing_car_chassis", "not_utf8")), {"a.json", "b.json"}),
+        (ReplaySelection(uploads=("b.json",)), {"b.json"}),
+        (ReplaySelection(uploads=(".json",)), set()),
+        (ReplaySelection(since=datetime.now(UTC) + timedelta(days=1)), set()),
+        (ReplaySelection(reasons=("not_utf8",), uploads=("a.json",)), set()),
+    ],
+)
+def test_a_selection_is_all_that_it_names_and_nothing_else(
+    deployed: Deployment, selection: ReplaySelection, names: set[str]
+) -> None:
+    deployed.upload("a.json", "[{}]")
+    deployed.upload("b.json", b"\xff")
+    deployed.process()
+    chosen = {row["source_uri"].rsplit("/", 1)[-1] for row in deployed.rows(REJECTED) if selection.names(row)}
+    assert chosen == names
+    assert deployed.pipeline.ingestion.try_replay(selection).chosen == len(names)
+
+
+def test_an_upload_whose_archived_copy_is_gone_stays_rejected_and_is_told(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("many.json", framed([event(f"CAR-{number}") for number in range(5)], "array")[1])
+    deployed.process()
+    landing = deployed.pipeline.ingestion.landing
+
+    def gone(*_: object) -> bytes:
+        raise FileNotFoundError(2, "the archive has no copy of it")
+
+    monkeypatch.setattr(type(landing), "read_archived", gone)
+    result = replay(with_larger_uploads(deployed))
+    [(uri, problem)] = result.unavailable
+    assert uri.endswith("/many.json")
+    assert "no copy" in problem
+    assert len(deployed.rows(REJECTED)) == 1
+
+
+@pytest.mark.parametrize("step", ["append_rows", "replace_rows"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_replay_that_is_killed_is_ended_by_the_next_run(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
+) -> None:
+    many = [*(event(f"CAR-{number}") for number in range(5)), {}]
+    deployed.upload("many.jsonl", framed(many, "lines")[1])
+    deployed.process()
+    with_larger_uploads(deployed)
+    original = getattr(replays, step)
+
+    def killed(*arguments: Any) -> None:
+        if moment == "after":
+            original(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replays, step, killed)
+        with pytest.raises(Killed):
+            deployed.pipeline.replay_rejected(EVERYTHING, "killed")
+    deployed.process()
+    assert (len(deployed.rows(BRONZE)), len(deployed.rows(REJECTED))) == (5, 1)
+    assert deployed.pipeline.ingestion.journal.load() is None
+    assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
+    deployed.assert_equals_the_contract()
+
+
+def test_a_killed_replay_is_ended_with_the_limits_that_it_was_begun_with(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("many.jsonl", framed([event(f"CAR-{number}") for number in range(5)], "lines")[1])
+    deployed.process()
+    own = deployed.pipeline.ingestion
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replays, "replace_rows", killed)
+        with pytest.raises(Killed):
+            with_larger_uploads(deployed).pipeline.replay_rejected(EVERYTHING, "killed")
+    deployed.pipeline.ingestion = own
+    deployed.process()
+    assert (len(deployed.rows(BRONZE)), len(deployed.rows(REJECTED))) == (5, 0)
+
+
+def test_a_replay_ends_the_batch_in_progress_first(deployed: Deployment) -> None:
+    deployed.upload("x.json", "[{}]")
+    [upload] = deployed.pipeline.ingestion.landing.waiting()
+    manifest = deployed.pipeline.ingestion.journal
+    in_progress = JournalEntry("f" * 32, datetime.now(UTC), [])
+    assert manifest.create(in_progress)
+    replay(deployed)
+    assert manifest.load() is None
+    assert upload.name == "x.json"
+
+
+def test_a_replay_does_not_bring_back_what_an_audit_has_taken_again_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = replays.Replay._append
+    runs: list[str] = []
+    with deployment(tmp_path, upload_max_documents=1) as deployed:
+        deployed.upload("a.jsonl", framed([event("CAR-1"), event("CAR-2")], "lines")[1])
+        deployed.process()
+        [archived] = deployed.settings.lakehouse_folder().glob("archive/*/a.jsonl")
+        with archived.open("ab") as writer:
+            writer.write(b"\n" + framed([event("CAR-3")], "lines")[1])
+        with_larger_uploads(deployed)
+
+        def beside_a_run(*arguments: Any) -> None:
+            if not runs:
+                runs.append("at work")
+                deployed.process()
+            append(*arguments)
+
+        monkeypatch.setattr(replays.Replay, "_append", beside_a_run)
+        replay(deployed)
+        assert sorted(row["car_chassis"] for row in deployed.rows(BRONZE)) == ["CAR-1", "CAR-2", "CAR-3"]
+        assert deployed.rows(REJECTED) == []

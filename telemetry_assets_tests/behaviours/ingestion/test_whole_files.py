@@ -1,0 +1,110 @@
+"""A file is taken once it is whole, by this machine's clock alone; what grows after all is taken again, whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_assets.ingestion import batches
+from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.lakehouse.batch_rows import append_batch
+from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets_tests.harness.deployment import Deployment, deployment
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+HOURS = 3600.0
+
+
+def lines(count: int) -> list[bytes]:
+    return [framed([event(f"CAR-{number}")], "lines")[1].strip() + b"\n" for number in range(count)]
+
+
+@pytest.mark.parametrize("skew", [-48 * HOURS, 30.0, 48 * HOURS], ids=["long ago", "soon", "in two days"])
+def test_clock_skew_half_file(tmp_path: Path, skew: float) -> None:
+    """The writer's clock says anything, and it goes on while the file is looked at: it is not taken by halves."""
+    first, second = lines(2)
+    with deployment(tmp_path, upload_minimum_age_seconds=1) as deployed:
+        path = deployed.upload("trip.jsonl", first + second[:30])
+        os.utime(path, (time.time() + skew,) * 2)
+
+        def go_on() -> None:
+            with path.open("ab") as writer:
+                writer.write(second[30:])
+            os.utime(path, (time.time() + skew + 1,) * 2)
+
+        writer = threading.Timer(0.5, go_on)
+        writer.start()
+        assert deployed.process().batch_reports == ()
+        writer.join()
+        assert path.exists()
+        deployed.process()
+        assert len(deployed.rows(BRONZE)) == 2
+        assert deployed.rows(REJECTED) == []
+        deployed.assert_equals_the_contract()
+
+
+def test_a_file_that_rests_is_taken_whatever_time_it_bears(tmp_path: Path) -> None:
+    with deployment(tmp_path, upload_minimum_age_seconds=0.3) as deployed:
+        for number, skew in enumerate((-1e9, 0.0, 30.0, 1e9)):
+            path = deployed.upload(f"{number}.json", lines(1)[0])
+            os.utime(path, (time.time() + skew,) * 2)
+        deployed.process()
+        assert len(deployed.rows(BRONZE)) == 4
+
+
+def test_a_file_that_grows_after_it_was_claimed_is_taken_again_before_its_rows_count(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = lines(2)
+    read = FolderLanding.read
+
+    def growing(landing: FolderLanding, batch_id: str, upload: Any) -> bytes:
+        content = read(landing, batch_id, upload)
+        if upload.name != "trip.jsonl":
+            return content
+        monkeypatch.undo()
+        with (landing.lakehouse / "ingestion" / "claimed" / batch_id / upload.name).open("ab") as writer:
+            writer.write(second[30:])
+        return content
+
+    monkeypatch.setattr(FolderLanding, "read", growing)
+    deployed.upload("trip.jsonl", first + second[:30])
+    deployed.upload("other.jsonl", lines(3)[2])
+    deployed.process()
+    assert [row["car_chassis"] for row in deployed.rows(BRONZE)] == ["CAR-2"]
+    deployed.process()
+    assert sorted(row["car_chassis"] for row in deployed.rows(BRONZE)) == ["CAR-0", "CAR-1", "CAR-2"]
+    assert deployed.rows(REJECTED) == []
+    deployed.assert_equals_the_contract()
+
+
+def test_a_settled_batch_has_the_same_rows_though_a_file_of_it_has_grown(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is cut off between the rejected documents and Bronze, and the file grows before the next run."""
+    first, second = lines(2)
+
+    def cut_off(lakehouse: Any, contract: Any, *rest: Any) -> Any:
+        if contract is BRONZE:
+            raise OSError("cut off")
+        return append_batch(lakehouse, contract, *rest)
+
+    monkeypatch.setattr(batches, "append_batch", cut_off)
+    deployed.upload("trip.jsonl", first + second[:30])
+    with pytest.raises(OSError, match="cut off"):
+        deployed.process()
+    monkeypatch.undo()
+    [claimed] = deployed.settings.lakehouse_folder().glob("ingestion/claimed/*/trip.jsonl")
+    with claimed.open("ab") as writer:
+        writer.write(second[30:])
+    for _ in range(2):
+        deployed.process()
+    assert sorted(row["car_chassis"] for row in deployed.rows(BRONZE)) == ["CAR-0", "CAR-1"]
+    assert deployed.rows(REJECTED) == []
+    deployed.recall_batches()
+    deployed.assert_equals_the_contract()

@@ -1,0 +1,1 @@
+"""The Iceberg tables, in each catalog."""

@@ -1,0 +1,30 @@
+"""Deployments with rows in every table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
+from telemetry_assets_tests.harness.examined import filled
+
+
+@pytest.fixture(params=["sqlite", "glue"])
+def in_each_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
+    """A deployment with rows in every table of its catalog."""
+    if request.param == "sqlite":
+        with deployment(tmp_path) as one:
+            yield filled(one)
+    else:
+        with deployment_in_s3(request.getfixturevalue("aws")) as one:
+            yield filled(one)
+
+
+@pytest.fixture
+def in_glue(aws: AwsServices) -> Iterator[Deployment]:
+    """A deployment with rows in every table, in Glue."""
+    with deployment_in_s3(aws) as one:
+        yield filled(one)

@@ -1,0 +1,90 @@
+"""``telemetry-assets doctor``: what it says and how it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.types import StringType
+
+from telemetry_assets.aws.clients import RETRIES
+from telemetry_assets.cli.main import main
+from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.deployment import BUCKET, IN_S3, Deployment
+
+
+@pytest.fixture
+def deployed(in_each_catalog: Deployment) -> Deployment:
+    return in_each_catalog
+
+
+@pytest.fixture
+def doctor(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("landing_uri", "lakehouse_uri", "catalog"):
+        monkeypatch.setenv(f"TELEMETRY_{name.upper()}", getattr(deployed.settings, name))
+    return run_doctor
+
+
+def run_doctor(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["doctor", *arguments])
+
+
+def test_it_mends_what_is_safe_and_ends_well(deployed: Deployment, doctor: Any) -> None:
+    deployed.pipeline.lakehouse.catalog.drop_table(BRONZE.identifier)
+    looked = doctor()
+    assert looked.exit_code == 1
+    assert "`telemetry-assets doctor --repair` mends it" in looked.output
+    mended = doctor("--repair")
+    assert (mended.exit_code, "All is well." in mended.output) == (0, True)
+    assert "mended: the catalog points at" in mended.output
+
+
+def test_it_says_why_it_leaves_the_rest(deployed: Deployment, doctor: Any) -> None:
+    with deployed.pipeline.lakehouse.table(SILVER).update_schema() as update:
+        update.add_column("nickname", StringType())
+    mended = doctor("--repair")
+    assert mended.exit_code == 1
+    assert "not to be mended by this command" in mended.output
+    assert mended.output.endswith("1 finding above to be mended.\n")
+
+
+def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Deployment, doctor: Any) -> None:
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+    looked = doctor()
+    assert looked.exit_code == 1
+    assert "`telemetry-assets doctor --repair` puts that right" in looked.output
+    documents = len(deployed.rows(UPLOADS))
+    assert doctor("--repair").exit_code == 0
+    deployed.process()
+    assert len(deployed.rows(UPLOADS)) == documents
+    assert "every archived upload has its rows" in doctor().output
+
+
+def test_a_bucket_that_is_not_there_is_named_and_everything_else_is_looked_at(
+    aws: AwsServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.make_bucket(BUCKET)
+    for name, value in {**IN_S3, "landing_uri": "s3://nowhere"}.items():
+        monkeypatch.setenv(f"TELEMETRY_{name.upper()}", value)
+    looked = run_doctor()
+    assert looked.exit_code == 1
+    assert "(NoSuchBucket)" in looked.output
+    assert "(nowhere). Make the bucket, or correct TELEMETRY_LANDING_URI" in looked.output
+    assert looked.output.count("not there yet") == len(CONTRACTS)
+
+
+def test_an_endpoint_that_does_not_answer_is_told_with_the_variable_that_names_it(
+    aws: AwsServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in IN_S3.items():
+        monkeypatch.setenv(f"TELEMETRY_{name.upper()}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    # An endpoint that refuses is asked again for half a minute.
+    monkeypatch.setitem(RETRIES, "total_max_attempts", 2)
+    looked = run_doctor()
+    assert looked.exit_code == 1
+    assert "Could not connect to the endpoint URL" in looked.output
+    assert "AWS_ENDPOINT_URL" in looked.output

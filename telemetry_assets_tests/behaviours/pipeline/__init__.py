@@ -1,0 +1,1 @@
+"""What holds over the whole pipeline, in every place where uploads and tables can be."""

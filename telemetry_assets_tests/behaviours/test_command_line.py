@@ -1,0 +1,185 @@
+"""The command line, as a person and a script meet it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+
+class Shell:
+    """Runs the command line over a temporary landing folder and lakehouse."""
+
+    def __init__(self, folder: Path) -> None:
+        self.landing = folder / "landing"
+        self.lakehouse = folder / "lakehouse"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")},
+            "TELEMETRY_LANDING_URI": str(self.landing),
+            "TELEMETRY_LAKEHOUSE_URI": str(self.lakehouse),
+            "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
+            "COLUMNS": "100",
+        }
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "telemetry_assets", *arguments],
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_help_says_what_each_command_does(shell: Shell) -> None:
+    told = shell.run("--help")
+    assert told.returncode == 0
+    for command in ("process", "simulate", "show", "doctor"):
+        assert f"  {command} " in told.stdout
+        assert shell.run(command, "--help").returncode == 0
+
+
+def test_simulate_process_show(shell: Shell) -> None:
+    # Two more cars are those of the broken uploads that the mess adds.
+    assert shell.run("simulate", "--cars", "3", "--days", "2", "--uploads", "5", "--mess").returncode == 0
+    processed = shell.run("process")
+    assert processed.returncode == 0, processed.stderr
+    assert "accepted" in processed.stdout
+    assert "gold.performance_alerts" in processed.stderr
+    shown = shell.run("show", "gold.car_current_state", "--limit", "2")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("gold.car_current_state: 5 rows")
+
+
+def test_the_same_seed_simulates_the_same_uploads(shell: Shell, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for number, folder in enumerate(folders):
+        arguments = ("--mess", "--seed", "5", "--last-day", "2025-11-06", "--into", str(folder))
+        assert shell.run("simulate", *arguments, PYTHONHASHSEED=str(number)).returncode == 0
+    written = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} for folder in folders]
+    assert written[0] == written[1] != {}
+
+
+def test_rejects_are_counted_and_are_no_failure(shell: Shell) -> None:
+    shell.landing.mkdir()
+    (shell.landing / "x.json").write_bytes(framed([event(), event(car="")], "array")[1])
+    processed = shell.run("process", "--json", "--insurance-as-of", "2026-01-15")
+    assert processed.returncode == 0
+    batch_report = json.loads(processed.stdout)
+    assert (batch_report["documents"], batch_report["accepted"], batch_report["rejected"]) == (2, 1, 1)
+    assert batch_report["rejected_by_reason"] == {"missing_car_chassis": 1}
+    shown = shell.run("show", "car_current_state", "--car", "CAR-1", "--all-columns")
+    assert "2026-01-15" in shown.stdout
+
+
+def test_the_doctor_is_content_with_a_new_place_and_with_a_used_one(shell: Shell) -> None:
+    shell.landing.mkdir()
+    assert "not there yet" in shell.run("doctor").stdout
+    (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
+    assert "1 wait" in shell.run("doctor").stdout
+    shell.run("process")
+    told = shell.run("doctor")
+    assert told.returncode == 0
+    assert "silver.car_telemetry: 1 row," in told.stdout
+    assert told.stdout.endswith("All is well.\n")
+
+
+def test_the_doctor_makes_nothing(shell: Shell) -> None:
+    shell.landing.mkdir()
+    assert shell.run("doctor").returncode == 0
+    assert not shell.lakehouse.exists()
+    assert list(shell.landing.iterdir()) == []
+
+
+def test_the_doctor_tells_what_keeps_uploads_from_being_taken(shell: Shell) -> None:
+    told = shell.run("doctor", TELEMETRY_LANDNG_URI="elsewhere")
+    assert told.returncode == 1
+    assert f"{shell.landing} is not taken: the folder does not exist" in told.stdout
+    assert "is it meant to be TELEMETRY_LANDING_URI?" in told.stdout
+    assert told.stdout.endswith("2 findings above to be mended.\n")
+
+
+@pytest.mark.parametrize("table", ["bronze", "silver"])
+def test_the_doctor_survives_a_table_whose_metadata_is_gone(shell: Shell, table: str) -> None:
+    shell.landing.mkdir()
+    (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
+    shell.run("process")
+    shutil.rmtree(shell.lakehouse / table / "car_telemetry" / "metadata")
+    told = shell.run("doctor")
+    assert told.returncode == 1
+    assert f"{table}.car_telemetry: its metadata cannot be read" in told.stdout
+    assert "gold.performance_alerts: " in told.stdout
+    for command in (["show", f"{table}.car_telemetry"], ["process"]):
+        failed = shell.run(*command)
+        assert (failed.returncode, "Traceback" in failed.stderr) == (1, False)
+
+
+def test_a_table_that_is_not_there_yet_is_told_from_an_empty_one(shell: Shell) -> None:
+    told = shell.run("show", "gold.car_current_state")
+    assert told.returncode == 1
+    assert "gold.car_current_state is not in the catalog" in told.stderr
+    shell.landing.mkdir()
+    shell.run("process")
+    assert shell.run("show", "gold.car_current_state").stdout == "gold.car_current_state: 0 rows\n"
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(shell: Shell) -> None:
+    shell.landing.mkdir()
+    shell.run("process")
+    with subprocess.Popen(
+        [sys.executable, "-m", "telemetry_assets", "doctor"],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_a_catalog_and_a_manifest_that_somebody_has_overwritten_are_named(shell: Shell) -> None:
+    manifest, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    assert f"{manifest} is no manifest" in shell.run("process").stderr
+    catalog.write_text("no database")
+    assert f"The catalog {catalog} cannot be used" in shell.run("process").stderr
+    told = shell.run("doctor")
+    assert (told.returncode, "0 wait" in told.stdout) == (1, True)
+    assert f"cannot be looked at: The catalog {catalog} cannot be used" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "exit_code", "says"),
+    [
+        (["show", "gold.nothing"], {}, 2, "the tables are"),
+        (["show", "rejected_documents", "--car", "X"], {}, 2, "no column for the car"),
+        (["process", "--insurance-as-of", "tomorrow"], {}, 2, "tomorrow"),
+        (["process"], {"TELEMETRY_BATCH_MAX_UPLOADS": "none"}, 1, "TELEMETRY_BATCH_MAX_UPLOADS"),
+        (["process"], {"TELEMETRY_ENGINE": "steam"}, 1, "TELEMETRY_ENGINE"),
+        (["process"], {"TELEMETRY_LAKEHOUSE_URI": "/proc/nowhere"}, 1, "TELEMETRY_LAKEHOUSE_URI=/proc/nowhere"),
+        (["doctor"], {"TELEMETRY_LANDING_URI": "s3://bucket"}, 1, "TELEMETRY_LANDING_URI=s3://bucket"),
+    ],
+)
+def test_errors_say_what_was_wrong_without_a_traceback(
+    shell: Shell, arguments: list[str], environment: dict[str, str], exit_code: int, says: str
+) -> None:
+    told = shell.run(*arguments, **environment)
+    assert told.returncode == exit_code, told.stderr
+    assert says in told.stderr
+    assert "Traceback" not in told.stderr

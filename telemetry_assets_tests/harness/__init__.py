@@ -1,0 +1,1 @@
+"""What tests run on: deployments, documents, AWS, running Dagsters, programs that kill themselves."""

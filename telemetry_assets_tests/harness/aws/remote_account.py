@@ -1,0 +1,132 @@
+"""An account whose EMR Serverless and Glue can run this code's package."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from telemetry_assets.engines.package.build import Package, build_package, upload_package
+from telemetry_assets.settings import Settings, project_root
+from telemetry_assets_tests.harness.aws.api_requests import Request
+from telemetry_assets_tests.harness.aws.permissions import LAKEHOUSE, LANDING, SCRIPTS
+from telemetry_assets_tests.harness.aws.permissions import ROLE as KNOWN_ROLE
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.deployment import BUCKET
+from telemetry_assets_tests.harness.java import need_java
+
+SERVICES = ("emr_serverless", "glue")
+ROLE = "arn:aws:iam::123456789012:role/telemetry-job"
+_SCRIPTS = "s3://scripts/telemetry"
+_PLACE = re.compile(r"[0-9a-f]{32}/(landing|lakehouse)/(.*)", re.DOTALL)
+_SMALL = {"default": {"spark": {"spark.sql.shuffle.partitions": "2"}}}
+
+
+@dataclass
+class RemoteAccount:
+    """Buckets, an application of EMR Serverless and a Glue job, which remote steps run in."""
+
+    aws: AwsServices
+    package: Package
+    application: str
+    job: str = "telemetry"
+
+    def settings(self, engine: str, **more: Any) -> dict[str, Any]:
+        """Those of a new and empty deployment."""
+        for database in self.aws.client("glue").get_databases()["DatabaseList"]:
+            self.aws.client("glue").delete_database(Name=database["Name"])
+        place = uuid.uuid4().hex
+        return {
+            "landing_uri": f"s3://{BUCKET}/{place}/landing",
+            "lakehouse_uri": f"s3://{BUCKET}/{place}/lakehouse",
+            "catalog": "glue",
+            "engine": engine,
+            "scripts_uri": _SCRIPTS,
+            "emr_application_id": self.application,
+            "emr_job_role_arn": ROLE,
+            "glue_job_name": self.job,
+            "remote_poll_seconds": 0.2,
+            "remote_sizes": _SMALL,
+            **more,
+        }
+
+    def runs(self, settings: Settings) -> list[tuple[str, str]]:
+        """All runs of a deployment's steps, the oldest first: their ids and states."""
+        if settings.engine == "glue":
+            told = self.aws.client("glue").get_job_runs(JobName=self.job)["JobRuns"]
+            listed = [(run["Id"], run["JobRunState"], run["Arguments"]["--step"]) for run in told]
+        else:
+            emr = self.aws.client("emr-serverless")
+            ids = [run["id"] for run in emr.list_job_runs(applicationId=self.application)["jobRuns"]]
+            told = [emr.get_job_run(applicationId=self.application, jobRunId=one)["jobRun"] for one in ids]
+            listed = [
+                (run["jobRunId"], run["state"], run["jobDriver"]["sparkSubmit"]["entryPointArguments"][1])
+                for run in told
+            ]
+        return [(run_id, state) for run_id, state, step in reversed(listed) if step.startswith(settings.lakehouse_uri)]
+
+    def asked_in_policies_names(self) -> Iterator[tuple[str, Request]]:
+        """What was asked for since the last call of this, in the names that policies know; each with who asked.
+
+        Tests ask for what is not there, too: of other applications and jobs no policy says anything.
+        """
+        for key, request in self.aws.asked():
+            place = _PLACE.fullmatch(request.key)
+            if request.service == "s3" and request.bucket == BUCKET and place:
+                bucket, prefix = (LANDING, "") if place[1] == "landing" else (LAKEHOUSE, "telemetry/")
+                yield key, replace(request, bucket=bucket, key=f"{prefix}{place[2]}")
+            elif request.service == "s3" and request.bucket == "scripts":
+                yield key, replace(request, bucket=SCRIPTS)
+            elif request.service == "emr-serverless" and request.bucket == self.application:
+                yield key, replace(request, names=request.names.replace(ROLE, KNOWN_ROLE))
+            elif request.service == "s3" and request.operation == "GetBucketVersioning":
+                yield key, replace(request, bucket=LANDING)
+            elif request.service not in ("emr-serverless", "s3") and (
+                "Job" not in request.operation or request.key == self.job
+            ):
+                yield key, request
+
+    def cancel(self, settings: Settings, run_id: str) -> None:
+        """What somebody does in the console."""
+        if settings.engine == "glue":
+            self.aws.client("glue").batch_stop_job_run(JobName=self.job, JobRunIds=[run_id])
+        else:
+            self.aws.client("emr-serverless").cancel_job_run(applicationId=self.application, jobRunId=run_id)
+
+
+def open_account(aws: AwsServices) -> RemoteAccount:
+    """An account that is ready, whose AWS the environment names. It needs Java, and brings what else is needed."""
+    folder = project_root() / "dist"
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        # Tests may run in two processes.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        need_java()
+        package = build_package(folder)
+    aws.reset()
+    for bucket in (BUCKET, "scripts"):
+        aws.make_bucket(bucket)
+    upload_package(folder, package, Settings(scripts_uri=_SCRIPTS))
+    application = aws.client("emr-serverless").create_application(
+        name="telemetry", releaseLabel="emr-7.13.0", type="SPARK"
+    )["applicationId"]
+    account = RemoteAccount(aws, package, application)
+    aws.client("glue").create_job(
+        Name=account.job,
+        Role=ROLE,
+        Command={"Name": "glueetl", "ScriptLocation": f"{_SCRIPTS}/packages/entrypoint.py"},
+        GlueVersion="5.1",
+    )
+    return account
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Settings as a deployment's environment holds them."""
+    return {
+        f"TELEMETRY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.model_dump(mode="json").items()
+    }

@@ -1,0 +1,197 @@
+"""A whole deployment, in folders or in S3, and what its tables should hold by the independent reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.ingestion.batch_reports import BatchReport, batch_report_from_tables
+from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
+from telemetry_assets.settings import Settings
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    REJECTED,
+    SILVER,
+    UPLOADS,
+)
+from telemetry_assets_tests.harness.aws.services import AwsServices
+from telemetry_assets_tests.harness.contract_reading import Batch, Reading, Upload, read_batches
+
+AS_OF = date(2026, 1, 15)
+BUCKET = "cars"
+IN_S3: dict[str, Any] = {
+    "landing_uri": f"s3://{BUCKET}/landing",
+    "lakehouse_uri": f"s3://{BUCKET}/lakehouse",
+    "catalog": "glue",
+}
+SAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "samples"
+
+Row = dict[str, Any]
+READINGS: dict[TableContract, Callable[[Reading], list[dict[str, object]]]] = {
+    BRONZE: lambda reading: reading.bronze,
+    REJECTED: lambda reading: reading.rejected,
+    SILVER: lambda reading: reading.silver,
+    CURRENT_STATE: lambda reading: reading.car_current_state,
+    FUEL_EFFICIENCY: lambda reading: reading.fuel_efficiency_monthly,
+    ALERTS: lambda reading: reading.performance_alerts,
+}
+
+
+@dataclass
+class Deployment:
+    """A landing folder, a lakehouse and a pipeline over them."""
+
+    settings: Settings
+    pipeline: Pipeline
+    batch_reports: list[BatchReport] = field(default_factory=list)
+
+    @property
+    def landing(self) -> Path:
+        return self.settings.landing_folder()
+
+    def upload(self, name: str, content: bytes | str) -> Path:
+        path = self.landing / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def process(self) -> Processed:
+        processed = self.pipeline.process("test-run", AS_OF)
+        self.batch_reports += processed.batch_reports
+        return processed
+
+    def recall_batches(self) -> None:
+        """Know all batches from the table itself, where a run that was cut off has told of none."""
+        self.batch_reports = [one for one in map(self._certificate, self.batch_ids()) if one is not None]
+
+    def batch_ids(self) -> list[str]:
+        ledger = self.pipeline.lakehouse.table(UPLOADS).scan(selected_fields=("batch_id",)).to_arrow()
+        return sorted(set(ledger["batch_id"].to_pylist()))
+
+    def _certificate(self, batch_id: str) -> BatchReport | None:
+        return batch_report_from_tables(self.pipeline.lakehouse, batch_id)
+
+    def rows(self, contract: TableContract) -> list[Row]:
+        rows: list[Row] = self.pipeline.lakehouse.table(contract).scan().to_arrow().to_pylist()
+        return rows
+
+    def expected(self) -> Reading:
+        """What the tables should hold, from the archived uploads of every batch so far."""
+        return read_batches([self._batch(one) for one in self.batch_reports], AS_OF, self.settings.upload_max_bytes)
+
+    def _batch(self, batch_report: BatchReport) -> Batch:
+        return Batch(batch_report.batch_id, batch_report.ingested_at, tuple(self.archived(batch_report.batch_id)))
+
+    def archived(self, batch_id: str) -> list[Upload]:
+        """The archived uploads of a batch, as they were received."""
+        folder = self.settings.lakehouse_folder() / "archive" / batch_id
+        return [
+            Upload(f"file://{self.landing / path.relative_to(folder)}", path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
+
+    def assert_equals_the_contract(self) -> None:
+        reading = self.expected()
+        for contract, of_contract in READINGS.items():
+            assert_same_rows(contract, self.rows(contract), of_contract(reading))
+        assert_same_rows(UPLOADS, self.rows(UPLOADS), self._expected_ledger(reading))
+
+    def _expected_ledger(self, reading: Reading) -> list[dict[str, object]]:
+        """What the ledger should say of every archived upload, from the independent reading of the batches."""
+        batches = [self._batch(one) for one in self.batch_reports]
+        return [
+            _ledger_row(batch, upload, reading.bronze, reading.rejected)
+            for batch in batches
+            for upload in batch.uploads
+        ]
+
+
+def _ledger_row(
+    batch: Batch, upload: Upload, bronze: list[dict[str, Any]], rejected: list[dict[str, Any]]
+) -> dict[str, object]:
+    def of_upload(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        key = batch.batch_id, upload.source_uri
+        return [row for row in rows if (row["batch_id"], row["source_uri"]) == key]
+
+    accepted, refused = of_upload(bronze), of_upload(rejected)
+    return {
+        "batch_id": batch.batch_id,
+        "source_uri": upload.source_uri,
+        "stored_bytes": len(upload.content),
+        "ingested_at": batch.ingested_at,
+        "documents": len(accepted) + len(refused),
+        "accepted": len(accepted),
+        "rejected": len(refused),
+        "problem": next((row["reason"] for row in refused if row["source_position"] is None), None),
+    }
+
+
+@dataclass
+class DeploymentInS3(Deployment):
+    """A landing prefix and a lakehouse prefix in one bucket, the Glue Data Catalog, and a pipeline over them."""
+
+    client: Any = None
+
+    def upload(self, name: str, content: bytes | str) -> Path:
+        body = content if isinstance(content, bytes) else content.encode()
+        location = self.settings.landing_in_s3()
+        self.client.put_object(Bucket=location.bucket, Key=f"{location.prefix}{name}", Body=body)
+        return Path(name)
+
+    def archived(self, batch_id: str) -> list[Upload]:
+        location, landing = self.settings.lakehouse_in_s3().below("archive", batch_id), self.settings.landing_in_s3()
+        return [
+            Upload(landing.uri(key.removeprefix(location.prefix)), self.content(key, location.bucket))
+            for key in keys(self.client, location)
+        ]
+
+    def content(self, key: str, bucket: str | None = None) -> bytes:
+        """What an object holds, in the landing location's bucket or in the one that is named."""
+        place = bucket or self.settings.landing_in_s3().bucket
+        body: bytes = self.client.get_object(Bucket=place, Key=key)["Body"].read()
+        return body
+
+
+def keys(client: Any, location: S3Location) -> list[str]:
+    """All keys at a location."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+def assert_same_rows(contract: TableContract, found: list[Row], wanted: list[dict[str, object]]) -> None:
+    """Equal as sets of rows, over the columns that the reading tells."""
+    columns = list(wanted[0]) if wanted else list(contract.key)
+
+    def sortable(row: Mapping[str, object]) -> list[tuple[bool, str]]:
+        return [(row[name] is None, str(row[name])) for name in (*contract.key, *columns) if name in columns]
+
+    shown = sorted(({name: row[name] for name in columns} for row in found), key=sortable)
+    assert shown == sorted(wanted, key=sortable), contract.full_name
+
+
+@contextmanager
+def deployment(folder: Path, **settings: Any) -> Iterator[Deployment]:
+    """A deployment in a folder; uploads are taken at once, however young."""
+    places = {"landing_uri": str(folder / "landing"), "lakehouse_uri": str(folder / "lakehouse")}
+    chosen = Settings(**{"upload_minimum_age_seconds": 0, **places, **settings})
+    with open_pipeline(chosen) as pipeline:
+        yield Deployment(chosen, pipeline)
+
+
+@contextmanager
+def deployment_in_s3(aws: AwsServices, *, versioned: bool = True, **settings: Any) -> Iterator[DeploymentInS3]:
+    """A deployment in an empty account, whose services the environment names."""
+    aws.make_bucket(BUCKET, versioned=versioned)
+    chosen = Settings(**{**IN_S3, **settings})
+    with open_pipeline(chosen) as pipeline:
+        yield DeploymentInS3(chosen, pipeline, client=aws.client("s3"))

@@ -1,0 +1,46 @@
+"""Deployments on each engine that runs here, and what is held of all of them."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractContextManager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from telemetry_assets.simulator.fleet import Fleet, simulate
+from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets_tests.harness.deployment import Deployment, deployment
+
+ENGINES = ("spark", "embedded")
+SMALL_SPARK = {
+    "spark.sql.shuffle.partitions": "2",
+    # What runs for seconds is not worth the second compiler's work.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
+
+
+def deployed_on(engine: str, folder: Path, **settings: Any) -> AbstractContextManager[Deployment]:
+    """A deployment in a folder whose transforms run on an engine; the folder may hold one already."""
+    return deployment(folder, engine=engine, spark_configuration=SMALL_SPARK, **settings)
+
+
+def messy_uploads() -> list[tuple[str, bytes]]:
+    fleet = Fleet(date(2026, 1, 9), cars=4, days=20, uploads=16, documents=160, seed=4, mess=True)
+    uploads = [(upload.name, upload.content) for upload in simulate(fleet)]
+    random.Random(4).shuffle(uploads)
+    return uploads + uploads[:4]
+
+
+def assert_types_are_those_of_the_contract(deployed: Deployment) -> None:
+    """In the files themselves: a reader of the metadata would cast them."""
+    for contract in CONTRACTS:
+        table = deployed.pipeline.lakehouse.table(contract)
+        assert deployed.pipeline.lakehouse.differences(table, contract) == []
+        wanted = [(field.name, field.type, place) for place, field in enumerate(contract.arrow_schema, 1)]
+        for task in table.scan().plan_files():
+            with table.io.new_input(task.file.file_path).open() as file:
+                written = pq.ParquetFile(file).schema.to_arrow_schema()
+            assert [(one.name, one.type, int(one.metadata[b"PARQUET:field_id"])) for one in written] == wanted

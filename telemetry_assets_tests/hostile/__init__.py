@@ -1,1 +1,0 @@
-"""What an uploader can do on purpose, and what must come of it: a row, or a rejection."""

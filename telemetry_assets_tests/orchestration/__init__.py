@@ -1,0 +1,1 @@
+"""The graph, what starts runs, and what the UI shows, in Dagster."""

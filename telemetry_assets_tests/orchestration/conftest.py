@@ -1,0 +1,21 @@
+"""Dagster's definitions over a deployment."""
+
+from __future__ import annotations
+
+import pytest
+from dagster import Definitions
+
+from telemetry_assets.settings import load_settings
+from telemetry_assets_tests.harness.deployment import Deployment
+
+
+@pytest.fixture
+def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
+    """The definitions over the deployment's folders, by environment as a user sets them."""
+    # Loading them reads the settings of the environment and imports all of Dagster.
+    from telemetry_assets.definitions import definitions
+
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    return definitions(load_settings())

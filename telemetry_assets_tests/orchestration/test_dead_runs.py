@@ -1,0 +1,192 @@
+"""Runs whose process is gone, and runs that come after them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, execute_job, instance_for_test
+
+from telemetry_assets.assets.metadata import asset_key, pool
+from telemetry_assets.automation import heartbeats as heartbeats
+from telemetry_assets.automation.dead_runs import end_dead_runs
+from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
+from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE
+from telemetry_assets_tests.harness.made_runs import ASSETS, job_of, started_run, status, take, users
+from telemetry_assets_tests.harness.waiting import until
+
+POOL = pool(BRONZE)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    """One with this project's pools, over an empty deployment."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    pools = {"concurrency": {"pools": {"default_limit": 1, "granularity": "op"}}}
+    with instance_for_test(temp_dir=str(home), overrides=pools) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "landing").mkdir()
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", str(tmp_path / "landing"))
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", str(tmp_path / "lakehouse"))
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+
+
+def folder_of_life_signs(instance: DagsterInstance) -> Path:
+    return Path(instance.storage_directory()) / "telemetry_assets_running"
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + seconds)
+
+
+def lose_process(instance: DagsterInstance, run: DagsterRun) -> None:
+    """Leave what a killed run leaves: its life sign, without a lock."""
+    folder_of_life_signs(instance).mkdir(parents=True, exist_ok=True)
+    (folder_of_life_signs(instance) / run.run_id).touch()
+
+
+@pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected", ASSETS])
+def test_a_dead_run_of_any_job_is_ended_and_its_pool_is_free(instance: DagsterInstance, job: str) -> None:
+    run = started_run(instance, job)
+    take(instance, run, POOL)
+    lose_process(instance, run)
+    end_dead_runs(instance)
+    assert status(instance, run.run_id) == DagsterRunStatus.FAILURE
+    assert users(instance, POOL) == set()
+    assert not is_dead(instance, run.run_id)
+
+
+@pytest.mark.parametrize("job", ["ingest", ASSETS])
+def test_a_run_whose_life_signs_went_with_its_task_is_ended_within_two_minutes(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    run = started_run(instance, job)
+    take(instance, run, POOL)
+    with life_sign(instance, run):
+        # The new task's storage folder is empty.
+        shutil.rmtree(folder_of_life_signs(instance))
+        end_dead_runs(instance)
+        assert status(instance, run.run_id) == DagsterRunStatus.STARTED
+    later(monkeypatch, 100)
+    end_dead_runs(instance)
+    assert status(instance, run.run_id) == DagsterRunStatus.FAILURE
+    assert users(instance, POOL) == set()
+
+
+def test_a_run_on_another_machine_is_left_at_work_while_it_writes_its_lines(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "_LINE_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "_LOOK_SECONDS", 0.1)
+    run = started_run(instance)
+    now = time.time()
+    with life_sign(instance, run):
+        shutil.rmtree(folder_of_life_signs(instance))
+        # Its clock, and that of its lines.
+        later(monkeypatch, 1000)
+        until(lambda: any(one.timestamp > now + 900 for one in instance.all_logs(run.run_id)))
+        end_dead_runs(instance)
+        assert status(instance, run.run_id) == DagsterRunStatus.STARTED
+    later(monkeypatch, 2000)
+    end_dead_runs(instance)
+    assert status(instance, run.run_id) == DagsterRunStatus.FAILURE
+
+
+def test_a_living_run_of_this_machine_is_left_at_work_however_silent_it_is(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started_run(instance)
+    with life_sign(instance, run):
+        later(monkeypatch, 10_000)
+        end_dead_runs(instance)
+        assert status(instance, run.run_id) == DagsterRunStatus.STARTED
+
+
+@pytest.mark.parametrize("module", ["somebody_elses.definitions", None])
+def test_a_run_of_another_code_location_is_not_judged(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, module: str | None
+) -> None:
+    run = started_run(instance, module=module)
+    later(monkeypatch, 10_000)
+    end_dead_runs(instance)
+    assert status(instance, run.run_id) == DagsterRunStatus.STARTED
+
+
+def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started_run(instance)
+    lock = fcntl.flock
+
+    def lock_after_a_look(file: object, how: int) -> None:
+        monkeypatch.undo()
+        assert not is_dead(instance, run.run_id)
+        lock(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_a_look)
+    with life_sign(instance, run):
+        assert is_alive(instance, run.run_id)
+
+
+def test_a_run_is_never_taken_for_dead_while_it_ends(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started_run(instance)
+    lock = fcntl.flock
+
+    def lock_after_the_end(file: object, how: int) -> None:
+        (folder_of_life_signs(instance) / run.run_id).unlink()
+        lock(file, how)  # type: ignore[arg-type]
+
+    lose_process(instance, run)
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_end)
+    assert not is_dead(instance, run.run_id)
+
+
+@pytest.mark.parametrize(
+    ("job", "needed"),
+    [("ingest", POOL), ("refresh_insurance", pool(CURRENT_STATE)), ("replay_rejected", POOL), (ASSETS, POOL)],
+)
+def test_a_run_frees_what_a_dead_run_has_before_it_waits(instance: DagsterInstance, job: str, needed: str) -> None:
+    dead = started_run(instance, ASSETS)
+    take(instance, dead, needed)
+    lose_process(instance, dead)
+    day = "2025-11-04"
+    tags = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}
+    of_assets: dict[str, Any] = {"tags": tags, "asset_selection": [asset_key(BRONZE)]} if job == ASSETS else {}
+    with execute_job(job_of(job), instance=instance, **of_assets) as result:
+        assert result.success
+    assert status(instance, dead.run_id) == DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_run_frees_what_a_finished_or_deleted_run_has_left_of_its_pool(
+    instance: DagsterInstance, deleted: bool
+) -> None:
+    finished = started_run(instance)
+    take(instance, finished, POOL)
+    instance.report_run_failed(finished)
+    if deleted:
+        instance.delete_run(finished.run_id)
+    with execute_job(job_of("replay_rejected"), instance=instance) as result:
+        assert result.success
+
+
+def test_a_run_that_cannot_look_for_its_server_does_not_take_it_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> tuple[int, ...]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(heartbeats, "servers_above", failing)
+    assert heartbeats._servers_above((12, 3)) == (12, 3)

@@ -1,0 +1,210 @@
+"""The graph as a data engineer meets it in Dagster."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions, define_asset_job
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from pyiceberg.expressions import AlwaysTrue
+
+from telemetry_assets.assets.metadata import asset_key
+from telemetry_assets.errors import QualityError
+from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
+from telemetry_assets_tests.harness.dagster_runs import materialize, run
+from telemetry_assets_tests.harness.deployment import Deployment
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+TABLES = (BRONZE, *UPSTREAM)
+
+
+def latest(instance: DagsterInstance, table: Any) -> dict[str, Any]:
+    entry = instance.get_latest_materialization_event(asset_key(table))
+    assert entry is not None
+    assert entry.asset_materialization is not None
+    return {name: value.value for name, value in entry.asset_materialization.metadata.items()}
+
+
+def test_five_assets_in_three_groups_partitioned_by_event_date(defs: Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    assert {tuple(key.path) for key in graph.get_all_asset_keys()} == {table.identifier for table in TABLES}
+    for table in TABLES:
+        node = graph.get(asset_key(table))
+        assert (node.group_name, node.is_partitioned, bool(node.description)) == (table.layer, True, True)
+        assert node.owners
+        assert {"iceberg"} <= node.kinds
+        columns = node.metadata["dagster/column_schema"].value.columns
+        assert [column.name for column in columns] == list(table.column_names)
+        assert all(column.description for column in columns)
+
+
+def test_a_backfill_is_one_run(defs: Definitions) -> None:
+    definitions = defs.resolve_asset_graph().assets_defs
+    policies = {definition.backfill_policy for definition in definitions if definition.keys}
+    assert {policy.max_partitions_per_run for policy in policies if policy} == {None}
+    assert None not in policies
+
+
+def test_every_table_is_a_pool_of_its_own(defs: Definitions) -> None:
+    definitions = defs.resolve_asset_graph().assets_defs
+    pools = [definition.op.pool for definition in definitions if definition.keys]
+    assert len(set(pools)) == 5
+    ingest_pools = {node.definition.pool for node in defs.get_job_def("ingest").nodes}  # type: ignore[attr-defined]
+    assert ingest_pools == set(pools)
+
+
+def test_the_ingest_job_takes_an_upload_all_the_way(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120), event(car="")], "array")[1])
+    assert run(defs, instance, "ingest").success
+    for table in TABLES:
+        entry = instance.get_latest_materialization_event(asset_key(table))
+        assert entry is not None
+        assert entry.asset_materialization is not None
+        assert entry.asset_materialization.partition == "2025-11-04"
+        metadata = latest(instance, table)
+        assert metadata["dagster/table_name"] == table.full_name
+        assert metadata["dagster/partition_row_count"] == 1
+        assert metadata["rows_written"] == 1
+        assert metadata["snapshot_id"].isdigit()
+        assert metadata["preview"].records[0].data["car_chassis"] == "CAR-1"
+    assert latest(instance, BRONZE)["rejected_by_reason"] == {"missing_car_chassis": 1}
+    assert latest(instance, ALERTS)["critical_alerts"] == 1
+
+
+def test_the_ingest_job_evaluates_every_check(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(altitude=3)], "array")[1])
+    result = run(defs, instance, "ingest")
+    evaluations = {(one.asset_key, one.check_name): one.passed for one in result.get_asset_check_evaluations()}
+    all_checks = {(key.asset_key, key.name) for key in defs.resolve_asset_graph().asset_check_keys}
+    assert all_checks - set(evaluations) == {(asset_key(BRONZE), "every_batch_conserved")}
+    assert {name for (_, name), passed in evaluations.items() if not passed} == {"no_unknown_fields"}
+
+
+def test_people_can_have_the_documents_of_every_batch_counted(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(), {}], "array")[1])
+    deployed.process()
+    key = AssetCheckKey(asset_key(BRONZE), "every_batch_conserved")
+
+    def executed() -> tuple[bool, dict[str, object]]:
+        job = define_asset_job("count", selection=AssetSelection.checks(key))
+        counting = Definitions.merge(defs, Definitions(jobs=[job])).get_job_def("count")
+        [found] = counting.execute_in_process(instance=instance).get_asset_check_evaluations()
+        return found.passed, {name: value.value for name, value in found.metadata.items()}
+
+    counted = {"batches": 1, "received": 2, "accepted": 1, "rejected": 1, "batches_that_do_not_add_up": []}
+    assert executed() == (True, counted)
+    deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
+    [batch_report] = deployed.batch_reports
+    lost = {**counted, "accepted": 0, "batches_that_do_not_add_up": [batch_report.batch_id]}
+    assert executed() == (False, lost)
+
+
+def test_materializing_a_range_rebuilds_it_in_one_run(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    for day in range(1, 6):
+        deployed.upload(f"{day}.json", framed([event(time=f"2025-11-0{day}T08:00:00Z")], "array")[1])
+    deployed.pipeline.process("test-run")
+    before = {table: deployed.rows(table) for table in UPSTREAM}
+    deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
+    result = materialize(defs, instance, date(2025, 11, 1), date(2025, 11, 5))
+    assert result.success
+    assert {table: deployed.rows(table) for table in UPSTREAM} == before
+    partitions = instance.get_materialized_partitions(asset_key(SILVER))
+    assert partitions == {f"2025-11-0{day}" for day in range(1, 6)}
+
+
+def test_a_failed_blocking_check_keeps_gold_from_misleading_rows(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telemetry_assets.lakehouse.quality import repeated_keys as repeated
+
+    def repeated_in_silver(table: Any, contract: Any, partitions: Any) -> int:
+        return 1 if contract is SILVER else repeated(table, contract, partitions)
+
+    monkeypatch.setattr("telemetry_assets.assets.checks.repeated_keys", repeated_in_silver)
+    deployed.upload("x.json", framed([event()], "array")[1])
+    assert not run(defs, instance, "ingest").success
+    assert deployed.rows(CURRENT_STATE) == []
+    assert not materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4)).success
+    assert deployed.rows(CURRENT_STATE) == []
+
+
+def test_rows_of_silver_doubled_by_hand_keep_gold_from_them_until_silver_is_made_anew(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    before = deployed.rows(CURRENT_STATE)
+    silver = deployed.pipeline.lakehouse.table(SILVER)
+    silver.append(silver.scan().to_arrow().cast(SILVER.arrow_schema))
+    for _ in range(2):
+        with pytest.raises(QualityError, match="materialize the event dates 2025-11-04"):
+            deployed.process()
+        assert not run(defs, instance, "ingest").success
+        check = AssetCheckKey(asset_key(SILVER), "one_row_per_event")
+        [shown] = instance.event_log_storage.get_latest_asset_check_execution_by_key([check]).values()
+        assert shown.status == AssetCheckExecutionRecordStatus.FAILED
+    assert deployed.rows(CURRENT_STATE) == before
+    assert materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4)).success
+    deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+@pytest.mark.parametrize("table", [CURRENT_STATE, ALERTS, FUEL_EFFICIENCY], ids=lambda one: one.full_name)
+def test_rows_of_gold_doubled_by_hand_are_gone_once_it_is_made_anew(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment, table: TableContract
+) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    gold = deployed.pipeline.lakehouse.table(table)
+    gold.append(gold.scan().to_arrow().cast(table.arrow_schema))
+    assert materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4)).success
+    deployed.process()
+    deployed.assert_equals_the_contract()
+
+
+def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    from telemetry_assets_tests.harness.made_documents import vehicle
+
+    deployed.upload("x.json", framed([vehicle(insurance={"validUntil": "2025-12-31"})], "array")[1])
+    deployed.process()
+    config = {"ops": {"refresh_insurance_status": {"config": {"as_of": "2025-12-31"}}}}
+    job = defs.get_job_def("refresh_insurance")
+    assert job.execute_in_process(run_config=config, instance=instance).success
+    [row] = deployed.rows(CURRENT_STATE)
+    assert (row["insurance_status"], row["insurance_as_of"]) == ("EXPIRING_IN_90_DAYS", date(2025, 12, 31))
+    assert job.execute_in_process(instance=instance).success
+    [row] = deployed.rows(CURRENT_STATE)
+    assert row["insurance_status"] == "EXPIRED"
+    assert instance.get_materialized_partitions(asset_key(CURRENT_STATE)) == {datetime.now(UTC).date().isoformat()}
+
+
+def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    assert deployed.pipeline.tables_behind() == []
+    deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
+    assert deployed.pipeline.tables_behind() == [table for table in UPSTREAM if UPSTREAM[table] is SILVER]
+    assert run(defs, instance, "ingest").success
+    assert deployed.rows(ALERTS) == deployed.rows(CURRENT_STATE) == []
+    assert deployed.pipeline.tables_behind() == []
+
+
+def test_selecting_one_layer_is_a_selection_of_its_group(defs: Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    gold = AssetSelection.groups("gold").resolve(graph)
+    assert gold == {AssetKey(list(table.identifier)) for table in TABLES if table.layer == "gold"}

@@ -1,0 +1,40 @@
+"""SIGTERM to nothing but the process of a code server, which sends nothing to its runs: they see that it is gone."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from dagster import DagsterRunStatus
+
+from telemetry_assets.assets.metadata import pool
+from telemetry_assets.automation.heartbeats import life_sign
+from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets_tests.harness.made_documents import event, framed
+from telemetry_assets_tests.harness.made_runs import started_run, status, take
+from telemetry_assets_tests.harness.running_code_server import running_code_server
+from telemetry_assets_tests.harness.waiting import until
+
+pytestmark = pytest.mark.alone
+
+
+# The server waits 30 s for its runs before it ends.
+@pytest.mark.slow
+def test_a_run_ends_when_only_its_code_server_gets_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "landing").mkdir()
+    (tmp_path / "landing" / "x.json").write_bytes(framed([event()], "array")[1])
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", str(tmp_path / "landing"))
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", str(tmp_path / "lakehouse"))
+    monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    with running_code_server(tmp_path) as server:
+        # So that the run does not end by itself, it waits for a living one after its first step.
+        living = started_run(server.instance, "replay_rejected")
+        take(server.instance, living, pool(SILVER))
+        with life_sign(server.instance, living):
+            run = server.launch("ingest")
+            waits = f"Waiting for the pool {pool(SILVER)}"
+            until(lambda: any(waits in one.message for one in server.instance.all_logs(run.run_id)), seconds=120)
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: not server.processes(), seconds=60)
+            assert status(server.instance, run.run_id) == DagsterRunStatus.FAILURE

@@ -1,0 +1,134 @@
+"""Whatever a document or an upload's name says, Dagster has it as text: in metadata, checks, logs, errors and tags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterInvalidConfigError, Definitions, ExecuteInProcessResult, RunsFilter
+from dagster._serdes import serialize_value
+
+from telemetry_assets.assets.metadata import asset_key
+from telemetry_assets.tables.contracts import ALERTS, BRONZE, FUEL_EFFICIENCY
+from telemetry_assets_tests.harness.dagster_runs import metadata_by_date, run
+from telemetry_assets_tests.harness.deployment import Deployment
+from telemetry_assets_tests.harness.made_documents import event, framed, vehicle
+from telemetry_assets_tests.harness.texts import FORGING_NAME, TERMINAL, markdown
+
+ADDRESS = "127.0.0.1:8009"
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All texts of a structure of JSON, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for one in pair for text in texts(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in texts(one))
+
+
+def stored_texts(instance: DagsterInstance) -> list[str]:
+    """All texts that Dagster has stored of all runs."""
+    runs = instance.get_runs(RunsFilter())
+    entries = [entry for one in runs for entry in instance.all_logs(one.run_id)]
+    stored = [*map(serialize_value, runs), *map(serialize_value, entries)]
+    return [text for one in stored for text in texts(json.loads(one))]
+
+
+def alive(text: str) -> bool:
+    """Whether a browser or a terminal would do something with a text, beyond showing it."""
+    linked = any(f"{scheme}{ADDRESS}" in text for scheme in ("http://", "https://"))
+    commanding = any(not one.isprintable() and one != "\n" for one in text)
+    return linked or commanding
+
+
+def test_no_text_of_a_document_or_of_a_name_is_alive(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.jsonl", markdown(ADDRESS))
+    deployed.upload("terminal.json", TERMINAL)
+    deployed.upload(FORGING_NAME, TERMINAL)
+    deployed.landing.joinpath("link\x1b[2J\n.json").symlink_to("x.jsonl")
+    assert run(defs, instance, "ingest").success
+    assert run(defs, instance, "replay_rejected").success
+    found = stored_texts(instance)
+    assert any("chassis.png" in text for text in found)
+    assert any("field.png" in text for text in found)
+    assert [text for text in found if alive(text)] == []
+
+
+def test_names_of_fields_are_stored_once_a_run_and_shortened(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    days = [f"2025-11-{day:02}T08:00:00Z" for day in range(1, 21)]
+    for upload in range(3):
+        # Each character is ten where it is shown.
+        fields = {f"{upload}{number:02}" + "\U000e0041" * 200: 1 for number in range(100)}
+        documents = [event("A", days[0]) | fields, *(event("A", day) for day in days[1:])]
+        deployed.upload(f"{upload}.json", framed(documents, "array")[1])
+    job = defs.get_job_def("ingest")
+    assert job.execute_in_process(instance=instance, op_selection=["ingest_uploads"]).success
+    named = [text for text in stored_texts(instance) if "e0041" in text]
+    # The most frequent ones, in the step's output and in the check.
+    assert len(named) == 200
+    assert {len(text) for text in named} == {100}
+    shown = metadata_by_date(instance, BRONZE)
+    assert len(shown) == 20
+    assert {metadata["unknown_fields"] for metadata in shown.values()} == {300}
+
+
+def test_numbers_that_json_has_not_are_stored_as_text(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    trip = {"tripMileage": 1.7e308, "tripFuelLiters": 1.7e308}
+    deployed.upload(
+        "x.json", framed([vehicle(trip=trip), vehicle("CAR-1", "2025-11-04T11:00:00Z", trip=trip)], "array")[1]
+    )
+    assert run(defs, instance, "ingest").success
+    for entry in instance.all_logs(instance.get_runs()[0].run_id):
+        json.loads(serialize_value(entry), parse_constant=pytest.fail)
+    [metadata] = metadata_by_date(instance, FUEL_EFFICIENCY).values()
+    assert metadata["driven_km"] == "inf"
+    assert "inf" in metadata["preview"].records[0].data.values()
+
+
+def test_no_metadata_is_markdown(defs: Definitions, instance: DagsterInstance, deployed: Deployment) -> None:
+    deployed.upload("x.jsonl", markdown(ADDRESS))
+    assert run(defs, instance, "ingest").success
+    for entry in instance.all_logs(instance.get_runs()[0].run_id):
+        assert "Markdown" not in serialize_value(entry)
+
+
+def test_a_preview_is_a_table_of_values(defs: Definitions, instance: DagsterInstance, deployed: Deployment) -> None:
+    deployed.upload("x.jsonl", markdown(ADDRESS))
+    assert run(defs, instance, "ingest").success
+    for table in (BRONZE, ALERTS):
+        [metadata] = metadata_by_date(instance, table).values()
+        records = [one.data for one in metadata["preview"].records]
+        assert f"![](//{ADDRESS}/chassis.png)" in {one["car_chassis"] for one in records}, asset_key(table)
+
+
+@pytest.mark.parametrize(
+    ("job", "config"),
+    [
+        ("refresh_insurance", {"refresh_insurance_status": {"config": {"as_of": {"env": "A_SECRET"}}}}),
+        ("replay_rejected", {"replay_rejected_documents": {"config": {"since": {"env": "A_SECRET"}}}}),
+        ("replay_rejected", {"replay_rejected_documents": {"config": {"reasons": [{"env": "A_SECRET"}]}}}),
+    ],
+)
+def test_an_error_repeats_no_value_of_the_run_configuration(
+    defs: Definitions, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, job: str, config: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("A_SECRET", "correct-horse")
+    result: ExecuteInProcessResult | None = None
+    said = ""
+    try:
+        result = defs.get_job_def(job).execute_in_process({"ops": config}, instance=instance, raise_on_error=False)
+    except DagsterInvalidConfigError as error:
+        said = f"{error} {error.__cause__} {error.__context__}"
+    assert result is None or not result.success
+    assert "correct-horse" not in said
+    assert not [text for text in stored_texts(instance) if "correct-horse" in text]

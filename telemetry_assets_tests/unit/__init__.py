@@ -1,0 +1,1 @@
+"""What takes seconds: no service, no process of Spark, no browser."""

@@ -1,0 +1,155 @@
+"""One document: what is accepted, what is noticed, which values it has."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from telemetry_assets.ingestion.parsing.document_shapes import VALUE_COLUMNS, payload_values
+from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept, parse_time
+from telemetry_assets_tests.harness.made_documents import Document, event, vehicle
+
+INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
+
+
+def accepted(document: Document) -> BronzeRow:
+    judged = accept(json.dumps(document), 0, INGESTED_AT)
+    assert isinstance(judged, BronzeRow), judged
+    return judged
+
+
+def rejected(document: object) -> Rejection:
+    judged = accept(json.dumps(document), 0, INGESTED_AT)
+    assert isinstance(judged, Rejection), judged
+    return judged
+
+
+def values(document: Document) -> dict[str, Any]:
+    row = accepted(document)
+    return dict(zip(VALUE_COLUMNS, payload_values(row.payload, row.document_shape), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("2025-11-04T14:30:00Z", datetime(2025, 11, 4, 14, 30, tzinfo=UTC)),
+        ("2025-11-04T14:30:00", datetime(2025, 11, 4, 14, 30, tzinfo=UTC)),
+        ("2025-11-04 14:30", datetime(2025, 11, 4, 14, 30, tzinfo=UTC)),
+        ("2025-11-04", datetime(2025, 11, 4, tzinfo=UTC)),
+        ("2025-11-04T23:30:00-03:00", datetime(2025, 11, 5, 2, 30, tzinfo=UTC)),
+        ("2025-11-04T14:30:00.123456789Z", datetime(2025, 11, 4, 14, 30, 0, 123456, tzinfo=UTC)),
+        ("2025-11-04T14:30:00,5Z", datetime(2025, 11, 4, 14, 30, 0, 500_000, tzinfo=UTC)),
+        ("20251104T143000.5Z", datetime(2025, 11, 4, 14, 30, 0, 500_000, tzinfo=UTC)),
+        ("2025-11-04T14:30.5Z", None),
+        ("2025-11-04T14:30:00+03.7", None),
+        ("2025-11-04T14:30:00+03:00:30.5", None),
+        ("2025-11-04-14:30:00 Z", None),
+        ("2025-11-04T143Z", None),
+        ("2025-11-04T14:30Z\x00junk", None),
+        ("20251104T1430.5Z", None),
+        ("2025-11-04T14,5Z", None),
+        ("yesterday", None),
+        ("2025-13-04T14:30:00Z", None),
+        ("2025-11-04x14:30:00Z", None),
+        ("٢٠٢٥-١١-٠٤", None),
+        (1762266600, None),
+    ],
+)
+def test_times_are_iso_8601_and_utc_unless_they_say_otherwise(written: object, moment: datetime | None) -> None:
+    assert parse_time(written) == moment
+
+
+def test_the_event_date_is_the_utc_date() -> None:
+    assert accepted(event(time="2025-11-04T23:30:00-03:00")).event_date == date(2025, 11, 5)
+
+
+def test_a_document_with_the_event_shapes_time_is_of_the_event_shape() -> None:
+    both = {**event(), "event_primary_timestamp": "2025-01-01T00:00:00Z"}
+    assert (accepted(both).document_shape, accepted(vehicle()).document_shape) == ("event", "vehicle")
+
+
+@pytest.mark.parametrize("given", [{}, {"event_id": ""}, {"event_id": None}, {"event_id": 5}])
+def test_an_event_without_an_id_is_told_by_its_car_and_its_time_as_written(given: Document) -> None:
+    time = "2025-11-04T14:30:00+00:00"
+    assert accepted({**event("CAR-1", time), **given}).event_id == f"CAR-1_{time}"
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ([1], "not_an_object"),
+        (event(car=""), "missing_car_chassis"),
+        ({**event(), "carChassis": 7}, "missing_car_chassis"),
+        ({**event(), "carChassis": "\ud800"}, "missing_car_chassis"),
+        ({"telemetryTimestamp": "2025-11-04T14:30:00Z"}, "missing_car_chassis"),
+        ({"carChassis": "CAR-1"}, "missing_time"),
+        ({"carChassis": "CAR-1", "telemetryTimestamp": None}, "missing_time"),
+        (event(time="yesterday"), "unparseable_time"),
+        (event(time="1999-12-31T23:59:59.999999Z"), "time_before_2000"),
+        (event(time="0001-01-01T00:00:00+14:00"), "time_before_2000"),
+        (event(time=(INGESTED_AT + timedelta(hours=24, seconds=1)).isoformat()), "time_in_future"),
+        (event(time="9999-12-31T23:59:59-14:00"), "time_in_future"),
+    ],
+)
+def test_a_document_that_cannot_be_an_event_is_rejected_with_its_reason(document: object, reason: str) -> None:
+    judged = rejected(document)
+    assert (judged.reason, judged.payload) == (reason, json.dumps(document))
+
+
+def test_a_clock_that_is_a_day_ahead_is_tolerated() -> None:
+    accepted(event(time=(INGESTED_AT + timedelta(hours=24)).isoformat()))
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (92, 92.0),
+        ("92.5", 92.5),
+        (" -1.5e1 ", -15.0),
+        ("hot", None),
+        ("1_000", None),
+        ("٣", None),
+        ("NaN", None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (10**400, None),
+        (True, None),
+        ([92], None),
+    ],
+)
+def test_numbers_are_numbers_also_when_written_as_text(given: object, value: float | None) -> None:
+    assert values(event(engineTempCelsius=given))["engine_temp_celsius"] == value
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [(2024, 2024), ("2024", 2024), (2024.0, 2024), (2024.5, None), ("n/a", None), (2**31, None), (False, None)],
+)
+def test_a_year_is_a_whole_number(given: object, value: int | None) -> None:
+    assert values(event(year=given))["year"] == value
+
+
+def test_wrong_typed_fields_are_named_and_do_not_reject() -> None:
+    document = vehicle(static={"year": "n/a"}, snapshot={"engineTempCelsius": "hot", "tire_pressures_psi": [1]})
+    assert set(accepted(document).wrong_typed_fields) == {
+        "vehicle_static_info.data.year",
+        "trip_data.vehicle_telemetry_snapshot.data.engineTempCelsius",
+        "trip_data.vehicle_telemetry_snapshot.data.tire_pressures_psi",
+    }
+
+
+def test_null_and_nan_are_not_wrong_typed() -> None:
+    assert accepted(event(engineTempCelsius=None, oilPressurePsi=float("nan"))).wrong_typed_fields == ()
+
+
+def test_unknown_fields_are_named_by_their_path() -> None:
+    document = {**vehicle(static={"Model": "X", "wheels": 4}), "altitude": {"meters": 7}}
+    assert set(accepted(document).unknown_fields) == {"vehicle_static_info.data.wheels", "altitude"}
+
+
+def test_a_payload_that_only_a_hand_made_row_has_gives_nulls() -> None:
+    assert set(payload_values("{broken", "event")) == {None}
+    assert set(payload_values("[]", "vehicle")) == {None}

@@ -1,0 +1,257 @@
+"""An upload's bytes: every document of it is a Bronze row or a rejection, in exactly one of them, whatever it holds."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from datetime import UTC, datetime
+from typing import NamedTuple, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetry_assets.ingestion.parsing.documents import BronzeRow, Reason, Rejection
+from telemetry_assets.ingestion.parsing.framing import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS
+from telemetry_assets_tests.harness.contract_reading import Batch, Upload, read_batches
+from telemetry_assets_tests.harness.made_documents import FRAMINGS, UPLOADS, Document, event, framed
+
+INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
+LIMIT = 100_000
+LIMITS = Limits(content_bytes=LIMIT, documents=10_000)
+GOOD = json.dumps(event())
+
+
+class Parsed(NamedTuple):
+    rows: list[BronzeRow]
+    rejections: list[Rejection]
+
+
+def parsed(name: str, content: bytes | str, limits: Limits = LIMITS) -> Parsed:
+    content = content if isinstance(content, bytes) else content.encode()
+    try:
+        judged = list(parse_upload(name, content, INGESTED_AT, limits))
+    except UploadRejectedError as rejected:
+        judged = [whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)]
+    return Parsed(
+        [one for one in judged if isinstance(one, BronzeRow)], [one for one in judged if isinstance(one, Rejection)]
+    )
+
+
+def outcome(name: str, content: bytes | str) -> tuple[int, list[tuple[int | None, str]]]:
+    result = parsed(name, content)
+    return len(result.rows), [(one.position, one.reason) for one in result.rejections]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_every_framing_gives_the_same_documents(framing: str) -> None:
+    documents = [event(f"CAR-{number}") for number in range(3)]
+    ending, content = framed(documents, framing)
+    rows = parsed(f"x{ending}", content).rows
+    assert [(row.car_chassis, row.position) for row in rows] == [("CAR-0", 0), ("CAR-1", 1), ("CAR-2", 2)]
+    assert [row.payload for row in rows] == [json.dumps(document) for document in documents]
+
+
+def test_a_pretty_printed_object_is_one_document_with_its_text_as_received() -> None:
+    text = json.dumps(event(), indent=2)
+    assert [row.payload for row in parsed("x.json", f"\n{text}\n").rows] == [text]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.csv", b"a,b", "unsupported_ending"),
+        ("x.JSON", GOOD.encode(), "unsupported_ending"),
+        ("x.json.zip", GOOD.encode(), "unsupported_ending"),
+        ("x.gz", gzip.compress(GOOD.encode(), mtime=0), "unsupported_ending"),
+        ("x.json", b"", "empty_upload"),
+        ("x.jsonl", b"\xef\xbb\xbf \r\n\t\n", "empty_upload"),
+        ("x.json.gz", gzip.compress(b"", mtime=0), "empty_upload"),
+        ("x.json", b'{"carChassis": "\xff"}', "not_utf8"),
+        ("x.json", GOOD.encode("utf-16"), "not_utf8"),
+        ("x.json", b'{"carChassis": "\xed\xa0\x80"}', "not_utf8"),
+        ("x.json.gz", GOOD.encode(), "broken_gzip"),
+        ("x.json.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], "broken_gzip"),
+        ("x.json.gz", gzip.compress(GOOD.encode(), mtime=0) + b"trailing", "broken_gzip"),
+        ("x.json", b" " * (LIMIT + 1), "too_large"),
+    ],
+)
+def test_an_upload_that_cannot_be_taken_apart_is_one_rejection_with_all_of_it(
+    name: str, content: bytes, reason: str
+) -> None:
+    result = parsed(name, content)
+    assert (result.rows, [(one.position, one.reason) for one in result.rejections]) == ([], [(None, reason)])
+    payload = result.rejections[0].payload
+    if reason == "too_large":
+        assert payload is None
+    else:
+        assert payload is not None
+        assert content in (payload.encode(), base64.b64decode(payload) if not _is_text(content) else b"")
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_a_zip_bomb_is_rejected_before_it_is_unpacked() -> None:
+    bomb = gzip.compress(b" " * 500_000_000, 9)
+    result = parsed("bomb.json.gz", bomb[: LIMIT - 1])
+    assert [one.reason for one in result.rejections] == ["too_large"]
+
+
+# Each took minutes or hours where its cost grew with the square of its size; the suite's time limit holds that.
+@pytest.mark.parametrize(
+    ("name", "content", "outcomes"),
+    [
+        ("open.json", b'{"a":\n' * 200_000, 1),
+        ("open.jsonl", b'{"a":\n' * 200_000, 1),
+        ("brackets.json", b"[\n" * 200_000, 1),
+        ("members.json.gz", gzip.compress(f"{GOOD}\n".encode(), mtime=0) * 100_000, 100_000),
+        ("broken-elements.json", b"[" + b"oops," * 2_000_000 + b"1]", 1),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_upload_made_to_be_slow_comes_to_its_end(name: str, content: bytes, outcomes: int) -> None:
+    limits = Limits(content_bytes=256 * 1024 * 1024, documents=1_000_000)
+    result = parsed(name, content, limits)
+    assert len(result.rows) + len(result.rejections) == outcomes
+
+
+def test_several_gzip_members_are_one_stream() -> None:
+    assert outcome("x.jsonl.gz", gzip.compress(f"{GOOD}\n".encode()) + gzip.compress(GOOD.encode())) == (2, [])
+
+
+def test_a_broken_line_is_rejected_alone() -> None:
+    assert outcome("x.json", f"{GOOD}\n{{broken\n\n{GOOD}\n[1]\n7") == (
+        2,
+        [(1, "not_json"), (3, "not_an_object"), (4, "not_an_object")],
+    )
+
+
+def test_lines_that_are_no_objects_are_documents_of_their_own() -> None:
+    assert outcome("x.json", f"[{GOOD}]\n[{GOOD}]\n1") == (0, [(place, "not_an_object") for place in range(3)])
+
+
+def test_a_broken_first_line_that_looks_like_an_array_is_rejected_alone() -> None:
+    assert outcome("x.json", f"[oops\n{GOOD}\n{GOOD}") == (2, [(0, "not_json")])
+
+
+def test_a_broken_object_over_several_lines_is_one_document() -> None:
+    assert outcome("x.json", json.dumps(event(), indent=2)[:-3]) == (0, [(0, "not_json")])
+
+
+def test_of_an_array_that_breaks_off_the_whole_elements_are_taken() -> None:
+    assert outcome("x.json", f"[{GOOD}, {GOOD}, {GOOD[:-5]}") == (2, [(2, "not_json")])
+
+
+@pytest.mark.parametrize("broken", ['{"a": }', "{broken}", "nothing", "'x'", '{"carChassis": "C"]'])
+def test_a_broken_element_of_an_array_is_rejected_alone(broken: str) -> None:
+    result = parsed("x.json", f"[{GOOD}, {broken} ,{GOOD}]")
+    assert [row.position for row in result.rows] == [0, 2]
+    assert [(one.position, one.reason, one.payload) for one in result.rejections] == [(1, "not_json", broken)]
+
+
+def test_a_comma_after_the_last_element_is_no_document() -> None:
+    assert outcome("x.json", f"[{GOOD},{GOOD}, ]") == (2, [])
+
+
+@pytest.mark.parametrize("content", ["1\n" * 10_001, f"[{'1,' * 10_000}1]", f"[\n{'{},' * 20_000}"])
+def test_an_upload_of_too_many_documents_is_one_rejection(content: str) -> None:
+    assert outcome("x.jsonl", content) == (0, [(None, "too_many_documents")])
+
+
+def test_as_many_documents_as_may_be_are_documents() -> None:
+    assert parsed("x.json", f"[{GOOD},{GOOD},1]", Limits(LIMIT, 3)).rows[1].position == 1
+
+
+@pytest.mark.parametrize("framing", ["{}", "[{},1]", "{}\n{}", "[{},"])
+def test_a_document_too_long_to_be_parsed_is_rejected_alone(framing: str) -> None:
+    text = f'{{"carChassis": "{"x" * MAX_DOCUMENT_CHARACTERS}"}}'
+    result = parsed("x.json", framing.format(text, GOOD), Limits(10**9, 10))
+    assert result.rejections[0].reason == "too_large"
+    # As a row, its text would take ten times its bytes of memory; the archive has it.
+    assert result.rejections[0].payload is None
+
+
+def test_an_element_that_python_declines_does_not_take_its_neighbours_along() -> None:
+    deep = '{"a":' * 5_000 + "1" + "}" * 5_000
+    huge = json.dumps(event()).replace('"metrics": {}', f'"metrics": {{"currentMileageKm": {"9" * 5_000}}}')
+    assert outcome("x.json", f"[{GOOD},{deep},{huge},{GOOD}]") == (2, [(1, "nested_too_deep"), (2, "not_json")])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"a":' * 5_000 + "1" + "}" * 5_000])
+def test_deep_nesting_is_a_rejection(text: str) -> None:
+    assert outcome("x.json", text[: LIMIT - 1]) == (0, [(0, "nested_too_deep")])
+
+
+def test_a_number_of_too_many_digits_beside_deep_nesting_is_a_rejection() -> None:
+    text = f'{{"a": {"9" * 5_000}, "b": {"[" * 3_000}{"]" * 3_000}}}'
+    assert outcome("x.json", text) == (0, [(0, "nested_too_deep")])
+
+
+def test_an_empty_array_holds_no_document() -> None:
+    assert outcome("x.json", "[ ]") == (0, [])
+
+
+def test_line_separators_of_unicode_do_not_split_a_document() -> None:
+    text = json.dumps(event("CAR\u2028\u0085X"), ensure_ascii=False)
+    assert [row.car_chassis for row in parsed("x.jsonl", f"{text}\n{text}").rows] == ["CAR\u2028\u0085X"] * 2
+
+
+_HOSTILE_DOCUMENTS = st.one_of(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(codec=None))),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.sampled_from(["carChassis", "telemetryTimestamp", "event_id", "metrics", "year", "x"]), inner
+            ),
+        ),
+        max_leaves=8,
+    ),
+)
+_BYTES = st.one_of(
+    st.binary(max_size=200),
+    st.lists(_HOSTILE_DOCUMENTS.map(json.dumps), max_size=4).map(lambda texts: "\n".join(texts).encode()),
+    st.lists(_HOSTILE_DOCUMENTS, max_size=4).map(lambda documents: json.dumps(documents).encode()),
+    st.tuples(UPLOADS, st.integers(0, 400)).map(lambda cut: framed(*cut[0])[1][: cut[1]]),
+)
+_NAMES = st.sampled_from(["x.json", "x.jsonl", "x.ndjson", "x.json.gz", "x.jsonl.gz", "x.txt"])
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(name=_NAMES, content=_BYTES, compressed=st.booleans())
+def test_any_bytes_at_all_are_accounted_for_as_the_contract_says(name: str, content: bytes, compressed: bool) -> None:
+    if compressed and name.endswith(".gz"):
+        content = gzip.compress(content)
+    batch = Batch("batch", INGESTED_AT, (Upload(name, content),))
+    reading = read_batches([batch], INGESTED_AT.date(), LIMIT)
+    found = parsed(name, content)
+    assert [(row.position, row.event_id, row.telemetry_timestamp, row.payload) for row in found.rows] == [
+        (row["source_position"], row["event_id"], row["telemetry_timestamp"], row["payload"]) for row in reading.bronze
+    ]
+    assert sorted((one.position or 0, one.reason) for one in found.rejections) == sorted(
+        (row["source_position"] or 0, row["reason"]) for row in reading.rejected
+    )
+    assert all(one.reason in get_args(Reason) and one.message for one in found.rejections)
+
+
+@settings(max_examples=200, deadline=None)
+@given(upload=UPLOADS)
+def test_documents_received_are_rows_and_rejections(upload: tuple[list[Document], str]) -> None:
+    ending, content = framed(*upload)
+    result = parsed(f"x{ending}", content)
+    positions = [row.position for row in result.rows] + [one.position for one in result.rejections]
+    assert sorted(position or 0 for position in positions) == list(range(len(upload[0])))
+
+
+def test_an_element_that_nests_too_deep_does_not_take_a_broken_array_for_lines() -> None:
+    deep = "[" * 1_500 + "]" * 1_500
+    told = [(1, "nested_too_deep"), (2, "not_an_object"), (3, "not_json")]
+    assert outcome("x.json", f'[{GOOD},{deep},"a" "b"]') == (1, told)
