@@ -11,7 +11,7 @@ import os
 from benchmarks.measuring import Place, measure_with_descendants, place, tell
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 
 ENGINES = ("embedded", "spark")
 _TO_GOLD = """

@@ -22,9 +22,9 @@ from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.refresh import StepParameters
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.steps import StepParameters
 
 logger = plain_logger(__name__)
 

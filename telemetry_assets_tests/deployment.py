@@ -14,7 +14,7 @@ from telemetry_assets.ingestion.batch_reports import BatchReport, batch_report_f
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import (
+from telemetry_assets.tables.silver_car_telemetry import (
     ALERTS,
     BRONZE,
     CURRENT_STATE,

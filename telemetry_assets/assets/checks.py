@@ -28,7 +28,7 @@ from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import repeated_keys
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import (
+from telemetry_assets.tables.silver_car_telemetry import (
     ALERTS,
     BRONZE,
     CURRENT_STATE,

@@ -18,7 +18,7 @@ from telemetry_assets.assets.partitions import event_date_partitions, event_date
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 
 
 def derived_asset(

@@ -21,7 +21,7 @@ from dagster import (
 from telemetry_assets.engines.base import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, STATE_ATTRIBUTES, UPSTREAM
 from telemetry_assets.text.plain import plain_start
 
 Metadata = dict[str, Any]

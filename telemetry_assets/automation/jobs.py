@@ -31,7 +31,7 @@ from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.text.plain import plain_lines, plain_values
 from telemetry_assets.text.wording import counted
 

@@ -168,7 +168,7 @@ def simulate(
 def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
     """Print rows of TABLE, e.g. gold.car_current_state."""
     from telemetry_assets.lakehouse.quality import first_rows
-    from telemetry_assets.tables.contracts import contract_named
+    from telemetry_assets.tables.silver_car_telemetry import contract_named
 
     try:
         contract = contract_named(table)

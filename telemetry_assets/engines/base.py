@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.engines.figures import FIGURES
 from telemetry_assets.ingestion.local_parser import Parser
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY
-from telemetry_assets.transforms.steps import StepParameters, first_of_month
+from telemetry_assets.tables.figures import FIGURES
+from telemetry_assets.tables.refresh import StepParameters, first_of_month
+from telemetry_assets.tables.silver_car_telemetry import FUEL_EFFICIENCY
 
 PREVIEW_ROWS = 5
 COMMAND_LINE = "cli-"

@@ -41,8 +41,8 @@ from telemetry_assets.lakehouse.quality import (
 )
 from telemetry_assets.settings import MOST_THREADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
-from telemetry_assets.transforms.steps import Partitions, StepParameters, replacement
+from telemetry_assets.tables.refresh import Partitions, StepParameters, replacement
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -117,14 +117,14 @@ class _PinnedInputs:
     refresh: Refresh
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.upstream`."""
+        """See :meth:`telemetry_assets.tables.refresh.Inputs.upstream`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
         if contract in UPSTREAM:
             require_unique_upstream_keys(contract, event_dates, repeated_keys(table, contract, event_dates))
         return self._frame(table, contract, self.refresh.upstream_files(event_dates))
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.arrived`."""
+        """See :meth:`telemetry_assets.tables.refresh.Inputs.arrived`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
         paths = files_appended_since_applied(self.refresh.target, contract, table)
         if paths is None:
@@ -132,7 +132,7 @@ class _PinnedInputs:
         return self._frame(table, contract, self.refresh.upstream_files(event_dates, paths))
 
     def previous(self, partitions: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.previous`."""
+        """See :meth:`telemetry_assets.tables.refresh.Inputs.previous`."""
         return self._frame(self.refresh.target, self.refresh.contract, self.refresh.target_files(partitions))
 
     def _frame(self, table: Table, contract: TableContract, tasks: Iterable[FileScanTask]) -> DataFrame:

@@ -13,8 +13,8 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import Changes, applied_mark, changes_since_applied, partition_date
 from telemetry_assets.lakehouse.quality import partition_filter
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
-from telemetry_assets.transforms.steps import Partitions
+from telemetry_assets.tables.refresh import Partitions
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 
 _DATES_LISTED = 100
 

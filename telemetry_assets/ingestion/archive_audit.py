@@ -49,7 +49,7 @@ from telemetry_assets.lakehouse.commits import (
     until_committed,
 )
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.text.wording import counted
 

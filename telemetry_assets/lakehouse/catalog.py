@@ -25,7 +25,7 @@ from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets.tables.silver_car_telemetry import CONTRACTS
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)

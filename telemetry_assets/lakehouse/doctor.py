@@ -22,7 +22,7 @@ from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import CONTRACTS, UPSTREAM
 from telemetry_assets.text.wording import counted
 
 

@@ -16,7 +16,7 @@ from telemetry_assets.errors import SettingsError
 from telemetry_assets.lakehouse.changes import behind_since
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.settings import Settings, require_engine_settings
-from telemetry_assets.tables.contracts import REJECTED, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import REJECTED, UPSTREAM
 
 UNITS: dict[str, Literal["Seconds", "Count"]] = {
     "WaitingUploads": "Count",

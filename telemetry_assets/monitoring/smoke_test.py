@@ -33,7 +33,7 @@ from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.monitoring.measurements import Metric, send
 from telemetry_assets.settings import Settings, require_engine_settings
-from telemetry_assets.tables.contracts import ALERTS, CONTRACTS
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, CONTRACTS
 from telemetry_assets.text.wording import counted
 
 Proof = Callable[[Settings], str]

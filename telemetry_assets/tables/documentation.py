@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import CONTRACTS, UPSTREAM
 
 
 def tables_page() -> str:

@@ -13,7 +13,14 @@ from pyiceberg.expressions import AlwaysTrue
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.errors import QualityError
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    SILVER,
+    UPSTREAM,
+)
 from telemetry_assets_tests.assets.dagster_runs import materialize, run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed

@@ -19,7 +19,7 @@ from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.assets.metadata import pool
 from telemetry_assets.automation.heartbeats import life_sign
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, CURRENT_STATE, SILVER, UPSTREAM
 from telemetry_assets_tests.automation.made_runs import started_run, status, take
 from telemetry_assets_tests.made_documents import event, framed
 from telemetry_assets_tests.running_code_server import instance_in

@@ -31,7 +31,7 @@ from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, REJECTED, UPLOADS
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, CONTRACTS, REJECTED, UPLOADS
 from telemetry_assets_tests.forked import ForkedProgram
 
 INSURANCE_AS_OF = date(2025, 6, 10)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets.tables.silver_car_telemetry import CONTRACTS
 from telemetry_assets_tests.deployment import Deployment, deployment
 
 ENGINES = ("spark", "embedded")

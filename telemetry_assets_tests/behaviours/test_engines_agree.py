@@ -15,7 +15,7 @@ from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.behaviours.on_engines import (
     ENGINES,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 from telemetry_assets_tests.deployment import AS_OF, SAMPLES, Deployment, deployment
 from telemetry_assets_tests.made_documents import RUNS, UPLOADS, Document, event, framed, vehicle
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, SILVER, contract_named
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, SILVER, contract_named
 from telemetry_assets_tests.chaos.steps import Backfill, HandMade
 
 BY_HAND = "by-hand"

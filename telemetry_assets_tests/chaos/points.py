@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, CONTRACTS, SILVER
 from telemetry_assets_tests.aws.api_requests import Request
 
 # A fault in Glue is told with its table's name, without its database; one name is in two of them.

@@ -27,7 +27,7 @@ from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from telemetry_assets.tables.contracts import ALERTS, CONTRACTS, SILVER
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, CONTRACTS, SILVER
 from telemetry_assets_tests.contract_reading import alert_rows, silver_rows
 
 Row = dict[str, Any]

@@ -16,8 +16,8 @@ from telemetry_assets.engines.remote.run import StepFolder
 from telemetry_assets.engines.remote.service import Phase, State, Submission, patiently
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import SILVER
-from telemetry_assets.transforms.steps import StepParameters
+from telemetry_assets.tables.refresh import StepParameters
+from telemetry_assets.tables.silver_car_telemetry import SILVER
 from telemetry_assets_tests.aws.remote_account import RemoteAccount
 from telemetry_assets_tests.deployment import AS_OF
 from telemetry_assets_tests.engines.batch_in_bronze import with_a_batch_in_bronze

@@ -13,7 +13,7 @@ from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.simulator.fleet import Fleet, simulate
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, CONTRACTS, SILVER, UPSTREAM
 from telemetry_assets_tests.aws.remote_account import SERVICES, RemoteAccount
 from telemetry_assets_tests.deployment import AS_OF, SAMPLES, DeploymentInS3
 from telemetry_assets_tests.fuzzed_uploads import fuzzed_uploads

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets.tables.silver_car_telemetry import CONTRACTS
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.infra.terraform import INFRA
 

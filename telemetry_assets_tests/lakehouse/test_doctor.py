@@ -14,7 +14,7 @@ from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.recovery import metadata_files
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CONTRACTS, SILVER
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, CONTRACTS, SILVER
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.lakehouse.examined import filled, number_of, repair, to_do, write_metadata_again
 from telemetry_assets_tests.made_documents import event, framed

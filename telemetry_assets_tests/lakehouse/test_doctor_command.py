@@ -11,7 +11,7 @@ from pyiceberg.types import StringType
 
 from telemetry_assets.aws.clients import RETRIES
 from telemetry_assets.cli.main import main
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, CONTRACTS, SILVER, UPLOADS
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import BUCKET, IN_S3, Deployment
 

@@ -13,7 +13,7 @@ from telemetry_assets.errors import AwsError, SettingsError
 from telemetry_assets.lakehouse.commits import set_table_properties
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, CONTRACTS, SILVER
 from telemetry_assets_tests.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.aws.services import AwsServices

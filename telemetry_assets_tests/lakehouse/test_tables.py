@@ -20,7 +20,7 @@ from telemetry_assets.lakehouse.commits import replace_rows, set_table_propertie
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import (
+from telemetry_assets.tables.silver_car_telemetry import (
     ALERTS,
     BRONZE,
     CONTRACTS,

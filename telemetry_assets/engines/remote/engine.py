@@ -32,9 +32,9 @@ from telemetry_assets.lakehouse.commits import set_table_properties, until_commi
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
+from telemetry_assets.tables.refresh import Partitions, StepParameters, first_of_month
+from telemetry_assets.tables.silver_car_telemetry import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.steps import Partitions, StepParameters, first_of_month
 
 logger = plain_logger(__name__)
 

@@ -21,8 +21,8 @@ from telemetry_assets.engines.base import PartitionResult, RefreshResult, Remote
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import contract_named
-from telemetry_assets.transforms.steps import StepParameters
+from telemetry_assets.tables.refresh import StepParameters
+from telemetry_assets.tables.silver_car_telemetry import contract_named
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -19,7 +19,6 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.engines.base import PREVIEW_ROWS, PartitionResult, RefreshResult
-from telemetry_assets.engines.figures import FIGURES
 from telemetry_assets.engines.plan import Refresh, begin_refresh
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.engines.spark.parser import java_cause, parsed_in_spark
@@ -38,9 +37,10 @@ from telemetry_assets.lakehouse.commits import (
 from telemetry_assets.lakehouse.quality import partition_sample, require_unique_new_keys, require_unique_upstream_keys
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.figures import FIGURES
+from telemetry_assets.tables.refresh import Partitions, Replacement, StepParameters, replacement
+from telemetry_assets.tables.silver_car_telemetry import UPSTREAM
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.steps import Partitions, Replacement, StepParameters, replacement
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -133,7 +133,7 @@ class _PinnedInputs:
     refresh: Refresh
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.upstream`."""
+        """See :meth:`telemetry_assets.tables.refresh.Inputs.upstream`."""
         contract = self.refresh.upstream_contract
         self.refresh.upstream_files(event_dates)
         rows = self._rows(self.refresh.upstream, contract, event_dates)
@@ -142,7 +142,7 @@ class _PinnedInputs:
         return rows
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.arrived`."""
+        """See :meth:`telemetry_assets.tables.refresh.Inputs.arrived`."""
         upstream, contract = self.refresh.upstream, self.refresh.upstream_contract
         paths = files_appended_since_applied(self.refresh.target, contract, upstream)
         if paths is None:
@@ -153,7 +153,7 @@ class _PinnedInputs:
         return self._rows(upstream, contract, event_dates, since=applied)
 
     def previous(self, partitions: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.previous`."""
+        """See :meth:`telemetry_assets.tables.refresh.Inputs.previous`."""
         return self._rows(self.refresh.target, self.refresh.contract, partitions)
 
     def _rows(

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window, WindowSpec
 
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY
+from telemetry_assets.tables.silver_car_telemetry import FUEL_EFFICIENCY
 from telemetry_assets.transforms.shaping import shaped
 
 _IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from telemetry_assets.lakehouse.changes import Changes
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -69,7 +69,7 @@ def replacement(contract: TableContract, changes: Changes, inputs: Inputs, param
 
 
 def _silver(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Replacement:
-    from telemetry_assets.transforms import car_telemetry as silver
+    from telemetry_assets.transforms import silver_car_telemetry as silver
 
     dates = _dates(changes)
     arrived = None if parameters.rebuild or changes.everything else inputs.arrived(dates)
@@ -79,7 +79,7 @@ def _silver(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Rep
 
 
 def _alerts(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Replacement:
-    from telemetry_assets.transforms.performance_alerts import performance_alerts
+    from telemetry_assets.transforms.gold_performance_alerts import performance_alerts
     from telemetry_assets.transforms.shaping import keep_updated_at
 
     dates = _dates(changes)
@@ -88,7 +88,7 @@ def _alerts(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Rep
 
 
 def _fuel(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Replacement:
-    from telemetry_assets.transforms.fuel_efficiency_monthly import fuel_efficiency_monthly
+    from telemetry_assets.transforms.gold_fuel_efficiency_monthly import fuel_efficiency_monthly
     from telemetry_assets.transforms.shaping import keep_updated_at
 
     # A month's first event of a car leans on the car's last event of the month before.
@@ -111,7 +111,7 @@ def _fuel(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Repla
 
 
 def _current_state(changes: Changes, inputs: Inputs, parameters: StepParameters) -> Replacement:
-    from telemetry_assets.transforms import car_current_state as state
+    from telemetry_assets.transforms import gold_car_current_state as state
     from telemetry_assets.transforms.shaping import keep_updated_at
 
     previous = inputs.previous(None)

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window
 
-from telemetry_assets.tables.contracts import CURRENT_STATE, STATE_ATTRIBUTES
+from telemetry_assets.tables.silver_car_telemetry import CURRENT_STATE, STATE_ATTRIBUTES
 from telemetry_assets.transforms.shaping import shaped
 
 _ATTRIBUTES = tuple(attribute.name for attribute in STATE_ATTRIBUTES)

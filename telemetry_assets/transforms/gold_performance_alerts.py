@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.contracts import ALERTS
+from telemetry_assets.tables.silver_car_telemetry import ALERTS
 from telemetry_assets.transforms.shaping import shaped
 
 

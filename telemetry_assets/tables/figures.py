@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables.silver_car_telemetry import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
