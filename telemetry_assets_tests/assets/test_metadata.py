@@ -12,7 +12,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.ingestion.batches import Batches
-from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, SILVER
+from telemetry_assets.tables import ALERTS, BRONZE, SILVER
 from telemetry_assets_tests.assets.dagster_runs import materialize, metadata_by_date, run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed

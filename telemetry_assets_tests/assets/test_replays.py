@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, Definitions, Failure
 
-from telemetry_assets.tables.silver_car_telemetry import REJECTED, SILVER
+from telemetry_assets.tables import REJECTED, SILVER
 from telemetry_assets_tests.assets.dagster_runs import run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed

@@ -10,7 +10,7 @@ from typing import Any
 
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.lakehouse.doctor import examine
-from telemetry_assets.tables.silver_car_telemetry import ALERTS
+from telemetry_assets.tables import ALERTS
 from telemetry_assets_tests.aws.api_requests import Request
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import deployment_in_s3

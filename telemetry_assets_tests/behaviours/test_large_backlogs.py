@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.tables.silver_car_telemetry import SILVER
+from telemetry_assets.tables import SILVER
 from telemetry_assets_tests.behaviours.on_engines import (
     ENGINES,
     assert_types_are_those_of_the_contract,

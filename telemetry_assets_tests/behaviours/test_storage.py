@@ -23,7 +23,7 @@ from telemetry_assets.cli.main import main
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.tables.silver_car_telemetry import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.behaviours.killed_process import die_at
 from telemetry_assets_tests.deployment import Deployment, deployment
 from telemetry_assets_tests.forked import ForkedProgram

@@ -14,7 +14,7 @@ from telemetry_assets.engines.remote.engine import open_service
 from telemetry_assets.errors import AwsError, RemoteRunError
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.silver_car_telemetry import SILVER
+from telemetry_assets.tables import SILVER
 from telemetry_assets_tests.aws.remote_account import RemoteAccount
 from telemetry_assets_tests.deployment import BUCKET, DeploymentInS3
 from telemetry_assets_tests.engines.batch_in_bronze import (

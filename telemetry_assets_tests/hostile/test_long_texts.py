@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
-from telemetry_assets.tables.silver_car_telemetry import CURRENT_STATE
+from telemetry_assets.tables import CURRENT_STATE
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import vehicle
 

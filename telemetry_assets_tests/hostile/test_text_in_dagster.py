@@ -11,7 +11,7 @@ from dagster import DagsterInstance, DagsterInvalidConfigError, Definitions, Exe
 from dagster._serdes import serialize_value
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, FUEL_EFFICIENCY
+from telemetry_assets.tables import ALERTS, BRONZE, FUEL_EFFICIENCY
 from telemetry_assets_tests.assets.dagster_runs import metadata_by_date, run
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.hostile.texts import FORGING_NAME, TERMINAL, markdown

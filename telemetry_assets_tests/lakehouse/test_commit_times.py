@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_assets.ingestion import intake
 from telemetry_assets.lakehouse.commits import set_table_properties
-from telemetry_assets.tables.silver_car_telemetry import BRONZE, SILVER, UPLOADS
+from telemetry_assets.tables import BRONZE, SILVER, UPLOADS
 from telemetry_assets_tests.deployment import Deployment
 from telemetry_assets_tests.made_documents import event, framed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
-from telemetry_assets.tables.silver_car_telemetry import ALERTS, BRONZE, SILVER
+from telemetry_assets.tables import ALERTS, BRONZE, SILVER
 from telemetry_assets_tests.aws.services import AwsServices
 from telemetry_assets_tests.deployment import Deployment, deployment_in_s3
 from telemetry_assets_tests.lakehouse.examined import glue_entry, repair, to_do, write_glue_entry
