@@ -11,7 +11,7 @@ import os
 from benchmarks.measuring import Place, measure_with_descendants, place, tell
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables import derived_tables
 
 ENGINES = ("embedded", "spark")
 _TO_GOLD = """
@@ -33,7 +33,7 @@ def fill_bronze(at: Place, documents: int) -> None:
 def forget_silver_and_gold() -> None:
     """Let the next engine make these tables anew, from all of Bronze."""
     with open_pipeline(load_settings()) as pipeline:
-        for contract in UPSTREAM:
+        for contract in derived_tables():
             pipeline.lakehouse.catalog.drop_table(contract.identifier)
 
 

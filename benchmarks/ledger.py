@@ -16,8 +16,8 @@ from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables import UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPLOADS
 
 _RUNS = 3
 

@@ -21,15 +21,12 @@ from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
 from telemetry_assets.settings import Settings, require_engine_settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables import derived_tables
+from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.steps import StepParameters
+from telemetry_assets.transforms.refresh import RefreshParameters
 
 logger = plain_logger(__name__)
-
-DERIVED_TABLES: tuple[TableContract, ...] = tuple(UPSTREAM)
-"""Silver and Gold, in the order in which they can be refreshed."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +111,14 @@ class Pipeline:
     ) -> list[RefreshResult]:
         """Bring Silver and Gold up to date with what they are behind on, after :meth:`ingest` has held the tables."""
         results: list[RefreshResult] = []
-        for contract in DERIVED_TABLES:
+        for contract in derived_tables():
             results.append(self._refresh(contract, run_id, None, insurance_as_of))
             progress(results[-1])
         return results
 
     def refresh(
         self,
-        contract: TableContract,
+        contract: DerivedTable,
         run_id: str,
         event_dates: frozenset[date] | None = None,
         insurance_as_of: date | None = None,
@@ -134,13 +131,13 @@ class Pipeline:
         :raises QualityError: before anything is written, where its upstream or its new rows would mislead.
         """
         with translate_errors(self.settings):
-            self.lakehouse.prepare((UPSTREAM[contract], contract))
+            self.lakehouse.prepare((contract.upstream, contract))
         return self._refresh(contract, run_id, event_dates, insurance_as_of)
 
     def _refresh(
-        self, contract: TableContract, run_id: str, event_dates: frozenset[date] | None, insurance_as_of: date | None
+        self, contract: DerivedTable, run_id: str, event_dates: frozenset[date] | None, insurance_as_of: date | None
     ) -> RefreshResult:
-        parameters = StepParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
+        parameters = RefreshParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
         with translate_errors(self.settings):
             result = self.engine.refresh(contract, event_dates, parameters, run_id)
         logger.info(
@@ -200,19 +197,16 @@ class Pipeline:
         with translate_errors(self.settings):
             return reconcile(self.lakehouse, since, until, in_progress=in_progress.batch_id if in_progress else None)
 
-    def tables_behind(self) -> list[TableContract]:
+    def tables_behind(self) -> list[DerivedTable]:
         """The derived tables that are missing or behind a change of their upstream. Makes and writes nothing."""
-        existing = {
-            contract: table
-            for contract in {*UPSTREAM, *UPSTREAM.values()}
-            if (table := self.lakehouse.existing(contract)) is not None
-        }
-        return [
-            contract
-            for contract, upstream in UPSTREAM.items()
-            if upstream in existing
-            and (contract not in existing or is_behind(existing[contract], upstream, existing[upstream]))
-        ]
+        return [contract for contract in derived_tables() if self._is_behind(contract)]
+
+    def _is_behind(self, contract: DerivedTable) -> bool:
+        upstream = self.lakehouse.existing(contract.upstream)
+        if upstream is None:
+            return False
+        table = self.lakehouse.existing(contract)
+        return table is None or is_behind(table, contract.upstream, upstream)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.lakehouse.quality import partition_sample
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import BRONZE
+from telemetry_assets.tables import BRONZE
 
 OWNER = "team:vehicle-data"
 

@@ -27,23 +27,10 @@ from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import repeated_keys
+from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import (
-    ALERTS,
-    BRONZE,
-    CURRENT_STATE,
-    FUEL_EFFICIENCY,
-    SILVER,
-    contract_named,
-)
 from telemetry_assets.text.plain import plain_lines, plain_values
 
-_ONE_ROW_PER_KEY = {
-    SILVER: "one_row_per_event",
-    CURRENT_STATE: "one_row_per_car",
-    FUEL_EFFICIENCY: "one_row_per_car_and_month",
-    ALERTS: "one_row_per_alert",
-}
 _BATCHES_LISTED = 20
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
@@ -64,8 +51,8 @@ def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
     if contract is BRONZE:
         specs.append(spec(_CONSERVED, "Documents received = Bronze rows + rejected rows, counted in the tables.", True))
         specs += [spec(name, description, False) for name, description in _WARNINGS.items()]
-    else:
-        specs.append(spec(_ONE_ROW_PER_KEY[contract], f"No two rows share {', '.join(contract.key)}.", True))
+    if isinstance(contract, DerivedTable):
+        specs.append(spec(contract.key_check, f"No two rows share {', '.join(contract.key)}.", True))
     return specs
 
 
@@ -117,7 +104,7 @@ def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[Asset
     contract = result.contract
     yield _schema_check(lakehouse, contract)
     repeated = repeated_keys(lakehouse.table(contract), contract, result.dated_partitions())
-    yield _result(contract, _ONE_ROW_PER_KEY[contract], repeated == 0, {"repeated_keys": repeated})
+    yield _result(contract, contract.key_check, repeated == 0, {"repeated_keys": repeated})
 
 
 @contextmanager
@@ -131,9 +118,9 @@ def as_dagster_failure(context: OpExecutionContext | AssetExecutionContext) -> I
     try:
         yield
     except QualityError as error:
-        contract = contract_named(error.table)
+        contract = derived_table_named(error.table)
         figures = {"repeated_keys": error.rows, "what_to_do": plain_lines(str(error))}
-        context.log_event(evaluation(_result(contract, _ONE_ROW_PER_KEY[contract], False, figures)))  # type: ignore[arg-type]
+        context.log_event(evaluation(_result(contract, contract.key_check, False, figures)))  # type: ignore[arg-type]
         raise Failure(plain_lines(str(error))) from error
     except TelemetryAssetsError as error:
         raise Failure(plain_lines(str(error))) from error

@@ -17,12 +17,11 @@ from telemetry_assets.assets.metadata import asset_key, pool, refresh_metadata, 
 from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.derived import DerivedTable
 
 
 def derived_asset(
-    contract: TableContract, settings: Settings, description: str, fresh_within: timedelta | None = None
+    contract: DerivedTable, settings: Settings, description: str, fresh_within: timedelta | None = None
 ) -> AssetsDefinition:
     """The asset of a table that a step makes from its upstream.
 
@@ -32,7 +31,7 @@ def derived_asset(
 
     @asset(
         key=asset_key(contract),
-        deps=[asset_key(UPSTREAM[contract])],
+        deps=[asset_key(contract.upstream)],
         description=f"{contract.description} The job `ingest`, which the sensor `uploads` starts, keeps it up to date. "
         f"{description}",
         group_name=contract.layer,

@@ -8,7 +8,7 @@ from dagster import AssetsDefinition
 
 from telemetry_assets.assets.derived import derived_asset
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY
+from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY
 
 # The state is refreshed daily even when no car reports; two hours are for that run to come late.
 _DAILY = timedelta(hours=26)

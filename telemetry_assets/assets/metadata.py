@@ -20,8 +20,9 @@ from dagster import (
 
 from telemetry_assets.engines.base import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
+from telemetry_assets.tables import BRONZE
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, STATE_ATTRIBUTES, UPSTREAM
+from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.text.plain import plain_start
 
 Metadata = dict[str, Any]
@@ -56,19 +57,15 @@ def table_metadata(contract: TableContract) -> Metadata:
         "dagster/table_name": contract.full_name,
         "dagster/column_schema": MetadataValue.table_schema(TableSchema(columns)),
     }
-    if contract in UPSTREAM:
+    if isinstance(contract, DerivedTable):
         metadata["dagster/column_lineage"] = MetadataValue.column_lineage(_lineage(contract))
     return metadata
 
 
-def _lineage(contract: TableContract) -> TableColumnLineage:
-    upstream = UPSTREAM[contract]
-    same_name = {column.name: column.name for column in contract.columns if column.name in upstream.column_names}
-    if upstream is BRONZE:
-        parsed = {column.name: "payload" for column in contract.columns if column in STATE_ATTRIBUTES}
-        same_name = {**parsed, **same_name}
+def _lineage(table: DerivedTable) -> TableColumnLineage:
+    upstream = asset_key(table.upstream)
     return TableColumnLineage(
-        {name: [TableColumnDep(asset_key(upstream), source)] for name, source in same_name.items()}
+        {name: [TableColumnDep(upstream, source)] for name, source in table.column_sources().items()}
     )
 
 

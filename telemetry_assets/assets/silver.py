@@ -6,7 +6,7 @@ from dagster import AssetsDefinition
 
 from telemetry_assets.assets.derived import derived_asset
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.tables import SILVER
 
 
 def silver_asset(settings: Settings) -> AssetsDefinition:

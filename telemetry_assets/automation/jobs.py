@@ -30,8 +30,8 @@ from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.pipeline import Pipeline
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.text.plain import plain_lines, plain_values
 from telemetry_assets.text.wording import counted
 
@@ -189,7 +189,7 @@ def _report_batches(context: OpExecutionContext, pipeline: Pipeline, batch_repor
     _log_checks(context, check_ingest(pipeline.lakehouse, batch_reports))
 
 
-def _refresh_op(contract: TableContract) -> OpDefinition:
+def _refresh_op(contract: DerivedTable) -> OpDefinition:
     layer, table = contract.identifier
 
     @op(

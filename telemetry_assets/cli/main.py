@@ -168,10 +168,10 @@ def simulate(
 def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
     """Print rows of TABLE, e.g. gold.car_current_state."""
     from telemetry_assets.lakehouse.quality import first_rows
-    from telemetry_assets.tables.contracts import contract_named
+    from telemetry_assets.tables import table_named
 
     try:
-        contract = contract_named(table)
+        contract = table_named(table)
     except KeyError as error:
         raise click.BadParameter(str(error.args[0]), param_hint="TABLE") from error
     if car is not None and "car_chassis" not in contract.column_names:

@@ -28,7 +28,7 @@ from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.masking import masked
 from telemetry_assets.text.plain import plain_lines, plain_text
 from telemetry_assets.text.wording import counted

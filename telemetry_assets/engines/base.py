@@ -10,11 +10,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.engines.figures import FIGURES
+from telemetry_assets.engines.figures import figure_of_rows
 from telemetry_assets.ingestion.local_parser import Parser
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY
-from telemetry_assets.transforms.steps import StepParameters, first_of_month
+from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.transforms.refresh import RefreshParameters
 
 PREVIEW_ROWS = 5
 COMMAND_LINE = "cli-"
@@ -59,7 +58,7 @@ class RefreshResult:
     :param remote: the run of a remote service that did it, if any.
     """
 
-    contract: TableContract
+    contract: DerivedTable
     event_dates: tuple[date, ...]
     rows_read: Mapping[date, int]
     rows_written: int
@@ -77,16 +76,14 @@ class RefreshResult:
 
     def of_event_date(self, day: date) -> PartitionResult:
         """The partition that the rows of an event date went to."""
-        month = self.contract is FUEL_EFFICIENCY
-        partition = None if self.contract.partition is None else first_of_month(day) if month else day
-        return self.partitions.get(partition, PartitionResult(0, {}, []))
+        return self.partitions.get(self.contract.partition_of(day), PartitionResult(0, {}, []))
 
 
 class Engine(Protocol):
     """Runs steps. One engine per process."""
 
     def refresh(
-        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         """Bring a derived table up to date, in one commit, redone from the read where others commit in between.
 
@@ -103,7 +100,7 @@ class ParsingEngine(Engine, Parser, Protocol):
     """An engine that also parses backlogs that are too large for this process."""
 
 
-def partition_results(contract: TableContract, rows: pa.Table) -> dict[date | None, PartitionResult]:
+def partition_results(contract: DerivedTable, rows: pa.Table) -> dict[date | None, PartitionResult]:
     """What each partition holds, of a table's rows in the order of their partitions."""
     if contract.partition is None:
         return {None: _partition_result(contract, rows)}
@@ -115,6 +112,6 @@ def partition_results(contract: TableContract, rows: pa.Table) -> dict[date | No
     return results
 
 
-def _partition_result(contract: TableContract, rows: pa.Table) -> PartitionResult:
-    figures = {name: figure.of_rows(rows) for name, figure in FIGURES[contract].items()}
+def _partition_result(contract: DerivedTable, rows: pa.Table) -> PartitionResult:
+    figures = {figure.name: figure_of_rows(figure, rows) for figure in contract.figures}
     return PartitionResult(rows.num_rows, figures, rows.slice(0, PREVIEW_ROWS).to_pylist())

@@ -41,8 +41,8 @@ from telemetry_assets.lakehouse.quality import (
 )
 from telemetry_assets.settings import MOST_THREADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
-from telemetry_assets.transforms.steps import Partitions, StepParameters, replacement
+from telemetry_assets.tables.derived import DerivedTable, Partitions
+from telemetry_assets.transforms.refresh import RefreshParameters, transform_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -75,18 +75,18 @@ class EmbeddedEngine:
         self._scratch.cleanup()
 
     def refresh(
-        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`."""
         return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
 
     def _refresh(
-        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         started = time.monotonic()
         refresh = begin_refresh(self._lakehouse, contract, event_dates, run_id)
         inputs = _PinnedInputs(self._spark, Path(self._scratch.name), refresh)
-        step = replacement(contract, refresh.changes, inputs, parameters)
+        step = transform_of(contract).refresh(refresh.changes, inputs, parameters)
         rows = _collected(step.rows, contract, Path(self._scratch.name))
         require_unique_new_keys(contract, repeated_among(rows, contract))
         target, where = refresh.target, partition_filter(contract, step.partitions)
@@ -117,14 +117,14 @@ class _PinnedInputs:
     refresh: Refresh
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.upstream`."""
+        """See :meth:`telemetry_assets.transforms.refresh.Inputs.upstream`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
-        if contract in UPSTREAM:
+        if isinstance(contract, DerivedTable):
             require_unique_upstream_keys(contract, event_dates, repeated_keys(table, contract, event_dates))
         return self._frame(table, contract, self.refresh.upstream_files(event_dates))
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.arrived`."""
+        """See :meth:`telemetry_assets.transforms.refresh.Inputs.arrived`."""
         table, contract = self.refresh.upstream, self.refresh.upstream_contract
         paths = files_appended_since_applied(self.refresh.target, contract, table)
         if paths is None:
@@ -132,7 +132,7 @@ class _PinnedInputs:
         return self._frame(table, contract, self.refresh.upstream_files(event_dates, paths))
 
     def previous(self, partitions: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.previous`."""
+        """See :meth:`telemetry_assets.transforms.refresh.Inputs.previous`."""
         return self._frame(self.refresh.target, self.refresh.contract, self.refresh.target_files(partitions))
 
     def _frame(self, table: Table, contract: TableContract, tasks: Iterable[FileScanTask]) -> DataFrame:

@@ -1,89 +1,39 @@
-"""The numbers of a table that are worth a plot over its partitions, for rows in Arrow and for rows in Spark."""
+"""Computes a table's figures from rows in Arrow, or as aggregates of rows in Spark."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables.figures import DistinctValues, Figure, RowsWhere, Total
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
 
-class Figure(Protocol):
-    """One number of some rows."""
-
-    def of_rows(self, rows: pa.Table) -> float:
-        """The number, of rows in Arrow."""
-        ...
-
-    def aggregate(self) -> Column:
-        """The number, as an aggregate of rows in Spark."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Total:
-    column: str
-
-    def of_rows(self, rows: pa.Table) -> float:
-        """See :meth:`Figure.of_rows`."""
-        return float(pc.sum(rows[self.column]).as_py() or 0)
-
-    def aggregate(self) -> Column:
-        """See :meth:`Figure.aggregate`."""
-        from pyspark.sql import functions as f
-
-        return f.coalesce(f.sum(self.column), f.lit(0.0))
+def figure_of_rows(figure: Figure, rows: pa.Table) -> float:
+    """The figure of rows in Arrow."""
+    column = rows[figure.column]
+    match figure:
+        case Total():
+            return float(pc.sum(column).as_py() or 0)
+        case RowsWhere():
+            return int(pc.sum(pc.equal(column, figure.value)).as_py() or 0)
+        case DistinctValues():
+            return int(pc.count_distinct(column).as_py())
 
 
-@dataclass(frozen=True)
-class _Where:
-    column: str
-    value: str
+def figure_aggregate(figure: Figure) -> Column:
+    """The figure as an aggregate of rows in Spark, named after the figure."""
+    from pyspark.sql import functions as f
 
-    def of_rows(self, rows: pa.Table) -> float:
-        """See :meth:`Figure.of_rows`."""
-        return int(pc.sum(pc.equal(rows[self.column], self.value)).as_py() or 0)
-
-    def aggregate(self) -> Column:
-        """See :meth:`Figure.aggregate`."""
-        from pyspark.sql import functions as f
-
-        return f.count(f.when(f.col(self.column) == self.value, 1))
-
-
-@dataclass(frozen=True)
-class _Distinct:
-    column: str
-
-    def of_rows(self, rows: pa.Table) -> float:
-        """See :meth:`Figure.of_rows`."""
-        return int(pc.count_distinct(rows[self.column]).as_py())
-
-    def aggregate(self) -> Column:
-        """See :meth:`Figure.aggregate`."""
-        from pyspark.sql import functions as f
-
-        return f.countDistinct(self.column)
-
-
-FIGURES: dict[TableContract, dict[str, Figure]] = {
-    SILVER: {"cars": _Distinct("car_chassis")},
-    CURRENT_STATE: {
-        "insurance_expired_cars": _Where("insurance_status", "EXPIRED"),
-        "insurance_expiring_in_90_days_cars": _Where("insurance_status", "EXPIRING_IN_90_DAYS"),
-    },
-    FUEL_EFFICIENCY: {"driven_km": _Total("total_km_driven"), "fuel_liters": _Total("total_fuel_liters")},
-    ALERTS: {
-        "critical_alerts": _Where("alert_severity", "CRITICAL"),
-        "warning_alerts": _Where("alert_severity", "WARNING"),
-        "alerted_cars": _Distinct("car_chassis"),
-    },
-}
-"""By table and name."""
+    match figure:
+        case Total():
+            aggregate = f.coalesce(f.sum(figure.column), f.lit(0.0))
+        case RowsWhere():
+            aggregate = f.count(f.when(f.col(figure.column) == figure.value, 1))
+        case DistinctValues():
+            aggregate = f.countDistinct(figure.column)
+    return aggregate.alias(figure.name)

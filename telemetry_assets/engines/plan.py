@@ -10,11 +10,10 @@ from datetime import date
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import Changes, applied_mark, changes_since_applied, partition_date
+from telemetry_assets.lakehouse.changes import applied_mark, changes_since_applied, partition_date
 from telemetry_assets.lakehouse.quality import partition_filter
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
-from telemetry_assets.transforms.steps import Partitions
+from telemetry_assets.tables.derived import Changes, DerivedTable, Partitions
 
 _DATES_LISTED = 100
 
@@ -26,7 +25,7 @@ class Refresh:
     :param mark: the table properties that say what the table has taken; none where it is behind on more.
     """
 
-    contract: TableContract
+    contract: DerivedTable
     target: Table
     upstream: Table
     changes: Changes
@@ -37,7 +36,7 @@ class Refresh:
     @property
     def upstream_contract(self) -> TableContract:
         """The contract of the upstream."""
-        return UPSTREAM[self.contract]
+        return self.contract.upstream
 
     @property
     def summary(self) -> dict[str, str]:
@@ -62,10 +61,10 @@ class Refresh:
 
 
 def begin_refresh(
-    lakehouse: Lakehouse, contract: TableContract, event_dates: frozenset[date] | None, run_id: str
+    lakehouse: Lakehouse, contract: DerivedTable, event_dates: frozenset[date] | None, run_id: str
 ) -> Refresh:
     """Load the tables and choose the dates; see :meth:`telemetry_assets.engines.base.Engine.refresh`."""
-    upstream_contract = UPSTREAM[contract]
+    upstream_contract = contract.upstream
     target, upstream = lakehouse.table(contract), lakehouse.table(upstream_contract)
     behind = changes_since_applied(target, upstream_contract, upstream)
     changes = _chosen(behind, event_dates, contract)

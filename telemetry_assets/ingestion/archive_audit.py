@@ -48,8 +48,8 @@ from telemetry_assets.lakehouse.commits import (
     summary_of,
     until_committed,
 )
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.text.wording import counted
 

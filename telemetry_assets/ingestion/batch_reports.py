@@ -15,7 +15,7 @@ from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, OTHERS, BoundedCounter
 from telemetry_assets.lakehouse.batch_rows import batch_snapshot
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_start
 
 BATCH_REPORT = "telemetry.certificate"

@@ -38,8 +38,8 @@ from telemetry_assets.ingestion.local_parser import BatchRows, LocalParser, Pars
 from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)

@@ -30,7 +30,7 @@ from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import uploads_with_rows
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)

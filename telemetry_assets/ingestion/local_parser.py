@@ -26,7 +26,7 @@ from telemetry_assets.ingestion.parsing.framing import Limits, whole_upload
 from telemetry_assets.lakehouse.batch_rows import holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import REJECTED
+from telemetry_assets.tables import REJECTED
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)

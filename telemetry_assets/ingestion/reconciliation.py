@@ -17,7 +17,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 
 RECONCILED_UPLOADS = pa.schema(
     [

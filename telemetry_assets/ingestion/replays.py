@@ -30,8 +30,8 @@ from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
 from telemetry_assets.lakehouse.encoded_rows import decoded_rows
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 
 REPLAYED_BATCH = "telemetry.replayed-batch"
 """In the summary of a snapshot that a replay makes: the batch that its documents belong to."""

@@ -24,8 +24,8 @@ from telemetry_assets.lakehouse.entries import catalog_entries, entry_difference
 from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import CONTRACTS
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
@@ -67,13 +67,14 @@ class Lakehouse:
         except NoSuchTableError:
             return None
 
-    def prepare(self, contracts: Iterable[TableContract] = CONTRACTS) -> None:
-        """Make those of the tables that are missing, and hold each, and its catalog entry, against its contract.
+    def prepare(self, contracts: Iterable[TableContract] | None = None) -> None:
+        """Create the tables that are missing, and compare each table and its catalog entry with the contract.
 
+        :param contracts: the tables; all tables if not given.
         :raises TableMismatchError: for the first table that differs, listing all its differences.
         """
         entries = catalog_entries(self.catalog)
-        for contract in contracts:
+        for contract in all_tables() if contracts is None else contracts:
             table = self._created(contract)
             of_table, of_entry = self.differences(table, contract), entry_differences(entries, table)
             if of_table or of_entry:

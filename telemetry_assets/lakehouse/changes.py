@@ -6,7 +6,6 @@ after is read from the upstream's own manifests, so nothing has to be remembered
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from pyiceberg.io import FileIO
@@ -16,28 +15,13 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import BATCH_ID, holds_what_properties_say, summary_of
 from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.derived import Changes
 
 MAINTENANCE = "telemetry.maintenance"
 """Set in the summary of a snapshot that rewrites files and changes no row."""
 
 _NO_SNAPSHOT = "none"
 _EPOCH = date(1970, 1, 1)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The event dates of an upstream that a derived table has not taken yet.
-
-    :param dates: those dates.
-    :param everything: nobody can say which dates changed (the table is new or was rolled back, or the snapshot that
-        it took has expired), so the whole table has to be made anew; ``dates`` are then all dates of the upstream.
-    """
-
-    dates: frozenset[date]
-    everything: bool = False
-
-    def __bool__(self) -> bool:
-        return self.everything or bool(self.dates)
 
 
 def applied_property(upstream: TableContract) -> str:

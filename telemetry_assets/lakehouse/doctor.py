@@ -21,8 +21,9 @@ from telemetry_assets.lakehouse.changes import changes_since_applied
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
+from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import CONTRACTS, UPSTREAM
+from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.text.wording import counted
 
 
@@ -44,7 +45,7 @@ class Finding:
 
 def examine(lakehouse: Lakehouse) -> list[Finding]:
     """The findings of all tables, in the order of the contracts; a healthy table has one that says so."""
-    return [finding for contract in CONTRACTS for finding in _Examination(lakehouse, contract).findings()]
+    return [finding for contract in all_tables() for finding in _Examination(lakehouse, contract).findings()]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class _Examination:
         try:
             newest, metadata = newest_metadata(files, load_file_io(dict(self._catalog.properties), files[0]))
         except AmbiguousMetadataError as error:
-            anew = entry is None and self.contract in UPSTREAM
+            anew = entry is None and isinstance(self.contract, DerivedTable)
             otherwise = ", or let the next run make the table anew from its upstream" if anew else ""
             return self._finding(text, refusal=f"{error}. Register the right one by hand{otherwise}")
         if lost is not None and all(past.metadata_file != lost for past in metadata.metadata_log):
@@ -156,8 +157,8 @@ class _Examination:
         rows = counted(int(total), "row") if total else "an unknown number of rows"
         snapshots = counted(len(table.snapshots()), "snapshot")
         yield Finding(self.contract.full_name, f"{rows}, {snapshots}, metadata {table.metadata_location}")
-        if self.contract in UPSTREAM and not differences:
-            yield from self._behind(table)
+        if isinstance(self.contract, DerivedTable) and not differences:
+            yield from self._behind(self.contract.upstream, table)
 
     def _write_entry(self) -> str:
         """The entry anew from the metadata that it points at now."""
@@ -167,8 +168,7 @@ class _Examination:
             raise ConcurrentWriteError(self.contract.full_name, 1)
         return self._point_at(table.metadata_location, table.metadata, entry)
 
-    def _behind(self, table: Table) -> Iterator[Finding]:
-        upstream = UPSTREAM[self.contract]
+    def _behind(self, upstream: TableContract, table: Table) -> Iterator[Finding]:
         try:
             changes = changes_since_applied(table, upstream, self.lakehouse.table(upstream))
         except (NoSuchTableError, TableMismatchError, OSError):

@@ -14,8 +14,8 @@ from pyiceberg.table import FileScanTask, Table
 from telemetry_assets.errors import QualityError, TableMissingError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 
 _SAMPLED_PARTITIONS = 100
 """Above so many partitions nobody looks at a few rows of each."""

@@ -16,7 +16,7 @@ from telemetry_assets.errors import SettingsError
 from telemetry_assets.lakehouse.changes import behind_since
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.settings import Settings, require_engine_settings
-from telemetry_assets.tables.contracts import REJECTED, UPSTREAM
+from telemetry_assets.tables import REJECTED, derived_tables
 
 UNITS: dict[str, Literal["Seconds", "Count"]] = {
     "WaitingUploads": "Count",
@@ -87,10 +87,10 @@ def _of_uploads(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
 def _of_tables(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
     lakehouse = pipeline.lakehouse
     since = [now]
-    for contract, upstream_contract in UPSTREAM.items():
-        upstream = lakehouse.existing(upstream_contract)
+    for contract in derived_tables():
+        upstream = lakehouse.existing(contract.upstream)
         if upstream is not None:
-            since.append(behind_since(lakehouse.existing(contract), upstream_contract, upstream) or now)
+            since.append(behind_since(lakehouse.existing(contract), contract.upstream, upstream) or now)
     yield Metric("GoldBehindSeconds", _seconds(min(since), now))
     rejected = lakehouse.existing(REJECTED)
     recent = GreaterThanOrEqual(term="ingested_at", value=(now - _LOOKED_BACK).isoformat())

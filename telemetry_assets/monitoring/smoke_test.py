@@ -33,7 +33,7 @@ from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.monitoring.measurements import Metric, send
 from telemetry_assets.settings import Settings, require_engine_settings
-from telemetry_assets.tables.contracts import ALERTS, CONTRACTS
+from telemetry_assets.tables import ALERTS, all_tables
 from telemetry_assets.text.wording import counted
 
 Proof = Callable[[Settings], str]
@@ -117,7 +117,7 @@ def _objects(settings: Settings) -> str:
 def _tables(settings: Settings) -> str:
     lakehouse = open_lakehouse(settings)
     lakehouse.prepare()
-    rows = [lakehouse.table(contract).scan().count() for contract in CONTRACTS]
+    rows = [lakehouse.table(contract).scan().count() for contract in all_tables()]
     until_committed(ALERTS, lambda: _update(lakehouse.table(ALERTS)))
     return f"{counted(len(rows), 'table')}, {counted(sum(rows), 'row')}"
 

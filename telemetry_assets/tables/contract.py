@@ -86,6 +86,16 @@ class TableContract:
         """The columns in order."""
         return tuple(column.name for column in self.columns)
 
+    def column(self, name: str) -> Column:
+        """The column of a name.
+
+        :raises KeyError: where the table has no such column.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.full_name} has no column {name}")
+
     @property
     def reader_columns(self) -> tuple[str, ...]:
         """The columns that say something to a reader, in order."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from telemetry_assets.tables import DerivedTable, all_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import CONTRACTS, UPSTREAM
 
 
 def tables_page() -> str:
@@ -14,7 +14,7 @@ def tables_page() -> str:
         "# Tables\n\nWritten from the contracts by `make docs`; a test holds the two together. All are Apache Iceberg "
         "format 2, Parquet with zstd.\n"
     )
-    return "\n".join([head, *("\n".join(_section(contract)) for contract in CONTRACTS)])
+    return "\n".join([head, *("\n".join(_section(contract)) for contract in all_tables())])
 
 
 def _section(contract: TableContract) -> Iterator[str]:
@@ -23,8 +23,8 @@ def _section(contract: TableContract) -> Iterator[str]:
     yield f"- One row per: {', '.join(f'`{name}`' for name in contract.key)}"
     day = "the day of " if contract.partition_by_day else ""
     yield f"- Partitioned by: {f'{day}`{contract.partition}`' if contract.partition else 'nothing'}"
-    if contract in UPSTREAM:
-        yield f"- Made from: `{UPSTREAM[contract].full_name}`"
+    if isinstance(contract, DerivedTable):
+        yield f"- Made from: `{contract.upstream.full_name}`"
     yield "\n| column | type | null | meaning |\n|---|---|---|---|"
     for column in contract.columns:
         if not column.internal:

@@ -12,7 +12,7 @@ from telemetry_assets.errors import SettingsError
 from telemetry_assets.monitoring.smoke_test import check
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import ALERTS
+from telemetry_assets.tables import ALERTS
 from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.harness.aws.services import PRODUCT, AwsServices

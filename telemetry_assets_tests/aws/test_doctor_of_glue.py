@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, SILVER
+from telemetry_assets.tables import ALERTS, BRONZE, SILVER
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import Deployment, deployment_in_s3
 from telemetry_assets_tests.harness.examined import glue_entry, repair, to_do, write_glue_entry

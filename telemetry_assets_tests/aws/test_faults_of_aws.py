@@ -10,7 +10,7 @@ import pytest
 from telemetry_assets.aws import clients as aws
 from telemetry_assets.errors import AwsError, TableMismatchError, UnclaimableUploadsError
 from telemetry_assets.ingestion.reconciliation import reconcile
-from telemetry_assets.tables.contracts import BRONZE
+from telemetry_assets.tables import BRONZE
 from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.harness.aws.services import AwsServices

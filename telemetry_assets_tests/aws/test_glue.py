@@ -13,7 +13,7 @@ from telemetry_assets.errors import AwsError, SettingsError
 from telemetry_assets.lakehouse.commits import set_table_properties
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER
+from telemetry_assets.tables import BRONZE, SILVER, all_tables
 from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.harness.aws.services import AwsServices
@@ -35,7 +35,7 @@ def send_one(deployed: DeploymentInS3) -> None:
 
 def test_every_entry_shows_the_columns_of_the_contract(deployed: DeploymentInS3, aws: AwsServices) -> None:
     send_one(deployed)
-    for contract in CONTRACTS:
+    for contract in all_tables():
         entry = aws.client("glue").get_table(DatabaseName=contract.layer, Name=contract.name)["Table"]
         assert entry["Parameters"]["table_type"] == "ICEBERG"
         assert [column["Name"] for column in entry["StorageDescriptor"]["Columns"]] == list(contract.column_names)

@@ -15,8 +15,8 @@ from telemetry_assets.cli.main import main
 from telemetry_assets.definitions import definitions
 from telemetry_assets.monitoring.measurements import measured
 from telemetry_assets.settings import load_settings
+from telemetry_assets.tables import ALERTS, SILVER
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, SILVER
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import BUCKET, IN_S3, Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, SILVER, contract_named
+from telemetry_assets.tables import ALERTS, BRONZE, SILVER, table_named
 from telemetry_assets_tests.chaos.steps import Backfill, HandMade
 
 BY_HAND = "by-hand"
@@ -26,7 +26,7 @@ def change_by_hand(lakehouse: Lakehouse, step: HandMade) -> tuple[str, Backfill 
     if "rolled back" in what:
         return _roll_back(lakehouse, table), None
     if "dropped" in what:
-        if lakehouse.existing(contract_named(table)) is None:
+        if lakehouse.existing(table_named(table)) is None:
             return "there is no such table", None
         lakehouse.catalog.drop_table(table)
         return "dropped", None
@@ -50,7 +50,7 @@ def _append_to_bronze(lakehouse: Lakehouse, random: Random) -> str:
 
 
 def _roll_back(lakehouse: Lakehouse, name: str) -> str:
-    table = lakehouse.existing(contract_named(name))
+    table = lakehouse.existing(table_named(name))
     snapshot = table.current_snapshot() if table is not None else None
     if table is None or snapshot is None or snapshot.parent_snapshot_id is None:
         return "there is nothing to roll back to"

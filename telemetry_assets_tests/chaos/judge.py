@@ -17,8 +17,15 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
 from telemetry_assets.pipeline import Pipeline
+from telemetry_assets.tables import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    REJECTED,
+    SILVER,
+)
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, REJECTED, SILVER
 from telemetry_assets_tests.chaos.by_hand import BY_HAND
 from telemetry_assets_tests.chaos.ledger import Ledger
 from telemetry_assets_tests.chaos.points import Record

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER
+from telemetry_assets.tables import BRONZE, SILVER, all_tables
 from telemetry_assets_tests.harness.aws.api_requests import Request
 
 # A fault in Glue is told with its table's name, without its database; one name is in two of them.
-_FULL_NAMES = {one.full_name.partition(".")[2]: one.full_name for one in CONTRACTS if one not in (BRONZE, SILVER)}
+_FULL_NAMES = {one.full_name.partition(".")[2]: one.full_name for one in all_tables() if one not in (BRONZE, SILVER)}
 
 
 def is_write(request: Request) -> bool:

@@ -27,13 +27,13 @@ from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from telemetry_assets.tables.contracts import ALERTS, CONTRACTS, SILVER
+from telemetry_assets.tables import ALERTS, SILVER, all_tables
 from telemetry_assets_tests.harness.contract_reading import alert_rows, silver_rows
 
 Row = dict[str, Any]
 _BRONZE = "bronze.car_telemetry"
 _PAUSE = 0.1
-_KEYS = {one.full_name: one.key for one in CONTRACTS if not one.full_name.startswith("bronze.")}
+_KEYS = {one.full_name: one.key for one in all_tables() if not one.full_name.startswith("bronze.")}
 _WAITS = ("database is locked", "database table is locked", "database is busy")
 # PyIceberg makes the catalog's own tables where it finds none, as the run does at the same moment.
 _NOT_YET = ("no such table", "already exists")

@@ -25,7 +25,7 @@ from telemetry_assets.engines.embedded import EmbeddedEngine
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import contract_named
+from telemetry_assets.tables import derived_table_named
 from telemetry_assets_tests.chaos.machine import MACHINE
 from telemetry_assets_tests.chaos.steps import Backfill, ClockJump, Kill, Pause, Work
 from telemetry_assets_tests.harness.deployment import AS_OF
@@ -166,7 +166,7 @@ def _done(order: Order, engine: EmbeddedEngine) -> Told:
 
 def _do(pipeline: Pipeline, work: Work) -> None:
     if isinstance(work, Backfill):
-        pipeline.refresh(contract_named(work.table), "backfill", frozenset(work.dates), AS_OF)
+        pipeline.refresh(derived_table_named(work.table), "backfill", frozenset(work.dates), AS_OF)
     elif work == "replay":
         pipeline.replay_rejected(ReplaySelection(), "replay")
     else:

@@ -13,8 +13,7 @@ from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.ingestion.batch_reports import BatchReport, batch_report_from_tables
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import (
+from telemetry_assets.tables import (
     ALERTS,
     BRONZE,
     CURRENT_STATE,
@@ -23,6 +22,7 @@ from telemetry_assets.tables.contracts import (
     SILVER,
     UPLOADS,
 )
+from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.contract_reading import Batch, Reading, Upload, read_batches
 

@@ -28,18 +28,18 @@ from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.journal.base import JournalFile
 from telemetry_assets.ingestion.landing import file_moves
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.pipeline import DERIVED_TABLES, open_pipeline
+from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS, all_tables, derived_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, REJECTED, UPLOADS
 from telemetry_assets_tests.harness.forked import ForkedProgram
 
 INSURANCE_AS_OF = date(2025, 6, 10)
-COMPARED = {
+COMPARED: dict[TableContract, tuple[str, ...]] = {
     BRONZE: ("source_uri", "source_position", "payload"),
     REJECTED: ("source_uri", "source_position", "reason"),
     UPLOADS: tuple(set(UPLOADS.column_names) - {"batch_id", "archive_uri", "ingested_at", "uploaded_at"}),
-    **{table: tuple(set(table.column_names) - {"ingested_at", "updated_at"}) for table in DERIVED_TABLES},
+    **{table: tuple(set(table.column_names) - {"ingested_at", "updated_at"}) for table in derived_tables()},
 }
 
 Arguments = Mapping[str, Any]
@@ -261,7 +261,7 @@ class Stage:
     def _evidence(self) -> Evidence:
         archive = self.lakehouse / "archive"
         with open_pipeline(Settings(landing_uri=str(self.landing), lakehouse_uri=str(self.lakehouse))) as pipeline:
-            tables = {one: pipeline.lakehouse.table(one).scan().to_arrow().to_pylist() for one in CONTRACTS}
+            tables = {one: pipeline.lakehouse.table(one).scan().to_arrow().to_pylist() for one in all_tables()}
             return Evidence(
                 tables={table.full_name: self._compared(table, rows) for table, rows in tables.items()},
                 # Each upload lies below its batch's identifier.

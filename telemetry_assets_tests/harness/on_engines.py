@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets.tables import all_tables
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 
 ENGINES = ("spark", "embedded")
@@ -36,7 +36,7 @@ def messy_uploads() -> list[tuple[str, bytes]]:
 
 def assert_types_are_those_of_the_contract(deployed: Deployment) -> None:
     """In the files themselves: a reader of the metadata would cast them."""
-    for contract in CONTRACTS:
+    for contract in all_tables():
         table = deployed.pipeline.lakehouse.table(contract)
         assert deployed.pipeline.lakehouse.differences(table, contract) == []
         wanted = [(field.name, field.type, place) for place, field in enumerate(contract.arrow_schema, 1)]

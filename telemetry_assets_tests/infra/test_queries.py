@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contracts import CONTRACTS
+from telemetry_assets.tables import all_tables
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.terraform import INFRA
 
@@ -17,7 +17,9 @@ QUERIES = sorted((INFRA / "queries").glob("*.sql"))
 
 
 def test_there_is_one_for_each_gold_table() -> None:
-    assert {query.stem for query in QUERIES} == {one.identifier[1] for one in CONTRACTS if one.identifier[0] == "gold"}
+    assert {query.stem for query in QUERIES} == {
+        one.identifier[1] for one in all_tables() if one.identifier[0] == "gold"
+    }
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.stem)
@@ -28,7 +30,7 @@ def test_it_answers(deployed: Deployment, query: Path) -> None:
     deployed.pipeline.process("a run", today)
     with duckdb.connect() as connection:
         connection.execute("CREATE SCHEMA gold")
-        for contract in (one for one in CONTRACTS if one.identifier[0] == "gold"):
+        for contract in (one for one in all_tables() if one.identifier[0] == "gold"):
             rows = deployed.pipeline.lakehouse.table(contract).scan().to_arrow()
             connection.register("rows", rows)
             connection.execute(f"CREATE TABLE {contract.full_name} AS SELECT * FROM rows")

@@ -17,7 +17,7 @@ from telemetry_assets.assets.metadata import asset_key, pool
 from telemetry_assets.automation import heartbeats as heartbeats
 from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
-from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE
+from telemetry_assets.tables import BRONZE, CURRENT_STATE
 from telemetry_assets_tests.harness.made_runs import ASSETS, job_of, started_run, status, take, users
 from telemetry_assets_tests.harness.waiting import until
 

@@ -12,13 +12,20 @@ from pyiceberg.expressions import AlwaysTrue
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.errors import QualityError
+from telemetry_assets.tables import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    SILVER,
+    derived_tables,
+)
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPSTREAM
 from telemetry_assets_tests.harness.dagster_runs import materialize, run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 
-TABLES = (BRONZE, *UPSTREAM)
+TABLES = (BRONZE, *derived_tables())
 
 
 def latest(instance: DagsterInstance, table: Any) -> dict[str, Any]:
@@ -114,11 +121,11 @@ def test_materializing_a_range_rebuilds_it_in_one_run(
     for day in range(1, 6):
         deployed.upload(f"{day}.json", framed([event(time=f"2025-11-0{day}T08:00:00Z")], "array")[1])
     deployed.pipeline.process("test-run")
-    before = {table: deployed.rows(table) for table in UPSTREAM}
+    before = {table: deployed.rows(table) for table in derived_tables()}
     deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
     result = materialize(defs, instance, date(2025, 11, 1), date(2025, 11, 5))
     assert result.success
-    assert {table: deployed.rows(table) for table in UPSTREAM} == before
+    assert {table: deployed.rows(table) for table in derived_tables()} == before
     partitions = instance.get_materialized_partitions(asset_key(SILVER))
     assert partitions == {f"2025-11-0{day}" for day in range(1, 6)}
 
@@ -198,7 +205,7 @@ def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(
     deployed.process()
     assert deployed.pipeline.tables_behind() == []
     deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
-    assert deployed.pipeline.tables_behind() == [table for table in UPSTREAM if UPSTREAM[table] is SILVER]
+    assert deployed.pipeline.tables_behind() == [table for table in derived_tables() if table.upstream is SILVER]
     assert run(defs, instance, "ingest").success
     assert deployed.rows(ALERTS) == deployed.rows(CURRENT_STATE) == []
     assert deployed.pipeline.tables_behind() == []

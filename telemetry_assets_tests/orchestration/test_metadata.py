@@ -12,7 +12,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.ingestion.batches import Batches
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, SILVER
+from telemetry_assets.tables import ALERTS, BRONZE, SILVER
 from telemetry_assets_tests.harness.dagster_runs import materialize, metadata_by_date, run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed

@@ -16,7 +16,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from telemetry_assets.assets.metadata import pool
 from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
 from telemetry_assets.settings import project_root
-from telemetry_assets.tables.contracts import BRONZE
+from telemetry_assets.tables import BRONZE
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run, status, take, users
 from telemetry_assets_tests.harness.waiting import until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, Definitions, Failure
 
-from telemetry_assets.tables.contracts import REJECTED, SILVER
+from telemetry_assets.tables import REJECTED, SILVER
 from telemetry_assets_tests.harness.dagster_runs import run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed

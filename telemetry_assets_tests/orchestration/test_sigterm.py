@@ -10,7 +10,7 @@ from dagster import DagsterRunStatus
 
 from telemetry_assets.assets.metadata import pool
 from telemetry_assets.automation.heartbeats import life_sign
-from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.tables import SILVER
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run, status, take
 from telemetry_assets_tests.harness.running_code_server import running_code_server

@@ -11,7 +11,7 @@ from dagster import DagsterInstance, DagsterInvalidConfigError, Definitions, Exe
 from dagster._serdes import serialize_value
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, FUEL_EFFICIENCY
+from telemetry_assets.tables import ALERTS, BRONZE, FUEL_EFFICIENCY
 from telemetry_assets_tests.harness.dagster_runs import metadata_by_date, run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed, vehicle

@@ -20,7 +20,7 @@ from pyiceberg.expressions import AlwaysTrue
 from telemetry_assets.definitions import definitions
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.settings import load_settings
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables import FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run

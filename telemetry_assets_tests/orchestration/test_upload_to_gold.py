@@ -19,7 +19,7 @@ from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.assets.metadata import pool
 from telemetry_assets.automation.heartbeats import life_sign
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, SILVER, derived_tables
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run, status, take
 from telemetry_assets_tests.harness.running_code_server import instance_in
@@ -28,7 +28,7 @@ from telemetry_assets_tests.harness.waiting import until
 
 pytestmark = pytest.mark.alone
 
-TABLES = (BRONZE, *UPSTREAM)
+TABLES = (BRONZE, *derived_tables())
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_backfill_of_a_range_makes_damaged_dates_right_in_one_run(dagster: Run
     before = rows(dagster.lakehouse, SILVER.full_name)
     catalog = SqlCatalog("telemetry", uri=f"sqlite:///{dagster.lakehouse / 'catalog.sqlite'}")
     catalog.load_table(SILVER.full_name).delete(EqualTo(term="event_date", value=date(2025, 11, 4)))
-    dagster.backfill([list(table.identifier) for table in UPSTREAM], ["2025-11-03", "2025-11-04", "2025-11-05"])
+    dagster.backfill([list(table.identifier) for table in derived_tables()], ["2025-11-03", "2025-11-04", "2025-11-05"])
 
     def backfill_runs() -> list[dict[str, Any]]:
         tagged = [run for run in dagster.runs() if any(tag["key"] == "dagster/backfill" for tag in run["tags"])]

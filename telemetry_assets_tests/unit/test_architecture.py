@@ -49,7 +49,7 @@ def test_nothing_of_aws_or_an_engine_is_imported_before_it_is_used(imported: str
 def test_importing_the_transforms_starts_no_engine_and_reads_no_setting() -> None:
     program = (
         "import os, sys; os.environ['TELEMETRY_ENGINE'] = 'nonsense';"
-        "import telemetry_assets.transforms.car_telemetry, telemetry_assets.pipeline;"
+        "import telemetry_assets.transforms.silver_car_telemetry, telemetry_assets.pipeline;"
         "assert 'pysail' not in sys.modules and 'dagster' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -31,10 +31,10 @@ from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.settings import Settings, require_engine_settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, UPSTREAM
+from telemetry_assets.tables import BRONZE, derived_tables
+from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.steps import Partitions, StepParameters, first_of_month
+from telemetry_assets.transforms.refresh import RefreshParameters
 
 logger = plain_logger(__name__)
 
@@ -73,7 +73,7 @@ class RemoteEngine:
         return kept_parsed(self._lakehouse, ended.folder.location.uri(), entry)
 
     def refresh(
-        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`.
 
@@ -98,7 +98,7 @@ class RemoteEngine:
             table is worked on, or would be made anew as a whole.
         """
         at_work = self._programs.tables_at_work()
-        for contract in UPSTREAM:
+        for contract in derived_tables():
             # One that is not partitioned takes with it whatever has changed.
             if contract.partition is None or contract.full_name in at_work:
                 continue
@@ -109,7 +109,7 @@ class RemoteEngine:
             raise RemoteRunError(
                 "Every table is worked on, or to be made anew. Run this again when `ingest` has ended."
             )
-        ended = self._programs.completed(self._step(plan, frozenset(), StepParameters(today)))
+        ended = self._programs.completed(self._step(plan, frozenset(), RefreshParameters(today)))
         if "result" not in ended.told:
             raise RemoteRunError(f"Run {ended.remote.run_id} of {ended.remote.service} ended well, and told nothing.")
         return ended.remote
@@ -123,12 +123,12 @@ class RemoteEngine:
         return self._result_in_tables(plan, ended.remote, time.monotonic() - started)
 
     @staticmethod
-    def _heard(contract: TableContract, ended: Ended, started: float) -> RefreshResult:
+    def _heard(contract: DerivedTable, ended: Ended, started: float) -> RefreshResult:
         # Who waited, waited for the service to start too.
         result = result_from_json(contract, ended.told["result"], ended.remote)
         return replace(result, seconds=time.monotonic() - started)
 
-    def _step(self, plan: Refresh, event_dates: frozenset[date] | None, parameters: StepParameters) -> RemoteStep:
+    def _step(self, plan: Refresh, event_dates: frozenset[date] | None, parameters: RefreshParameters) -> RemoteStep:
         upstream = plan.upstream.current_snapshot()
         return RemoteStep(
             settings=self._settings_of_program(),
@@ -160,8 +160,7 @@ class RemoteEngine:
     def _result_in_tables(self, plan: Refresh, remote: RemoteRun, seconds: float) -> RefreshResult:
         """What a program did, as far as the tables say it: rows, and no figures."""
         dates = plan.changes.dates
-        months = plan.contract is FUEL_EFFICIENCY
-        partitions: Partitions = frozenset(map(first_of_month, dates)) if months else dates
+        partitions = frozenset(filter(None, map(plan.contract.partition_of, dates)))
         plan.upstream_files(dates)
         before = plan.target.current_snapshot()
         plan.target.refresh()
@@ -184,13 +183,15 @@ class RemoteEngine:
         )
 
 
-def _is_stale_by_itself(target: Table, contract: TableContract, parameters: StepParameters) -> bool:
+def _is_stale_by_itself(target: Table, contract: DerivedTable, parameters: RefreshParameters) -> bool:
     """Whether a table has to be made anew though its upstream is as it was: insurances of another day, doubled rows."""
-    if contract is not CURRENT_STATE:
+    if contract.as_of is None:
         return False
-    rows = target.scan(selected_fields=(*contract.key, "insurance_as_of")).to_arrow()
-    told = rows["insurance_as_of"].unique().to_pylist()
-    return told not in ([], [parameters.insurance_as_of]) or repeated_among(rows, contract) > 0
+    rows = target.scan(selected_fields=(*contract.key, contract.as_of)).to_arrow()
+    return (
+        rows[contract.as_of].unique().to_pylist() not in ([], [parameters.insurance_as_of])
+        or repeated_among(rows, contract) > 0
+    )
 
 
 def problems(settings: Settings) -> list[str]:
@@ -200,7 +201,7 @@ def problems(settings: Settings) -> list[str]:
     """
     require_engine_settings(settings)
     found = [*open_service(settings).problems(), *without_effect(settings), *readable_secrets(settings)]
-    known = {contract.full_name for contract in (BRONZE, *UPSTREAM)} | {"default"}
+    known = {contract.full_name for contract in (BRONZE, *derived_tables())} | {"default"}
     unknown = sorted(name for name in settings.remote_sizes if name.removesuffix("/rebuild") not in known | {"rebuild"})
     if unknown:
         found.append(f"TELEMETRY_REMOTE_SIZES: no table is named {' or '.join(unknown)}, so that changes nothing.")

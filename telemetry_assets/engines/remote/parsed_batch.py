@@ -18,7 +18,7 @@ from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.ingestion.parsing.arrow_rows import BoundedCounter, Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 
 _ACCOUNT = "account.json"
 _COUNTERS = ("rejected_by_reason", "unknown_fields", "wrong_typed_fields", "event_dates")

@@ -20,9 +20,9 @@ from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.engines.base import PartitionResult, RefreshResult, RemoteRun
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import contract_named
-from telemetry_assets.transforms.steps import StepParameters
+from telemetry_assets.tables import derived_table_named
+from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.transforms.refresh import RefreshParameters
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -62,9 +62,9 @@ class RemoteStep(BaseModel):
         return Settings(**self.settings)
 
     @property
-    def contract(self) -> TableContract:
+    def contract(self) -> DerivedTable:
         """The table that is brought up to date."""
-        return contract_named(self.table)
+        return derived_table_named(self.table)
 
     @property
     def dates(self) -> frozenset[date] | None:
@@ -72,9 +72,9 @@ class RemoteStep(BaseModel):
         return None if self.event_dates is None else frozenset(self.event_dates)
 
     @property
-    def parameters(self) -> StepParameters:
+    def parameters(self) -> RefreshParameters:
         """What the run decides."""
-        return StepParameters(self.insurance_as_of, self.rebuild)
+        return RefreshParameters(self.insurance_as_of, self.rebuild)
 
     def is_same_work(self, other: RemoteStep) -> bool:
         """Whether both take the same from the same, so that what one has done need not be done by the other."""
@@ -207,7 +207,7 @@ def _shown(cell: object) -> object:
     return cell if cell is None or isinstance(cell, bool | int | float | str) else str(cell)
 
 
-def result_from_json(contract: TableContract, told: dict[str, Any], remote: RemoteRun) -> RefreshResult:
+def result_from_json(contract: DerivedTable, told: dict[str, Any], remote: RemoteRun) -> RefreshResult:
     """What :func:`result_to_json` was made from."""
 
     def day(text: str | None) -> date | None:

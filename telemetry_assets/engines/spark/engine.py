@@ -19,7 +19,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.engines.base import PREVIEW_ROWS, PartitionResult, RefreshResult
-from telemetry_assets.engines.figures import FIGURES
+from telemetry_assets.engines.figures import figure_aggregate
 from telemetry_assets.engines.plan import Refresh, begin_refresh
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.engines.spark.parser import java_cause, parsed_in_spark
@@ -38,9 +38,9 @@ from telemetry_assets.lakehouse.commits import (
 from telemetry_assets.lakehouse.quality import partition_sample, require_unique_new_keys, require_unique_upstream_keys
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables.derived import DerivedTable, Partitions
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.steps import Partitions, Replacement, StepParameters, replacement
+from telemetry_assets.transforms.refresh import RefreshParameters, Replacement, transform_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -68,7 +68,7 @@ class SparkEngine:
         """Nothing is held that does not end with the process: a JVM cannot be started twice in it."""
 
     def refresh(
-        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`.
 
@@ -80,12 +80,12 @@ class SparkEngine:
             raise SparkError(contract.full_name, java_cause(error)) from error
 
     def _refresh(
-        self, contract: TableContract, event_dates: frozenset[date] | None, parameters: StepParameters, run_id: str
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         started = time.monotonic()
         refresh = begin_refresh(self._lakehouse, contract, event_dates, run_id)
         inputs = _PinnedInputs(self._spark, refresh)
-        step = replacement(contract, refresh.changes, inputs, parameters)
+        step = transform_of(contract).refresh(refresh.changes, inputs, parameters)
         rows = step.rows.select(*contract.column_names).persist()
         try:
             count = rows.count()
@@ -133,16 +133,16 @@ class _PinnedInputs:
     refresh: Refresh
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.upstream`."""
+        """See :meth:`telemetry_assets.transforms.refresh.Inputs.upstream`."""
         contract = self.refresh.upstream_contract
         self.refresh.upstream_files(event_dates)
         rows = self._rows(self.refresh.upstream, contract, event_dates)
-        if contract in UPSTREAM:
+        if isinstance(contract, DerivedTable):
             require_unique_upstream_keys(contract, event_dates, _repeated_keys(rows, contract))
         return rows
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.arrived`."""
+        """See :meth:`telemetry_assets.transforms.refresh.Inputs.arrived`."""
         upstream, contract = self.refresh.upstream, self.refresh.upstream_contract
         paths = files_appended_since_applied(self.refresh.target, contract, upstream)
         if paths is None:
@@ -153,7 +153,7 @@ class _PinnedInputs:
         return self._rows(upstream, contract, event_dates, since=applied)
 
     def previous(self, partitions: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.steps.Inputs.previous`."""
+        """See :meth:`telemetry_assets.transforms.refresh.Inputs.previous`."""
         return self._rows(self.refresh.target, self.refresh.contract, partitions)
 
     def _rows(
@@ -185,19 +185,19 @@ def _differs(rows: DataFrame, count: int, before: DataFrame) -> bool:
     return before.count() != count or not rows.exceptAll(before).isEmpty()
 
 
-def _partition_figures(rows: DataFrame, contract: TableContract) -> dict[date | None, PartitionResult]:
-    figures = [figure.aggregate().alias(name) for name, figure in FIGURES[contract].items()]
+def _partition_figures(rows: DataFrame, contract: DerivedTable) -> dict[date | None, PartitionResult]:
+    figures = [figure_aggregate(figure) for figure in contract.figures]
     counted = rows.groupBy(*([contract.partition] if contract.partition else []))
     return {
         row[contract.partition] if contract.partition else None: PartitionResult(
-            row["_rows"], {name: row[name] for name in FIGURES[contract]}, []
+            row["_rows"], {figure.name: row[figure.name] for figure in contract.figures}, []
         )
         for row in counted.agg(f.count(f.lit(1)).alias("_rows"), *figures).collect()
     }
 
 
 def _with_previews(
-    table: Table, contract: TableContract, results: dict[date | None, PartitionResult]
+    table: Table, contract: DerivedTable, results: dict[date | None, PartitionResult]
 ) -> dict[date | None, PartitionResult]:
     if contract.partition is None:
         rows = table.scan(limit=PREVIEW_ROWS).to_arrow().to_pylist()

@@ -29,7 +29,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.settings import MEBIBYTE, Settings
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,8 +7,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from telemetry_assets.ingestion.parsing.document_shapes import Shape, text_of, unknown_fields, values_of
 from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS, MAX_NESTING, nests_too_deep
+from telemetry_assets.tables.document_shapes import Shape, text_of, unknown_fields, values_of
 
 Reason = Literal[
     "broken_gzip",

@@ -16,8 +16,8 @@ from telemetry_assets.engines.remote.run import StepFolder
 from telemetry_assets.engines.remote.service import Phase, State, Submission, patiently
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import SILVER
-from telemetry_assets.transforms.steps import StepParameters
+from telemetry_assets.tables import SILVER
+from telemetry_assets.transforms.refresh import RefreshParameters
 from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount
 from telemetry_assets_tests.harness.batch_in_bronze import with_a_batch_in_bronze
 from telemetry_assets_tests.harness.deployment import AS_OF
@@ -60,7 +60,7 @@ def refreshed_by(account: RemoteAccount, *messages: dict[str, Any]) -> tuple[int
         service = Dying(deployed.settings, account, *messages)
         engine = RemoteEngine(deployed.pipeline.lakehouse, deployed.settings, service)
         with pytest.raises((RemoteRunError, QualityError)) as told:
-            engine.refresh(SILVER, None, StepParameters(AS_OF), "a run")
+            engine.refresh(SILVER, None, RefreshParameters(AS_OF), "a run")
         return service.starts, told.value
 
 

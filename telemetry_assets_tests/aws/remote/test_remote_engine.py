@@ -14,7 +14,7 @@ from telemetry_assets.engines.remote.engine import open_service
 from telemetry_assets.errors import AwsError, RemoteRunError
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.tables import SILVER
 from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount
 from telemetry_assets_tests.harness.batch_in_bronze import (
     CANCELLED,

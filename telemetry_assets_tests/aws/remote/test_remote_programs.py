@@ -12,8 +12,7 @@ from telemetry_assets.monitoring.smoke_test import check
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, CONTRACTS, SILVER, UPSTREAM
+from telemetry_assets.tables import ALERTS, SILVER, DerivedTable, all_tables, derived_tables
 from telemetry_assets_tests.harness.aws.remote_account import SERVICES, RemoteAccount
 from telemetry_assets_tests.harness.deployment import AS_OF, SAMPLES, DeploymentInS3
 from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
@@ -57,7 +56,7 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
     with open_pipeline(Settings(**settings | {"engine": "embedded"})) as pipeline:
         rows = pipeline.lakehouse.table(SILVER).scan(selected_fields=("event_date",)).to_arrow()
         days = frozenset(rows["event_date"].to_pylist())
-        for contract in UPSTREAM:
+        for contract in derived_tables():
             assert not pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF).changed, contract
 
 
@@ -65,13 +64,13 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
     ("engine", "tables"),
     [
         pytest.param("emr_serverless", (SILVER,), marks=pytest.mark.slow),
-        pytest.param("emr_serverless", tuple(UPSTREAM), marks=pytest.mark.slow),
-        pytest.param("glue", tuple(UPSTREAM), marks=pytest.mark.slow),
+        pytest.param("emr_serverless", tuple(derived_tables()), marks=pytest.mark.slow),
+        pytest.param("glue", tuple(derived_tables()), marks=pytest.mark.slow),
     ],
     ids=["emr_serverless-silver", "emr_serverless", "glue"],
 )
 def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_same_tables(
-    account: RemoteAccount, engine: str, tables: tuple[TableContract, ...]
+    account: RemoteAccount, engine: str, tables: tuple[DerivedTable, ...]
 ) -> None:
     settings = account.settings(engine)
     first, second = few_uploads()
@@ -101,7 +100,7 @@ def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAcco
         deployed = DeploymentInS3(settings, pipeline, client=account.aws.client("s3"))
         deployed.upload("y.json", framed([event("2")], "array")[1])
         pipeline.ingest("a run")
-        tables = [pipeline.lakehouse.table(contract) for contract in CONTRACTS]
+        tables = [pipeline.lakehouse.table(contract) for contract in all_tables()]
         before = [table.current_snapshot() for table in tables]
         lines: list[str] = []
         assert check(settings, lines.append), lines

@@ -18,7 +18,7 @@ from telemetry_assets.engines.remote.programs import of_lakehouse
 from telemetry_assets.errors import RemoteRunError
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
-from telemetry_assets.tables.contracts import ALERTS, SILVER
+from telemetry_assets.tables import ALERTS, SILVER
 from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.harness.deployment import DeploymentInS3
 from telemetry_assets_tests.harness.made_documents import event, framed

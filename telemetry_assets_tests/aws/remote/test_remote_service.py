@@ -16,7 +16,7 @@ from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 from telemetry_assets.errors import PackageError, RemoteRunError, SettingsError
 from telemetry_assets.monitoring.measurements import measured_remotely
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables import FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount, environment_of
 from telemetry_assets_tests.harness.batch_in_bronze import cancel_when_running, states, with_a_batch_in_bronze
 from telemetry_assets_tests.harness.waiting import until

@@ -15,7 +15,7 @@ from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import ALERTS, CURRENT_STATE, SILVER, UPSTREAM
+from telemetry_assets.tables import ALERTS, CURRENT_STATE, SILVER, derived_tables
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import (
     AS_OF,
@@ -91,7 +91,7 @@ def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
 ) -> None:
     with deployed_on(reader, made[maker][0]) as deployed:
         days = frozenset(row["event_date"] for row in deployed.rows(SILVER))
-        for contract in UPSTREAM:
+        for contract in derived_tables():
             result = deployed.pipeline.refresh(contract, "a backfill", days, insurance_as_of=AS_OF)
             assert not result.changed, contract.full_name
 
@@ -179,7 +179,7 @@ def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
         # Of the third upload there is an alert, or none.
         deployed.upload("3.json", framed([event("CAR-3", engineTempCelsius=120 if changed else 90)], "array")[1])
         deployed.pipeline.ingest("a run")
-        for contract in list(UPSTREAM)[:-1]:
+        for contract in list(derived_tables())[:-1]:
             deployed.pipeline.refresh(contract, "a run", insurance_as_of=AS_OF)
     with deployed_on("spark", tmp_path) as deployed:
         step = "_replace" if changed else "_partition_figures"
@@ -193,7 +193,7 @@ def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
             return result
 
         monkeypatch.setattr(spark_engine, step, before_the_mark)
-        assert list(UPSTREAM)[-1] is ALERTS
+        assert list(derived_tables())[-1] is ALERTS
         deployed.pipeline.refresh(ALERTS, "a run", insurance_as_of=AS_OF)
         # What was found to be as it should is looked at again at once; what was written is by the next run.
         assert (ALERTS in deployed.pipeline.tables_behind()) == changed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.tables import SILVER
 from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.on_engines import (

@@ -19,7 +19,7 @@ from telemetry_assets.ingestion.journal.base import ReplaySelection, open_journa
 from telemetry_assets.ingestion.parsing import arrow_rows as rows
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.harness.forked import ForkedProgram

@@ -18,7 +18,7 @@ from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing.json_scan import is_value
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contracts import REJECTED, UPLOADS
+from telemetry_assets.tables import REJECTED, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.expensive import EXPENSIVE, MEBIBYTE, empty_members
 

@@ -13,7 +13,7 @@ import pytest
 
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets_tests.harness.another_user import act, acting, open_folder, require_root
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed

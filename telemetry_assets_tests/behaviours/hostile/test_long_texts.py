@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
-from telemetry_assets.tables.contracts import CURRENT_STATE
+from telemetry_assets.tables import CURRENT_STATE
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import vehicle
 

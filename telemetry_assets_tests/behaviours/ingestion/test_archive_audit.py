@@ -16,7 +16,7 @@ from telemetry_assets.ingestion.landing import file_moves
 from telemetry_assets.ingestion.landing import folder as folder_landing
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER, UPLOADS
+from telemetry_assets.tables import BRONZE, REJECTED, SILVER, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

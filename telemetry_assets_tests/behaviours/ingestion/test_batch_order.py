@@ -9,7 +9,7 @@ import pytest
 
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.tables.contracts import BRONZE, SILVER
+from telemetry_assets.tables import BRONZE, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

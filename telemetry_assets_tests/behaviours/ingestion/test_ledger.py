@@ -20,8 +20,8 @@ from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.changes import MAINTENANCE
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

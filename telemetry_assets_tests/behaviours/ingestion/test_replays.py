@@ -14,7 +14,7 @@ from telemetry_assets.ingestion import replays
 from telemetry_assets.ingestion.journal.base import JournalEntry, ReplaySelection
 from telemetry_assets.ingestion.parsing import documents
 from telemetry_assets.ingestion.reconciliation import reconcile
-from telemetry_assets.tables.contracts import BRONZE, REJECTED, SILVER
+from telemetry_assets.tables import BRONZE, REJECTED, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.harness.made_documents import event, framed
 

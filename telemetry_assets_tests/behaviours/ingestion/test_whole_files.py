@@ -13,7 +13,7 @@ import pytest
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.lakehouse.batch_rows import append_batch
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

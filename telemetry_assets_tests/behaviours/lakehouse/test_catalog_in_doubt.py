@@ -18,7 +18,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, TelemetryAssetsError
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse import sqlite_catalog
-from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE, SILVER
+from telemetry_assets.tables import BRONZE, CURRENT_STATE, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

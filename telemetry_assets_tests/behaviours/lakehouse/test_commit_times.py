@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_assets.ingestion import intake
 from telemetry_assets.lakehouse.commits import set_table_properties
-from telemetry_assets.tables.contracts import BRONZE, SILVER, UPLOADS
+from telemetry_assets.tables import BRONZE, SILVER, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.recovery import metadata_files
+from telemetry_assets.tables import ALERTS, BRONZE, SILVER, all_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import ALERTS, BRONZE, CONTRACTS, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.examined import filled, number_of, repair, to_do, write_metadata_again
 from telemetry_assets_tests.harness.made_documents import event, framed
@@ -27,7 +27,9 @@ def deployed(in_each_catalog: Deployment) -> Deployment:
 
 def test_healthy_tables_have_nothing_to_be_done(deployed: Deployment) -> None:
     assert to_do(deployed) == []
-    assert [finding.table for finding in examine(deployed.pipeline.lakehouse)] == [one.full_name for one in CONTRACTS]
+    assert [finding.table for finding in examine(deployed.pipeline.lakehouse)] == [
+        one.full_name for one in all_tables()
+    ]
 
 
 @pytest.mark.parametrize("contract", [BRONZE, SILVER], ids=lambda one: one.full_name)

@@ -11,7 +11,7 @@ from pyiceberg.types import StringType
 
 from telemetry_assets.aws.clients import RETRIES
 from telemetry_assets.cli.main import main
-from telemetry_assets.tables.contracts import BRONZE, CONTRACTS, SILVER, UPLOADS
+from telemetry_assets.tables import BRONZE, SILVER, UPLOADS, all_tables
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import BUCKET, IN_S3, Deployment
 
@@ -73,7 +73,7 @@ def test_a_bucket_that_is_not_there_is_named_and_everything_else_is_looked_at(
     assert looked.exit_code == 1
     assert "(NoSuchBucket)" in looked.output
     assert "(nowhere). Make the bucket, or correct TELEMETRY_LANDING_URI" in looked.output
-    assert looked.output.count("not there yet") == len(CONTRACTS)
+    assert looked.output.count("not there yet") == len(all_tables())
 
 
 def test_an_endpoint_that_does_not_answer_is_told_with_the_variable_that_names_it(

@@ -19,16 +19,16 @@ from telemetry_assets.lakehouse.changes import MAINTENANCE, applied_mark, change
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.contracts import (
+from telemetry_assets.tables import (
     ALERTS,
     BRONZE,
-    CONTRACTS,
     CURRENT_STATE,
     FUEL_EFFICIENCY,
     SILVER,
-    contract_named,
+    all_tables,
+    table_named,
 )
+from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 
@@ -64,24 +64,24 @@ def bronze_rows(*days: int) -> pa.Table:
 
 class TestContracts:
     def test_every_database_has_a_name_that_stands_in_any_path(self) -> None:
-        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", part) for contract in CONTRACTS for part in contract.identifier)
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", part) for contract in all_tables() for part in contract.identifier)
 
     def test_every_column_says_what_it_means(self) -> None:
-        assert all(column.description.endswith(".") for contract in CONTRACTS for column in contract.columns)
+        assert all(column.description.endswith(".") for contract in all_tables() for column in contract.columns)
 
     def test_a_table_is_found_by_its_full_name_and_by_a_name_that_only_it_has(self) -> None:
-        assert contract_named("gold.performance_alerts") is contract_named("performance_alerts") is ALERTS
+        assert table_named("gold.performance_alerts") is table_named("performance_alerts") is ALERTS
         with pytest.raises(KeyError, match=r"bronze.car_telemetry, .*silver.car_telemetry"):
-            contract_named("car_telemetry")
+            table_named("car_telemetry")
 
 
 class TestPreparing:
     def test_makes_every_table_as_contracted_and_leaves_it_so(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
-        made = {contract: lakehouse.table(contract).metadata_location for contract in CONTRACTS}
+        made = {contract: lakehouse.table(contract).metadata_location for contract in all_tables()}
         lakehouse.prepare()
-        assert {contract: lakehouse.table(contract).metadata_location for contract in CONTRACTS} == made
-        for contract in CONTRACTS:
+        assert {contract: lakehouse.table(contract).metadata_location for contract in all_tables()} == made
+        for contract in all_tables():
             assert lakehouse.differences(lakehouse.table(contract), contract) == []
 
     def test_a_table_that_differs_stops_a_run_before_it_writes_and_says_each_difference(

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from telemetry_assets.ingestion.reconciliation import reconcile
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import deployment_in_s3
 from telemetry_assets_tests.harness.made_documents import FRAMINGS, Document, event, framed, vehicle

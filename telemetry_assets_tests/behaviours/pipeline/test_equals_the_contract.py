@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from telemetry_assets.simulator.fleet import Fleet, simulate
-from telemetry_assets.tables.contracts import UPSTREAM
+from telemetry_assets.tables import derived_tables
 from telemetry_assets_tests.harness.deployment import AS_OF, SAMPLES, Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import RUNS, UPLOADS, Document, event, framed, vehicle
 
@@ -97,9 +97,9 @@ def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[t
 def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
         process_all(deployed, runs)
-        before = {contract: deployed.rows(contract) for contract in UPSTREAM}
-        dates = frozenset(row["event_date"] for row in before[next(iter(UPSTREAM))])
-        for contract in UPSTREAM:
+        before = {contract: deployed.rows(contract) for contract in derived_tables()}
+        dates = frozenset(row["event_date"] for row in before[next(iter(derived_tables()))])
+        for contract in derived_tables():
             if dates:
                 deployed.pipeline.refresh(contract, "backfill", dates, insurance_as_of=AS_OF)
             assert deployed.rows(contract) == before[contract], contract.full_name
@@ -112,7 +112,7 @@ def test_the_same_upload_again_changes_no_gold_row(upload: tuple[list[Document],
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
         deployed.upload(f"first{ending}", content)
         deployed.process()
-        gold = {contract: deployed.rows(contract) for contract in UPSTREAM if contract.layer == "gold"}
+        gold = {contract: deployed.rows(contract) for contract in derived_tables() if contract.layer == "gold"}
         deployed.upload(f"second{ending}", content)
         deployed.process()
         assert {contract: deployed.rows(contract) for contract in gold} == gold

@@ -10,7 +10,7 @@ import pytest
 from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.errors import QualityError
-from telemetry_assets.tables.contracts import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables import BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed, vehicle
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.pipeline import DERIVED_TABLES
+from telemetry_assets.tables import derived_tables
 from telemetry_assets_tests.harness.killed_process import Evidence, LateMount, Run, Stage, Story, Unreadable
 from telemetry_assets_tests.harness.sent_uploads import (
     CORRECTION,
@@ -29,7 +29,7 @@ from telemetry_assets_tests.harness.sent_uploads import (
 
 RESTART = Run()
 BOUNDED_RESTART = Run(batch_max_bytes=20_000)
-DERIVED = [table.full_name for table in DERIVED_TABLES]
+DERIVED = [table.full_name for table in derived_tables()]
 GOLD = DERIVED[1:]
 
 # The first run makes the tables; a table's first metadata file is written then.

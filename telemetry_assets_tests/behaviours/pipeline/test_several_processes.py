@@ -13,7 +13,7 @@ from dagster._cli import cli as dagster
 
 from telemetry_assets.cli.main import main
 from telemetry_assets.simulator.fleet import Fleet, SimulatedUpload, simulate
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.harness.aws.services import AwsServices

@@ -23,7 +23,7 @@ from telemetry_assets.cli.main import main
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.tables.contracts import BRONZE, REJECTED
+from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.forked import ForkedProgram
 from telemetry_assets_tests.harness.killed_process import die_at

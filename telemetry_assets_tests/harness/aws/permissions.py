@@ -10,7 +10,7 @@ from typing import Any
 
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.lakehouse.doctor import examine
-from telemetry_assets.tables.contracts import ALERTS
+from telemetry_assets.tables import ALERTS
 from telemetry_assets_tests.harness.aws.api_requests import Request
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import deployment_in_s3

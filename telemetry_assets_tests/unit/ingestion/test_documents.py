@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.parsing.document_shapes import VALUE_COLUMNS, payload_values
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept, parse_time
+from telemetry_assets.tables.document_shapes import VALUE_COLUMNS, payload_values
 from telemetry_assets_tests.harness.made_documents import Document, event, vehicle
 
 INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)

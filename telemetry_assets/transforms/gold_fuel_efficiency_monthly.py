@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window, WindowSpec
 
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY
-from telemetry_assets.transforms.shaping import shaped
+from telemetry_assets.tables.derived import Changes, Partitions
+from telemetry_assets.tables.gold_fuel_efficiency_monthly import FUEL_EFFICIENCY
+from telemetry_assets.tables.months import days_of_month, first_of_month, next_month, previous_month
+from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
+from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 _IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")
+
+
+def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
+    """Replace the months of the changed dates and the months after them."""
+    months = None if changes.everything else _months_to_replace(changes)
+    monthly = fuel_efficiency_monthly(inputs.upstream(_dates_to_read(months)))
+    if months is not None:
+        monthly = monthly.where(monthly["month"].isin(*sorted(months)))
+    return Replacement(keep_updated_at(FUEL_EFFICIENCY, monthly, inputs.previous(months)), months)
+
+
+def _months_to_replace(changes: Changes) -> frozenset[date]:
+    # The first event of a car in a month is compared with the car's last event of the month before.
+    return frozenset(month for day in changes.dates for month in (first_of_month(day), next_month(day)))
+
+
+def _dates_to_read(months: Partitions) -> Partitions:
+    if months is None:
+        return None
+    return frozenset(
+        day for month in months for first in (previous_month(month), month) for day in days_of_month(first)
+    )
 
 
 def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:

@@ -13,8 +13,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window
 
-from telemetry_assets.tables.contracts import CURRENT_STATE, STATE_ATTRIBUTES
-from telemetry_assets.transforms.shaping import shaped
+from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.gold_car_current_state import CURRENT_STATE, STATE_ATTRIBUTES
+from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
+from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 _ATTRIBUTES = tuple(attribute.name for attribute in STATE_ATTRIBUTES)
 # Every value that has an origin, with the columns of its origin. A car's latest event is its own origin.
@@ -24,6 +26,38 @@ _ORIGINS = {
 }
 _COLUMNS = tuple(dict.fromkeys(column for name, origin in _ORIGINS.items() for column in (name, *origin)))
 NEEDS_HISTORY = "_needs_history"
+
+_MANY_DATES = 366
+"""If more dates changed, the table is rebuilt rather than updated."""
+
+_MANY_CARS = 1000
+"""If more cars need their history, the history of all cars is read."""
+
+
+def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
+    """Update the state with the changed dates; rebuild it if too much has changed."""
+    previous = inputs.previous(None)
+    if changes.everything or len(changes.dates) > _MANY_DATES:
+        known = last_known(inputs.upstream(None))
+    elif changes.dates:
+        known = _known_after(changes, inputs, previous)
+    else:
+        # Rows may have been duplicated by hand.
+        known = previous.dropDuplicates(["car_chassis"])
+    whole = with_insurance(known, parameters.insurance_as_of)
+    return Replacement(keep_updated_at(CURRENT_STATE, whole, previous), None)
+
+
+def _known_after(changes: Changes, inputs: Inputs, previous: DataFrame) -> DataFrame:
+    judged = updated(previous, last_known(inputs.upstream(changes.dates)), changes.dates)
+    lost = [row[0] for row in judged.where(NEEDS_HISTORY).select("car_chassis").collect()]
+    if len(lost) > _MANY_CARS:
+        return last_known(inputs.upstream(None))
+    known = judged.where(~judged[NEEDS_HISTORY]).drop(NEEDS_HISTORY)
+    if not lost:
+        return known
+    history = inputs.upstream(None)
+    return known.unionByName(last_known(history.where(history["car_chassis"].isin(*lost))))
 
 
 def last_known(silver: DataFrame) -> DataFrame:

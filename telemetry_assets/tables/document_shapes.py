@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
+from telemetry_assets.tables.contract import ColumnType
+from telemetry_assets.tables.silver_car_telemetry import SILVER
+
 Shape = Literal["event", "vehicle"]
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -106,13 +109,11 @@ _COLUMNS: dict[Shape, dict[tuple[str, ...], dict[str, str]]] = {
     },
 }
 
-_CONVERTERS: dict[str, Callable[[object], Any]] = {
-    "manufacturer": text_of,
-    "model": text_of,
-    "gas_type": text_of,
-    "insurance_provider": text_of,
-    "insurance_valid_until": date_of,
-    "year": _whole_number,
+_CONVERTERS: dict[ColumnType, Callable[[object], Any]] = {
+    "string": text_of,
+    "date": date_of,
+    "int": _whole_number,
+    "double": _number,
 }
 
 VALUE_COLUMNS: tuple[str, ...] = tuple(
@@ -135,7 +136,7 @@ _PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
         (
             path,
             tuple(
-                _Field(name, VALUE_COLUMNS.index(column), _CONVERTERS.get(column, _number))
+                _Field(name, VALUE_COLUMNS.index(column), _CONVERTERS[SILVER.column(column).type])
                 for name, column in fields.items()
             ),
         )

@@ -7,9 +7,11 @@ from pyspark.sql import functions as f
 from pyspark.sql.types import DataType, DateType, DoubleType, IntegerType, StringType, StructField, StructType
 from pyspark.sql.window import Window
 
-from telemetry_assets.ingestion.parsing.document_shapes import VALUE_COLUMNS, payload_values
 from telemetry_assets.tables.contract import ColumnType
-from telemetry_assets.tables.contracts import SILVER
+from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.document_shapes import VALUE_COLUMNS, payload_values
+from telemetry_assets.tables.silver_car_telemetry import SILVER
+from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import shaped
 
 _SPARK_TYPES: dict[ColumnType, DataType] = {
@@ -18,6 +20,15 @@ _SPARK_TYPES: dict[ColumnType, DataType] = {
     "double": DoubleType(),
     "date": DateType(),
 }
+
+
+def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
+    """Parse what has arrived and merge it into the changed dates; a rebuild parses all of their Bronze rows."""
+    dates = changes.partitions
+    arrived = None if parameters.rebuild or changes.everything else inputs.arrived(dates)
+    if arrived is None:
+        return Replacement(car_telemetry(inputs.upstream(dates)), dates)
+    return Replacement(merged(inputs.previous(dates), car_telemetry(arrived)), dates)
 
 
 def car_telemetry(bronze: DataFrame) -> DataFrame:

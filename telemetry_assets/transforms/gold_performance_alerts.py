@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.contracts import ALERTS
-from telemetry_assets.transforms.shaping import shaped
+from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.gold_performance_alerts import ALERTS
+from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
+from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ _RULES = (
     _Rule("HIGH_MILEAGE", "current_mileage_km", "Odometer", "km", 100_000.0, None),
 )
 ALERT_TYPES = tuple(rule.alert_type for rule in _RULES)
+
+
+def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
+    """Replace the alerts of the changed dates."""
+    dates = changes.partitions
+    return Replacement(
+        keep_updated_at(ALERTS, performance_alerts(inputs.upstream(dates)), inputs.previous(dates)), dates
+    )
 
 
 def performance_alerts(silver: DataFrame) -> DataFrame:

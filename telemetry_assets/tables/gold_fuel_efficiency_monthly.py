@@ -1,0 +1,40 @@
+"""``gold.fuel_efficiency_monthly``: kilometres and litres per car and month."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from telemetry_assets.tables.columns import MANUFACTURER, MODEL, UPDATED_AT
+from telemetry_assets.tables.contract import Column
+from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.figures import Total
+from telemetry_assets.tables.months import first_of_month
+from telemetry_assets.tables.silver_car_telemetry import SILVER
+
+FUEL_EFFICIENCY = DerivedTable(
+    layer="gold",
+    name="fuel_efficiency_monthly",
+    description="One row per car and month: kilometres driven and fuel used.",
+    columns=(
+        Column("car_chassis", "string", "The car's chassis number.", True),
+        Column("year_month", "string", "The month, `YYYY-MM`.", True),
+        Column("month", "date", "The first day of the month.", True),
+        MANUFACTURER,
+        MODEL,
+        Column("total_km_driven", "double", "Kilometres of all contributing events.", True),
+        Column("trip_count", "long", "Contributing events.", True),
+        Column("measured_km", "double", "Kilometres of the contributing events whose fuel is known.", True),
+        Column("total_fuel_liters", "double", "Litres used over `measured_km`.", True),
+        Column("avg_fuel_efficiency_kmpl", "double", "Kilometres per litre; null where no fuel was used."),
+        UPDATED_AT,
+    ),
+    key=("car_chassis", "year_month"),
+    partition="month",
+    upstream=SILVER,
+    transform="telemetry_assets.transforms.gold_fuel_efficiency_monthly",
+    key_check="one_row_per_car_and_month",
+    rebuild_description="Materializing makes the months of the chosen event dates anew, and the months after them.",
+    partition_of=first_of_month,
+    figures=(Total("driven_km", "total_km_driven"), Total("fuel_liters", "total_fuel_liters")),
+    fresh_within=timedelta(days=7),
+)

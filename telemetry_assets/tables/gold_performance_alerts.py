@@ -1,0 +1,42 @@
+"""``gold.performance_alerts``: one row per event and rule whose bound it crossed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from telemetry_assets.tables.columns import UPDATED_AT
+from telemetry_assets.tables.contract import Column
+from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.figures import DistinctValues, RowsWhere
+from telemetry_assets.tables.silver_car_telemetry import SILVER
+
+ALERTS = DerivedTable(
+    layer="gold",
+    name="performance_alerts",
+    description="One row per event and rule whose bound the event crossed.",
+    columns=(
+        Column("alert_id", "string", "SHA-256 of `<event_id>|<alert_type>`, lower-case hex.", True),
+        Column("event_id", "string", "The event.", True),
+        Column("car_chassis", "string", "The car's chassis number.", True),
+        Column("alert_type", "string", "The rule, e.g. `OVERHEAT_ENGINE`.", True),
+        Column("alert_severity", "string", "`WARNING` or `CRITICAL`.", True),
+        Column("alert_value", "double", "The reading, in its column's unit.", True),
+        Column("alert_threshold", "double", "The bound that the reading crossed.", True),
+        Column("alert_message", "string", "What happened, for a person.", True),
+        Column("telemetry_timestamp", "timestamptz", "The time of the event, UTC.", True),
+        Column("alert_date", "date", "The UTC date of the event.", True),
+        UPDATED_AT,
+    ),
+    key=("alert_id", "alert_date"),
+    partition="alert_date",
+    upstream=SILVER,
+    transform="telemetry_assets.transforms.gold_performance_alerts",
+    key_check="one_row_per_alert",
+    rebuild_description="Materializing replaces the alerts of the chosen event dates.",
+    figures=(
+        RowsWhere("critical_alerts", "alert_severity", "CRITICAL"),
+        RowsWhere("warning_alerts", "alert_severity", "WARNING"),
+        DistinctValues("alerted_cars", "car_chassis"),
+    ),
+    fresh_within=timedelta(days=7),
+)
