@@ -21,8 +21,8 @@ data "aws_iam_policy_document" "job_trust" {
         identifiers = [{ emr_serverless = "emr-serverless.amazonaws.com", glue = "glue.amazonaws.com" }[statement.value]]
       }
 
-      # Prevents applications of other accounts from using this role. The condition is not set for Glue: AWS does not document
-      # aws:SourceAccount for it, and Glue jobs can only use roles of their own account.
+      # Prevents applications of other accounts from using this role. The condition is not set for Glue: AWS does not
+      # document aws:SourceAccount for it, and Glue jobs can only use roles of their own account.
       dynamic "condition" {
         for_each = statement.value == "emr_serverless" ? [local.account] : []
 

@@ -1,6 +1,6 @@
 # No statement allows actions by a wildcard. A statement allows all resources only if its actions do not support
-# resource-level permissions; a comment says so. Each policy allows the KMS key only for the buckets that it also allows:
-# the encryption context is the ARN of the object, or the ARN of the bucket if the bucket uses an S3 Bucket Key
+# resource-level permissions; a comment says so. Each policy allows the KMS key only for the buckets that it allows: the
+# encryption context is the ARN of the object, or the ARN of the bucket if the bucket uses an S3 Bucket Key
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html).
 
 # Producers: put uploads, but cannot read or list them.

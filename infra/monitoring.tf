@@ -102,7 +102,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
-# The budget covers the whole account: a budget filtered by tag is empty until the tag is activated in the billing console.
+# The budget covers the whole account: a budget by tag is empty until the tag is activated in the billing console.
 
 resource "aws_budgets_budget" "this" {
   count = var.monthly_budget_usd == null ? 0 : 1

@@ -1,4 +1,4 @@
-"""The policies of ``infra/`` as IAM reads them, resolved by Python alone: for an account of names that tests know."""
+"""The policies of ``infra/``, evaluated in Python with the resource names that the tests use."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ Block = dict[str, Any]
 
 
 def blocks(block: Block) -> Iterator[Block]:
-    """The statements of a document, those that an option turns on among them."""
+    """The statements of a document, including those that depend on an option."""
     yield from block.get("statement", [])
     for dynamic in block.get("dynamic", []):
         yield from dynamic.get('"statement"', {}).get("content", [])
 
 
 def documents() -> Iterator[tuple[str, str, Block]]:
-    """Every policy document of ``infra/``: the file's name, its own, and what it holds."""
+    """Every policy document of ``infra/``: the name of its file, its own name, and its content."""
     for path in sorted(INFRA.rglob("*.tf")):
         if ".terraform" in path.parts:
             continue
@@ -76,7 +76,7 @@ def documents() -> Iterator[tuple[str, str, Block]]:
 
 @cache
 def policy(name: str) -> list[Statement]:
-    """The statements of a policy in ``iam_policies.tf``, with every option on."""
+    """The statements of a policy in ``iam_policies.tf``, with every option enabled."""
     [document] = [block for file, one, block in documents() if (file, one) == ("iam_policies", name)]
     return [_statement(block) for block in blocks(document)]
 

@@ -1,4 +1,4 @@
-"""Terraform over ``infra/``, with the provider from a folder where no registry is reached, in a copy of its own."""
+"""Runs Terraform in a copy of ``infra/``, with a provider from a folder if there is one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 INFRA = Path(__file__).resolve().parent.parent.parent / "infra"
 _PLUGINS = "tf-plugins"
 _PLACES = ("/opt", "/usr/local/share", "/usr/share", str(Path.home()))
-# The services stand at one address here, which is no domain that buckets could have names in.
+# The local services have one address, so bucket names cannot be subdomains of it.
 _OVERRIDE = """
 provider "aws" {
   s3_use_path_style       = true
@@ -24,22 +24,22 @@ provider "aws" {
 
 
 def terraform() -> str | None:
-    """The program, or OpenTofu's; None where neither is on this machine."""
+    """The path of Terraform or OpenTofu; None if neither is installed."""
     return shutil.which("terraform") or shutil.which("tofu")
 
 
 def plugins() -> Path | None:
-    """The folder of providers that ``TERRAFORM_PLUGIN_DIR`` names or that stands where machines keep such; or None."""
+    """The folder of providers: ``TERRAFORM_PLUGIN_DIR`` or a ``tf-plugins`` in a usual place; None if there is none."""
     named = os.environ.get("TERRAFORM_PLUGIN_DIR")
     places = [Path(named)] if named else [Path(place) / _PLUGINS for place in _PLACES]
     return next((place for place in places if place.is_dir()), None)
 
 
 class Configuration:
-    """A copy of ``infra/`` that is initialized.
+    """An initialized copy of ``infra/``.
 
-    :param folder: where the copy is made.
-    :param environment: what Terraform finds beside this process's environment.
+    :param folder: the folder of the copy.
+    :param environment: variables that Terraform gets in addition to this process's environment.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -51,9 +51,9 @@ class Configuration:
         self.run("init", "-backend=false", *offline)
 
     def run(self, command: str, *arguments: str) -> str:
-        """What a command prints.
+        """Run a command and return its output.
 
-        :raises AssertionError: with all of it, where the command fails.
+        :raises AssertionError: with the output, if the command fails.
         """
         program = terraform()
         assert program is not None, "Terraform is not on this machine"
@@ -72,7 +72,7 @@ class Configuration:
         return ended.stdout
 
     def outputs(self) -> dict[str, Any]:
-        """The outputs of what was applied."""
+        """The outputs of the applied configuration."""
         raw = self.run("output", "-json")
-        # A warning of the machine's own may stand before it.
+        # Warnings can precede the JSON.
         return {name: one["value"] for name, one in json.loads(raw[raw.index("{") :]).items()}

@@ -1,4 +1,4 @@
-"""Alarms watch what the project tells. Only Python is needed for this, not Terraform."""
+"""The alarms of ``monitoring.tf`` are on metrics that the project sends. Needs Python only, not Terraform."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def alarms() -> dict[str, dict[str, str]]:
     return {**found["alarms"], **found["remote_alarms"]}
 
 
-def test_an_alarm_watches_a_metric_that_the_project_tells() -> None:
+def test_an_alarm_is_on_a_metric_that_the_project_sends() -> None:
     watched = {alarm["metric"].strip('"') for alarm in alarms().values()}
     assert watched == set(UNITS) - {"WaitingUploads", "AccountChecks"}
 

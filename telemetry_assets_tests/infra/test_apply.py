@@ -1,4 +1,4 @@
-"""Applied to an empty account, used, and taken away again: the life of a lakehouse in AWS."""
+"""Applies ``infra/`` to an empty account, processes uploads with the created resources, and destroys them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(terraform() is None, reason="neither Terraform nor OpenTofu is on this machine"),
 ]
-# moto knows no subscriber of a budget.
+# moto does not support subscribers of a budget.
 _VALUES = """
 name               = "fleet"
 region             = "eu-central-1"
@@ -50,8 +50,8 @@ monthly_budget_usd = null
 
 
 _ACCOUNT = "123456789012"
-# moto counts no use of a key. Large uploads are put in parts, which are taken away where one breaks off; a cancelled
-# run, a driver's log that is asked for, a table that Spark makes none of: other tests have these.
+# Actions without requests in this test: moto does not record uses of a key; other tests cover aborted uploads,
+# canceled runs and requests for driver logs.
 _NOT_SEEN = {
     "kms:Decrypt",
     "kms:GenerateDataKey",
@@ -60,7 +60,7 @@ _NOT_SEEN = {
     "glue:BatchStopJobRun",
     "logs:GetLogEvents",
 }
-# Whoever may not list is told of a missing object that it is forbidden; Glue itself writes the logs of its runs.
+# s3:ListBucket only changes the answer for a missing object from 403 to 404; Glue itself writes the logs of its runs.
 _NOT_SEEN_OF_PROGRAMS = {
     "kms:Decrypt",
     "kms:GenerateDataKey",

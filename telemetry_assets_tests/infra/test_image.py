@@ -1,4 +1,4 @@
-"""The image's Dagster is the project's own, but for where it keeps things."""
+"""The image's Dagster is configured like the project's, except for storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each module's README lists its inputs and outputs. Only Python is needed for this, not Terraform."""
+"""Each module's README lists its inputs and outputs. Needs Python only, not Terraform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what in the account that Terraform makes. Only Python is needed for this, not Terraform."""
+"""What the policies of ``infra/`` allow and deny. Needs Python only, not Terraform."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from telemetry_assets_tests.harness.policies import (
     policy,
 )
 
-# What a bucket, a key or a role lets others do is said where it is.
+# Statements with principals belong to resource policies and trust policies.
 STATEMENTS = [
     pytest.param(statement, id=f"{file}-{name}-{number}")
     for file, name, document in documents()
     for number, statement in enumerate(blocks(document))
     if "principals" not in statement
 ]
-# Terraform has made the databases, and the tests themselves have taken a table away.
+# Terraform creates the databases, and the tests themselves drop a table.
 NOT_THE_PROJECTS_OWN = {"CreateDatabase", "DeleteTable"}
 
 
-def test_the_policies_of_everybody_are_looked_at() -> None:
+def test_all_policies_are_examined() -> None:
     assert {name for _, name, _ in documents()} >= {"uploader", "orchestrator", "job", "analyst", "execution"}
 
 
@@ -97,7 +97,7 @@ def test_the_orchestrator_may_do_all_that_a_deployment_on_one_machine_asks_for(
         ("uploader", "s3:PutObject", f"arn:aws:s3:::{LAKEHOUSE}/telemetry/gold/a"),
     ],
 )
-def test_nobody_may_do_what_is_not_theirs(who: str, action: str, resource: str) -> None:
+def test_a_policy_denies_everything_else(who: str, action: str, resource: str) -> None:
     assert not allowed(policy(who), action, resource)
 
 
@@ -109,7 +109,7 @@ def test_the_orchestrator_lists_its_own_prefix_alone(bucket: str) -> None:
     assert not allowed(orchestrator, "s3:ListBucket", resource)
 
 
-def test_the_orchestrator_tells_metrics_in_its_own_namespace_alone() -> None:
+def test_the_orchestrator_puts_metrics_in_its_own_namespace_only() -> None:
     orchestrator = policy("orchestrator")
     assert allowed(orchestrator, "cloudwatch:PutMetricData", "*", namespace="TelemetryAssets")
     assert not allowed(orchestrator, "cloudwatch:PutMetricData", "*", namespace="AWS/Billing")

@@ -1,4 +1,4 @@
-"""The saved queries of the analysts run on the Gold tables that the project makes."""
+"""The saved queries run on the project's Gold tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EC2 accepts the descriptions of security groups and their rules. Only Python is needed for this, not Terraform."""
+"""EC2 accepts the descriptions of security groups and their rules. Needs Python only, not Terraform."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``infra/`` is what Terraform takes, and its outputs are settings that the project takes.
+"""Terraform accepts ``infra/``, and the project accepts its output `dotenv` as settings.
 
-A policy scanner reads it too: `make infra-scan`.
+`make infra-scan` also scans it with checkov.
 """
 
 from __future__ import annotations

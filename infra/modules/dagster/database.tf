@@ -1,5 +1,4 @@
-# The database of Dagster's run and event history. Losing it loses no rows: the pipeline reads from the tables what remains
-# to be done.
+# The database of Dagster's run and event history. Losing it loses no rows: the tables show what remains to be done.
 
 resource "aws_db_subnet_group" "this" {
   name       = local.family

@@ -1,4 +1,4 @@
-# Two roles. The execution role lets ECS pull the image and read the password; the task role has the orchestrator policy.
+# The execution role lets ECS pull the image and read the password; the task role has the orchestrator policy.
 
 data "aws_caller_identity" "current" {}
 

@@ -1,4 +1,4 @@
-# One ECS task with three containers of the same image: the code server, which also executes runs, the daemon and the web
+# One ECS task with three containers of one image: the code server, which also executes runs, the daemon and the web
 # server. They communicate over the loopback interface of the task. There must never be a second task: two daemons would
 # launch each run twice.
 
@@ -73,7 +73,7 @@ resource "aws_ecs_task_definition" "this" {
       essential              = true
       readonlyRootFilesystem = true
       linuxParameters        = { capabilities = { drop = ["ALL"] } }
-      # The image's tini forwards SIGTERM to all processes, so that runs can cancel their remote steps. The container ends
+      # The image's tini forwards SIGTERM to all processes, so that runs can cancel remote steps. The container ends
       # when the code server has waited 30 s for its runs; ECS sends SIGKILL after stopTimeout seconds at the latest.
       stopTimeout  = 120
       portMappings = name == "web" ? [{ containerPort = local.web_port, protocol = "tcp" }] : []
