@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.readme_tables import MODULES, readme_with_tables
-from telemetry_assets_tests.infra.terraform import INFRA
+from telemetry_assets_tests.harness.terraform import INFRA
 
 
 def test_every_module_has_a_readme() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import hcl2
 import pytest
 
-from telemetry_assets_tests.infra.terraform import INFRA
+from telemetry_assets_tests.harness.terraform import INFRA
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpRange.html
 _ALLOWED = re.compile(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}")
