@@ -34,7 +34,7 @@ demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the 
 		echo; $(BIN)/telemetry-assets show gold.$$table --limit 5 || exit 1; done
 
 dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
-	@$(BIN)/python -m telemetry_assets.environment
+	@$(BIN)/python -m telemetry_assets.cli.environment
 	mkdir -p data/landing
 	$(BIN)/python -m telemetry_assets.webserver dev
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import QualityError, UnclaimableUploadsError
-from telemetry_assets.file_system import translate_storage_errors
+from telemetry_assets.file_system.errors import translate_storage_errors
 from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.journal.base import ReplaySelection

@@ -32,8 +32,8 @@ from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.plain import plain_lines, plain_values
-from telemetry_assets.text.wording import counted
 
 # The sensor is this project's retry: it sees from the tables what is left to do.
 _NO_RETRY = {"dagster/max_retries": "0"}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from telemetry_assets.cli.operations import (
+from telemetry_assets.cli.doctor import (
     aws_check,
     doctor,
     engine_log_on_stderr,
@@ -30,8 +30,8 @@ from telemetry_assets.engines.base import COMMAND_LINE, RefreshResult
 from telemetry_assets.ingestion.batch_reports import BatchReport, added_up, shown_counts
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
+from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.plain import plain_start, plain_text
-from telemetry_assets.text.wording import counted
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 _LONG_COLUMNS = {"payload", "alert_id"}

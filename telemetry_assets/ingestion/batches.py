@@ -22,7 +22,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
-from telemetry_assets.file_system import is_storage_error
+from telemetry_assets.file_system.errors import is_storage_error
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.batch_reports import (
     BATCH_REPORT,

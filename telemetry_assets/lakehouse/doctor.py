@@ -24,7 +24,7 @@ from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable
-from telemetry_assets.text.wording import counted
+from telemetry_assets.text.formatting import counted
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.monitoring.measurements import Metric, send
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import ALERTS, all_tables
-from telemetry_assets.text.wording import counted
+from telemetry_assets.text.formatting import counted
 
 Proof = Callable[[Settings], str]
 """Uses something, and says what it has found; it raises where something is missing."""

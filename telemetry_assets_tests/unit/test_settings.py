@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets import environment, settings
+from telemetry_assets import settings
 from telemetry_assets.aws.locations import S3Location
-from telemetry_assets.environment import require_consistent_environment, unknown_settings
+from telemetry_assets.cli import environment
+from telemetry_assets.cli.environment import require_consistent_environment, unknown_settings
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import load_settings
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.file_system import megabytes
+from telemetry_assets.file_system.errors import megabytes
 from telemetry_assets.ingestion.landing.base import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.ingestion.landing.file_moves import (
     WriterGoesOnError,

@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from telemetry_assets.file_system import is_storage_error, lock_file, megabytes, storage_advice, sync_file, sync_folder
+from telemetry_assets.file_system.errors import (
+    is_storage_error,
+    lock_file,
+    megabytes,
+    storage_advice,
+    sync_file,
+    sync_folder,
+)
 from telemetry_assets.settings import MEBIBYTE, Settings
 
 _LEAST_BYTES = 64 * MEBIBYTE

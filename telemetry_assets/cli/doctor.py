@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
 
 import click
 
+from telemetry_assets.cli.environment import unknown_settings
 from telemetry_assets.cli.terminal import say
 from telemetry_assets.engines.base import COMMAND_LINE
-from telemetry_assets.environment import unknown_settings
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.landing.base import open_landing
@@ -29,9 +29,9 @@ from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.masking import masked
 from telemetry_assets.text.plain import plain_lines, plain_text
-from telemetry_assets.text.wording import counted
 
 if TYPE_CHECKING:
     from telemetry_assets.engines.base import RefreshResult
