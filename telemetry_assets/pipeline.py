@@ -241,6 +241,6 @@ def _local_folders(settings: Settings) -> list[Path]:
 def _translated_of_aws(settings: Settings) -> AbstractContextManager[None]:
     if not settings.is_in_s3:
         return nullcontext()
-    from telemetry_assets.aws import clients
+    from telemetry_assets.aws.errors import translate_aws_errors
 
-    return clients.translate_aws_errors()
+    return translate_aws_errors()

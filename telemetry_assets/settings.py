@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import S3Location, is_s3
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.text.masking import masked_text
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MEBIBYTE = 1024 * 1024
-MOST_THREADS = 32
 # As EMR Serverless takes it.
 _ROLE_ARN = re.compile(r"arn:aws[a-zA-Z0-9-]*:iam::[0-9]{12}:role/([!-~]+/)?[\w+=,.@-]+")
 

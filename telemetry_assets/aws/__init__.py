@@ -1,1 +1,1 @@
-"""Clients of AWS, S3 locations and conditional requests, and the errors of AWS. Nothing else makes a client."""
+"""Access to AWS: clients, locations in S3, conditional requests, and errors. Only this package makes clients."""

@@ -1,40 +1,20 @@
-"""AWS: clients by the standard credential chain, conditional requests, and refusals in words.
+"""Clients of AWS services, made with the standard credential chain. No other module makes a client.
 
-The only module that makes a client. No setting holds a key: credentials, region, profile and endpoints come from
-where every AWS tool looks for them (environment, shared configuration, container, instance).
+No setting holds a key: credentials, region, profile and endpoints come from the places that every AWS tool reads
+(environment, shared configuration, container, instance).
 """
 
 from __future__ import annotations
 
 import os
-import random
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigNotFound,
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    NoRegionError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
 
-from telemetry_assets.errors import AwsError
-from telemetry_assets.settings import MOST_THREADS
+from telemetry_assets.aws.errors import translate_aws_errors
+from telemetry_assets.aws.limits import CONNECT_SECONDS, MOST_THREADS, READ_SECONDS, RETRIES
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.client import CloudWatchClient
@@ -44,52 +24,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_sts.client import STSClient
 
-RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 5}
-"""The SDK's standard mode: exponential waits with jitter, and a quota that ends retries when a service is down."""
-
-CONNECT_SECONDS = 10
-READ_SECONDS = 60
-
-GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound"})
-PRECONDITION_FAILED = frozenset({"PreconditionFailed", "412"})
-_CREDENTIAL_ERRORS = (
-    ConfigNotFound,
-    CredentialRetrievalError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
-_CONFLICT = "ConditionalRequestConflict"
-_CONFLICT_ATTEMPTS = 6
-_READ_ATTEMPTS = 6
-
-_ADVICE = {
-    "AccessDenied": "Grant it to the role or user that this process runs as (docs/aws-one-machine.md has the policy).",
-    "AccessDeniedException": "Grant it to the role or user that this process runs as (docs/aws-one-machine.md has the "
-    "policy).",
-    "NoSuchBucket": "Make the bucket, or correct TELEMETRY_LANDING_URI, _LAKEHOUSE_URI or _SCRIPTS_URI.",
-    "ExpiredToken": "The credentials have expired: log in anew, or give this process a role.",
-    "ExpiredTokenException": "The credentials have expired: log in anew, or give this process a role.",
-    "InvalidAccessKeyId": "The access key does not exist: correct the credentials.",
-    "UnrecognizedClientException": "The credentials are not valid: correct them.",
-    "SignatureDoesNotMatch": "The secret key is wrong: correct the credentials.",
-    "SlowDown": "S3 asks for fewer requests; all retries were used up. The next run goes on where this one stopped.",
-    "ThrottlingException": "All retries were used up. The next run goes on where this one stopped.",
-}
-
 
 def s3_client() -> S3Client:
-    """The client of S3. It finds a bucket's region by itself."""
+    """A client of S3. It finds the region of each bucket."""
     client: S3Client = _client("s3", environment())
     return client
 
 
 def glue_client(*, retries: bool = True) -> GlueClient:
-    """The client of Glue: its Data Catalog and its jobs.
+    """A client of Glue: the Data Catalog and jobs.
 
-    :param retries: False for requests that must not be made twice unseen: of a lost answer the caller hears.
-    :raises AwsError: where no region is set.
+    :param retries: False for requests that the SDK must not repeat: if a response is lost, the caller gets the error.
+    :raises AwsError: if no region is set.
     """
     with translate_aws_errors():
         client: GlueClient = _client("glue", environment(), retries)
@@ -97,9 +43,9 @@ def glue_client(*, retries: bool = True) -> GlueClient:
 
 
 def emr_serverless_client() -> EMRServerlessClient:
-    """The client of EMR Serverless.
+    """A client of EMR Serverless.
 
-    :raises AwsError: where no region is set.
+    :raises AwsError: if no region is set.
     """
     with translate_aws_errors():
         client: EMRServerlessClient = _client("emr-serverless", environment())
@@ -107,9 +53,9 @@ def emr_serverless_client() -> EMRServerlessClient:
 
 
 def logs_client() -> CloudWatchLogsClient:
-    """The client of CloudWatch Logs.
+    """A client of CloudWatch Logs.
 
-    :raises AwsError: where no region is set.
+    :raises AwsError: if no region is set.
     """
     with translate_aws_errors():
         client: CloudWatchLogsClient = _client("logs", environment())
@@ -117,9 +63,9 @@ def logs_client() -> CloudWatchLogsClient:
 
 
 def cloudwatch_client() -> CloudWatchClient:
-    """The client of CloudWatch's metrics.
+    """A client of CloudWatch metrics.
 
-    :raises AwsError: where no region is set.
+    :raises AwsError: if no region is set.
     """
     with translate_aws_errors():
         client: CloudWatchClient = _client("cloudwatch", environment())
@@ -127,9 +73,9 @@ def cloudwatch_client() -> CloudWatchClient:
 
 
 def sts_client() -> STSClient:
-    """The client of the service that knows who one is.
+    """A client of STS, which says which identity this process has.
 
-    :raises AwsError: where no region is set.
+    :raises AwsError: if no region is set.
     """
     with translate_aws_errors():
         client: STSClient = _client("sts", environment())
@@ -138,7 +84,7 @@ def sts_client() -> STSClient:
 
 @cache
 def _client(service: str, _environment: frozenset[tuple[str, str]], retries: bool = True) -> Any:
-    # A client costs a tenth of a second, as much as a look of the sensor; threads may share it.
+    # Making a client takes 0.1 s, as long as an evaluation of the upload sensor. Threads may share a client.
     config = Config(
         retries=RETRIES if retries else {**RETRIES, "total_max_attempts": 1},  # type: ignore[arg-type]  # a TypedDict
         connect_timeout=CONNECT_SECONDS,
@@ -149,99 +95,13 @@ def _client(service: str, _environment: frozenset[tuple[str, str]], retries: boo
 
 
 def region() -> str | None:
-    """The region of ``AWS_REGION``, which boto3 alone among AWS's tools does not read; None for all other ways."""
+    """The value of ``AWS_REGION``, which boto3 does not read by itself; None if it is not set.
+
+    boto3 reads the region of ``AWS_DEFAULT_REGION`` and of profiles.
+    """
     return os.environ.get("AWS_REGION") or None
 
 
 def environment() -> frozenset[tuple[str, str]]:
-    """What decides which AWS a client speaks to, and as whom."""
+    """The ``AWS_*`` variables: they decide which endpoints a client uses, and with which identity."""
     return frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
-
-
-def encryption(kms_key_id: str) -> dict[str, str]:
-    """The arguments that encrypt what is written to S3 with a KMS key; none where the bucket decides."""
-    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
-
-
-def error_code(error: ClientError) -> str:
-    """The code of an AWS service's refusal, e.g. ``NoSuchKey``."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def get_object(client: S3Client, bucket: str, key: str) -> tuple[bytes, str]:
-    """An object's bytes and its ETag.
-
-    :raises ClientError: with a code of :data:`GONE` where there is no such object.
-    """
-    for attempt in range(_READ_ATTEMPTS):
-        answer = client.get_object(Bucket=bucket, Key=key)
-        try:
-            return answer["Body"].read(), answer["ETag"]
-        except (IncompleteReadError, HTTPClientError):
-            # The SDK's retries end where an answer begins.
-            if attempt == _READ_ATTEMPTS - 1:
-                raise
-            time.sleep(random.uniform(0, 0.1) * 2**attempt)
-    raise AssertionError("every attempt returns or raises")
-
-
-def put_object_if(client: S3Client, bucket: str, key: str, body: bytes, **arguments: Any) -> str:
-    """Write an object under a condition (``IfMatch``, ``IfNoneMatch``), and return its ETag.
-
-    :raises ClientError: with a code of :data:`PRECONDITION_FAILED` where the condition does not hold; also where an
-        answer was lost, and the SDK's retry met what it had written itself.
-    """
-    return str(_without_conflict(lambda: client.put_object(Bucket=bucket, Key=key, Body=body, **arguments))["ETag"])
-
-
-def delete_object_if(client: S3Client, bucket: str, key: str, etag: str) -> None:
-    """Delete an object where it still has this ETag.
-
-    :raises ClientError: with a code of :data:`PRECONDITION_FAILED` where it has another.
-    """
-    _without_conflict(lambda: client.delete_object(Bucket=bucket, Key=key, IfMatch=etag))
-
-
-def _without_conflict(request: Callable[[], Any]) -> Any:
-    """Answer a conditional request, asked again for as long as S3 has met another one at the same moment."""
-    for attempt in range(_CONFLICT_ATTEMPTS):
-        try:
-            return request()
-        except ClientError as error:
-            if error_code(error) != _CONFLICT or attempt == _CONFLICT_ATTEMPTS - 1:
-                raise
-            time.sleep(random.uniform(0, 0.1) * 2**attempt)
-    raise AssertionError("every attempt returns or raises")
-
-
-def is_unknown_outcome(error: Exception) -> bool:
-    """Whether a request that ended with this error may have taken effect all the same."""
-    if isinstance(error, ClientError):
-        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
-    return isinstance(error, BotoCoreError)
-
-
-@contextmanager
-def translate_aws_errors() -> Iterator[None]:
-    """Turn what AWS or the way to it refuses into an :class:`AwsError` that says what to do."""
-    try:
-        yield
-    except ClientError as error:
-        bucket = error.response.get("Error", {}).get("BucketName")
-        named = f" ({bucket})" if bucket else ""
-        advice = _ADVICE.get(error_code(error), "")
-        raise AwsError(f"{error}{named}. {advice}".strip()) from error
-    except NoRegionError as error:
-        raise AwsError("No AWS region is set. Set AWS_REGION to the region of the Glue Data Catalog.") from error
-    except NoCredentialsError as error:
-        raise AwsError(
-            "No AWS credentials were found. Run as a role (instance, container), or set AWS_PROFILE, or log in."
-        ) from error
-    except _CREDENTIAL_ERRORS as error:
-        raise AwsError(f"{error}. Correct the profile or the credentials, or log in anew.") from error
-    except ParamValidationError as error:
-        raise AwsError(f"AWS takes no such value: {error} Correct the setting that it comes from.") from error
-    except (BotoCoreError, aiohttp.ClientError) as error:
-        endpoints = sorted(name for name in os.environ if name.startswith("AWS_ENDPOINT_URL"))
-        named = f" with {', '.join(endpoints)} as it is set" if endpoints else ""
-        raise AwsError(f"{error}. See that AWS can be reached from here{named}, then run this again.") from error

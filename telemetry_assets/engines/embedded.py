@@ -25,6 +25,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import FileScanTask, Table
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import is_s3
 from telemetry_assets.engines.base import RefreshResult, partition_results
 from telemetry_assets.engines.plan import Refresh, begin_refresh
@@ -39,7 +40,6 @@ from telemetry_assets.lakehouse.quality import (
     require_unique_new_keys,
     require_unique_upstream_keys,
 )
-from telemetry_assets.settings import MOST_THREADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable, Partitions
 from telemetry_assets.transforms.refresh import RefreshParameters, transform_of

@@ -10,7 +10,8 @@ from pyiceberg.catalog.glue import GlueCatalog
 from pyiceberg.io import PY_IO_IMPL, S3_SSE_KMS_KEY_ID, FileIO, load_file_io
 from pyiceberg.serializers import FromInputFile
 
-from telemetry_assets.aws.clients import error_code, glue_client, is_unknown_outcome
+from telemetry_assets.aws.clients import glue_client
+from telemetry_assets.aws.errors import error_code, is_unknown_outcome
 from telemetry_assets.lakehouse.commit_times import OrderedCommits
 from telemetry_assets.text.plain import plain_logger
 

@@ -13,8 +13,9 @@ from pyiceberg.io import S3_SSE_KMS_KEY_ID, InputStream, OutputStream
 from pyiceberg.io.fsspec import FsspecFileIO, FsspecInputFile, FsspecOutputFile
 from s3fs import S3FileSystem
 
-from telemetry_assets.aws.clients import CONNECT_SECONDS, READ_SECONDS, RETRIES, encryption, environment, region
-from telemetry_assets.settings import MOST_THREADS
+from telemetry_assets.aws.clients import environment, region
+from telemetry_assets.aws.limits import CONNECT_SECONDS, MOST_THREADS, READ_SECONDS, RETRIES
+from telemetry_assets.aws.requests import encryption
 
 _one_at_a_time = threading.Lock()
 

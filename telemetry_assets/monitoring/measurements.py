@@ -61,7 +61,7 @@ def measured_remotely(settings: Settings, now: datetime | None = None) -> list[M
     if not settings.is_remote:
         return []
     require_engine_settings(settings)
-    from telemetry_assets.aws.clients import translate_aws_errors
+    from telemetry_assets.aws.errors import translate_aws_errors
     from telemetry_assets.engines.remote.engine import open_service
     from telemetry_assets.engines.remote.programs import of_lakehouse
 
@@ -112,7 +112,8 @@ def send(metrics: list[Metric], settings: Settings) -> None:
         raise SettingsError(
             "TELEMETRY_METRICS_NAMESPACE is not set; it says where in CloudWatch the metrics go (docs/operating.md)."
         )
-    from telemetry_assets.aws.clients import cloudwatch_client, translate_aws_errors
+    from telemetry_assets.aws.clients import cloudwatch_client
+    from telemetry_assets.aws.errors import translate_aws_errors
 
     with translate_aws_errors():
         cloudwatch_client().put_metric_data(

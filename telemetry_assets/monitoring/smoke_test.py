@@ -16,16 +16,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pyiceberg.table import Table
 
-from telemetry_assets.aws.clients import (
-    GONE,
-    encryption,
-    error_code,
-    get_object,
-    region,
-    s3_client,
-    sts_client,
-    translate_aws_errors,
-)
+from telemetry_assets.aws.clients import region, s3_client, sts_client
+from telemetry_assets.aws.errors import GONE, error_code, translate_aws_errors
+from telemetry_assets.aws.requests import encryption, get_object
 from telemetry_assets.engines.remote.engine import RemoteEngine, open_service, problems
 from telemetry_assets.errors import SettingsError, TelemetryAssetsError
 from telemetry_assets.ingestion.landing.base import open_landing

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import S3Location, is_s3
-from telemetry_assets.settings import MOST_THREADS
 from telemetry_assets.simulator.fleet import SimulatedUpload
 
 
@@ -32,7 +32,8 @@ def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
 
 def put_uploads(uploads: Iterable[SimulatedUpload], location: S3Location) -> int:
     """Put uploads below a location in S3; returns how many there were."""
-    from telemetry_assets.aws.clients import s3_client, translate_aws_errors
+    from telemetry_assets.aws.clients import s3_client
+    from telemetry_assets.aws.errors import translate_aws_errors
 
     client = s3_client()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from telemetry_assets.aws import clients as aws
+from telemetry_assets.aws.limits import RETRIES
 from telemetry_assets.errors import AwsError, TableMismatchError, UnclaimableUploadsError
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.tables import BRONZE
@@ -123,7 +123,7 @@ def test_what_this_process_may_not_copy_waits_and_is_told_and_all_else_is_taken(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that try twice only, so that an outage is soon over for a test."""
-    monkeypatch.setitem(aws.RETRIES, "total_max_attempts", 2)
+    monkeypatch.setitem(RETRIES, "total_max_attempts", 2)
 
 
 @pytest.mark.parametrize("step", STEPS)

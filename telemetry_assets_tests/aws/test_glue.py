@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyiceberg.catalog.glue import GlueCatalog
 
-from telemetry_assets.aws.clients import RETRIES
+from telemetry_assets.aws.limits import RETRIES
 from telemetry_assets.errors import AwsError, SettingsError
 from telemetry_assets.lakehouse.commits import set_table_properties
 from telemetry_assets.pipeline import open_pipeline

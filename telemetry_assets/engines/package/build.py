@@ -25,8 +25,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
-from telemetry_assets.aws.clients import GONE, encryption, error_code, get_object, s3_client, translate_aws_errors
+from telemetry_assets.aws.clients import s3_client
+from telemetry_assets.aws.errors import GONE, error_code, translate_aws_errors
 from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.aws.requests import encryption, get_object
 from telemetry_assets.errors import PackageError, TelemetryAssetsError
 from telemetry_assets.settings import Settings, load_settings, project_root
 
@@ -46,6 +48,7 @@ REQUIREMENTS = (
     "python-dotenv",
     "s3fs",
     "sqlalchemy",
+    "tenacity",
 )
 """What a step imports, but for pyspark, which the services bring."""
 

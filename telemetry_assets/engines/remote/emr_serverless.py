@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from telemetry_assets.aws.clients import GONE, emr_serverless_client, error_code, get_object, s3_client
+from telemetry_assets.aws.clients import emr_serverless_client, s3_client
+from telemetry_assets.aws.errors import GONE, error_code
 from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.aws.requests import get_object
 from telemetry_assets.engines.package.build import ARM64, X86_64, packages_location
 from telemetry_assets.engines.remote.service import Phase, State, StepRun, Submission
 from telemetry_assets.errors import PackageError, SettingsError

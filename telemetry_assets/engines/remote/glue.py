@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from telemetry_assets.aws.clients import (
-    error_code,
-    glue_client,
-    is_unknown_outcome,
-    logs_client,
-    region,
-)
+from telemetry_assets.aws.clients import glue_client, logs_client, region
+from telemetry_assets.aws.errors import error_code, is_unknown_outcome
 from telemetry_assets.engines.package.build import packages_location
 from telemetry_assets.engines.remote.service import Phase, State, StepRun, Submission
 from telemetry_assets.errors import PackageError, SettingsError

@@ -7,7 +7,8 @@ from typing import IO, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from dagster_pipes import PipesS3MessageWriter, PipesS3MessageWriterChannel
 
-from telemetry_assets.aws.clients import encryption, s3_client
+from telemetry_assets.aws.clients import s3_client
+from telemetry_assets.aws.requests import encryption
 from telemetry_assets.settings import Settings
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
-from telemetry_assets.aws.clients import GONE, encryption, error_code, get_object, s3_client
+from telemetry_assets.aws.clients import s3_client
+from telemetry_assets.aws.errors import GONE, error_code
 from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.aws.requests import encryption, get_object
 from telemetry_assets.engines.base import PartitionResult, RefreshResult, RemoteRun
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings

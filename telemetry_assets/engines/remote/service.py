@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
-from telemetry_assets.aws.clients import error_code
+from telemetry_assets.aws.errors import error_code
 from telemetry_assets.engines.package.build import Package
 from telemetry_assets.engines.remote.run import StepFolder
 from telemetry_assets.settings import RemoteSize

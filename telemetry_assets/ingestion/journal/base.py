@@ -213,7 +213,8 @@ class JournalFile:
 def open_journal(settings: Settings) -> Journal:
     """The batch in progress of the lakehouse that the settings name."""
     if settings.is_in_s3:
-        from telemetry_assets.aws.clients import encryption, s3_client
+        from telemetry_assets.aws.clients import s3_client
+        from telemetry_assets.aws.requests import encryption
         from telemetry_assets.ingestion.journal.s3 import JournalObject
 
         state = settings.lakehouse_in_s3().below("ingestion")

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from telemetry_assets.aws.clients import (
-    GONE,
-    PRECONDITION_FAILED,
-    delete_object_if,
-    error_code,
-    get_object,
-    put_object_if,
-)
+from telemetry_assets.aws.errors import GONE, PRECONDITION_FAILED, error_code
+from telemetry_assets.aws.requests import delete_object_if, get_object, put_object_if
 from telemetry_assets.ingestion.journal.attempts import Attempt, Attempts
 from telemetry_assets.ingestion.journal.base import JournalEntry, journal_entry_from_json, written
 

@@ -184,7 +184,8 @@ def open_landing(settings: Settings) -> Landing:
     :raises SettingsError: where it exists and is not a folder.
     """
     if settings.is_in_s3:
-        from telemetry_assets.aws.clients import encryption, s3_client
+        from telemetry_assets.aws.clients import s3_client
+        from telemetry_assets.aws.requests import encryption
         from telemetry_assets.ingestion.landing.s3 import S3Landing
 
         lakehouse = settings.lakehouse_in_s3()

@@ -18,8 +18,9 @@ from urllib.parse import quote, unquote
 
 from botocore.exceptions import ClientError
 
-from telemetry_assets.aws.clients import GONE, PRECONDITION_FAILED, delete_object_if, error_code, get_object
+from telemetry_assets.aws.errors import GONE, PRECONDITION_FAILED, error_code
 from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.aws.requests import delete_object_if, get_object
 from telemetry_assets.ingestion.landing.base import (
     FirstLook,
     WaitingUpload,

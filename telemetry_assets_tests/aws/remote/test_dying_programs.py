@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
-from telemetry_assets.aws.clients import get_object
 from telemetry_assets.aws.locations import S3Location
+from telemetry_assets.aws.requests import get_object
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.engine import RemoteEngine
 from telemetry_assets.engines.remote.run import StepFolder

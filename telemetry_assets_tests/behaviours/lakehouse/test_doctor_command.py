@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.types import StringType
 
-from telemetry_assets.aws.clients import RETRIES
+from telemetry_assets.aws.limits import RETRIES
 from telemetry_assets.cli.main import main
 from telemetry_assets.tables import BRONZE, SILVER, UPLOADS, all_tables
 from telemetry_assets_tests.harness.aws.services import AwsServices
