@@ -8,7 +8,6 @@ the table that was read, or raises ``CommitFailedException`` and is redone from 
 from __future__ import annotations
 
 import random
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt
 
 from telemetry_assets.errors import ConcurrentWriteError
 from telemetry_assets.tables.contract import TableContract
@@ -41,17 +41,25 @@ Result = TypeVar("Result")
 
 
 def until_committed(contract: TableContract, attempt: Callable[[], Result]) -> Result:
-    """Run ``attempt``, which reads and commits, again from its read for as long as others commit in between.
+    """Run ``attempt``, which reads the table and commits, and repeat it while other writers commit in between.
 
-    :raises ConcurrentWriteError: when the attempts run out.
+    :raises ConcurrentWriteError: if every attempt lost to another writer.
     """
-    for number in range(_ATTEMPTS):
-        try:
-            return attempt()
-        except CommitFailedException as error:
-            logger.info("%s changed during a commit (%s); reading it again", contract.full_name, error)
-            time.sleep(random.uniform(0.05, 0.2) * 2 ** min(number, 4))
-    raise ConcurrentWriteError(contract.full_name, _ATTEMPTS)
+
+    def log(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.info("%s changed during a commit (%s); reading it again", contract.full_name, error)
+
+    conflict = retry_if_exception_type(CommitFailedException)
+    try:
+        return Retrying(retry=conflict, stop=stop_after_attempt(_ATTEMPTS), wait=_wait, before_sleep=log)(attempt)
+    except RetryError as error:
+        raise ConcurrentWriteError(contract.full_name, _ATTEMPTS) from error.last_attempt.exception()
+
+
+def _wait(state: RetryCallState) -> float:
+    """The seconds until the next attempt."""
+    return random.uniform(0.05, 0.2) * 2.0 ** min(state.attempt_number - 1, 4)
 
 
 def append_files(table: Table, files: Sequence[DataFile], summary: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from telemetry_assets.aws.clients import region, s3_client
 from telemetry_assets.engines.base import COMMAND_LINE, RemoteRun
 from telemetry_assets.engines.package.build import Package, find_package
 from telemetry_assets.engines.remote.run import RemoteStep, StepFolder, error_from_json
-from telemetry_assets.engines.remote.service import Phase, RemoteService, State, StepRun, Submission, patiently
+from telemetry_assets.engines.remote.service import Phase, RemoteService, State, StepRun, Submission, retry_while_busy
 from telemetry_assets.engines.spark.configuration import iceberg_configuration
 from telemetry_assets.errors import RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings
@@ -118,7 +118,7 @@ class RemotePrograms:
         )
         what, run_id = f"{step.table}: the start in {self._service.name}", None
         try:
-            run_id = patiently(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
+            run_id = retry_while_busy(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
             return self._watched(folder, step.table, self._remote(step.table, run_id))
         except BaseException as error:
             # After an interruption nobody is left to follow the program. Where AWS cannot be reached, nothing can be
@@ -153,7 +153,9 @@ class RemotePrograms:
         ended = Ended(folder, remote, State(Phase.WAITING, ""))
         began, ran = time.monotonic(), 0.0
         while True:
-            state = patiently(table, self._settings.remote_wait_minutes, lambda: self._service.state(remote.run_id))
+            state = retry_while_busy(
+                table, self._settings.remote_wait_minutes, lambda: self._service.state(remote.run_id)
+            )
             # Before it was looked at, the program had told all that it tells.
             self._listen(ended, table)
             if state.name != ended.state.name:
@@ -177,7 +179,7 @@ class RemotePrograms:
         raise _failed(table, ended, f"was {ended.state.name} for {limit:g} minutes, and is asked to end", ended.lines)
 
     def _listen(self, ended: Ended, table: str) -> None:
-        for message in patiently(table, self._settings.remote_wait_minutes, ended.folder.new_messages):
+        for message in retry_while_busy(table, self._settings.remote_wait_minutes, ended.folder.new_messages):
             params = message.get("params") or {}
             if message["method"] == "report_custom_message":
                 ended.told.update(params["payload"])

@@ -1,9 +1,8 @@
-"""What the remote engine needs of a service that runs Spark programs, and how patiently it is asked."""
+"""The interface of a service that runs Spark programs, and the retry policy of requests to it."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
 
 from telemetry_assets.aws.errors import error_code
 from telemetry_assets.engines.package.build import Package
@@ -41,6 +41,7 @@ _BUSY = frozenset(
     }
 )
 _LONGEST_WAIT_SECONDS = 30
+_UNREACHABLE = (HTTPClientError, UnreachableError)
 _UNREACHABLE_MINUTES = 5
 
 Answer = TypeVar("Answer")
@@ -143,25 +144,37 @@ class RemoteService(Protocol):
         ...
 
 
-def patiently(what: str, minutes: float, request: Callable[[], Answer]) -> Answer:
-    """Ask again for as long as a service is busy: throttled, without room, or at its limit of runs.
+def retry_while_busy(what: str, minutes: float, request: Callable[[], Answer]) -> Answer:
+    """Repeat a request while the service throttles it, has no capacity, is at its limit of runs, or does not answer.
 
-    :raises ClientError: the last refusal when the time is over; any other one at once.
-    :raises HTTPClientError: where AWS does not answer for some minutes.
-    :raises botocore.exceptions.ConnectionError: where it cannot be reached for some minutes.
+    :param what: what the request is for; it begins the log lines.
+    :param minutes: how long it is repeated at most.
+    :raises ClientError: the last busy response after that time; any other error response at once.
+    :raises HTTPClientError: if AWS does not answer for five minutes.
+    :raises botocore.exceptions.ConnectionError: if AWS cannot be reached for five minutes.
     """
-    began, wait = time.monotonic(), 1.0
-    while True:
-        waited = (time.monotonic() - began + wait) / 60
-        try:
-            return request()
-        except ClientError as error:
-            if error_code(error) not in _BUSY or waited > minutes:
-                raise
-            logger.info("%s has to wait: %s", what, error)
-        except (HTTPClientError, UnreachableError) as error:
-            if waited > min(minutes, _UNREACHABLE_MINUTES):
-                raise
-            logger.info("%s has to wait, as AWS does not answer: %s", what, error)
-        time.sleep(wait * random.uniform(0.5, 1))
-        wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+    stop_busy = stop_before_delay(minutes * 60)
+    stop_unreachable = stop_before_delay(min(minutes, _UNREACHABLE_MINUTES) * 60)
+
+    def stop(state: RetryCallState) -> bool:
+        return (stop_unreachable if isinstance(_error(state), _UNREACHABLE) else stop_busy)(state)
+
+    def log(state: RetryCallState) -> None:
+        why = "AWS does not answer" if isinstance(_error(state), _UNREACHABLE) else "the service is busy"
+        logger.info("%s waits, because %s: %s", what, why, _error(state))
+
+    retrying = Retrying(retry=retry_if_exception(_is_busy), stop=stop, wait=_wait, before_sleep=log, reraise=True)
+    return retrying(request)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, _UNREACHABLE) or (isinstance(error, ClientError) and error_code(error) in _BUSY)
+
+
+def _wait(state: RetryCallState) -> float:
+    """The seconds until the next attempt: exponential backoff with jitter of its upper half."""
+    return min(2 ** min(state.attempt_number - 1, 5), _LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

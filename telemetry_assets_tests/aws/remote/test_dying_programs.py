@@ -13,7 +13,7 @@ from telemetry_assets.aws.requests import get_object
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.engine import RemoteEngine
 from telemetry_assets.engines.remote.run import StepFolder
-from telemetry_assets.engines.remote.service import Phase, State, Submission, patiently
+from telemetry_assets.engines.remote.service import Phase, State, Submission, retry_while_busy
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import SILVER
@@ -101,7 +101,7 @@ def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_i
         return get_object(client, bucket, key)
 
     monkeypatch.setattr("telemetry_assets.engines.remote.run.get_object", failing_once)
-    assert patiently("a step", 1, folder.new_messages) == [{"n": 1}, {"n": 2}]
+    assert retry_while_busy("a step", 1, folder.new_messages) == [{"n": 1}, {"n": 2}]
     assert folder.new_messages() == []
 
 
@@ -124,4 +124,4 @@ def test_aws_that_cannot_be_reached_for_a_moment_is_asked_again(error: Exception
             case told:
                 return str(told)
 
-    assert patiently("a step", 1, answer) == "there"
+    assert retry_while_busy("a step", 1, answer) == "there"
