@@ -57,7 +57,7 @@ class CatalogUnusableError(TelemetryAssetsError):
 class StorageError(TelemetryAssetsError):
     """A file system, or a limit of the operating system, refused a step. Nothing is half done: the next run goes on.
 
-    ``file_system.py`` makes its text.
+    ``file_system/errors.py`` makes its text.
     """
 
 

@@ -1,4 +1,4 @@
-"""Calls of local file systems that differ between them, and what their errors mean.
+"""Local file systems: their errors, locks, and writing to the disk.
 
-What the pipeline needs of the landing folder and the lakehouse is tested in ``ingestion/landing/storage_checks.py``.
+``ingestion/landing/storage_checks.py`` tests whether a file system has what the pipeline needs.
 """

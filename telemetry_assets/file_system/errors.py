@@ -1,14 +1,12 @@
-"""Errors of file systems that say nothing about the data: no space, read-only, I/O errors, limits; and what to do.
+"""Storage errors: errors of file systems, and limits of the operating system, that say nothing about the data.
 
-Which errors these are, how they are recognised in what libraries raise, and the advice; and the two calls whose errors
-differ between file systems (a lock, a folder's fsync). What the pipeline needs of a file system is tried in
-``ingestion/landing/storage_checks.py``.
+This module knows which errors these are (no space, read-only, I/O errors, too many open files), finds them in what
+libraries raise, and says what to do.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import resource
@@ -16,12 +14,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
 
 from telemetry_assets.errors import StorageError, TelemetryAssetsError
+from telemetry_assets.text.formatting import megabytes
 
-_WAITS = "the batch waits, and the next run goes on with it."
-# As Rust and gRPC write them, whose errors reach Python as text only.
+_WAITS = "the batch waits, and the next run continues it."
+# Errors of Rust and gRPC reach Python only as text, in these forms.
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|\bOs \{ code: (\d+)")
 _NUMBERS_IN_TEXT = ("pyspark.", "grpc.", "pysail.", "pyo3_runtime.")
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
@@ -54,7 +52,7 @@ def _read_only(place: Path) -> str:
 
 def _input_output(place: Path) -> str:
     return (
-        f"The file system of {place} answers with an I/O error. The machine's log names the disk or the server. Repair "
+        f"The file system of {place} reports an I/O error. The machine's log names the disk or the server. Repair "
         f"it, or move away a file that it cannot give back; {_WAITS}"
     )
 
@@ -101,7 +99,7 @@ _ADVICE: dict[int, Callable[[Path], str]] = {
 
 
 def storage_advice(number: int, place: str | Path) -> str:
-    """What an error number says of a folder's file system, and what to do about it.
+    """A message for an error number: what is wrong with a folder's file system, and what to do about it.
 
     :param number: one that :func:`is_storage_error` knows, such as ``errno.ENOSPC``.
     """
@@ -109,71 +107,31 @@ def storage_advice(number: int, place: str | Path) -> str:
 
 
 def is_storage_error(error: BaseException) -> bool:
-    """Whether the file system is at fault, or a limit of the process: trying again later is right, giving up is not."""
+    """Whether an error comes from the file system or a limit of the process, so that a later attempt may succeed."""
     return isinstance(error, OSError) and error.errno in _ADVICE
 
 
 @contextmanager
 def translate_storage_errors(*folders: Path) -> Iterator[None]:
-    """Turn errors of file systems, also those that a library has wrapped, into one that says what to do.
+    """Turn storage errors, also those that a library has wrapped, into a :class:`StorageError` that says what to do.
 
     Every other error passes unchanged.
 
-    :param folders: what the work is done in; an error that names no file is one of these folders' or of the folder for
-        temporary files.
-    :raises StorageError: in the place of any error that comes from a file system.
+    :param folders: the folders that the work uses. An error that names no file is attributed to one of them, or to the
+        folder for temporary files.
+    :raises StorageError: in place of every storage error.
     """
     try:
         yield
     except TelemetryAssetsError:
         raise
     except BaseException as error:
-        # A panic of the embedded engine is no Exception; whoever stops this process is none of both.
+        # A panic of the embedded engine is a BaseException. KeyboardInterrupt and SystemExit are not failures.
         is_failure = isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
         text = _explained(error, folders) if is_failure else None
         if text is None:
             raise
         raise StorageError(text) from error
-
-
-def lock_file(file: IO[Any], *, wait: bool = True) -> None:
-    """Lock an open file for this process alone; closing it gives the lock up.
-
-    :param wait: whether to wait for whoever has locked it.
-    :raises BlockingIOError: where somebody else has locked it, unless this waits.
-    :raises OSError: with ``ENOLCK`` where its file system has no such locks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK):
-            raise
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), file.name) from error
-
-
-def sync_file(path: Path) -> None:
-    """Bring a file that is written to the disk.
-
-    :raises OSError: where the disk refuses it.
-    """
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring to the disk which names a folder has, where its file system can do so for a folder.
-
-    :raises OSError: where the disk refuses it.
-    """
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    except OSError as error:
-        # Network file systems that have no such request for a folder.
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS):
-            raise
-    finally:
-        os.close(opened)
 
 
 def _explained(error: BaseException, folders: Sequence[Path]) -> str | None:
@@ -199,9 +157,9 @@ def _number(error: BaseException) -> int:
     if isinstance(error, OSError):
         return error.errno or 0
     if isinstance(error, ImportError):
-        # A compiled module that is first needed when no file can be opened any more.
+        # A compiled module is imported for the first time after the limit of open files was reached.
         return next((number for number in _ADVICE if os.strerror(number) in str(error)), 0)
-    # Any other error's text may quote what somebody has uploaded.
+    # The text of any other error may quote an upload.
     if type(error) is RuntimeError or f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
         found = _NUMBER_IN_TEXT.search(str(error))
         return int(found[found.lastindex or 0]) if found else 0
@@ -209,8 +167,8 @@ def _number(error: BaseException) -> int:
 
 
 def _place(error: BaseException, number: int, folders: Sequence[Path]) -> Path:
-    """The folder that a person knows: of the given ones, or where another file system is mounted below it."""
-    # Of two names the second is the one that is written to.
+    """The folder to name in the message: one of ``folders``, or the mount point of another file system below it."""
+    # If an error has two names, the second is the target of the operation.
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)
     if isinstance(named, (str, bytes)):
         path = Path(os.fsdecode(named))
@@ -245,8 +203,3 @@ def _temporary_folder() -> list[Path]:
         return [Path(tempfile.gettempdir())]
     except OSError:
         return []
-
-
-def megabytes(size: int) -> str:
-    """A number of bytes as people read it, e.g. ``1,200 MB``."""
-    return f"{size / 1_000_000:,.0f} MB"

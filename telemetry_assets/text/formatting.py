@@ -1,6 +1,11 @@
-"""How counts are told to people."""
+"""Numbers formatted for people."""
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things in words, e.g. ``1 upload`` or ``1,200 uploads``."""
+    """A number of things, e.g. ``1 upload`` or ``1,200 uploads``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes in megabytes, e.g. ``1,200 MB``."""
+    return f"{size / 1_000_000:,.0f} MB"

@@ -14,7 +14,7 @@ from telemetry_assets.errors import SettingsError, StorageError
 from telemetry_assets.file_system.errors import storage_advice, translate_storage_errors
 from telemetry_assets.settings import Settings
 
-GOES_ON = "the batch waits, and the next run goes on with it."
+GOES_ON = "the batch waits, and the next run continues it."
 
 
 @pytest.mark.parametrize(

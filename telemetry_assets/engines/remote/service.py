@@ -173,7 +173,7 @@ def _is_busy(error: BaseException) -> bool:
 
 def _wait(state: RetryCallState) -> float:
     """The seconds until the next attempt: exponential backoff with jitter of its upper half."""
-    return min(2 ** min(state.attempt_number - 1, 5), _LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
+    return min(2.0 ** min(state.attempt_number - 1, 5), _LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
 
 
 def _error(state: RetryCallState) -> BaseException | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from telemetry_assets.file_system.errors import lock_file
+from telemetry_assets.file_system.posix import lock_file
 
 _DIGITS = 10
 

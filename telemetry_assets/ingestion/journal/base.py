@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from telemetry_assets.errors import JournalUnreadableError
-from telemetry_assets.file_system.errors import is_storage_error, lock_file
+from telemetry_assets.file_system.errors import is_storage_error
+from telemetry_assets.file_system.posix import lock_file
 from telemetry_assets.ingestion.journal.attempts import AttemptFiles, Attempts
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.parsing.framing import Limits

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from telemetry_assets.file_system.errors import sync_folder
+from telemetry_assets.file_system.posix import sync_folder
 from telemetry_assets.ingestion.landing.folder_entries import opened_file
 
 _ATTEMPTS = 10

@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.file_system.errors import megabytes
 from telemetry_assets.ingestion.landing.base import FirstLook, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.ingestion.landing.file_moves import (
     WriterGoesOnError,
@@ -44,6 +43,7 @@ from telemetry_assets.ingestion.landing.folder_entries import (
     remove_without_files,
 )
 from telemetry_assets.ingestion.landing.folder_owners import is_ours, own_folder
+from telemetry_assets.text.formatting import megabytes
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)

@@ -1,7 +1,7 @@
 """What the pipeline needs of the file systems of the landing location and the lakehouse, tried out.
 
 Each trial does in small what a run does, with files of its own that it removes again, and says what is missing. What an
-error of a file system means while a run is at work is in ``telemetry_assets/file_system.py``. Nothing here prints.
+error of a file system means during a run is in ``telemetry_assets/file_system/errors.py``. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -20,15 +20,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from telemetry_assets.file_system.errors import (
-    is_storage_error,
-    lock_file,
-    megabytes,
-    storage_advice,
-    sync_file,
-    sync_folder,
-)
+from telemetry_assets.file_system.errors import is_storage_error, storage_advice
+from telemetry_assets.file_system.posix import lock_file, sync_file, sync_folder
 from telemetry_assets.settings import MEBIBYTE, Settings
+from telemetry_assets.text.formatting import megabytes
 
 _LEAST_BYTES = 64 * MEBIBYTE
 # One part in a hundred of a large disk is still much.

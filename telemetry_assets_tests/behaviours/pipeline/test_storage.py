@@ -38,7 +38,7 @@ from telemetry_assets_tests.harness.mounted import (
 )
 from telemetry_assets_tests.harness.places import BATCH
 
-GOES_ON = "the batch waits, and the next run goes on with it."
+GOES_ON = "the batch waits, and the next run continues it."
 NO_SPACE = r"There is no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Make room; "
 # Where SQLite itself does not say why it cannot open its file.
 OF_THE_CATALOG = "The catalog .* cannot be used. .*unable to open database file"
