@@ -1,4 +1,7 @@
-"""What the environment and ``.env`` say that no setting shows: misspelled names, and what Dagster would override."""
+"""Checks of the environment and of ``.env`` that settings cannot make themselves.
+
+They find misspelled names, and values that ``dagster dev`` would override. ``make dev`` runs this module.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from telemetry_assets.settings import Settings, project_root
 
 
 def unknown_settings() -> Iterator[tuple[str, str]]:
-    """Each ``TELEMETRY_*`` variable that is no setting, with the setting that is spelled most like it, or nothing."""
+    """Each ``TELEMETRY_*`` variable that is not a setting, and the setting with the most similar name, or ``""``."""
     known = [f"TELEMETRY_{name.upper()}" for name in Settings.model_fields]
     given = {*os.environ, *dotenv_values(project_root() / ".env")}
     for name in sorted(given):
@@ -23,9 +26,10 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
 
 
 def require_consistent_environment() -> None:
-    """Refuse an environment that ``.env`` says otherwise of, before Dagster puts the file over it.
+    """Check that no variable has one value in the environment and another one in ``.env``.
 
-    `dagster dev` lets the file win, everything else the environment: one of both would not run as it was asked to.
+    In `dagster dev` the file takes precedence, and everywhere else the environment does. So with two values, the same
+    settings would mean different things to the UI and to the command line.
 
     :raises SettingsError: naming each variable that differs.
     """
@@ -33,8 +37,8 @@ def require_consistent_environment() -> None:
     differing = sorted(name for name, value in of_file.items() if os.environ.get(name, value) != value)
     if differing:
         raise SettingsError(
-            f"{', '.join(differing)} in the environment and in {project_root() / '.env'} differ, and in the UI the "
-            "file would win. Unset it in the environment, or change the file."
+            f"{', '.join(differing)} in the environment and in {project_root() / '.env'} differ, and the UI would use "
+            "the file. Unset it in the environment, or change the file."
         )
 
 

@@ -52,7 +52,7 @@ def _read_only(place: Path) -> str:
 
 def _input_output(place: Path) -> str:
     return (
-        f"The file system of {place} reports an I/O error. The machine's log names the disk or the server. Repair "
+        f"The file system of {place} answers with an I/O error. The machine's log names the disk or the server. Repair "
         f"it, or move away a file that it cannot give back; {_WAITS}"
     )
 

@@ -1,1 +1,1 @@
-"""Measurements of a deployment, its CloudWatch metrics, and the test of an AWS account by use."""
+"""Metrics of a deployment, their way to CloudWatch, and a smoke test of the AWS account."""

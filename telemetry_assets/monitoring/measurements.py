@@ -1,6 +1,6 @@
-"""What is watched of a lakehouse, as numbers, and the one way in which they reach CloudWatch.
+"""Metrics of uploads, tables and remote runs, and sending them to CloudWatch.
 
-All of it is read where it is: from the landing location, the tables, and the service that runs remote steps.
+They are measured at their source: the landing location, the tables, and the service that runs remote steps.
 """
 
 from __future__ import annotations
@@ -28,35 +28,38 @@ UNITS: dict[str, Literal["Seconds", "Count"]] = {
     "LongestRemoteRunSeconds": "Seconds",
     "AccountChecks": "Count",
 }
-"""All metrics, as CloudWatch takes them; docs/operating.md explains each."""
+"""The unit of each metric in CloudWatch. docs/operating.md explains the metrics."""
 
-_LOOKED_BACK = timedelta(hours=1)
+_PERIOD = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One of :data:`UNITS` at a moment."""
+    """A measured value.
+
+    :param name: a key of :data:`UNITS`, which has the unit of the value.
+    """
 
     name: str
     value: float
 
 
-def measured(pipeline: Pipeline, now: datetime | None = None) -> list[Metric]:
-    """The metrics of uploads and tables. Nothing is made or changed; a table that is not there yet counts as empty.
+def lakehouse_metrics(pipeline: Pipeline, now: datetime | None = None) -> list[Metric]:
+    """Measure uploads and tables. Nothing is created or changed; a table that does not exist counts as empty.
 
-    :param now: the moment that ages are told for, UTC; this one if it is not given.
-    :raises AwsError: where AWS refuses a look.
+    :param now: the time (UTC) to which ages are measured; the current time if not given.
+    :raises AwsError: if AWS refuses a request.
     """
     now = now or datetime.now(UTC)
     return [*_of_uploads(pipeline, now), *_of_tables(pipeline, now)]
 
 
-def measured_remotely(settings: Settings, now: datetime | None = None) -> list[Metric]:
-    """The metrics of remote runs; none where the engine is not remote.
+def remote_run_metrics(settings: Settings, now: datetime | None = None) -> list[Metric]:
+    """Measure remote runs. There are no metrics if the engine is not remote.
 
-    :param now: as of :func:`measured`.
-    :raises SettingsError: where a setting is missing that the service needs.
-    :raises AwsError: where the service does not answer.
+    :param now: as in :func:`lakehouse_metrics`.
+    :raises SettingsError: if a setting is missing that the service needs.
+    :raises AwsError: if the service does not answer.
     """
     if not settings.is_remote:
         return []
@@ -68,7 +71,7 @@ def measured_remotely(settings: Settings, now: datetime | None = None) -> list[M
     now = now or datetime.now(UTC)
     with translate_aws_errors():
         service = open_service(settings)
-        failed = of_lakehouse(service.failed_since(now - _LOOKED_BACK), settings)
+        failed = of_lakehouse(service.failed_since(now - _PERIOD), settings)
         started = [run.started for run, _ in of_lakehouse(service.living(), settings)]
     oldest = _seconds(min(started, default=now), now)
     return [Metric("RemoteRunsFailed", len(failed)), Metric("LongestRemoteRunSeconds", oldest)]
@@ -77,7 +80,7 @@ def measured_remotely(settings: Settings, now: datetime | None = None) -> list[M
 def _of_uploads(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
     in_progress = pipeline.ingestion.journal.load()
     claimed = [item.upload for item in in_progress.uploads if item.outcome == "claimed"] if in_progress else []
-    # In S3 an upload that a batch has claimed is still where it arrived.
+    # In S3, an upload that a batch has claimed is still in the landing location.
     waiting = {(one.uri, one.version): one.modified for one in [*pipeline.landing.waiting(), *claimed]}
     yield Metric("WaitingUploads", len(waiting))
     yield Metric("OldestUploadSeconds", _seconds(min(waiting.values(), default=now), now))
@@ -93,24 +96,25 @@ def _of_tables(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
             since.append(behind_since(lakehouse.existing(contract), contract.upstream, upstream) or now)
     yield Metric("GoldBehindSeconds", _seconds(min(since), now))
     rejected = lakehouse.existing(REJECTED)
-    recent = GreaterThanOrEqual(term="ingested_at", value=(now - _LOOKED_BACK).isoformat())
+    recent = GreaterThanOrEqual(term="ingested_at", value=(now - _PERIOD).isoformat())
     yield Metric("RejectedDocuments", rejected.scan(recent).count() if rejected else 0)
 
 
 def _seconds(since: datetime, now: datetime) -> float:
-    # Clocks of this machine and of S3 may differ.
+    # The clocks of this machine and of S3 may differ.
     return max(0.0, (now - since).total_seconds())
 
 
-def send(metrics: list[Metric], settings: Settings) -> None:
-    """Put metrics to CloudWatch, into the namespace of the settings, with the lakehouse as their one dimension.
+def send_metrics(metrics: list[Metric], settings: Settings) -> None:
+    """Send metrics to the CloudWatch namespace of the settings. Their only dimension is the lakehouse.
 
-    :raises SettingsError: where no namespace is set.
-    :raises AwsError: where CloudWatch refuses them.
+    :raises SettingsError: if no namespace is set.
+    :raises AwsError: if CloudWatch refuses the request.
     """
     if not settings.metrics_namespace:
         raise SettingsError(
-            "TELEMETRY_METRICS_NAMESPACE is not set; it says where in CloudWatch the metrics go (docs/operating.md)."
+            "TELEMETRY_METRICS_NAMESPACE is not set. Set it to the CloudWatch namespace for the metrics "
+            "(docs/operating.md)."
         )
     from telemetry_assets.aws.clients import cloudwatch_client
     from telemetry_assets.aws.errors import translate_aws_errors

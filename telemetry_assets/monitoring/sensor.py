@@ -1,10 +1,10 @@
-"""The sensor that tells CloudWatch how the lakehouse is."""
+"""The sensor that sends metrics to CloudWatch."""
 
 from __future__ import annotations
 
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
-from telemetry_assets.monitoring.measurements import measured, measured_remotely, send
+from telemetry_assets.monitoring.measurements import lakehouse_metrics, remote_run_metrics, send_metrics
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import load_settings
 
@@ -12,23 +12,23 @@ _INTERVAL_SECONDS = 60
 
 
 def metrics_sensor() -> SensorDefinition:
-    """Measures, and puts the metrics to CloudWatch, each minute. It starts nothing."""
+    """A sensor that measures the deployment and sends the metrics to CloudWatch every minute. It starts no runs."""
 
     @sensor(
         name="metrics",
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Puts metrics of uploads, tables and remote runs to CloudWatch; docs/operating.md has each.",
+        description="Sends metrics of uploads, tables and remote runs to CloudWatch; docs/operating.md describes them.",
     )
     def metrics(_: SensorEvaluationContext) -> SkipReason:
         settings = load_settings()
         with translate_errors(settings), open_pipeline(settings) as pipeline:
-            told = measured(pipeline)
-        send(told, settings)
-        # A service that does not answer keeps nothing else from being told.
-        if remote := measured_remotely(settings):
-            send(remote, settings)
-            told += remote
-        return SkipReason(", ".join(f"{one.name} {one.value:,.0f}" for one in told))
+            measured = lakehouse_metrics(pipeline)
+        # Sent before the service is asked, which may not answer.
+        send_metrics(measured, settings)
+        if remote := remote_run_metrics(settings):
+            send_metrics(remote, settings)
+            measured += remote
+        return SkipReason(", ".join(f"{one.name} {one.value:,.0f}" for one in measured))
 
     return metrics

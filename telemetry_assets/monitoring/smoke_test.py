@@ -1,8 +1,8 @@
-"""Proves that an account in AWS has all that a deployment's settings need, by using it: ``make aws-check``.
+"""A smoke test of the resources and permissions that the settings need in AWS: ``make aws-check``.
 
-What it makes is what the first run makes (tables from their contracts), an object and a table property that it takes
-away again. A remote engine is given a step that takes no event date, which costs what a run of the service costs at
-least. Not proved is what could not be undone: that uploads can be taken out of the landing location.
+It creates the tables, as the first run does, and an object and a table property, which it deletes. A remote engine gets
+a step without event dates, which costs the service's minimum charge. The test does not remove uploads from the landing
+location, because it could not undo that.
 """
 
 from __future__ import annotations
@@ -24,51 +24,55 @@ from telemetry_assets.errors import SettingsError, TelemetryAssetsError
 from telemetry_assets.ingestion.landing.base import open_landing
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.commits import until_committed
-from telemetry_assets.monitoring.measurements import Metric, send
+from telemetry_assets.monitoring.measurements import Metric, send_metrics
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import ALERTS, all_tables
 from telemetry_assets.text.formatting import counted
 
-Proof = Callable[[Settings], str]
-"""Uses something, and says what it has found; it raises where something is missing."""
+Check = Callable[[Settings], str]
+"""Uses a resource and returns what it found. Raises an error if the resource or a permission is missing."""
 
 _MARKER = ".telemetry-assets-check"
 _PROPERTY = "telemetry.account-check"
 
 
-def proofs(settings: Settings) -> Iterator[tuple[str, Proof]]:
-    """What is proved for these settings, in this order, by what each is called."""
+def checks(settings: Settings) -> Iterator[tuple[str, Check]]:
+    """The checks for these settings, with their titles, in the order in which they run."""
     yield "credentials", _credentials
     yield "uploads can be listed and read", _uploads
-    yield "the lakehouse can be written, read and cleared", _objects
-    yield "tables are there, or are made", _tables
+    yield "the lakehouse can be written, read and deleted from", _objects
+    yield "tables exist or can be created", _tables
     if settings.metrics_namespace:
-        yield "metrics can be told", _metrics
+        yield "metrics can be sent", _metrics
     if settings.is_remote:
-        yield "the service and the package are there", _service
-        yield "a step can be submitted, followed and heard", _step
+        yield "the service and the package exist", _service
+        yield "a remote step can be submitted and followed", _step
 
 
 def check(settings: Settings, say: Callable[[str], None]) -> bool:
-    """Prove all of it and say of each how it went; False where something is missing.
+    """Run all checks, and report each of them.
 
-    :raises SettingsError: where the settings name no AWS, or lack what their engine needs.
+    :param say: called with one line per check.
+    :returns: whether nothing is missing.
+    :raises SettingsError: if the lakehouse is a folder, or a setting is missing that the engine needs.
     """
     if not settings.is_in_s3:
-        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} is a folder: nothing of it is in AWS.")
+        raise SettingsError(
+            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} is a folder, so there is nothing to check in AWS."
+        )
     require_engine_settings(settings)
-    is_whole = True
-    for title, proof in proofs(settings):
-        if proof is _step and not is_whole:
-            say(f"not tried  {title}: what is missing above comes first")
+    is_complete = True
+    for title, run in checks(settings):
+        if run is _step and not is_complete:
+            say(f"not tried  {title}: first add what is missing above")
             continue
         try:
             with translate_aws_errors():
-                say(f"ok         {title}: {proof(settings)}")
+                say(f"ok         {title}: {run(settings)}")
         except (TelemetryAssetsError, OSError) as error:
             say(f"MISSING    {title}: {error}")
-            is_whole = False
-    return is_whole
+            is_complete = False
+    return is_complete
 
 
 def _credentials(_: Settings) -> str:
@@ -79,11 +83,11 @@ def _credentials(_: Settings) -> str:
 def _uploads(settings: Settings) -> str:
     waiting = sum(1 for _ in open_landing(settings).waiting())
     location = settings.landing_in_s3()
-    # Which one of an upload's versions was taken is looked up before that one is deleted.
+    # Ingestion looks up which version of an upload it has read before it deletes that version.
     s3_client().get_bucket_versioning(Bucket=location.bucket)
     s3_client().list_object_versions(Bucket=location.bucket, Prefix=f"{location.prefix}{_MARKER}")
     try:
-        # Of an object that is not there S3 says so only to who may read it. Its name is none of an upload.
+        # S3 reports that an object does not exist only to those who may read it. No upload can have this name.
         get_object(s3_client(), location.bucket, f"{location.prefix}{_MARKER}")
     except ClientError as error:
         if error_code(error) not in GONE:
@@ -93,7 +97,7 @@ def _uploads(settings: Settings) -> str:
 
 def _objects(settings: Settings) -> str:
     location, body = settings.lakehouse_in_s3(), uuid.uuid4().hex.encode()
-    # One name for all checks: where it cannot be deleted, no more than one is left.
+    # The name is constant: if objects cannot be deleted, at most one remains.
     place: dict[str, Any] = {"Bucket": location.bucket, "Key": f"{location.below('ingestion').prefix}{_MARKER}"}
     encrypted: dict[str, Any] = encryption(settings.kms_key_id)
     s3_client().put_object(Body=body, **place, **encrypted)
@@ -123,8 +127,8 @@ def _update(table: Table) -> None:
 
 
 def _metrics(settings: Settings) -> str:
-    # Not those that alarms watch: one look is not what the sensor tells each minute.
-    send([Metric("AccountChecks", 1)], settings)
+    # A metric of its own, because alarms evaluate the metrics that the sensor sends every minute.
+    send_metrics([Metric("AccountChecks", 1)], settings)
     return settings.metrics_namespace
 
 

@@ -67,13 +67,13 @@ def test_a_bucket_that_is_not_there_is_named_and_the_rest_is_proved_all_the_same
     [
         ("ListObjectsV2", "landing/", "uploads can be listed and read"),
         ("GetObject", "landing/.telemetry-assets-check", "uploads can be listed and read"),
-        ("PutObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and cleared"),
-        ("GetObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and cleared"),
-        ("DeleteObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and cleared"),
+        ("PutObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and deleted from"),
+        ("GetObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and deleted from"),
+        ("DeleteObject", "ingestion/.telemetry-assets-check", "the lakehouse can be written, read and deleted from"),
         ("GetBucketVersioning", "", "uploads can be listed and read"),
         ("ListObjectVersions", "landing/", "uploads can be listed and read"),
-        ("CreateTable", "", "tables are there, or are made"),
-        ("UpdateTable", "performance_alerts", "tables are there, or are made"),
+        ("CreateTable", "", "tables exist or can be created"),
+        ("UpdateTable", "performance_alerts", "tables exist or can be created"),
     ],
 )
 def test_a_permission_that_is_missing_is_told_with_what_it_is_for(
@@ -93,10 +93,10 @@ def test_a_step_is_not_submitted_where_something_else_is_missing(checked: Checke
     assert not is_whole
     assert "There is no Glue job nothing" in lines[-2]
     assert "There is no package of this code" in lines[-2]
-    assert lines[-1].startswith("not tried  a step")
+    assert lines[-1].startswith("not tried  a remote step")
     assert "StartJobRun" not in {request.operation for key, request in aws.asked() if key == PRODUCT}
 
 
 def test_settings_that_name_no_aws_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="is a folder: nothing of it is in AWS"):
+    with pytest.raises(SettingsError, match="is a folder, so there is nothing to check in AWS"):
         check(Settings(lakehouse_uri=str(tmp_path)), print)

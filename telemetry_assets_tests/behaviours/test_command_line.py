@@ -108,8 +108,8 @@ def test_the_doctor_tells_what_keeps_uploads_from_being_taken(shell: Shell) -> N
     told = shell.run("doctor", TELEMETRY_LANDNG_URI="elsewhere")
     assert told.returncode == 1
     assert f"{shell.landing} is not taken: the folder does not exist" in told.stdout
-    assert "is it meant to be TELEMETRY_LANDING_URI?" in told.stdout
-    assert told.stdout.endswith("2 findings above to be mended.\n")
+    assert "did you mean TELEMETRY_LANDING_URI?" in told.stdout
+    assert told.stdout.endswith("2 problems above to be solved.\n")
 
 
 @pytest.mark.parametrize("table", ["bronze", "silver"])
@@ -152,16 +152,16 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(shell: Shell) -> None:
         assert process.stderr.read() == ""
 
 
-def test_a_catalog_and_a_manifest_that_somebody_has_overwritten_are_named(shell: Shell) -> None:
-    manifest, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text("{")
-    assert f"{manifest} is no manifest" in shell.run("process").stderr
+def test_a_catalog_and_a_journal_that_somebody_has_overwritten_are_named(shell: Shell) -> None:
+    journal, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
+    journal.parent.mkdir(parents=True)
+    journal.write_text("{")
+    assert f"{journal} is no journal of a batch" in shell.run("process").stderr
     catalog.write_text("no database")
     assert f"The catalog {catalog} cannot be used" in shell.run("process").stderr
     told = shell.run("doctor")
     assert (told.returncode, "0 wait" in told.stdout) == (1, True)
-    assert f"cannot be looked at: The catalog {catalog} cannot be used" in told.stdout
+    assert f"cannot be examined: The catalog {catalog} cannot be used" in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dagster import DagsterInstance, SkipReason, build_sensor_context
 
 from telemetry_assets.cli.main import main
 from telemetry_assets.definitions import definitions
-from telemetry_assets.monitoring.measurements import measured
+from telemetry_assets.monitoring.measurements import lakehouse_metrics
 from telemetry_assets.settings import load_settings
 from telemetry_assets.tables import ALERTS, SILVER
 from telemetry_assets.tables.contract import TableContract
@@ -28,7 +28,7 @@ QUIET = dict.fromkeys(
 
 
 def metrics(deployed: Deployment, after: timedelta = timedelta(0)) -> dict[str, float]:
-    return {one.name: one.value for one in measured(deployed.pipeline, datetime.now(UTC) + after)}
+    return {one.name: one.value for one in lakehouse_metrics(deployed.pipeline, datetime.now(UTC) + after)}
 
 
 def test_a_new_place_and_one_that_is_up_to_date_are_quiet(deployed: Deployment) -> None:

@@ -106,7 +106,7 @@ def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAcco
         assert check(settings, lines.append), lines
         assert [table.refresh().current_snapshot() for table in tables] == before
     [(run_id, _)] = account.runs(settings)
-    assert lines[-1].startswith("ok         a step can be submitted, followed and heard")
+    assert lines[-1].startswith("ok         a remote step can be submitted and followed")
     assert run_id in lines[-1]
 
 

@@ -14,7 +14,7 @@ from telemetry_assets.cli.main import main
 from telemetry_assets.engines.remote import programs as remote_programs
 from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 from telemetry_assets.errors import PackageError, RemoteRunError, SettingsError
-from telemetry_assets.monitoring.measurements import measured_remotely
+from telemetry_assets.monitoring.measurements import remote_run_metrics
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import FUEL_EFFICIENCY, SILVER
 from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount, environment_of
@@ -57,7 +57,7 @@ def doctor(account: RemoteAccount, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 def test_the_doctor_is_content_with_a_service_that_is_ready(doctor: Callable[..., Result], engine: str) -> None:
     told = doctor(engine)
-    assert (told.exit_code, f"{engine} can be given steps" in told.output) == (0, True), told.output
+    assert (told.exit_code, f"{engine} can run steps" in told.output) == (0, True), told.output
 
 
 def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Callable[..., Result]) -> None:
@@ -100,13 +100,13 @@ def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("end/FAILED", 3)
         refused()
-        told = {one.name: one.value for one in measured_remotely(deployed.settings)}
+        told = {one.name: one.value for one in remote_run_metrics(deployed.settings)}
         assert (told["RemoteRunsFailed"], told["LongestRemoteRunSeconds"]) == (3, 0)
         account.aws.order("stay/RUNNING")
         working = threading.Thread(target=refused)
         working.start()
         until(lambda: "RUNNING" in states(account, deployed))
-        told = {one.name: one.value for one in measured_remotely(deployed.settings)}
+        told = {one.name: one.value for one in remote_run_metrics(deployed.settings)}
         assert 0 < told["LongestRemoteRunSeconds"] < 60
         cancel_when_running(account, deployed)
         working.join()

@@ -36,10 +36,10 @@ def test_it_mends_what_is_safe_and_ends_well(deployed: Deployment, doctor: Any) 
     deployed.pipeline.lakehouse.catalog.drop_table(BRONZE.identifier)
     looked = doctor()
     assert looked.exit_code == 1
-    assert "`telemetry-assets doctor --repair` mends it" in looked.output
+    assert "`telemetry-assets doctor --repair` repairs it" in looked.output
     mended = doctor("--repair")
     assert (mended.exit_code, "All is well." in mended.output) == (0, True)
-    assert "mended: the catalog points at" in mended.output
+    assert "repaired: the catalog points at" in mended.output
 
 
 def test_it_says_why_it_leaves_the_rest(deployed: Deployment, doctor: Any) -> None:
@@ -47,15 +47,15 @@ def test_it_says_why_it_leaves_the_rest(deployed: Deployment, doctor: Any) -> No
         update.add_column("nickname", StringType())
     mended = doctor("--repair")
     assert mended.exit_code == 1
-    assert "not to be mended by this command" in mended.output
-    assert mended.output.endswith("1 finding above to be mended.\n")
+    assert "this command cannot repair it" in mended.output
+    assert mended.output.endswith("1 problem above to be solved.\n")
 
 
 def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Deployment, doctor: Any) -> None:
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
     looked = doctor()
     assert looked.exit_code == 1
-    assert "`telemetry-assets doctor --repair` puts that right" in looked.output
+    assert "`telemetry-assets doctor --repair` repairs it" in looked.output
     documents = len(deployed.rows(UPLOADS))
     assert doctor("--repair").exit_code == 0
     deployed.process()
