@@ -1,7 +1,7 @@
-"""Dagster's webserver behind a door: ``python -m telemetry_assets.webserver``, or ``… dev`` for all of `dagster dev`.
+"""Dagster's webserver, protected against cross-site requests: ``python -m telemetry_assets.webserver [dev]``.
 
-Dagster 1.13 answers GraphQL by GET and by forms of other sites, mutations included, so any page that an operator's
-browser shows could launch runs. The options are those of `dagster-webserver`, or of `dagster dev`.
+Dagster 1.13 accepts GraphQL, including mutations, in GET requests and in forms of other sites. So any page in an
+operator's browser could launch runs. The options are those of `dagster-webserver`, or of `dagster dev` after ``dev``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _OWN = ("same-origin", "none")
 
 
 class SameOriginOnly:
-    """Lets through what a page of the webserver itself asks, and programs that are no browser.
+    """Middleware that accepts requests of the webserver's own pages, and of programs other than browsers.
 
-    It refuses what another site's page sends, by ``Origin`` and by ``Sec-Fetch-Site``, which a page cannot forge. A
-    person may still follow a link from there. No answer may be shown in a frame, as the site around it could make the
-    person click on what they do not see.
+    It refuses requests of other sites' pages, by the headers ``Origin`` and ``Sec-Fetch-Site``, which a page cannot
+    forge. Users may still follow links from other sites. Responses cannot be shown in a frame, because the surrounding
+    site could make users click on something that they do not see.
 
-    :param hosts: the names by which browsers reach it, beside `localhost` and addresses. Others are refused, as
-        anybody's name server can let their name mean this machine.
+    :param hosts: the host names by which browsers reach the webserver, besides `localhost` and IP addresses. Other
+        names are refused, because any name server can resolve its names to this machine (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] = frozenset()) -> None:
@@ -44,7 +44,7 @@ class SameOriginOnly:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request or a websocket on, or refuse it."""
+        """Pass a request or websocket to the app, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -53,7 +53,7 @@ class SameOriginOnly:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Frame-Options"] = "DENY"
-                # Beside Dagster's own policy: a browser holds to each of them.
+                # In addition to Dagster's own policy: browsers enforce every policy that they get.
                 headers.append("Content-Security-Policy", "frame-ancestors 'none'")
             await send(message)
 
@@ -68,13 +68,13 @@ class SameOriginOnly:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         if not scope["path"].isprintable():
-            return 400, "No address of this webserver has a control character."
+            return 400, "The path contains a control character."
         if not self._is_known(headers.get("host", _LOOPBACK)):
             return 403, (
-                "This webserver is not known by this name; open it by its address, or set TELEMETRY_WEBSERVER_HOSTS."
+                "This host name is not accepted. Use the IP address, or add the name to TELEMETRY_WEBSERVER_HOSTS."
             )
         if _is_of_another_site(headers) and not _opens_a_page(scope, headers):
-            return 403, "A page of another site may not ask this webserver for anything."
+            return 403, "Requests from other sites are not accepted."
         return None
 
     def _is_known(self, host: str) -> bool:
@@ -83,18 +83,18 @@ class SameOriginOnly:
 
 
 class GuardedWebserver(DagsterWebserver[Any, Any]):
-    """Dagster's webserver with GraphQL for JSON only, which no form, image or link of another site can send.
+    """Dagster's webserver, accepting GraphQL as JSON only, which forms, images and links of other sites cannot send.
 
-    It is checked where GraphQL is answered, so that no spelling of the address goes round it.
+    The check is in the GraphQL endpoint, so no spelling of the URL avoids it.
     """
 
     async def graphql_http_endpoint(self, request: Request) -> Response:
-        """Answer GraphQL that is sent by POST as JSON, and show the playground; refuse everything else."""
+        """Answer POST requests with JSON, and show the GraphQL playground; refuse all other requests."""
         if request.method != "POST":
             if "query" in request.query_params:
-                return _refused(403, "GraphQL is answered to POST requests with a JSON body only.")
+                return _refused(403, "GraphQL is accepted only in POST requests with a JSON body.")
         elif request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return _refused(403, "GraphQL is answered to requests of the content type application/json only.")
+            return _refused(403, "GraphQL is accepted only with the content type application/json.")
         answer: Response = await super().graphql_http_endpoint(request)
         return answer
 
@@ -104,7 +104,7 @@ def _refused(status: int, why: str) -> Response:
 
 
 def _split(address: str) -> tuple[str, str | None]:
-    """The host with its port, and the host's name; of what is no address, neither."""
+    """A URL's host with its port, and its host name; an empty text and None if it is not a URL."""
     try:
         parts = urlsplit(address)
         return parts.netloc.lower(), parts.hostname
@@ -120,7 +120,7 @@ def _is_of_another_site(headers: Headers) -> bool:
 
 
 def _opens_a_page(scope: Scope, headers: Headers) -> bool:
-    """Whether a person follows a link, from wherever, to a page in a window of its own."""
+    """Whether a user follows a link to a page that fills a window."""
     sent = (scope.get("method"), headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
     return sent == ("GET", "navigate", "document")
 
@@ -134,7 +134,7 @@ def _is_address(name: str) -> bool:
 
 
 def known_hosts() -> frozenset[str]:
-    """The names of ``TELEMETRY_WEBSERVER_HOSTS``; none where the settings cannot be used, which the UI shows itself."""
+    """The names in ``TELEMETRY_WEBSERVER_HOSTS``; none if the settings are invalid, which the UI reports."""
     try:
         names = load_settings().webserver_hosts.split(",")
     except SettingsError:
@@ -146,24 +146,24 @@ def _serve(arguments: Sequence[str]) -> None:
     create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]  # its own import
     hosts = known_hosts()
 
-    def create_behind_door(*given: Any, **named: Any) -> ASGIApp:
+    def create_protected(*given: Any, **named: Any) -> ASGIApp:
         return SameOriginOnly(create(*given, **named), hosts)
 
     setattr(app, DagsterWebserver.__name__, GuardedWebserver)
-    setattr(cli, create.__name__, create_behind_door)
+    setattr(cli, create.__name__, create_protected)
     sys.argv[1:] = arguments
     cli.main()  # type: ignore[no-untyped-call]
 
 
 def _develop(arguments: Sequence[str]) -> None:
-    """Run `dagster dev`, which starts its webserver as a module of its own, with this one in that place."""
+    """Run `dagster dev` with this module in place of the webserver that it starts."""
     start = dev.open_ipc_subprocess  # type: ignore[attr-defined]  # its own import
 
-    def start_with_door(command: Sequence[str], **options: Any) -> Any:
+    def start_protected(command: Sequence[str], **options: Any) -> Any:
         ours = [__spec__.name if part == cli.__package__ else part for part in command]
         return start(ours, **options)
 
-    setattr(dev, start.__name__, start_with_door)
+    setattr(dev, start.__name__, start_protected)
     dev.dev_command(["--host", _LOOPBACK, *arguments], prog_name="dagster dev")
 
 

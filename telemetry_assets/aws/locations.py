@@ -1,4 +1,4 @@
-"""Where things are: a folder, or a location in S3. Path joins, never string surgery."""
+"""Locations in S3, and how they differ from folders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _S3_SCHEME = "s3://"
 
 
 def is_s3(uri: str) -> bool:
-    """Whether a location is in S3; otherwise it is a folder."""
+    """Whether a location is in S3. Otherwise it is a folder."""
     return uri.startswith(_S3_SCHEME)
 
 
 @dataclass(frozen=True)
 class S3Location:
-    """A bucket, or a prefix in it.
+    """A bucket, or a prefix in a bucket.
 
-    :param prefix: what the keys below begin with; it ends in a slash, or is empty for the whole bucket.
+    :param prefix: the prefix of all keys; it ends with a slash, or is empty for the whole bucket.
     """
 
     bucket: str
@@ -26,7 +26,7 @@ class S3Location:
     def parse(cls, uri: str) -> S3Location:
         """The location that ``s3://bucket/prefix`` names.
 
-        :raises ValueError: where it names no bucket.
+        :raises ValueError: if it names no bucket.
         """
         bucket, _, path = uri.removeprefix(_S3_SCHEME).partition("/")
         if not bucket:

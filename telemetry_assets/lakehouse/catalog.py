@@ -194,7 +194,7 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
             f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} has one of #?%*[] or a brace in it, which no table "
             "location may."
         )
-    if settings.is_in_s3:
+    if settings.catalog == "glue":
         from telemetry_assets.lakehouse.glue import open_glue_catalog
 
         catalog = open_glue_catalog(CATALOG_NAME, settings.lakehouse_uri, settings.kms_key_id)
@@ -211,4 +211,4 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
 
 def has_lakehouse(settings: Settings) -> bool:
     """Whether the lakehouse that the settings name has a catalog already. Makes nothing."""
-    return settings.is_in_s3 or (settings.lakehouse_folder() / CATALOG_FILE).exists()
+    return settings.catalog == "glue" or (settings.lakehouse_folder() / CATALOG_FILE).exists()

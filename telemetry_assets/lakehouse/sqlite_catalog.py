@@ -1,7 +1,7 @@
-"""The SQLite catalog of a lakehouse in a folder, opened so that every look sees what another process would see.
+"""The SQLite catalog of a lakehouse in a folder, opened so that every read sees what other processes see.
 
-PyIceberg's own :class:`SqlCatalog` keeps its connections in a pool. After a COMMIT that failed as busy, a pooled
-connection still shows its own change, which is not in the file. Here each session has a connection of its own.
+PyIceberg's :class:`SqlCatalog` keeps its connections in a pool. After a COMMIT that failed because the file was busy, a
+pooled connection still reads its own change, which is not in the file. So here every session has a new connection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ logger = plain_logger(__name__)
 _FILE_IO = "telemetry_assets.lakehouse.local_file_io.LocalFileIO"
 
 _JOURNAL_SWITCH_SECONDS = 0.2
-"""How long a change of the journal mode waits for other processes; the next opening tries again."""
+"""How long a change of the journal mode waits for other processes. If it fails, the next process that opens the catalog
+tries again."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -43,41 +44,44 @@ _SHARED_MEMORY_FILE_SYSTEMS = frozenset(
         *("reiserfs", "tmpfs", "vfat", "xfs", "zfs"),
     }
 )
-"""File systems of one machine. SQLite's WAL needs memory that all processes share, which a network file system and
-FUSE do not give; see https://www.sqlite.org/wal.html."""
+"""Local file systems. SQLite's WAL needs memory that all processes share, which network file systems and FUSE do not
+provide; see https://www.sqlite.org/wal.html."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _STORAGE = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
 _UNUSABLE = {
     sqlite3.SQLITE_READONLY: "this user may not write to it, or its file system is read-only; grant access",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that this user may write to its folder, and that the limit of "
-    "open files (`ulimit -n`) is not reached",
-    sqlite3.SQLITE_CORRUPT: "its content is damaged; bring it back from a backup",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database; bring it back from a backup",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that this user may write to its folder, and that the "
+    "limit of open files (`ulimit -n`) is not reached",
+    sqlite3.SQLITE_CORRUPT: "its content is damaged; restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "it is not a SQLite database; restore it from a backup",
     sqlite3.SQLITE_PERM: "this user may not use it; grant access",
     sqlite3.SQLITE_AUTH: "this user may not use it; grant access",
 }
 
 
 class _OrderedSqlCatalog(OrderedCommits, SqlCatalog):
-    """PyIceberg's own, with moments of commits in their order."""
+    """PyIceberg's catalog, with increasing timestamps of commits."""
 
     def __init__(self, name: str, **properties: str) -> None:
         try:
             super().__init__(name, **properties)
         except SQLAlchemyError:
-            # The error's traceback would keep the pooled connection open, and whoever closes the last connection
-            # removes the WAL.
+            # The error's traceback would keep the pooled connection open, and closing the last connection removes
+            # the WAL.
             self.engine.dispose()
             raise
 
 
 def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: float) -> SqlCatalog:
-    """Open the catalog, and make its file and its own tables where they are missing.
+    """Open the catalog. Create its file and its own tables if they are missing.
+
+    Later requests to the catalog raise the same errors.
 
     :param busy_seconds: how long a request waits while another process has locked the file.
-    :raises CatalogBusyError: where another process has locked the file for longer; also raised by later requests.
-    :raises CatalogUnusableError: where the file cannot be read or written; also raised by later requests.
+    :raises CatalogBusyError: if another process has locked the file for longer.
+    :raises CatalogUnusableError: if the file cannot be read or written.
+    :raises StorageError: if the file system is full, read-only, or reports an I/O error.
     """
     _choose_journal(file)
     uri = f"sqlite:///{file}?timeout={busy_seconds}"
@@ -87,8 +91,8 @@ def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: flo
         raise _translated(error.orig, file, busy_seconds) or error from error
     catalog.engine.dispose()
     catalog.engine = _engine(uri, file, busy_seconds)
-    # Without a reader that stays, the end of the last session would remove the WAL, and then a user without write
-    # permission on the folder could not read the catalog.
+    # Closing the last connection would remove the WAL. Then a user without write permission on the folder could not
+    # read the catalog.
     _stay_open(catalog, file)
     return catalog
 
@@ -99,7 +103,7 @@ def _opened(name: str, uri: str, warehouse: str) -> SqlCatalog:
     except (IntegrityError, OperationalError) as error:
         if _code(error.orig) in (_BUSY | _STORAGE.keys() | _UNUSABLE.keys()):
             raise
-        # Two processes made the catalog's own tables at the same moment; they are there now.
+        # Another process created the catalog's own tables at the same time. They exist now.
         return _OrderedSqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
 
 
@@ -133,7 +137,7 @@ def _translated(error: BaseException | None, file: Path, busy_seconds: float) ->
 
 
 def _why_not_opened(folder: Path) -> int:
-    """The error of storage that keeps this process from opening anything, which SQLite does not say; 0 for none."""
+    """The number of the storage error that SQLITE_CANTOPEN hides, such as too many open files; 0 if there is none."""
     try:
         os.close(os.open(folder, os.O_RDONLY))
     except OSError as error:
@@ -142,12 +146,12 @@ def _why_not_opened(folder: Path) -> int:
 
 
 def _code(error: BaseException | None) -> int:
-    """SQLite's primary result code; 0 where the error is none of SQLite's."""
+    """SQLite's primary result code; 0 if the error is not from SQLite."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _choose_journal(file: Path) -> None:
-    """Keep the catalog in WAL mode where its file system can carry it, so that readers never block a commit."""
+    """Use WAL mode, in which readers never block a commit, if the file system supports it."""
     wanted = "wal" if _file_system(file) in _SHARED_MEMORY_FILE_SYSTEMS else "delete"
     try:
         with closing(sqlite3.connect(file, timeout=_JOURNAL_SWITCH_SECONDS, isolation_level=None)) as connection:
@@ -155,12 +159,12 @@ def _choose_journal(file: Path) -> None:
             if found != wanted:
                 connection.execute(f"PRAGMA journal_mode={wanted}")
     except sqlite3.Error as error:
-        # Another process uses it, or this user may only read it. Commits are as safe in the mode that it has.
-        logger.debug("the journal mode of %s stays as it is: %s", file, error)
+        # Another process uses the file, or this user may only read it. Commits are safe in either mode.
+        logger.debug("the journal mode of %s was not changed: %s", file, error)
 
 
 def _file_system(path: Path) -> str:
-    """The type of the file system that holds a file; empty where this system does not say."""
+    """The type of a file's file system, e.g. ``ext4``; empty if the operating system does not report it."""
     try:
         lines = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
     except OSError:
@@ -169,7 +173,7 @@ def _file_system(path: Path) -> str:
     resolved = str(path.parent.resolve())
     for line in lines:
         before, _, after = line.partition(" - ")
-        # White space and backslashes are written as octal numbers.
+        # White space and backslashes are octal escapes.
         mount = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split(" ")[4])
         if f"{resolved}/".startswith(f"{mount.rstrip('/')}/") and len(mount) >= len(best):
             best, kind = mount, after.split()[0]
@@ -177,25 +181,25 @@ def _file_system(path: Path) -> str:
 
 
 def _stay_open(catalog: SqlCatalog, file: Path) -> None:
-    """Keep one connection to the catalog's file that only reads, for as long as the catalog is used.
+    """Keep a read-only connection to the catalog's file open for as long as the catalog is used.
 
-    A connection that may not write leaves the WAL where it is when it is the last one to be closed.
+    If a read-only connection is the last one to be closed, it does not remove the WAL.
     """
     uri = f"{file.as_uri()}?mode=ro"
     try:
         reader = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         reader.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
-        logger.debug("no connection to %s stays open: %s", file, error)
+        logger.debug("no connection to %s is kept open: %s", file, error)
         return
     weakref.finalize(catalog, reader.close)
 
 
 def checkpoint(file: Path) -> None:
-    """Move what the WAL holds into the catalog's file, so that a copy of the file alone is whole."""
+    """Move the content of the WAL into the catalog's file, so that a copy of the file alone is complete."""
     try:
         with closing(sqlite3.connect(file, timeout=_JOURNAL_SWITCH_SECONDS, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
-        # Another process reads an older state; SQLite does it by itself at a later commit.
-        logger.debug("the WAL of %s stays as it is: %s", file, error)
+        # Another process reads an older state. SQLite does a checkpoint at a later commit.
+        logger.debug("the WAL of %s was not moved into it: %s", file, error)

@@ -1,1 +1,1 @@
-"""A simulated fleet that uploads telemetry, for demos and tests."""
+"""A simulated fleet, which uploads telemetry for demos and tests."""

@@ -1,4 +1,4 @@
-"""A fleet that uploads telemetry: realistic documents in both shapes, the same for the same seed."""
+"""Simulates a fleet that uploads telemetry: realistic documents in both shapes, reproducible by a seed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _NEWEST_EVENT_SHAPE_YEAR = 2022
 
 @dataclass(frozen=True)
 class Fleet:
-    """What is simulated.
+    """The parameters of a simulation. The same parameters give the same bytes.
 
-    :param last_day: the last day, UTC, of the ``days`` on which the ``cars`` drive.
-    :param uploads: uploads that the documents are spread over, in the order of time.
-    :param seed: the same fleet gives the same bytes.
-    :param mess: whether late, repeated, corrected, broken and drifting documents are added.
-    :param documents: documents in all, without the mess; four per car and day where it is None.
+    :param last_day: the last day (UTC) on which the cars drive.
+    :param days: the number of days on which they drive.
+    :param uploads: the number of uploads that the documents are distributed over, in chronological order.
+    :param mess: whether to add late, repeated, corrected, broken and drifting documents.
+    :param documents: the number of documents, without those that ``mess`` adds; None for four per car and day.
     """
 
     last_day: date
@@ -48,7 +48,7 @@ class Fleet:
 
 
 class SimulatedUpload(NamedTuple):
-    """One upload: its name below the landing location, and its bytes."""
+    """An upload: its name relative to the landing location, and its bytes."""
 
     name: str
     content: bytes
@@ -71,7 +71,7 @@ class _Car:
 
 
 def simulate(fleet: Fleet) -> Iterator[SimulatedUpload]:
-    """The fleet's uploads in the order of time, one at a time."""
+    """Generate the fleet's uploads, in chronological order."""
     random = Random(fleet.seed)
     cars = [_car(random, number, fleet.last_day) for number in range(fleet.cars)]
     total = fleet.documents or fleet.cars * fleet.days * _DOCUMENTS_PER_CAR_AND_DAY
@@ -96,7 +96,7 @@ def _car(random: Random, number: int, last_day: date) -> _Car:
         chassis=f"9B{random.randrange(16**9):09X}{number:06d}",
         manufacturer=manufacturer,
         model=model,
-        # Electric cars are new enough for the vehicle shape, which says what they run on.
+        # Electric cars need the vehicle shape, which has the gas type and which only new cars send.
         year=2018 + random.randrange(8) if tank else 2024,
         gas_type=gas_type,
         tank_liters=tank,
@@ -110,7 +110,7 @@ def _car(random: Random, number: int, last_day: date) -> _Car:
 
 
 def _drive(random: Random, car: _Car, moment: datetime, place: int) -> Document:
-    """The car makes a trip that ends at ``moment``, and reports."""
+    """The document of a trip that ends at ``moment``; the trip changes the car's odometer and fuel."""
     km = round(random.uniform(2, 60), 1)
     used = round(km * car.liters_per_km, 2)
     if car.fuel_liters - used < (0.5 if random.random() < 0.2 else 6):
@@ -205,7 +205,7 @@ def _upload(random: Random, name: str, documents: list[Document]) -> SimulatedUp
     texts = [json.dumps(document) for document in documents]
     framing = random.randrange(5) if len(texts) != 1 else 5
     lines = "\n".join(texts).encode()
-    # Other uploads have other names, so none takes the place of one that waits.
+    # Different uploads have different names, so that none replaces a waiting one.
     name = f"{name}-{sha256(lines).hexdigest()[:8]}"
     if framing == 0:
         return SimulatedUpload(f"{name}.json", f"[{','.join(texts)}]".encode())
@@ -218,7 +218,10 @@ def _upload(random: Random, name: str, documents: list[Document]) -> SimulatedUp
 
 
 def _disturbed(random: Random, documents: list[Document], late: list[Document], *, is_last: bool) -> list[Document]:
-    """The documents with some held back, repeated, corrected, drifting or unusable."""
+    """The documents with some of them late, repeated, corrected, drifting or unusable.
+
+    Late documents are collected in ``late``, and are added to the last upload.
+    """
     if is_last:
         return [*documents, *late]
     held = random.randrange(len(documents)) if len(documents) > 1 and random.random() < 0.3 else None
@@ -233,7 +236,7 @@ def _disturbed(random: Random, documents: list[Document], late: list[Document], 
 
 
 def _spoiled(random: Random, victim: Document) -> list[Document]:
-    """Changes a document in a way that leaves it usable, or answers with an unusable copy of it."""
+    """Change a document so that it stays usable, or return an unusable copy of it."""
     kind = random.randrange(9)
     moment = _time_field(victim)
     if kind == 0:
@@ -253,7 +256,7 @@ def _spoiled(random: Random, victim: Document) -> list[Document]:
 
 
 def _corrected(random: Random, document: Document) -> Document:
-    """The same event again, with a reading that differs or is gone, or at a later second of its minute."""
+    """The same event with another reading, without a reading, or at a later second of its minute."""
     corrected: Document = json.loads(json.dumps(document))
     kind = random.randrange(3)
     if kind == 2 and "event_id" in corrected:

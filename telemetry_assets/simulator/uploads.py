@@ -1,4 +1,4 @@
-"""Puts a simulated fleet's uploads where uploads arrive."""
+"""Writes a simulated fleet's uploads to a folder or to S3."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from telemetry_assets.simulator.fleet import SimulatedUpload
 
 
 def send_uploads(uploads: Iterable[SimulatedUpload], place: str) -> int:
-    """Put uploads below a folder or a location in S3; returns how many there were."""
+    """Write uploads to a folder or a location in S3, and return their number."""
     return put_uploads(uploads, S3Location.parse(place)) if is_s3(place) else write_uploads(uploads, Path(place))
 
 
 def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
-    """Write uploads below a folder, each renamed when it is whole; returns how many there were."""
+    """Write uploads to a folder, and return their number. Each file gets its name when it is complete."""
     count = 0
     for upload in uploads:
         path = folder / upload.name
@@ -31,7 +31,7 @@ def write_uploads(uploads: Iterable[SimulatedUpload], folder: Path) -> int:
 
 
 def put_uploads(uploads: Iterable[SimulatedUpload], location: S3Location) -> int:
-    """Put uploads below a location in S3; returns how many there were."""
+    """Write uploads to a location in S3, and return their number."""
     from telemetry_assets.aws.clients import s3_client
     from telemetry_assets.aws.errors import translate_aws_errors
 

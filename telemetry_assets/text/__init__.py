@@ -1,1 +1,1 @@
-"""Text that people read: counts, and names and values of uploads made safe to print."""
+"""Text for people: untrusted text made safe to print, masked secrets, and formatted numbers."""

@@ -1,4 +1,4 @@
-"""Masks secrets in settings, which are recognized by their names and by what they look like."""
+"""Masks secrets in settings. It recognizes them by the names of settings, and by patterns in their values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 MASK = "…"
 
-# Anywhere in a name; at the end of one of its parts, also without a capital; as one word of it.
+# Parts of names: anywhere in a name; at the end of a word, in any case; as a whole word.
 _ANYWHERE = r"secret|passw|passphrase|pwd|token|credential|signature|authorization|(?:api|access|private)[._-]?key"
 _AT_THE_END = r"key|keys|pass|auth|cookie"
 _WORD = r"pat|sas|sig|dsn"
@@ -15,20 +15,20 @@ _SECRET_NAME = re.compile(
     rf"(?i:{_ANYWHERE})|(?i:{_AT_THE_END})(?![^\W_])|"
     rf"(?:(?<![^\W_])(?i:{_WORD})|(?<=[a-z0-9])(?:{_WORD.title()}))(?![^\W_])"
 )
-# Names that a secret's would look like, and that only say where one is.
+# These names look like those of secrets, but their values only identify a key.
 _NO_SECRET = re.compile(r"kms[._-]?key[._-]?(id|arn|alias)$", re.IGNORECASE)
 
 _NAME = rf"(?:[\w.-]*(?:{_ANYWHERE})[\w.-]*|[\w.-]*(?:{_AT_THE_END})|(?:[\w.-]*[._-])?(?:{_WORD}))"
 _QUOTED = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
-# With the scheme of a header, and in a list that semicolons part with spaces.
+# A value may begin with the scheme of a header, and may contain spaces in a list separated by semicolons.
 _VALUE = rf"(?:{_QUOTED}|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s&,;\"'}}]+(?:[^\n&,;\"'}}]*(?=;))?)"
 _SHOWN = r"\g<shown>" + MASK
 _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A Java option: who knows what its name means.
+    # A Java option, whatever its name is.
     (re.compile(r"(?P<shown>-D[^\s=]+=)(?:\"[^\"]*\"|'[^']*'|(?:\\.|\S)+)"), _SHOWN),
-    # The user and the password of a URL: up to the last @ before a slash, or beyond it where the password has one.
+    # The user and password of a URL: up to the last @ before a slash, or after it if the password contains a slash.
     (re.compile(r"(?P<shown>//)(?:[^/\s\"]*|[^\s/@:\"]*:[^\s\"]*)(?=@)"), _SHOWN),
-    # A parameter of a URL, a Java property or an option of the command line.
+    # A parameter of a URL, a Java property, or an option of the command line.
     (re.compile(rf"(?P<shown>(?<![\w.-]){_NAME}\\*[\"']?\s*[=:]\s*){_VALUE}", re.IGNORECASE), _SHOWN),
     (re.compile(rf"(?P<shown>(?<!\S)--?{_NAME}\s+){_VALUE}", re.IGNORECASE), _SHOWN),
     (re.compile(r"(?P<shown>\b(?:Bearer|Basic)\s+)[\w.~+/=-]+", re.IGNORECASE), _SHOWN),
@@ -41,7 +41,7 @@ _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def masked(name: str, value: object) -> object:
-    """A setting's value as it may be shown; of a mapping each value by its own name."""
+    """A setting's value with its secrets masked. In a mapping, each value is masked by its own name."""
     if isinstance(value, Mapping):
         return {str(inner): masked(str(inner), one) for inner, one in value.items()}
     if not isinstance(value, str):
@@ -52,12 +52,12 @@ def masked(name: str, value: object) -> object:
 
 
 def masked_text(text: str) -> str:
-    """A text without what looks like a secret."""
+    """A text in which everything that looks like a secret is masked."""
     for look, shown in _LOOKS:
         text = look.sub(shown, text)
     return text
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a setting's value is shown otherwise than it is."""
+    """Whether :func:`masked` changes a setting's value."""
     return masked(name, value) != value

@@ -1,8 +1,8 @@
-"""Text that comes from documents and from the names of uploads, as people may safely be shown it.
+"""Escapes untrusted text (documents, and names of uploads) so that it is safe to show.
 
-A car, a field or a file can be named anything: an escape sequence that commands a terminal, a line break that forges a
-line of a report, a link that a browser makes live. Everything of theirs that reaches a terminal, a log or Dagster
-passes :func:`plain_text`.
+A car, a field or a file can have any name: an escape sequence that controls a terminal, a line break that forges a line
+of a report, or a link that a browser renders. So :func:`plain_text` is applied to all such text that is printed,
+logged, or sent to Dagster.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-# Dagster's UI makes links of these in log lines, and so do many terminals, also inside of words.
+# Dagster's UI and many terminals render these as links, also inside words.
 _LINK = re.compile(r"(?i)(https?|ftp):(?=//)|(www)\.")
 
 
 class TrustedText(str):
-    """Text that this project has made, such as the address of a remote run's page: shown as it is."""
+    """Text that this project created, such as the URL of a remote run. It is not escaped."""
 
     __slots__ = ()
 
 
 def plain_text(value: object) -> str:
-    r"""A value as one line of text without control, escape and bidirectional characters and without links.
+    r"""A value as one line of text, without control characters, bidirectional characters, and links.
 
-    What is not printable is written as Python writes it (``\x1b``, ``\u202e``, ``\n``); ``http://`` becomes
-    ``http\x3a//``. Text without any of these is returned as it is.
+    Characters that are not printable become Python escapes (``\x1b``, ``\u202e``, ``\n``), and ``http://`` becomes
+    ``http\x3a//``. All other text is returned unchanged.
     """
     text = str(value)
     if isinstance(value, TrustedText):
@@ -37,22 +37,22 @@ def plain_text(value: object) -> str:
 
 
 def plain_start(value: object, longest: int) -> str:
-    """A value as :func:`plain_text` of no more than so many characters, with ``…`` as the last one where it is cut."""
-    # Cut before it is escaped too, as it may be megabytes, and after it, as it is longer then.
+    """The beginning of a value as :func:`plain_text`, with at most ``longest`` characters; ``…`` marks the cut."""
+    # Cut before escaping, because a text may have megabytes, and afterwards, because escaping makes it longer.
     text = plain_text(str(value)[: longest + 1])
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def plain_lines(text: str) -> str:
-    """A text of several lines, such as an error's, without characters that command a terminal. Links stay.
+    """A text of several lines, such as an error message, without characters that control a terminal.
 
-    Its line feeds stay as well, so what it quotes of a document must be :func:`plain_text` before.
+    Links and line feeds are kept, so apply :func:`plain_text` to quoted documents first.
     """
     return "".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in text)
 
 
 def plain_values(value: Any) -> Any:
-    """A structure of mappings and sequences whose texts, names included, are :func:`plain_text`."""
+    """A copy of nested mappings and sequences with :func:`plain_text` applied to all texts, including keys."""
     if isinstance(value, str):
         return plain_text(value)
     if isinstance(value, Mapping):
@@ -71,20 +71,20 @@ def _unlinked(found: re.Match[str]) -> str:
 
 
 class _PlainLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose messages are ours and whose arguments may be anybody's."""
+    """A logger that trusts its messages, and escapes their arguments."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a message with its arguments as :func:`plain_text`; numbers stay numbers."""
+        """Log a message with :func:`plain_text` applied to its arguments, except numbers."""
         if self.isEnabledFor(level):
             plain = (one if isinstance(one, int | float) else plain_text(one) for one in args)
-            # A record names who has logged, and neither this method nor the one that calls it.
+            # The record names the caller instead of this method and the adapter's.
             super().log(level, msg, *plain, stacklevel=2, **kwargs)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Leave the message as it is; see :class:`logging.LoggerAdapter`."""
+        """Return the message unchanged; see :class:`logging.LoggerAdapter`."""
         return msg, kwargs
 
 
 def plain_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
-    """The logger of a module, whose messages' arguments are :func:`plain_text`. A lint rule allows no other."""
+    """A module's logger, which applies :func:`plain_text` to arguments. A lint rule forbids other loggers."""
     return _PlainLogger(logging.getLogger(name))  # noqa: TID251  # the one place

@@ -64,7 +64,7 @@ def test_graphql_by_get_is_refused(dagster: RunningDagster, query: str) -> None:
     # As an image, by a redirect or by hand.
     for headers in ({}, {"Accept": "image/*"}, {"Accept": "text/html"}):
         status, text = answered(dagster, path, **headers)
-        assert (status, text) == (403, "GraphQL is answered to POST requests with a JSON body only.\n")
+        assert (status, text) == (403, "GraphQL is accepted only in POST requests with a JSON body.\n")
 
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", "application/graphql", ""])
@@ -148,12 +148,12 @@ def test_a_websocket_is_opened_to_a_page_of_the_webserver_only(dagster: RunningD
 )
 def test_another_site_is_refused(dagster: RunningDagster, headers: dict[str, str]) -> None:
     status, text = posted(dagster, **headers)
-    assert (status, text) == (403, "A page of another site may not ask this webserver for anything.\n")
+    assert (status, text) == (403, "Requests from other sites are not accepted.\n")
 
 
 def test_a_name_that_somebody_lets_mean_this_machine_is_refused(dagster: RunningDagster) -> None:
     status, text = posted(dagster, Host="rebound.example.com", Origin="http://rebound.example.com")
-    assert (status, "is not known by this name" in text) == (403, True)
+    assert (status, "This host name is not accepted" in text) == (403, True)
     assert posted(dagster, Host=f"localhost:{dagster.port}")[0] == 200
 
 

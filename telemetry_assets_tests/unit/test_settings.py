@@ -48,7 +48,7 @@ def test_before_dagster_lets_the_env_file_win_a_difference_is_told(root: Path, m
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("TELEMETRY_EMR_JOB_ROLE_ARN", "telemetry-job", "is no ARN of a role"),
+        ("TELEMETRY_EMR_JOB_ROLE_ARN", "telemetry-job", "is not the ARN of a role"),
         ("TELEMETRY_BATCH_MAX_UPLOADS", "0", "TELEMETRY_BATCH_MAX_UPLOADS"),
         ("TELEMETRY_CATALOG", "hive", "TELEMETRY_CATALOG"),
         ("TELEMETRY_LANDING_URI", " ", "is empty"),
@@ -105,3 +105,13 @@ def test_a_misspelled_setting_is_told_with_the_one_that_it_is_most_like(
         "TELEMETRY_LANDNG_URI": "TELEMETRY_LANDING_URI",
         "TELEMETRY_OF_ANOTHER_KIND": "",
     }
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_the_catalog_follows_the_lakehouse_unless_it_is_set(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if given is not None:
+        monkeypatch.setenv("TELEMETRY_CATALOG", given)
+    assert load_settings().catalog == "sqlite"
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", "s3://cars/landing")
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", "s3://cars/lakehouse")
+    assert load_settings().catalog == "glue"

@@ -24,7 +24,7 @@ def table_name(contract: TableContract) -> str:
 
 def iceberg_configuration(settings: Settings) -> dict[str, str]:
     """What lets a Spark session read and write the tables of a lakehouse; it can be set while the session runs."""
-    options = _glue(settings) if settings.is_in_s3 else _sqlite(settings)
+    options = _glue(settings) if settings.catalog == "glue" else _sqlite(settings)
     return {
         **SESSION,
         _CATALOG: "org.apache.iceberg.spark.SparkCatalog",

@@ -134,7 +134,7 @@ def test_spark_s_own_configuration_is_a_json_object(monkeypatch: pytest.MonkeyPa
     assert load_settings().spark_configuration == {"spark.task.cpus": "2", "spark.ui.enabled": "true"}
     for wrong in ("8g", "[]"):
         monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", wrong)
-        with pytest.raises(SettingsError, match=r"TELEMETRY_SPARK_CONFIGURATION: .*is no JSON object"):
+        with pytest.raises(SettingsError, match=r"TELEMETRY_SPARK_CONFIGURATION: .*is not a JSON object"):
             load_settings()
 
 

@@ -58,7 +58,7 @@ def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("[]", "is no JSON object"),
+        ("[]", "is not a JSON object"),
         ('{"default": {"executors": 0}}', "default: executors"),
         (
             '{"rebuild": {"workers": 3}}',
