@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     spark_configuration: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="Additional Spark configuration, as a JSON object."
     )
-    scripts_uri: str = Field("", description="Where `make package` uploads the code for remote Spark: s3://bucket/prefix.")
+    scripts_uri: str = Field(
+        "", description="Where `make package` uploads the code for remote Spark: s3://bucket/prefix."
+    )
     emr_application_id: str = Field("", description="The EMR Serverless application that runs the steps.")
     emr_job_role_arn: str = Field("", description="The role of the steps in EMR Serverless.")
     emr_python: str = Field("/usr/bin/python3.11", description="The path of Python 3.11 in EMR Serverless's image.")
@@ -93,7 +95,9 @@ class Settings(BaseSettings):
         description="Maximum bytes of one batch, of its uploads as stored and of its rows. One upload may have more.",
     )
     spark_ingestion_min_bytes: int = Field(
-        1024 * MEBIBYTE, ge=0, description="A backlog with more bytes is parsed in Spark, if the engine is a Spark engine."
+        1024 * MEBIBYTE,
+        ge=0,
+        description="A backlog with more bytes is parsed in Spark, if the engine uses Spark.",
     )
     spark_batch_max_uploads: int = Field(
         20_000, ge=1, description="Maximum number of uploads in one batch that Spark parses."
@@ -111,7 +115,10 @@ class Settings(BaseSettings):
         400, ge=1, description="Maximum different event dates in one upload; one with more is rejected."
     )
     upload_max_field_names: int = Field(
-        10_000, ge=1, le=10_000, description="Maximum different unknown fields in one upload; one with more is rejected."
+        10_000,
+        ge=1,
+        le=10_000,
+        description="Maximum unknown fields in one upload; one with more is rejected.",
     )
     upload_max_broken_documents: int = Field(
         10_000, ge=1, description="Maximum documents in one upload that are not JSON; one with more is rejected."
@@ -129,7 +136,7 @@ class Settings(BaseSettings):
         "",
         description="Host names by which browsers reach the UI, separated by commas. IP addresses are always accepted.",
     )
-    # Dagster's daemon evaluates sensors every 5 s. An interval of 5 s is often missed by a moment, and then becomes 10 s.
+    # Dagster's daemon evaluates sensors every 5 s. An interval of 5 s often just misses an evaluation and becomes 10 s.
     sensor_interval_seconds: int = Field(
         3, ge=1, description="Minimum number of seconds between two evaluations of the upload sensor."
     )

@@ -180,7 +180,7 @@ def test_a_copy_of_the_catalog_s_file_alone_is_whole(tmp_path: Path) -> None:
 def test_a_catalog_that_is_no_database_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "lakehouse").mkdir()
     (tmp_path / "lakehouse" / "catalog.sqlite").write_text("this is no database, and it is long enough" * 100)
-    with pytest.raises(CatalogUnusableError, match=r"(?s)catalog.sqlite cannot be used.*bring it back from a backup"):
+    with pytest.raises(CatalogUnusableError, match=r"(?s)catalog.sqlite cannot be used.*restore it from a backup"):
         deployment(tmp_path).__enter__()
 
 
