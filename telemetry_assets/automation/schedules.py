@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dagster import DefaultScheduleStatus, JobDefinition, ScheduleDefinition
+from dagster import DefaultScheduleStatus, ScheduleDefinition
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 
-def insurance_schedule(refresh_insurance: JobDefinition) -> ScheduleDefinition:
+def insurance_schedule(refresh_insurance: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
     """Daily after midnight UTC: insurances expire also for cars that do not report."""
     return ScheduleDefinition(
         name="daily_insurance",

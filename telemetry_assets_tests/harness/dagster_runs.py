@@ -13,7 +13,7 @@ from telemetry_assets.tables.contract import TableContract
 
 
 def run(defs: Definitions, instance: DagsterInstance, job: str) -> ExecuteInProcessResult:
-    return defs.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+    return defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
 
 
 def materialize(

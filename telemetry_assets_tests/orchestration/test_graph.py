@@ -10,7 +10,7 @@ from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, De
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
-from telemetry_assets.assets.metadata import asset_key
+from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.errors import QualityError
 from telemetry_assets.tables import (
     ALERTS,
@@ -55,12 +55,10 @@ def test_a_backfill_is_one_run(defs: Definitions) -> None:
     assert None not in policies
 
 
-def test_every_table_is_a_pool_of_its_own(defs: Definitions) -> None:
-    definitions = defs.resolve_asset_graph().assets_defs
-    pools = [definition.op.pool for definition in definitions if definition.keys]
-    assert len(set(pools)) == 5
-    ingest_pools = {node.definition.pool for node in defs.get_job_def("ingest").nodes}  # type: ignore[attr-defined]
-    assert ingest_pools == set(pools)
+@pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected"])
+def test_every_job_writes_tables_in_the_one_pool(defs: Definitions, job: str) -> None:
+    [node] = defs.resolve_job_def(job).nodes
+    assert node.definition.pools == {POOL}
 
 
 def test_the_ingest_job_takes_an_upload_all_the_way(
@@ -103,7 +101,7 @@ def test_people_can_have_the_documents_of_every_batch_counted(
 
     def executed() -> tuple[bool, dict[str, object]]:
         job = define_asset_job("count", selection=AssetSelection.checks(key))
-        counting = Definitions.merge(defs, Definitions(jobs=[job])).get_job_def("count")
+        counting = Definitions.merge(defs, Definitions(jobs=[job])).resolve_job_def("count")
         [found] = counting.execute_in_process(instance=instance).get_asset_check_evaluations()
         return found.passed, {name: value.value for name, value in found.metadata.items()}
 
@@ -187,8 +185,8 @@ def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
 
     deployed.upload("x.json", framed([vehicle(insurance={"validUntil": "2025-12-31"})], "array")[1])
     deployed.process()
-    config = {"ops": {"refresh_insurance_status": {"config": {"as_of": "2025-12-31"}}}}
-    job = defs.get_job_def("refresh_insurance")
+    config = {"ops": {"lakehouse": {"config": {"insurance_as_of": "2025-12-31"}}}}
+    job = defs.resolve_job_def("refresh_insurance")
     assert job.execute_in_process(run_config=config, instance=instance).success
     [row] = deployed.rows(CURRENT_STATE)
     assert (row["insurance_status"], row["insurance_as_of"]) == ("EXPIRING_IN_90_DAYS", date(2025, 12, 31))
