@@ -1,9 +1,9 @@
 """The assets: one multi-asset of all tables, from the registry.
 
 A run of chosen event dates yields one result per table, as Dagster's backfills expect. A run without a partition (the
-jobs ``ingest`` and ``refresh_insurance``) finds out itself which dates change. It logs a materialization for each of
-them and an evaluation for each check, because Dagster has no result without a partition for a partitioned asset. All
-tables are in one step: a run without a partition fails in a step whose upstream was materialized by another step.
+job ``ingest``) finds out itself which dates change. It logs a materialization for each of them and an evaluation for
+each check, because Dagster has no result without a partition for a partitioned asset. All tables are in one step: a run
+without a partition fails in a step whose upstream was materialized by another step.
 """
 
 from collections.abc import Iterator

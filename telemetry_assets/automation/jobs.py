@@ -12,7 +12,7 @@ from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing.documents import Reason
-from telemetry_assets.tables import TableContract, derived_tables
+from telemetry_assets.tables import derived_tables
 from telemetry_assets.text.plain import plain_values
 
 # The sensor retries: it reads from the tables what is left to do.
@@ -20,31 +20,31 @@ _NO_RETRY = {"dagster/max_retries": "0"}
 
 
 def ingest_job() -> UnresolvedAssetJobDefinition:
-    """``ingest``: every upload that waits, all the way to Gold, in one run.
+    """``ingest``: every upload that waits, all the way to Gold, in one run without a partition.
 
     It also refreshes tables that are behind their upstream for another reason, such as a killed run or a change by
     hand.
     """
-    return _asset_job(
+    return define_asset_job(
         "ingest",
-        "Takes every upload that waits to Bronze, Silver and Gold, and refreshes tables that are behind.",
-        *asset_tables(),
+        # The run evaluates the checks of the tables that changed. A selected check without a result shows as skipped.
+        AssetSelection.assets(*map(asset_key, asset_tables())).without_checks(),
+        description="Takes every upload that waits to Bronze, Silver and Gold, and refreshes tables that are behind.",
+        tags=_NO_RETRY,
     )
 
 
 def refresh_insurance_job() -> UnresolvedAssetJobDefinition:
-    """``refresh_insurance``: the insurance status of every car, including cars that did not report."""
-    return _asset_job(
+    """``refresh_insurance``: the insurance status of every car, including cars that did not report.
+
+    It is run for today's partition: a run of a part of the assets needs one.
+    """
+    return define_asset_job(
         "refresh_insurance",
-        "Brings insurance_status, insurance_days_expired and insurance_as_of of all cars up to date.",
-        *(table for table in derived_tables() if table.as_of is not None),
+        AssetSelection.assets(*(asset_key(table) for table in derived_tables() if table.as_of is not None)),
+        description="Brings insurance_status, insurance_days_expired and insurance_as_of of all cars up to date.",
+        tags=_NO_RETRY,
     )
-
-
-def _asset_job(name: str, description: str, *tables: TableContract) -> UnresolvedAssetJobDefinition:
-    # The run logs evaluations of the checks of tables that changed. Selected checks without one would show as skipped.
-    selection = AssetSelection.assets(*map(asset_key, tables)).without_checks()
-    return define_asset_job(name, selection, description=description, tags=_NO_RETRY)
 
 
 class ReplayConfig(Config):

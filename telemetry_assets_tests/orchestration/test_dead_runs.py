@@ -159,8 +159,12 @@ def test_a_run_frees_what_a_dead_run_has_before_it_waits(instance: DagsterInstan
     take(instance, dead, POOL)
     lose_process(instance, dead)
     day = "2025-11-04"
-    tags = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}
-    of_assets: dict[str, Any] = {"tags": tags, "asset_selection": [asset_key(BRONZE)]} if job == ASSETS else {}
+    of_assets: dict[str, Any] = {}
+    if job == ASSETS:
+        tags = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}
+        of_assets = {"tags": tags, "asset_selection": [asset_key(BRONZE)]}
+    elif job == "refresh_insurance":
+        of_assets = {"tags": {"dagster/partition": day}}
     with execute_job(job_of(job), instance=instance, **of_assets) as result:
         assert result.success
     assert status(instance, dead.run_id) == DagsterRunStatus.FAILURE

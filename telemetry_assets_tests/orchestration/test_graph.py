@@ -6,7 +6,15 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions, define_asset_job
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    AssetSelection,
+    DagsterInstance,
+    Definitions,
+    build_schedule_context,
+    define_asset_job,
+)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
@@ -186,14 +194,22 @@ def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
     deployed.upload("x.json", framed([vehicle(insurance={"validUntil": "2025-12-31"})], "array")[1])
     deployed.process()
     config = {"ops": {"lakehouse": {"config": {"insurance_as_of": "2025-12-31"}}}}
-    job = defs.resolve_job_def("refresh_insurance")
-    assert job.execute_in_process(run_config=config, instance=instance).success
+    assert run(defs, instance, "refresh_insurance", config).success
     [row] = deployed.rows(CURRENT_STATE)
     assert (row["insurance_status"], row["insurance_as_of"]) == ("EXPIRING_IN_90_DAYS", date(2025, 12, 31))
-    assert job.execute_in_process(instance=instance).success
+    assert run(defs, instance, "refresh_insurance").success
     [row] = deployed.rows(CURRENT_STATE)
     assert row["insurance_status"] == "EXPIRED"
     assert instance.get_materialized_partitions(asset_key(CURRENT_STATE)) == {datetime.now(UTC).date().isoformat()}
+
+
+def test_the_daily_schedule_requests_the_new_dates_partition(defs: Definitions, instance: DagsterInstance) -> None:
+    schedule = defs.resolve_schedule_def("daily_insurance")
+    context = build_schedule_context(
+        instance, datetime(2025, 12, 31, 0, 5, tzinfo=UTC), repository_def=defs.get_repository_def()
+    )
+    [request] = schedule.evaluate_tick(context).run_requests or ()
+    assert request.partition_key == "2025-12-31"
 
 
 def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(

@@ -126,7 +126,7 @@ def test_an_error_repeats_no_value_of_the_run_configuration(
     result: ExecuteInProcessResult | None = None
     said = ""
     try:
-        result = defs.resolve_job_def(job).execute_in_process({"ops": config}, instance=instance, raise_on_error=False)
+        result = run(defs, instance, job, {"ops": config})
     except DagsterInvalidConfigError as error:
         said = f"{error} {error.__cause__} {error.__context__}"
     assert result is None or not result.success
