@@ -6,11 +6,9 @@ import warnings
 
 from dagster import BetaWarning, Definitions
 
-from telemetry_assets.assets.bronze import bronze_asset
 from telemetry_assets.assets.checks import every_batch_conserved
-from telemetry_assets.assets.gold import gold_assets
+from telemetry_assets.assets.lakehouse import lakehouse_assets
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.assets.silver import silver_asset
 from telemetry_assets.automation.executor import living_executor
 from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
@@ -30,7 +28,7 @@ def definitions(settings: Settings) -> Definitions:
     require_engine_settings(settings)
     ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
     return Definitions(
-        assets=[bronze_asset(settings), silver_asset(settings), *gold_assets(settings)],
+        assets=[lakehouse_assets(settings)],
         asset_checks=[every_batch_conserved()],
         jobs=[ingest, refresh_insurance, replay_rejected_job()],
         sensors=[

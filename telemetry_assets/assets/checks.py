@@ -1,6 +1,6 @@
 """The assets' checks: blocking where a consumer would be misled, warnings where a person should look."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -135,6 +135,17 @@ def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
         metadata=result.metadata,
         severity=result.severity,
     )
+
+
+def require_passed(results: Iterable[AssetCheckResult]) -> None:
+    """Stop a run before later tables are refreshed from rows that would mislead.
+
+    :raises Failure: if a blocking check failed.
+    """
+    failed = [one for one in results if not one.passed and one.severity == AssetCheckSeverity.ERROR]
+    if failed:
+        shown = "; ".join(f"{one.check_name}: {dict(one.metadata)}" for one in failed)
+        raise Failure(f"Later tables are not refreshed from misleading rows: {shown}")
 
 
 def check_ingest(lakehouse: Lakehouse, batch_reports: Sequence[BatchReport]) -> Iterator[AssetCheckResult]:

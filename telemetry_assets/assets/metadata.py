@@ -1,4 +1,4 @@
-"""A table as Dagster knows it: its key, its pool, and what a person sees of it and of each materialization."""
+"""A table as Dagster knows it: its key, and the metadata of its asset and of each materialization."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from telemetry_assets.text.plain import plain_start
 
 Metadata = dict[str, Any]
 
+POOL = "lakehouse"
+"""The pool of every step that writes tables: one at a time, whichever run it belongs to."""
+
 _LONGEST_CELL = 40
 _PREVIEW_COLUMNS = 16
 _DECIMALS = 3
@@ -35,11 +38,6 @@ _DECIMALS = 3
 def asset_key(contract: TableContract) -> AssetKey:
     """``[layer, table]``."""
     return AssetKey(list(contract.identifier))
-
-
-def pool(contract: TableContract) -> str:
-    """The pool of everything that writes to the table: one writer at a time, whichever asset or job it belongs to."""
-    return contract.full_name.replace(".", "_")
 
 
 def table_metadata(contract: TableContract) -> Metadata:

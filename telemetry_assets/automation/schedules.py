@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dagster import DefaultScheduleStatus, JobDefinition, ScheduleDefinition
+from datetime import UTC
+
+from dagster import DefaultScheduleStatus, RunRequest, ScheduleDefinition, ScheduleEvaluationContext, schedule
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 
-def insurance_schedule(refresh_insurance: JobDefinition) -> ScheduleDefinition:
-    """Daily after midnight UTC: insurances expire also for cars that do not report."""
-    return ScheduleDefinition(
+def insurance_schedule(refresh_insurance: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
+    """Daily after midnight UTC, for the new date: an insurance expires also if its car does not report."""
+
+    @schedule(
         name="daily_insurance",
         job=refresh_insurance,
         cron_schedule="5 0 * * *",
@@ -15,3 +19,8 @@ def insurance_schedule(refresh_insurance: JobDefinition) -> ScheduleDefinition:
         default_status=DefaultScheduleStatus.RUNNING,
         description="Refreshes every car's insurance status at 00:05 UTC.",
     )
+    def daily_insurance(context: ScheduleEvaluationContext) -> RunRequest:
+        today = context.scheduled_execution_time.astimezone(UTC).date()
+        return RunRequest(partition_key=today.isoformat())
+
+    return daily_insurance

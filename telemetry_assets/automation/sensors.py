@@ -7,7 +7,6 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
-    JobDefinition,
     RunRecord,
     RunRequest,
     RunsFilter,
@@ -16,6 +15,7 @@ from dagster import (
     SkipReason,
     sensor,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.errors import CatalogBusyError
@@ -37,7 +37,7 @@ _RUNS_LOOKED_AT = 10
 _OBSTACLES_TOLD = 5
 
 
-def upload_sensor(ingest: JobDefinition, settings: Settings) -> SensorDefinition:
+def upload_sensor(ingest: UnresolvedAssetJobDefinition, settings: Settings) -> SensorDefinition:
     """The sensor that starts ``ingest``. It keeps no cursor: what there is to do is read where it is."""
 
     @sensor(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
@@ -12,8 +12,14 @@ from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.tables.contract import TableContract
 
 
-def run(defs: Definitions, instance: DagsterInstance, job: str) -> ExecuteInProcessResult:
-    return defs.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+def run(
+    defs: Definitions, instance: DagsterInstance, job: str, config: Mapping[str, Any] | None = None
+) -> ExecuteInProcessResult:
+    """A run of a job as the sensor or the schedule starts it."""
+    day = datetime.now(UTC).date().isoformat() if job == "refresh_insurance" else None
+    return defs.resolve_job_def(job).execute_in_process(
+        run_config=config, instance=instance, partition_key=day, raise_on_error=False
+    )
 
 
 def materialize(

@@ -22,7 +22,7 @@ def started_run(instance: DagsterInstance, job: str = "ingest", module: str | No
     """A started run of a module's code; without a module, of nobody's."""
     defs = definitions(load_settings())
     return instance.create_run_for_job(
-        defs.resolve_implicit_global_asset_job_def() if job == ASSETS else defs.get_job_def(job),
+        defs.resolve_implicit_global_asset_job_def() if job == ASSETS else defs.resolve_job_def(job),
         status=DagsterRunStatus.STARTED,
         job_code_origin=job_of(job, module).get_python_origin() if module else None,
     )

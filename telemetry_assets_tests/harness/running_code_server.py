@@ -39,7 +39,7 @@ class RunningCodeServer:
         location = GrpcServerCodeLocationOrigin(host=_HOST, port=self.port, location_name=MODULE)
         origin = RemoteRepositoryOrigin(location, "__repository__").get_job_origin(job)
         run = self.instance.create_run_for_job(
-            definitions(load_settings()).get_job_def(job),
+            definitions(load_settings()).resolve_job_def(job),
             status=DagsterRunStatus.STARTING,
             job_code_origin=job_of(job).get_python_origin(),
             remote_job_origin=origin,

@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, execute_job, instance_for_test
 
-from telemetry_assets.assets.metadata import asset_key, pool
+from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.automation import heartbeats as heartbeats
 from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
-from telemetry_assets.tables import BRONZE, CURRENT_STATE
+from telemetry_assets.tables import BRONZE
 from telemetry_assets_tests.harness.made_runs import ASSETS, job_of, started_run, status, take, users
 from telemetry_assets_tests.harness.waiting import until
-
-POOL = pool(BRONZE)
 
 
 @pytest.fixture
@@ -155,17 +153,18 @@ def test_a_run_is_never_taken_for_dead_while_it_ends(
     assert not is_dead(instance, run.run_id)
 
 
-@pytest.mark.parametrize(
-    ("job", "needed"),
-    [("ingest", POOL), ("refresh_insurance", pool(CURRENT_STATE)), ("replay_rejected", POOL), (ASSETS, POOL)],
-)
-def test_a_run_frees_what_a_dead_run_has_before_it_waits(instance: DagsterInstance, job: str, needed: str) -> None:
+@pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected", ASSETS])
+def test_a_run_frees_what_a_dead_run_has_before_it_waits(instance: DagsterInstance, job: str) -> None:
     dead = started_run(instance, ASSETS)
-    take(instance, dead, needed)
+    take(instance, dead, POOL)
     lose_process(instance, dead)
     day = "2025-11-04"
-    tags = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}
-    of_assets: dict[str, Any] = {"tags": tags, "asset_selection": [asset_key(BRONZE)]} if job == ASSETS else {}
+    of_assets: dict[str, Any] = {}
+    if job == ASSETS:
+        tags = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}
+        of_assets = {"tags": tags, "asset_selection": [asset_key(BRONZE)]}
+    elif job == "refresh_insurance":
+        of_assets = {"tags": {"dagster/partition": day}}
     with execute_job(job_of(job), instance=instance, **of_assets) as result:
         assert result.success
     assert status(instance, dead.run_id) == DagsterRunStatus.FAILURE

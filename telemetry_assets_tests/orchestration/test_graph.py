@@ -6,11 +6,19 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, Definitions, define_asset_job
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    AssetSelection,
+    DagsterInstance,
+    Definitions,
+    build_schedule_context,
+    define_asset_job,
+)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
-from telemetry_assets.assets.metadata import asset_key
+from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.errors import QualityError
 from telemetry_assets.tables import (
     ALERTS,
@@ -55,12 +63,10 @@ def test_a_backfill_is_one_run(defs: Definitions) -> None:
     assert None not in policies
 
 
-def test_every_table_is_a_pool_of_its_own(defs: Definitions) -> None:
-    definitions = defs.resolve_asset_graph().assets_defs
-    pools = [definition.op.pool for definition in definitions if definition.keys]
-    assert len(set(pools)) == 5
-    ingest_pools = {node.definition.pool for node in defs.get_job_def("ingest").nodes}  # type: ignore[attr-defined]
-    assert ingest_pools == set(pools)
+@pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected"])
+def test_every_job_writes_tables_in_the_one_pool(defs: Definitions, job: str) -> None:
+    [node] = defs.resolve_job_def(job).nodes
+    assert node.definition.pools == {POOL}
 
 
 def test_the_ingest_job_takes_an_upload_all_the_way(
@@ -103,7 +109,7 @@ def test_people_can_have_the_documents_of_every_batch_counted(
 
     def executed() -> tuple[bool, dict[str, object]]:
         job = define_asset_job("count", selection=AssetSelection.checks(key))
-        counting = Definitions.merge(defs, Definitions(jobs=[job])).get_job_def("count")
+        counting = Definitions.merge(defs, Definitions(jobs=[job])).resolve_job_def("count")
         [found] = counting.execute_in_process(instance=instance).get_asset_check_evaluations()
         return found.passed, {name: value.value for name, value in found.metadata.items()}
 
@@ -187,15 +193,23 @@ def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
 
     deployed.upload("x.json", framed([vehicle(insurance={"validUntil": "2025-12-31"})], "array")[1])
     deployed.process()
-    config = {"ops": {"refresh_insurance_status": {"config": {"as_of": "2025-12-31"}}}}
-    job = defs.get_job_def("refresh_insurance")
-    assert job.execute_in_process(run_config=config, instance=instance).success
+    config = {"ops": {"lakehouse": {"config": {"insurance_as_of": "2025-12-31"}}}}
+    assert run(defs, instance, "refresh_insurance", config).success
     [row] = deployed.rows(CURRENT_STATE)
     assert (row["insurance_status"], row["insurance_as_of"]) == ("EXPIRING_IN_90_DAYS", date(2025, 12, 31))
-    assert job.execute_in_process(instance=instance).success
+    assert run(defs, instance, "refresh_insurance").success
     [row] = deployed.rows(CURRENT_STATE)
     assert row["insurance_status"] == "EXPIRED"
     assert instance.get_materialized_partitions(asset_key(CURRENT_STATE)) == {datetime.now(UTC).date().isoformat()}
+
+
+def test_the_daily_schedule_requests_the_new_dates_partition(defs: Definitions, instance: DagsterInstance) -> None:
+    schedule = defs.resolve_schedule_def("daily_insurance")
+    context = build_schedule_context(
+        instance, datetime(2025, 12, 31, 0, 5, tzinfo=UTC), repository_def=defs.get_repository_def()
+    )
+    [request] = schedule.evaluate_tick(context).run_requests or ()
+    assert request.partition_key == "2025-12-31"
 
 
 def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(

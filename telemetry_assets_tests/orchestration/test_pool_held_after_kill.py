@@ -13,17 +13,15 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
-from telemetry_assets.assets.metadata import pool
+from telemetry_assets.assets.metadata import POOL
 from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
 from telemetry_assets.settings import project_root
-from telemetry_assets.tables import BRONZE
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run, status, take, users
 from telemetry_assets_tests.harness.waiting import until
 
 pytestmark = pytest.mark.alone
 
-POOL = pool(BRONZE)
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
 

@@ -16,7 +16,7 @@ from telemetry_assets_tests.harness.made_documents import event, framed
 def replay(defs: Definitions, instance: DagsterInstance, **config: Any) -> Any:
     """The job's run; it raises what stops it."""
     ops = {"replay_rejected_documents": {"config": config}}
-    return defs.get_job_def("replay_rejected").execute_in_process(run_config={"ops": ops}, instance=instance)
+    return defs.resolve_job_def("replay_rejected").execute_in_process(run_config={"ops": ops}, instance=instance)
 
 
 def test_what_is_accepted_now_goes_on_to_silver_with_the_next_ingest(

@@ -69,10 +69,10 @@ def test_names_of_fields_are_stored_once_a_run_and_shortened(
         fields = {f"{upload}{number:02}" + "\U000e0041" * 200: 1 for number in range(100)}
         documents = [event("A", days[0]) | fields, *(event("A", day) for day in days[1:])]
         deployed.upload(f"{upload}.json", framed(documents, "array")[1])
-    job = defs.get_job_def("ingest")
-    assert job.execute_in_process(instance=instance, op_selection=["ingest_uploads"]).success
+    job = defs.resolve_job_def("ingest")
+    assert job.execute_in_process(instance=instance, asset_selection=[asset_key(BRONZE)]).success
     named = [text for text in stored_texts(instance) if "e0041" in text]
-    # The most frequent ones, in the step's output and in the check.
+    # The most frequent ones, in the observation of the run and in the check.
     assert len(named) == 200
     assert {len(text) for text in named} == {100}
     shown = metadata_by_date(instance, BRONZE)
@@ -114,7 +114,7 @@ def test_a_preview_is_a_table_of_values(defs: Definitions, instance: DagsterInst
 @pytest.mark.parametrize(
     ("job", "config"),
     [
-        ("refresh_insurance", {"refresh_insurance_status": {"config": {"as_of": {"env": "A_SECRET"}}}}),
+        ("refresh_insurance", {"lakehouse": {"config": {"insurance_as_of": {"env": "A_SECRET"}}}}),
         ("replay_rejected", {"replay_rejected_documents": {"config": {"since": {"env": "A_SECRET"}}}}),
         ("replay_rejected", {"replay_rejected_documents": {"config": {"reasons": [{"env": "A_SECRET"}]}}}),
     ],
@@ -126,7 +126,7 @@ def test_an_error_repeats_no_value_of_the_run_configuration(
     result: ExecuteInProcessResult | None = None
     said = ""
     try:
-        result = defs.get_job_def(job).execute_in_process({"ops": config}, instance=instance, raise_on_error=False)
+        result = run(defs, instance, job, {"ops": config})
     except DagsterInvalidConfigError as error:
         said = f"{error} {error.__cause__} {error.__context__}"
     assert result is None or not result.success

@@ -17,11 +17,9 @@ from dagster import DagsterRunStatus
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import EqualTo
 
-from telemetry_assets.assets.metadata import pool
-from telemetry_assets.automation.heartbeats import life_sign
 from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, SILVER, derived_tables
 from telemetry_assets_tests.harness.made_documents import event, framed
-from telemetry_assets_tests.harness.made_runs import started_run, status, take
+from telemetry_assets_tests.harness.made_runs import status
 from telemetry_assets_tests.harness.running_code_server import instance_in
 from telemetry_assets_tests.harness.running_dagster import ENDED, RunningDagster, running_dagster
 from telemetry_assets_tests.harness.waiting import until
@@ -133,20 +131,15 @@ def test_a_run_killed_together_with_its_code_server_is_ended_and_its_work_is_don
 
 
 def test_dagster_dev_that_gets_sigterm_ends_its_runs(tmp_path: Path) -> None:
+    large = framed([event(f"CAR-{number % 50}", engineTempCelsius=120) for number in range(40_000)], "lines")[1]
     with running_dagster(tmp_path) as dagster, instance_in(tmp_path) as instance:
-        # So that the run does not end by itself, it waits for a living one after its first step. Dagster queues a run
-        # whose first pool a started run may still need, so the living one is of a job with another first pool.
-        living = started_run(instance, "refresh_insurance")
-        take(instance, living, pool(SILVER))
-        with life_sign(instance, living):
-            dagster.upload("x.jsonl", hot("CAR"))
-            [run] = dagster.until("a run is there", lambda: dagster.runs("ingest"))
-            waits = f"Waiting for the pool {pool(SILVER)}"
-            dagster.until("it waits", lambda: any(waits in line for line in dagster.logged(run["runId"])))
-            dagster.process.send_signal(signal.SIGTERM)
-            dagster.process.wait(60)
-            until(lambda: status(instance, run["runId"]) == DagsterRunStatus.FAILURE, seconds=30)
-            assert status(instance, living.run_id) == DagsterRunStatus.STARTED
+        dagster.upload("large.jsonl", large)
+        in_progress = dagster.lakehouse / "ingestion" / "in_progress.json"
+        dagster.until("a batch is in progress", in_progress.exists)
+        [run] = dagster.runs("ingest")
+        dagster.process.send_signal(signal.SIGTERM)
+        dagster.process.wait(60)
+        until(lambda: status(instance, run["runId"]) == DagsterRunStatus.FAILURE, seconds=30)
 
 
 def _end_everything_below(folder: Path) -> None:

@@ -130,7 +130,7 @@ def left_over(
     for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
     run = instance.create_run_for_job(
-        definitions(load_settings()).get_job_def("ingest"), status=DagsterRunStatus.STARTED
+        definitions(load_settings()).resolve_job_def("ingest"), status=DagsterRunStatus.STARTED
     )
     with open_pipeline(settings) as pipeline:
         deployed = DeploymentInS3(settings, pipeline, client=account.aws.client("s3"))
@@ -179,7 +179,7 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
     instance.report_run_failed(run)
     assert "To end" not in tick(instance)
     monkeypatch.setattr(remote_runs, "_GRACE_SECONDS", -1)
-    job = definitions(load_settings()).get_job_def("ingest")
+    job = definitions(load_settings()).resolve_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
     assert "To end" not in tick(instance)
     instance.report_run_failed(another)
@@ -191,7 +191,7 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
 ) -> None:
     settings, run = left_over
     instance.report_run_canceled(run)
-    job = definitions(load_settings()).get_job_def("ingest")
+    job = definitions(load_settings()).resolve_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
     [(_, folder)] = of_lakehouse(open_service(settings).living(), settings)
     folder.follow(another.run_id)

@@ -1,0 +1,162 @@
+"""What a run reports of a table: metadata of each event date, check results, and a line in the run's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from dagster import (
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetMaterialization,
+    AssetObservation,
+    MaterializeResult,
+)
+
+from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_refresh, evaluation
+from telemetry_assets.assets.metadata import (
+    Metadata,
+    asset_key,
+    batch_report_metadata,
+    ingest_metadata,
+    preview,
+    refresh_metadata,
+)
+from telemetry_assets.assets.partitions import event_dates_of
+from telemetry_assets.engines.base import RefreshResult
+from telemetry_assets.errors import UnclaimableUploadsError
+from telemetry_assets.ingestion.batch_reports import BatchReport
+from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
+from telemetry_assets.lakehouse.quality import partition_sample
+from telemetry_assets.pipeline import Pipeline
+from telemetry_assets.tables import BRONZE, TableContract
+from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import plain_lines
+
+_BRONZE_PREVIEW = ("event_id", "car_chassis", "event_primary_timestamp", "document_shape", "source_uri")
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What happened to a table in a run.
+
+    :param metadata: of each event date that was chosen or has changed.
+    :param checks: the results of the table's checks; empty if the table was up to date already.
+    """
+
+    table: TableContract
+    metadata: Mapping[date, Metadata]
+    checks: Sequence[AssetCheckResult]
+
+
+def log_report(context: AssetExecutionContext, report: TableReport) -> None:
+    """Log a materialization for each event date and an evaluation for each check, in a run without a partition."""
+    for day, metadata in report.metadata.items():
+        _log_materialization(context, report.table, day, metadata)
+    for result in report.checks:
+        context.log_event(evaluation(result))
+
+
+def result_of(context: AssetExecutionContext, report: TableReport, chosen: frozenset[date]) -> MaterializeResult:  # type: ignore[type-arg]
+    """The result of a run of chosen event dates; other dates that changed are logged as materializations."""
+    key = asset_key(report.table)
+    for day, metadata in report.metadata.items():
+        if day in chosen:
+            context.add_asset_metadata(metadata, asset_key=key, partition_key=day.isoformat())
+        else:
+            _log_materialization(context, report.table, day, metadata)
+    selected = [one for one in report.checks if _is_selected(context, report.table, one)]
+    return MaterializeResult(asset_key=key, check_results=selected)
+
+
+def _is_selected(context: AssetExecutionContext, table: TableContract, result: AssetCheckResult) -> bool:
+    return AssetCheckKey(asset_key(table), str(result.check_name)) in context.selected_asset_check_keys
+
+
+def ingest_reports(
+    context: AssetExecutionContext, pipeline: Pipeline, chosen: frozenset[date] | None
+) -> Iterator[TableReport]:
+    """Ingest every upload that waits. Batches that were finished before an error are reported too."""
+    finished: list[BatchReport] = []
+
+    def add(one: BatchReport) -> None:
+        finished.append(one)
+        context.log.info(
+            f"batch {one.batch_id}: {counted(one.uploads, 'upload')}, {counted(one.documents, 'document')} = "
+            f"{one.accepted} accepted + {one.rejected} rejected"
+        )
+
+    try:
+        with as_dagster_failure(context):
+            _ingest(context, pipeline, add)
+    except BaseException:
+        # No later run reports these batches, also if this run was cancelled.
+        log_report(context, _ingest_report(context, pipeline, finished, None))
+        raise
+    yield _ingest_report(context, pipeline, finished, chosen)
+
+
+def refresh_report(
+    context: AssetExecutionContext, pipeline: Pipeline, result: RefreshResult, chosen: frozenset[date] | None
+) -> TableReport:
+    """What a refresh did to a derived table."""
+    table = result.contract
+    rows = f"{counted(result.rows_written, 'row')} written" if result.changed else "all rows as they were"
+    context.log.info(
+        f"{table.full_name}: {counted(len(result.event_dates), 'event date')}, {rows}, {result.seconds:.2f} s"
+    )
+    days = frozenset(result.event_dates) if chosen is None else chosen
+    if not days and table.as_of is not None:
+        # A refresh without a changed date is the daily one: it concerns today.
+        days = frozenset({datetime.now(UTC).date()})
+    has_changed = bool(result.event_dates) or result.changed or chosen is not None
+    checks = tuple(check_refresh(pipeline.lakehouse, result)) if has_changed else ()
+    return TableReport(table, {day: refresh_metadata(result, day) for day in sorted(days)}, checks)
+
+
+def _ingest(context: AssetExecutionContext, pipeline: Pipeline, add: Callable[[BatchReport], None]) -> None:
+    try:
+        pipeline.ingest(context.run.run_id, add)
+    except UnclaimableUploadsError as error:
+        if not pipeline.tables_behind():
+            raise
+        # Tables that are behind are refreshed first; the next run fails with this error.
+        context.log.error(plain_lines(str(error)))
+
+
+def _ingest_report(
+    context: AssetExecutionContext,
+    pipeline: Pipeline,
+    batch_reports: Sequence[BatchReport],
+    chosen: frozenset[date] | None,
+) -> TableReport:
+    if batch_reports:
+        # Names of fields and ids of batches are stored once per run, not once per event date.
+        context.log_event(AssetObservation(asset_key(BRONZE), metadata=batch_report_metadata(batch_reports)))
+    elif chosen is None:
+        return TableReport(BRONZE, {}, ())
+    days = _event_dates_of_batches(batch_reports) | (chosen or frozenset())
+    checks = tuple(check_ingest(pipeline.lakehouse, batch_reports))
+    return TableReport(BRONZE, _metadata_of_dates(pipeline, batch_reports, days), checks)
+
+
+def _event_dates_of_batches(batch_reports: Iterable[BatchReport]) -> frozenset[date]:
+    return event_dates_of({day for one in batch_reports for day in one.event_dates if day != OTHERS})
+
+
+def _metadata_of_dates(
+    pipeline: Pipeline, batch_reports: Sequence[BatchReport], days: frozenset[date]
+) -> dict[date, Metadata]:
+    table = pipeline.lakehouse.table(BRONZE)
+    current = table.current_snapshot()
+    snapshot_id = current.snapshot_id if current else None
+    return {
+        day: ingest_metadata(batch_reports, day, snapshot_id, rows, {"preview": preview(sample)})
+        for day, (rows, sample) in sorted(partition_sample(table, BRONZE, days, _BRONZE_PREVIEW).items())
+    }
+
+
+def _log_materialization(context: AssetExecutionContext, table: TableContract, day: date, metadata: Metadata) -> None:
+    context.log_event(AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata))
