@@ -141,11 +141,12 @@ class RunningDagster:
 
 
 @contextmanager
-def running_dagster(folder: Path, **settings: str) -> Iterator[RunningDagster]:
+def running_dagster(folder: Path, module: str = LOCATION, **settings: str) -> Iterator[RunningDagster]:
     """Start it, wait until it has loaded the definitions, and end every process of it at the end."""
     (folder / "landing").mkdir(exist_ok=True)
-    for name in ("workspace.yaml", "dagster.yaml"):
-        shutil.copy(project_root() / name, folder / name)
+    shutil.copy(project_root() / "dagster.yaml", folder / "dagster.yaml")
+    workspace = (project_root() / "workspace.yaml").read_text()
+    (folder / "workspace.yaml").write_text(workspace.replace(LOCATION, module))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

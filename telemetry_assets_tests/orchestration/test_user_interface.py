@@ -16,7 +16,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
-from telemetry_assets_tests.harness.made_documents import event, framed
+from telemetry_assets_tests.harness.made_documents import event, framed, vehicle
 from telemetry_assets_tests.harness.running_dagster import ENDED, LOCATION, RunningDagster, running_dagster
 from telemetry_assets_tests.harness.texts import markdown
 
@@ -90,6 +90,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture
 def see(dagster: RunningDagster, browser: webdriver.Chrome, tmp_path: Path) -> See:
+    return seen_with(browser, dagster, tmp_path)
+
+
+def seen_with(browser: webdriver.Chrome, dagster: RunningDagster, folder: Path) -> See:
+    """Opens pages of a running Dagster; the last page's screenshot is left in a folder."""
+
     def seen(path: str, *texts: str) -> None:
         """Open a page and wait until all texts are on it."""
         browser.get(f"http://127.0.0.1:{dagster.port}{path}")
@@ -101,9 +107,21 @@ def see(dagster: RunningDagster, browser: webdriver.Chrome, tmp_path: Path) -> S
         try:
             WebDriverWait(browser, 40).until(missing)
         finally:
-            browser.save_screenshot(str(tmp_path / "page.png"))
+            browser.save_screenshot(str(folder / "page.png"))
 
     return seen
+
+
+def test_a_table_that_the_registry_has_is_in_the_graph_and_materialized(
+    tmp_path: Path, browser: webdriver.Chrome
+) -> None:
+    module = "telemetry_assets_tests.harness.added_table.definitions"
+    with running_dagster(tmp_path, module) as running:
+        running.upload("x.json", framed([vehicle(static={"Model": "Uno"}, trip={"tripMileage": 12})], "array")[1])
+        running.until("the run has ended", lambda: [run for run in running.runs("ingest") if run["status"] in ENDED])
+        shown = seen_with(browser, running, tmp_path)
+        shown(f"/locations/{module}/asset-groups/gold/lineage", "daily_distance_by_model")
+        shown("/assets/gold/daily_distance_by_model", "2025-11-04", "One row per model and event date")
 
 
 def test_the_graph_shows_three_layers(see: See) -> None:
@@ -198,4 +216,4 @@ def test_a_page_of_another_site_that_the_browser_shows_launches_nothing(
         fetch("{address}", {{method: "POST", mode: "no-cors", credentials: "include"}}).finally(
             () => document.forms[0].submit())</script>"""
     browser.get(f"http://{listener.address}/page")
-    WebDriverWait(browser, 20).until(lambda _: "may not ask this webserver" in browser.page_source)
+    WebDriverWait(browser, 20).until(lambda _: "Requests from other sites are not accepted" in browser.page_source)
