@@ -44,7 +44,7 @@ def test_the_real_uploads(deployed: Deployment, samples: list[Path]) -> None:
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment, samples: list[Path]) -> None:
     order = samples + samples[::2]
     random.Random(7).shuffle(order)
@@ -71,13 +71,13 @@ def send_messy_fleet(deployed: Deployment, seed: int) -> None:
     assert len(deployed.batch_reports) >= 3
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_a_messy_fleet_over_three_months_in_any_order_and_partly_twice(deployed: Deployment) -> None:
     send_messy_fleet(deployed, 1)
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_messy_fleet(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         send_messy_fleet(deployed, 2)
@@ -137,7 +137,7 @@ def test_a_correction_that_takes_the_newest_value_away_brings_back_the_one_befor
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -> None:
     first = event("CAR-A", event_id="evt-1", engineTempCelsius=120)
     deployed.upload("first.json", framed([first], "array")[1])
@@ -147,7 +147,7 @@ def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_late_events_of_an_earlier_month(deployed: Deployment) -> None:
     for number, (time, mileage) in enumerate(
         [("2025-12-02T08:00:00Z", 500), ("2025-10-31T08:00:00Z", 100), ("2025-11-30T23:00:00Z", 320)]

@@ -31,9 +31,8 @@ def test_a_rule_warns_beyond_its_bound_and_not_at_it(
     frames: Frames, rule: str, column: str, warning: float, critical: float, step: float
 ) -> None:
     readings = [warning, warning + step, critical, critical + step]
-    silver = frames.of(
-        SILVER, *(silver_row(f"e{number}", **{column: reading}) for number, reading in enumerate(readings))
-    )
+    values: list[dict[str, Any]] = [{column: reading} for reading in readings]
+    silver = frames.of(SILVER, *(silver_row(f"e{number}", **one) for number, one in enumerate(values)))
     rows = frames.rows(performance_alerts(silver), "event_id")
     assert [(row["event_id"], row["alert_type"], row["alert_severity"], row["alert_threshold"]) for row in rows] == [
         ("e1", rule, "WARNING", warning),
