@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.contracts import FUEL_EFFICIENCY, SILVER
+from telemetry_assets.tables import FUEL_EFFICIENCY, SILVER
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 from telemetry_assets_tests.harness.frames import NOON, Frames, Row, silver_row
 

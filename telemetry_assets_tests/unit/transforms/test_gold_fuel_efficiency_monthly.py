@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.tables.contracts import SILVER
-from telemetry_assets.transforms.fuel_efficiency_monthly import fuel_efficiency_monthly
+from telemetry_assets.tables import SILVER
+from telemetry_assets.transforms.gold_fuel_efficiency_monthly import fuel_efficiency_monthly
 from telemetry_assets_tests.harness.frames import Frames, silver_row
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.tables.contracts import CURRENT_STATE, SILVER
-from telemetry_assets.transforms.car_current_state import NEEDS_HISTORY, last_known, updated, with_insurance
+from telemetry_assets.tables import CURRENT_STATE, SILVER
+from telemetry_assets.transforms.gold_car_current_state import NEEDS_HISTORY, last_known, updated, with_insurance
 from telemetry_assets_tests.harness.frames import Frames, Row, silver_row
 
 

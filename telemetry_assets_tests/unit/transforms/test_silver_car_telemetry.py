@@ -6,8 +6,8 @@ import json
 from datetime import date, timedelta
 from typing import Any
 
-from telemetry_assets.tables.contracts import BRONZE, SILVER
-from telemetry_assets.transforms.car_telemetry import car_telemetry, merged, newest_ingestion
+from telemetry_assets.tables import BRONZE, SILVER
+from telemetry_assets.transforms.silver_car_telemetry import car_telemetry, merged, newest_ingestion
 from telemetry_assets_tests.harness.frames import NOON, Frames, Row, silver_row
 from telemetry_assets_tests.harness.made_documents import Document, event, vehicle
 

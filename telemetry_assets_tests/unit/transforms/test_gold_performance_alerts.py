@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.tables.contracts import SILVER
-from telemetry_assets.transforms.performance_alerts import ALERT_TYPES, performance_alerts
+from telemetry_assets.tables import SILVER
+from telemetry_assets.transforms.gold_performance_alerts import ALERT_TYPES, performance_alerts
 from telemetry_assets_tests.harness.frames import NOON, Frames, silver_row
 
 
