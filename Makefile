@@ -44,7 +44,7 @@ test: lint ## Check style and types, and run every test that is not long: what C
 	$(PYTEST) -m "not long and not alone and not exhaustive"
 
 test-unit: setup ## Run the tests that need no service, no JVM and no browser, in less than a minute
-	$(BIN)/pytest telemetry_assets_tests/unit
+	$(PYTEST) telemetry_assets_tests/unit
 
 test-long: setup ## Run what CI runs after `make test`: JVM, remote services, Dagster's processes, browser, kills, infra/
 	@$(MAKE) --jobs=2 infra-scan machine
