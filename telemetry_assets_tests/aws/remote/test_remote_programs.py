@@ -19,7 +19,7 @@ from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.harness.made_documents import event, framed
 
 # A program starts a JVM, which has to compile what it runs.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def messy_uploads(documents: int) -> list[tuple[str, bytes]]:

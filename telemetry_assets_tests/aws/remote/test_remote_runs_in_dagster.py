@@ -26,6 +26,8 @@ from telemetry_assets_tests.harness.running_code_server import running_code_serv
 from telemetry_assets_tests.harness.running_dagster import ENDED, RunningDagster, running_dagster
 from telemetry_assets_tests.harness.waiting import until
 
+pytestmark = pytest.mark.long
+
 CANCELLED = {"emr_serverless": "CANCELLED", "glue": "STOPPED"}
 
 

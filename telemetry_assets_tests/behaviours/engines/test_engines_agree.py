@@ -34,7 +34,7 @@ from telemetry_assets_tests.harness.on_engines import (
     messy_uploads,
 )
 
-pytestmark = pytest.mark.usefixtures("java")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
 
 def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:

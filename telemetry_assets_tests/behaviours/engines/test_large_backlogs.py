@@ -17,7 +17,7 @@ from telemetry_assets_tests.harness.on_engines import (
     messy_uploads,
 )
 
-pytestmark = pytest.mark.usefixtures("java")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
 
 @pytest.fixture(scope="module")

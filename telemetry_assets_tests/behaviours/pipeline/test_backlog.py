@@ -14,6 +14,8 @@ from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import deployment_in_s3
 from telemetry_assets_tests.harness.made_documents import FRAMINGS, Document, event, framed, vehicle
 
+pytestmark = pytest.mark.long
+
 SEED_ACCIDENT_FILES = 2_116
 
 

@@ -84,6 +84,7 @@ def test_another_messy_fleet(tmp_path: Path) -> None:
         deployed.assert_equals_the_contract()
 
 
+@pytest.mark.long
 @_SLOW
 @given(runs=RUNS)
 def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[tuple[list[Document], str]]]) -> None:
@@ -92,6 +93,7 @@ def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[t
         deployed.assert_equals_the_contract()
 
 
+@pytest.mark.long
 @_SLOWER
 @given(runs=RUNS)
 def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
@@ -105,6 +107,7 @@ def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Docum
             assert deployed.rows(contract) == before[contract], contract.full_name
 
 
+@pytest.mark.long
 @_SLOWER
 @given(upload=UPLOADS)
 def test_the_same_upload_again_changes_no_gold_row(upload: tuple[list[Document], str]) -> None:

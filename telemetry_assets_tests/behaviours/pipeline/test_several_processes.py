@@ -20,6 +20,8 @@ from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, DeploymentInS3
 from telemetry_assets_tests.harness.forked import ForkedProgram
 
+pytestmark = pytest.mark.long
+
 PROCESSES = 8
 
 
