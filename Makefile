@@ -8,11 +8,13 @@ CHECKOV_VERSION := 3.3.30
 TOOLS := .venv-tools
 PIP_TOOLS_VERSION := 7.6.2
 PIP_AUDIT_VERSION := 2.10.1
+# Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup constraints audit demo dev test test-remote lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
+.PHONY: help setup constraints audit demo dev test test-unit test-long test-exhaustive lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
 
 help: ## Say what each target does
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(INSTALLED) ## Make .venv with the exact versions and files of constraints.txt
 
@@ -38,14 +40,19 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	mkdir -p data/landing
 	$(BIN)/python -m telemetry_assets.webserver dev
 
-# Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
-test: ## Everything that CI runs
-	@$(MAKE) --jobs=2 lint infra-scan machine
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not alone"
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "alone and not slow"
+test: lint ## Check style and types, and run every test that is not long: what CI runs first
+	$(PYTEST) -m "not long and not alone and not exhaustive"
 
-test-remote: setup ## What takes too long for `make test`: many uploads on the harness of EMR Serverless and Glue, infra-e2e, more faults
-	$(BIN)/pytest -m slow
+test-unit: setup ## Run the tests that need no service, no JVM and no browser, in less than a minute
+	$(PYTEST) telemetry_assets_tests/unit
+
+test-long: setup ## Run what CI runs after `make test`: JVM, remote services, Dagster's processes, browser, kills, infra/
+	@$(MAKE) --jobs=2 infra-scan machine
+	$(PYTEST) -m "long and not alone and not exhaustive"
+	$(PYTEST) -m "alone and not exhaustive"
+
+test-exhaustive: setup ## Run what CI does not: more seeds and places, many uploads on EMR Serverless and Glue, infra-e2e
+	$(BIN)/pytest -m exhaustive
 
 lint: setup ## Style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -73,10 +80,10 @@ aws-check: setup ## Prove by use that the account has what the settings need; st
 	@$(BIN)/telemetry-assets aws-check
 
 infra-check: setup infra-scan ## Look at infra/ with what of Terraform is on this machine, and with a scanner of policies
-	$(BIN)/pytest -m "not slow" telemetry_assets_tests/infra
+	$(BIN)/pytest -m "not exhaustive" telemetry_assets_tests/infra
 
 infra-e2e: setup ## Apply infra/ to a local AWS, take uploads to Gold with what it made, and destroy it
-	$(BIN)/pytest -m slow telemetry_assets_tests/infra
+	$(BIN)/pytest -m exhaustive telemetry_assets_tests/infra
 
 infra-scan: $(CHECKOV)/.installed
 	$(CHECKOV)/bin/checkov --directory infra --framework terraform dockerfile --quiet --compact --skip-download

@@ -17,6 +17,8 @@ from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import DeploymentInS3, deployment_in_s3
 from telemetry_assets_tests.harness.made_documents import event, framed
 
+pytestmark = pytest.mark.long
+
 TRANSIENT = (FaultKind.SLOW_DOWN, FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER, FaultKind.ERROR_AFTER)
 STEPS = {
     "listing": ("ListObjectsV2", "landing/"),

@@ -155,6 +155,7 @@ def _content(path: Path) -> bytes:
         return b""
 
 
+@pytest.mark.long
 def test_the_jvm_has_its_secrets_and_no_argument_shows_them(tmp_path: Path) -> None:
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("arguments of processes are read in /proc, which Linux has")

@@ -14,6 +14,6 @@ def need_java() -> None:
     """Skip where there is no Java, which CI has to have; bring the jars."""
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         if "CI" in os.environ:
-            pytest.fail("CI has no Java; `make test` installs it")
+            pytest.fail("CI has no Java; `make test-long` installs it")
         pytest.skip("Java is not installed")
     fetch()

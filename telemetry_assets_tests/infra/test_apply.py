@@ -35,7 +35,7 @@ from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.terraform import INFRA, Configuration, terraform
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(terraform() is None, reason="neither Terraform nor OpenTofu is on this machine"),
 ]

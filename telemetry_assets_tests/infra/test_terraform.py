@@ -16,6 +16,7 @@ from telemetry_assets.settings import Settings, load_settings, require_engine_se
 from telemetry_assets_tests.harness.terraform import INFRA, Configuration, terraform
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(terraform() is None, reason="neither Terraform nor OpenTofu is on this machine"),
     pytest.mark.timeout(600),
 ]

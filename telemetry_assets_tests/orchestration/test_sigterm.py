@@ -19,7 +19,7 @@ pytestmark = pytest.mark.alone
 
 
 # The server waits 30 s for its runs before it ends.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_ends_when_only_its_code_server_gets_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "landing").mkdir()
     (tmp_path / "landing" / "x.json").write_bytes(framed([event()], "array")[1])

@@ -75,7 +75,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     driver = shutil.which("chromedriver")
     if driver is None:
         if "CI" in os.environ:
-            pytest.fail("CI has no chromedriver; `make test` installs it")
+            pytest.fail("CI has no chromedriver; `make test-long` installs it")
         pytest.skip("Chromium and ChromeDriver are not installed")
     options = Options()
     profile = tmp_path_factory.mktemp("profile")

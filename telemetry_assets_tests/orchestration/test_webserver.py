@@ -18,6 +18,8 @@ from starlette.requests import Request
 from telemetry_assets.webserver import GuardedWebserver, SameOriginOnly, known_hosts
 from telemetry_assets_tests.harness.running_dagster import RunningDagster, running_dagster
 
+pytestmark = pytest.mark.long
+
 QUERY = "{ version }"
 LAUNCH = 'mutation { launchRun(executionParams: {selector: {}, mode: "default"}) { __typename } }'
 

@@ -49,6 +49,31 @@ def test_the_bounds_of_an_upload_are_those_of_the_code() -> None:
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "infra").rglob("README.md"), *DOCS.glob("*.md")):
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        *(ROOT / "infra").rglob("README.md"),
+        *DOCS.glob("*.md"),
+    ):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_file_that_contributors_are_sent_to_exists() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"(?:telemetry_assets|telemetry_assets_tests|docs|infra)/[\w/.]*", page)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_target_that_contributors_run_exists() -> None:
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"\bmake ([a-z][a-z0-9-]*)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert set(named) - set(targets) == set()
+
+
+def test_every_marker_is_explained_to_contributors() -> None:
+    markers = re.findall(r'^    "(\w+): ', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert markers == ["browser", "long", "alone", "exhaustive"]
+    assert all(f"| `{marker}` |" in (ROOT / "CONTRIBUTING.md").read_text() for marker in markers)

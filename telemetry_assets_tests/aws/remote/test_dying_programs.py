@@ -22,6 +22,8 @@ from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount
 from telemetry_assets_tests.harness.batch_in_bronze import with_a_batch_in_bronze
 from telemetry_assets_tests.harness.deployment import AS_OF
 
+pytestmark = pytest.mark.long
+
 STREAMED = {"method": "log_external_stream", "params": {"stream": "stdout", "text": "INFO it begins\n"}}
 CRASHED = {"method": "closed", "params": {"exception": {"name": "SomeError", "message": "of nobody's", "stack": []}}}
 FOUND = {

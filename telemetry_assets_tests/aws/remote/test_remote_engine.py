@@ -26,6 +26,8 @@ from telemetry_assets_tests.harness.batch_in_bronze import (
 from telemetry_assets_tests.harness.deployment import BUCKET, DeploymentInS3
 from telemetry_assets_tests.harness.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 def states_of_a_refresh(account: RemoteAccount, engine: str, *orders: str) -> list[str]:
     """The states of all runs that a step has needed, where these things were ordered to happen."""

@@ -19,7 +19,7 @@ from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.harness.made_documents import event, framed
 
 # A program starts a JVM, which has to compile what it runs.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def messy_uploads(documents: int) -> list[tuple[str, bytes]]:
@@ -63,9 +63,9 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("engine", "tables"),
     [
-        pytest.param("emr_serverless", (SILVER,), marks=pytest.mark.slow),
-        pytest.param("emr_serverless", tuple(derived_tables()), marks=pytest.mark.slow),
-        pytest.param("glue", tuple(derived_tables()), marks=pytest.mark.slow),
+        pytest.param("emr_serverless", (SILVER,), marks=pytest.mark.exhaustive),
+        pytest.param("emr_serverless", tuple(derived_tables()), marks=pytest.mark.exhaustive),
+        pytest.param("glue", tuple(derived_tables()), marks=pytest.mark.exhaustive),
     ],
     ids=["emr_serverless-silver", "emr_serverless", "glue"],
 )
@@ -90,7 +90,7 @@ def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_s
     assert_embedded_finds_nothing_to_change(settings)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("engine", SERVICES)
 def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAccount, engine: str) -> None:
     settings = Settings(**account.settings(engine))
@@ -110,7 +110,7 @@ def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAcco
     assert run_id in lines[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("engine", SERVICES)
 def test_a_service_makes_the_same_tables_of_many_uploads(account: RemoteAccount, engine: str) -> None:
@@ -129,7 +129,7 @@ def with_an_alert(account: RemoteAccount, settings: dict[str, Any]) -> None:
         pipeline.refresh(SILVER, "a run")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_driver_that_was_killed_is_started_again(account: RemoteAccount) -> None:
     settings = account.settings("glue")
     with_an_alert(account, settings)
@@ -167,7 +167,7 @@ def test_what_a_program_finds_wrong_is_told_as_if_it_were_found_here(account: Re
         assert [state for _, state in account.runs(pipeline.settings)] == ["FAILED"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_spark_cannot_do_is_told_with_the_drivers_last_lines(account: RemoteAccount) -> None:
     settings = account.settings("emr_serverless")
     with_an_alert(account, settings)

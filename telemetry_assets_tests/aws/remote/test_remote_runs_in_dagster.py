@@ -26,6 +26,8 @@ from telemetry_assets_tests.harness.running_code_server import running_code_serv
 from telemetry_assets_tests.harness.running_dagster import ENDED, RunningDagster, running_dagster
 from telemetry_assets_tests.harness.waiting import until
 
+pytestmark = pytest.mark.long
+
 CANCELLED = {"emr_serverless": "CANCELLED", "glue": "STOPPED"}
 
 
@@ -45,7 +47,7 @@ def states(account: RemoteAccount, settings: Settings) -> list[str]:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("engine", ["emr_serverless", pytest.param("glue", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["emr_serverless", pytest.param("glue", marks=pytest.mark.exhaustive)])
 def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
     account: RemoteAccount, tmp_path: Path, engine: str
 ) -> None:
@@ -213,7 +215,7 @@ def test_a_remote_run_that_the_command_line_follows_is_not_judged(
 
 
 @pytest.mark.alone
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1200)
 def test_five_uploads_five_seconds_apart_are_all_processed_though_glue_runs_one_job_at_a_time(
     account: RemoteAccount, tmp_path: Path

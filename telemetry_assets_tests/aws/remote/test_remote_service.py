@@ -21,6 +21,8 @@ from telemetry_assets_tests.harness.aws.remote_account import RemoteAccount, env
 from telemetry_assets_tests.harness.batch_in_bronze import cancel_when_running, states, with_a_batch_in_bronze
 from telemetry_assets_tests.harness.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str) -> None:
     with with_a_batch_in_bronze(

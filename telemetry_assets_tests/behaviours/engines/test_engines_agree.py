@@ -34,7 +34,7 @@ from telemetry_assets_tests.harness.on_engines import (
     messy_uploads,
 )
 
-pytestmark = pytest.mark.usefixtures("java")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
 
 def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
         assert_types_are_those_of_the_contract(deployed)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
     uploads = messy_uploads()
     turns = itertools.cycle(ENGINES)
@@ -63,7 +63,7 @@ def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
             assert_types_are_those_of_the_contract(deployed)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
     with deployed_on("spark", tmp_path) as deployed:
         for name, content in fuzzed_uploads(7, large=60, small=200):
@@ -85,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Proc
     return made
 
 
-@pytest.mark.parametrize(("maker", "reader"), [ENGINES, pytest.param(*ENGINES[::-1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("maker", "reader"), [ENGINES, pytest.param(*ENGINES[::-1], marks=pytest.mark.exhaustive)])
 def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
     made: dict[str, tuple[Path, Processed]], maker: str, reader: str
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
         assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
 
 
-@pytest.mark.parametrize("changed", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changed", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:

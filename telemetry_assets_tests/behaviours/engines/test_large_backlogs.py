@@ -17,7 +17,7 @@ from telemetry_assets_tests.harness.on_engines import (
     messy_uploads,
 )
 
-pytestmark = pytest.mark.usefixtures("java")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_noth
         deployed.assert_equals_the_contract()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_uploads_that_came_while_a_backlog_was_parsed_are_the_next_batch(tmp_path: Path) -> None:
     with deployed_on("spark", tmp_path, **LARGE_BACKLOGS) as deployed:
         for number in range(2):

@@ -39,6 +39,7 @@ def test_without_java_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         open_session(Settings(engine="spark"))
 
 
+@pytest.mark.long
 def test_what_spark_does_not_start_with_is_told_without_java_s_stack() -> None:
     need_java()
     # A JVM of its own: one that runs keeps the memory that it has.

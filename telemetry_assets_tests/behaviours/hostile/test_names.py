@@ -129,7 +129,7 @@ def test_whatever_is_there_is_taken_or_reported(tmp_path_factory: pytest.TempPat
     _take(tmp_path_factory.mktemp("names"), names)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(names=_NAMES)
 def test_whatever_is_there_is_taken_or_reported_many_times(

@@ -74,7 +74,7 @@ def changed(content: bytes, chance: random.Random) -> bytes:
     return (content[:position] + new + content[position + len(piece) * chance.choice([0, 1]) :])[: SIZE * 30]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(ROUNDS_SECONDS * 2)
 def test_no_upload_that_is_found_costs_more_than_its_bytes() -> None:
     chance = random.Random(18)

@@ -206,6 +206,7 @@ def test_a_batch_without_an_accepted_document_leaves_no_snapshot_in_bronze(deplo
 Event = st.sampled_from(["upload", "broken", "cut off", "compact", "expire", "run"])
 
 
+@pytest.mark.long
 @given(events=st.lists(st.tuples(Event, st.integers(0, 2)), min_size=3, max_size=9))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_order_of_crashes_and_maintenance_each_document_is_there_once(

@@ -10,7 +10,7 @@ import pytest
 from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.long)])
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     """An empty deployment in each place."""
     if request.param == "folder":

@@ -14,6 +14,8 @@ from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import deployment_in_s3
 from telemetry_assets_tests.harness.made_documents import FRAMINGS, Document, event, framed, vehicle
 
+pytestmark = pytest.mark.long
+
 SEED_ACCIDENT_FILES = 2_116
 
 
@@ -30,7 +32,9 @@ def document(number: int, random: Random) -> Document:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("files", "batch"), [(65, 15), pytest.param(SEED_ACCIDENT_FILES, 500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("files", "batch"), [(65, 15), pytest.param(SEED_ACCIDENT_FILES, 500, marks=pytest.mark.exhaustive)]
+)
 def test_the_seed_s_accident_thousands_of_files_of_mixed_shapes_in_one_prefix(
     aws: AwsServices, files: int, batch: int
 ) -> None:

@@ -44,7 +44,7 @@ def test_the_real_uploads(deployed: Deployment, samples: list[Path]) -> None:
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment, samples: list[Path]) -> None:
     order = samples + samples[::2]
     random.Random(7).shuffle(order)
@@ -71,19 +71,20 @@ def send_messy_fleet(deployed: Deployment, seed: int) -> None:
     assert len(deployed.batch_reports) >= 3
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_a_messy_fleet_over_three_months_in_any_order_and_partly_twice(deployed: Deployment) -> None:
     send_messy_fleet(deployed, 1)
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_messy_fleet(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         send_messy_fleet(deployed, 2)
         deployed.assert_equals_the_contract()
 
 
+@pytest.mark.long
 @_SLOW
 @given(runs=RUNS)
 def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[tuple[list[Document], str]]]) -> None:
@@ -92,6 +93,7 @@ def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[t
         deployed.assert_equals_the_contract()
 
 
+@pytest.mark.long
 @_SLOWER
 @given(runs=RUNS)
 def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
@@ -105,6 +107,7 @@ def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Docum
             assert deployed.rows(contract) == before[contract], contract.full_name
 
 
+@pytest.mark.long
 @_SLOWER
 @given(upload=UPLOADS)
 def test_the_same_upload_again_changes_no_gold_row(upload: tuple[list[Document], str]) -> None:
@@ -137,7 +140,7 @@ def test_a_correction_that_takes_the_newest_value_away_brings_back_the_one_befor
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -> None:
     first = event("CAR-A", event_id="evt-1", engineTempCelsius=120)
     deployed.upload("first.json", framed([first], "array")[1])
@@ -147,7 +150,7 @@ def test_a_correction_that_gives_an_event_to_another_car(deployed: Deployment) -
     deployed.assert_equals_the_contract()
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_late_events_of_an_earlier_month(deployed: Deployment) -> None:
     for number, (time, mileage) in enumerate(
         [("2025-12-02T08:00:00Z", 500), ("2025-10-31T08:00:00Z", 100), ("2025-11-30T23:00:00Z", 320)]

@@ -7,11 +7,15 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pytest
+
 from telemetry_assets.ingestion.batch_reports import added_up
 from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.contract_reading_of_uploads import documents, upload_text
 from telemetry_assets_tests.harness.deployment import Deployment, Row, deployment
 from telemetry_assets_tests.harness.fuzzed_uploads import FuzzedUpload, fuzzed_uploads
+
+pytestmark = pytest.mark.long
 
 SEED = int(os.environ.get("TELEMETRY_FUZZ_SEED", "20251104"))
 LARGE_UPLOADS = 400

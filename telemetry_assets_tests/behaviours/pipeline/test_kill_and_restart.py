@@ -127,16 +127,19 @@ def test_the_correction_takes_a_winner_from_the_current_state(ending: Ending) ->
     assert winner(ending((FIRST, RESTART, CORRECTION, RESTART))) == "evt-2"
 
 
+@pytest.mark.long
 @killed(*POINTS_OF_A_FIRST_RUN, before=(FIRST,))
 def test_a_restart_mends_a_killed_first_run(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(*POINTS_OF_A_CORRECTION, before=(FIRST, RESTART, CORRECTION), undisturbed=(FIRST, RESTART, CORRECTION, RESTART))
 def test_a_restart_mends_a_killed_correction(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "before moving the mark of gold.car_current_state",
     *(f"after writing metadata of {table}" for table in GOLD),
@@ -148,6 +151,7 @@ def test_a_restart_mends_a_killed_run_that_changes_no_gold(story: Story, undistu
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "after the commit to bronze.rejected_documents",
     "after writing metadata of bronze.uploads",
@@ -183,6 +187,7 @@ def test_uploads_that_arrive_between_kills_are_taken_next(story: Story, undistur
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "after claiming #5",
     "after appending to bronze.rejected_documents",
@@ -196,6 +201,7 @@ def test_an_upload_replaced_after_its_claim_is_a_new_upload(story: Story, undist
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "before creating the manifest",
     "before claiming",
@@ -207,6 +213,7 @@ def test_an_upload_replaced_before_its_claim_is_taken_once(story: Story, undistu
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "before replacing the manifest",
     "after the commit to bronze.car_telemetry",
@@ -225,6 +232,7 @@ def test_an_upload_replaced_while_it_is_put_off_is_taken_before_its_replacement(
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "before renaming to in_progress.json",
     "after replacing the manifest",
@@ -236,6 +244,7 @@ def test_a_restart_mends_a_batch_that_loses_an_upload(story: Story, undisturbed:
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "before renaming to in_progress.json",
     before=(FIRST, Run("before reading"), Unreadable("one.json")),
@@ -245,6 +254,7 @@ def test_an_upload_readable_before_it_is_given_up_is_taken(story: Story, undistu
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "after replacing the manifest",
     "after the commit to bronze.rejected_documents",
@@ -260,6 +270,7 @@ def test_an_upload_given_up_before_the_kill_stays_rejected(story: Story, undistu
     assert replace(ended, tables={}) == replace(ending(undisturbed), tables={})
 
 
+@pytest.mark.long
 @killed("before reading", "after the commit to bronze.car_telemetry", before=(FIRST,), after=(LateMount(), RESTART))
 def test_claimed_uploads_outlast_a_missing_landing_folder(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)

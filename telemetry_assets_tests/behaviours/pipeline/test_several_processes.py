@@ -20,6 +20,8 @@ from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, DeploymentInS3
 from telemetry_assets_tests.harness.forked import ForkedProgram
 
+pytestmark = pytest.mark.long
+
 PROCESSES = 8
 
 
@@ -88,7 +90,7 @@ def test_many_processes_share_the_uploads_and_all_end_well(deployed: Deployment)
     assert_exact(deployed, sent)
 
 
-@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
 def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deployment, tmp_path: Path) -> None:
     sent = send(deployed, 12)
     homes = [tmp_path / name for name in ("one", "other")]
@@ -105,12 +107,12 @@ def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deploymen
     ("operation", "key", "after"),
     [
         ("PutObject", "in_progress.json", 1),
-        pytest.param("UpdateTable", "car_telemetry", 0, marks=pytest.mark.slow),
+        pytest.param("UpdateTable", "car_telemetry", 0, marks=pytest.mark.exhaustive),
         ("DeleteObject", "in_progress.json", 0),
-        pytest.param("PutObject", "in_progress.json", 0, marks=pytest.mark.slow),
-        pytest.param("CopyObject", "archive/", 3, marks=pytest.mark.slow),
-        pytest.param("DeleteObject", "landing/", 2, marks=pytest.mark.slow),
-        pytest.param("UpdateTable", "car_telemetry", 1, marks=pytest.mark.slow),
+        pytest.param("PutObject", "in_progress.json", 0, marks=pytest.mark.exhaustive),
+        pytest.param("CopyObject", "archive/", 3, marks=pytest.mark.exhaustive),
+        pytest.param("DeleteObject", "landing/", 2, marks=pytest.mark.exhaustive),
+        pytest.param("UpdateTable", "car_telemetry", 1, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_run_that_is_paused_and_wakes_up_after_another_has_ended_its_batch_changes_nothing(

@@ -33,13 +33,12 @@ from telemetry_assets_tests.harness.aws.corrected_glue import VERSION_LOCK, Corr
 from telemetry_assets_tests.harness.aws.corrected_s3 import CorrectedS3Response
 from telemetry_assets_tests.harness.aws.remote_orders import ORDERS
 from telemetry_assets_tests.harness.aws.remote_programs import ENDPOINT
+from telemetry_assets_tests.harness.aws.services import HARNESS_PATH, REQUESTS_KEPT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-HARNESS_PATH = "/moto-api/harness/"
 _SIGNED_FOR_S3 = re.compile(r"/([^/]+)/s3/aws4_request")
-REQUESTS_KEPT = 100_000
 CORRECTED: dict[str, type[BaseResponse]] = {
     "athena": CorrectedAthenaResponse,
     "s3": CorrectedS3Response,
@@ -171,6 +170,19 @@ def _corrected_service(service: SERVICE_NAMES) -> Flask:
     return application
 
 
+class _Applications(DomainDispatcherApplication):
+    """moto's applications by service; moto itself lists its own folder on each request to find one."""
+
+    def __init__(self) -> None:
+        super().__init__(_corrected_service)
+        self._backends: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._backends:
+            self._backends[host] = super().get_backend_for_host(host)
+        return self._backends[host]
+
+
 class _SilentHandler(MotoRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug names it so
         """Say nothing of each request."""
@@ -178,7 +190,7 @@ class _SilentHandler(MotoRequestHandler):
 
 def serve(announce: Callable[[int], None]) -> None:
     """Serve until standard input is closed."""
-    application = Corrected(DomainDispatcherApplication(_corrected_service))
+    application = Corrected(_Applications())
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_SilentHandler)
     ENDPOINT[0] = f"http://127.0.0.1:{server.server_port}"
     Thread(target=server.serve_forever, daemon=True).start()

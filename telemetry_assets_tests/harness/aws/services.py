@@ -16,9 +16,11 @@ import boto3
 from botocore.config import Config
 
 from telemetry_assets_tests.harness.aws.api_requests import Request as ApiRequest
-from telemetry_assets_tests.harness.aws.moto_server import HARNESS_PATH, REQUESTS_KEPT
 
 REGION = "eu-central-1"
+HARNESS_PATH = "/moto-api/harness/"
+"""Below it the server takes orders of tests."""
+REQUESTS_KEPT = 100_000
 PRODUCT = "AKIAIOSFODNN7EXAMPLE"
 """The access key of what finds the services by its environment."""
 _SECRET = "not-a-secret"

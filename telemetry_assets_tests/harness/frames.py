@@ -1,0 +1,91 @@
+"""A Spark session in this process, DataFrames of a few rows, and rows of Silver for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from telemetry_assets.engines.spark.configuration import SESSION
+from telemetry_assets.tables.contract import TableContract
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Row = Mapping[str, Any]
+NOON = datetime(2025, 11, 4, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """DataFrames of a table's columns, made of values and read back as values, through files as the engine does."""
+
+    spark: SparkSession
+    folder: Path
+
+    def of(self, contract: TableContract, *rows: Row) -> DataFrame:
+        """Rows of a table; columns that a row does not name are null."""
+        schema = pa.schema([field.with_nullable(True) for field in contract.arrow_schema])
+        if unknown := {name for row in rows for name in row} - set(schema.names):
+            raise KeyError(f"{contract.full_name} has no column {', '.join(sorted(unknown))}")
+        path = self.folder / f"{uuid.uuid4().hex}.parquet"
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema), path)
+        return self.spark.read.schema(from_arrow_schema(schema)).parquet(f"file://{path}")
+
+    def rows(self, frame: DataFrame, *order: str) -> list[dict[str, Any]]:
+        """The frame's rows, sorted by these columns; times are aware datetimes in UTC."""
+        written = self.folder / uuid.uuid4().hex
+        frame.write.parquet(f"file://{written}")
+        try:
+            # Where there are no rows, Sail makes no folder.
+            rows: list[dict[str, Any]] = pq.read_table(written).to_pylist() if written.exists() else []
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
+        return sorted(rows, key=lambda row: tuple(row[name] for name in order))
+
+
+@contextmanager
+def frames_in(folder: Path) -> Iterator[Frames]:
+    """A Sail server in this process and one session on it, configured as every engine's is."""
+    from pysail.spark import SparkConnectServer
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    os.environ.setdefault("SPARK_CONNECT_MODE_ENABLED", "1")
+    os.environ.setdefault("RUST_LOG", "error")
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    _, port = server.listening_address
+    session = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
+    for name, value in SESSION.items():
+        session.conf.set(name, value)
+    try:
+        yield Frames(session, folder)
+    finally:
+        session.stop()
+        server.stop()
+
+
+def silver_row(event_id: str = "e1", at: datetime = NOON, *, car: str = "CAR-1", **values: Any) -> Row:
+    """A row of Silver: its identity and dates, and the columns that a test names."""
+    return {
+        "event_id": event_id,
+        "car_chassis": car,
+        "event_primary_timestamp": at.isoformat(),
+        "telemetry_timestamp": at,
+        "event_date": at.date(),
+        "event_year": at.year,
+        "event_month": at.month,
+        "event_day": at.day,
+        "ingested_at": NOON,
+        **values,
+    }
