@@ -14,7 +14,7 @@ from telemetry_assets.cli.terminal import print_errors, say, say_first
 from telemetry_assets.engines.base import COMMAND_LINE
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.landing.base import open_landing
-from telemetry_assets.ingestion.landing.storage_checks import examine_storage
+from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, translate_errors

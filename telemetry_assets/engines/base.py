@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetry_assets.engines.figures import figure_of_rows
-from telemetry_assets.ingestion.local_parser import Parser
+from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.transforms.refresh import RefreshParameters
 

@@ -1,4 +1,4 @@
 """Local file systems: their errors, locks, and writing to the disk.
 
-``ingestion/landing/storage_checks.py`` tests whether a file system has what the pipeline needs.
+``ingestion/storage_checks.py`` tests whether a file system has what the pipeline needs.
 """

@@ -10,8 +10,8 @@ from datetime import datetime
 from pydantic import BaseModel
 from pyiceberg.expressions import EqualTo
 
+from telemetry_assets.ingestion.batch_parser import BatchRows
 from telemetry_assets.ingestion.journal.base import JournalEntry
-from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, OTHERS, BoundedCounter
 from telemetry_assets.lakehouse.batch_rows import batch_snapshot
 from telemetry_assets.lakehouse.catalog import Lakehouse

@@ -24,6 +24,7 @@ from pyiceberg.table.snapshots import Snapshot
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
 from telemetry_assets.file_system.errors import is_storage_error
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
+from telemetry_assets.ingestion.batch_parser import BatchRows, LocalParser, Parser
 from telemetry_assets.ingestion.batch_reports import (
     BATCH_REPORT,
     BatchReport,
@@ -34,7 +35,6 @@ from telemetry_assets.ingestion.journal.attempts import attempt
 from telemetry_assets.ingestion.journal.base import BatchUpload, Journal, JournalEntry
 from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
-from telemetry_assets.ingestion.local_parser import BatchRows, LocalParser, Parser
 from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.settings import Settings

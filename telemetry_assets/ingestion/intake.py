@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
+from telemetry_assets.ingestion.batch_parser import Parser, limits_of
 from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.batches import DEATHS, Batches
 from telemetry_assets.ingestion.journal.attempts import attempt
@@ -23,7 +24,6 @@ from telemetry_assets.ingestion.journal.base import (
 )
 from telemetry_assets.ingestion.landing.base import FirstLook, Landing, WaitingUpload, new_batch_id
 from telemetry_assets.ingestion.ledger import newest_moment
-from telemetry_assets.ingestion.local_parser import Parser, limits_of
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
 from telemetry_assets.lakehouse.batch_rows import TablePosition

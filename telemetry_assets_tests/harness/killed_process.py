@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.journal.base import JournalFile
-from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing import files
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
@@ -85,7 +85,7 @@ BOUNDARIES = (
     Boundary(os, "symlink", "keeping the place of {}", lambda call: Path(call["dst"]).name),
     Boundary(os, "rename", "renaming to {}", lambda call: Path(call["dst"]).name),
     Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),
-    Boundary(file_moves, "copy_file", "copying {}", lambda call: Path(call["source"]).name),
+    Boundary(files, "copy_file", "copying {}", lambda call: Path(call["source"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
     Boundary(embedded, "replace_rows", "replacing rows of {}", _of_table),
     Boundary(embedded, "set_table_properties", "moving the mark of {}", _of_table),

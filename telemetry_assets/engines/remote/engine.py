@@ -24,8 +24,8 @@ from telemetry_assets.engines.remote.run import RemoteStep, result_from_json
 from telemetry_assets.engines.remote.service import RemoteService
 from telemetry_assets.engines.spark.configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
+from telemetry_assets.ingestion.batch_parser import BatchRows
 from telemetry_assets.ingestion.journal.base import JournalEntry, written
-from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
@@ -51,7 +51,7 @@ class RemoteEngine:
         """Nothing is held here."""
 
     def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
-        """See :meth:`telemetry_assets.ingestion.local_parser.Parser.parse`.
+        """See :meth:`telemetry_assets.ingestion.batch_parser.Parser.parse`.
 
         :raises PackageError: where the package of this code is not in the scripts location.
         :raises RemoteRunError: where the service did not bring the step to its end.

@@ -14,8 +14,8 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile, write_manifest
 from pyiceberg.table import Table
 
+from telemetry_assets.ingestion.batch_parser import BatchRows
 from telemetry_assets.ingestion.journal.base import JournalEntry
-from telemetry_assets.ingestion.local_parser import BatchRows
 from telemetry_assets.ingestion.parsing.arrow_rows import BoundedCounter, Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.tables import BRONZE, REJECTED

@@ -21,9 +21,9 @@ from pyspark.errors import PySparkException
 
 from telemetry_assets.aws.clients import region
 from telemetry_assets.errors import SparkError
+from telemetry_assets.ingestion.batch_parser import BatchRows, LocalParser
 from telemetry_assets.ingestion.journal.base import JournalEntry, journal_entry_from_json, written
 from telemetry_assets.ingestion.landing.base import open_landing
-from telemetry_assets.ingestion.local_parser import BatchRows, LocalParser
 from telemetry_assets.ingestion.parsing.arrow_rows import Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
 from telemetry_assets.ingestion.landing.base import FirstLook, WaitingUpload, is_finished, newest_batch_ids
-from telemetry_assets.ingestion.landing.file_moves import (
+from telemetry_assets.ingestion.landing.file_uris import file_uri, path_of, printable
+from telemetry_assets.ingestion.landing.files import (
     WriterGoesOnError,
     copy_part,
     is_another,
@@ -31,8 +32,8 @@ from telemetry_assets.ingestion.landing.file_moves import (
     take_file,
     version_of,
 )
-from telemetry_assets.ingestion.landing.file_uris import file_uri, path_of, printable
-from telemetry_assets.ingestion.landing.folder_entries import (
+from telemetry_assets.ingestion.landing.folder_owners import is_ours, own_folder
+from telemetry_assets.ingestion.landing.shared_folders import (
     LONGEST_PATH,
     Entry,
     Parts,

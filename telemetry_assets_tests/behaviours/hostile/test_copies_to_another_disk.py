@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.landing.file_moves import move_file
+from telemetry_assets.ingestion.landing.files import move_file
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 

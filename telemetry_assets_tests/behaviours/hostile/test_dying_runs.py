@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion import local_parser as parsing
+from telemetry_assets.ingestion import batch_parser as parsing
 from telemetry_assets.ingestion import replays
 from telemetry_assets.ingestion.journal import s3 as s3_manifest
 from telemetry_assets.ingestion.journal.base import ReplaySelection, open_journal

@@ -12,7 +12,7 @@ import pytest
 from pyiceberg.expressions import AlwaysTrue, EqualTo
 
 from telemetry_assets.ingestion.archive_audit import AuditFinding
-from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing import files
 from telemetry_assets.ingestion.landing import folder as folder_landing
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
@@ -222,7 +222,7 @@ def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goe
     deployed.upload("a.json", one("CAR-1"))
     deployed.process()
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
-    move = file_moves.move_file
+    move = files.move_file
     ended: list[bool] = []
 
     def after_another_batch_ended(source: Path, target: Path, last: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.landing.storage_checks import StorageFinding, examine_storage
+from telemetry_assets.ingestion.storage_checks import StorageFinding, examine_storage
 from telemetry_assets.settings import Settings
 from telemetry_assets_tests.harness.forked import ForkedProgram
 from telemetry_assets_tests.harness.mounted import filled, leave_mounts_to_others, mount_tmpfs, remount

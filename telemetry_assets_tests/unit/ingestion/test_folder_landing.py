@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.ingestion.landing import file_moves
+from telemetry_assets.ingestion.landing import files
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets_tests.harness.places import BATCH, FolderPlace, names
@@ -218,7 +218,7 @@ def claimed(place: FolderPlace) -> WaitingUpload:
 
 def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let a writer add to a file whenever it is copied, so many times."""
-    copy, copies = file_moves.copy_file, iter(range(times))
+    copy, copies = files.copy_file, iter(range(times))
 
     def beside_a_writer(source: Path, draft: Path) -> os.stat_result:
         found = copy(source, draft)
@@ -227,7 +227,7 @@ def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
                 writer.write(b"+")
         return found
 
-    monkeypatch.setattr(file_moves, "copy_file", beside_a_writer)
+    monkeypatch.setattr(files, "copy_file", beside_a_writer)
 
 
 @pytest.mark.usefixtures("another_file_system")

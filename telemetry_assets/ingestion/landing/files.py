@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from telemetry_assets.file_system.posix import sync_folder
-from telemetry_assets.ingestion.landing.folder_entries import opened_file
+from telemetry_assets.ingestion.landing.shared_folders import opened_file
 
 _ATTEMPTS = 10
 _COPIED_AT_A_TIME = 1024 * 1024
