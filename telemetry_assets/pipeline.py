@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
-from telemetry_assets.errors import QualityError, UnclaimableUploadsError
+from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.file_system.errors import translate_storage_errors
 from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.journal.base import ReplaySelection
-from telemetry_assets.ingestion.landing.base import Landing, open_landing
-from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile
+from telemetry_assets.ingestion.landing import open_landing
+from telemetry_assets.ingestion.landing.base import Landing
+from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile, require_conservation
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.changes import is_behind
@@ -173,23 +174,11 @@ class Pipeline:
             # Tables that are behind do not wait for it.
             unclaimable = error
         for batch_report in batch_reports:
-            self._require_conservation(batch_report)
+            require_conservation(self.lakehouse, batch_report)
         refreshes = self.refresh_all(run_id, insurance_as_of, progress)
         if unclaimable is not None:
             raise unclaimable
         return Processed(tuple(batch_reports), tuple(refreshes))
-
-    def _require_conservation(self, batch_report: BatchReport) -> None:
-        batch = next(iter(reconcile(self.lakehouse, batch_ids=[batch_report.batch_id]).batches), None)
-        if batch is None or not batch.conserved:
-            accepted, rejected = (batch.accepted, batch.rejected) if batch else (0, 0)
-            raise QualityError(
-                f"Batch {batch_report.batch_id} received {batch_report.documents} documents; bronze.car_telemetry has "
-                f"{accepted} of them and bronze.rejected_documents {rejected}. Somebody has changed these tables by "
-                "hand; their snapshots say who. `telemetry-assets reconcile` lists the uploads.",
-                "bronze.car_telemetry",
-                abs(batch_report.documents - accepted - rejected),
-            )
 
     def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:
         """Compare the ledger with the rows of a time range. See :func:`reconciliation.reconcile`."""

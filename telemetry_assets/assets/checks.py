@@ -24,7 +24,7 @@ from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
 from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
-from telemetry_assets.ingestion.reconciliation import reconcile
+from telemetry_assets.ingestion.reconciliation import check_conservation
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import repeated_keys
 from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named
@@ -151,18 +151,15 @@ def require_passed(results: Iterable[AssetCheckResult]) -> None:
 def check_ingest(lakehouse: Lakehouse, batch_reports: Sequence[BatchReport]) -> Iterator[AssetCheckResult]:
     """Judge some ingested batches by what is in the tables now."""
     yield _schema_check(lakehouse, BRONZE)
-    batches = reconcile(lakehouse, batch_ids=[one.batch_id for one in batch_reports]).batches if batch_reports else []
-    documents = sum(one.documents for one in batch_reports)
-    accepted, rejected = sum(one.accepted for one in batches), sum(one.rejected for one in batches)
-    conserved = len(batches) == len(batch_reports) and all(one.conserved for one in batches)
-    figures = {"documents": documents, "bronze_rows": accepted, "rejected_rows": rejected}
-    yield _result(BRONZE, _CONSERVED, conserved, figures)
-    found = {
+    found = check_conservation(lakehouse, batch_reports)
+    figures = {"documents": found.documents, "bronze_rows": found.accepted, "rejected_rows": found.rejected}
+    yield _result(BRONZE, _CONSERVED, found.conserved, figures)
+    warnings = {
         "no_rejected_documents": shown_counts(one.rejected_by_reason for one in batch_reports),
         "no_wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in batch_reports),
         "no_unknown_fields": shown_counts(one.unknown_fields for one in batch_reports),
     }
-    for name, counts in found.items():
+    for name, counts in warnings.items():
         yield _result(
             BRONZE,
             name,

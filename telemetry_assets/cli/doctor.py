@@ -13,9 +13,9 @@ from telemetry_assets.cli.environment import unknown_settings
 from telemetry_assets.cli.terminal import print_errors, say, say_first
 from telemetry_assets.engines.base import COMMAND_LINE
 from telemetry_assets.errors import TelemetryAssetsError
-from telemetry_assets.ingestion.landing.base import open_landing
-from telemetry_assets.ingestion.storage_checks import examine_storage
+from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
+from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
@@ -150,14 +150,14 @@ def _examine_archive(settings: Settings, repair: bool) -> int:
         findings = list(pipeline.ingestion.audit.everything())
         for finding in findings:
             say(f"  {plain_text(finding.upload.uri)} of batch {plain_text(finding.batch_id)}: {finding.problem}")
-            if finding.is_left:
+            if finding.needs_decision:
                 say(f"    not repaired: {_NOT_REPAIRED[finding.kind]}")
             elif repair:
                 pipeline.ingestion.audit.mend([finding], f"{COMMAND_LINE}doctor")
-                result = "it waits in the landing location again" if finding.is_taken_again else "added to the ledger"
+                result = "it waits in the landing location again" if finding.is_put_back else "added to the ledger"
                 say(f"    repaired: {result}")
             else:
                 say("    `telemetry-assets doctor --repair` repairs it")
     if not findings:
         say("  every archived upload has its rows, and its row in bronze.uploads")
-    return sum(not repair or finding.is_left for finding in findings)
+    return sum(not repair or finding.needs_decision for finding in findings)

@@ -1,11 +1,11 @@
-"""The claimed uploads of a batch become its rows: here, or wherever a :class:`Parser` has more room."""
+"""Parses the uploads of a batch: the protocol of a parser, its result, and the parser that runs in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -32,19 +32,25 @@ from telemetry_assets.text.plain import plain_logger
 logger = plain_logger(__name__)
 
 _READ_AHEAD = 64
-"""Uploads that are read before it is known whether there is room for them."""
+"""How many uploads are read before it is known whether the batch has room for them."""
 
 
 @dataclass(frozen=True)
-class BatchRows:
-    """The rows of a batch, and what was counted: in memory, or in data files that no table has yet.
+class ParsedBatch:
+    """The rows of a batch, and the outcome of each of its uploads.
 
-    :param uploads: what became of each upload that is in the batch, in the batch's order.
-    :param bronze: accepted documents.
-    :param rejections: the others.
+    :param uploads: every upload of the journal entry with its outcome, in the entry's order.
+    :param reports: a report for each upload that is in the batch, in the same order.
+    :param accepted: how many documents were accepted.
+    :param rejected: how many documents were rejected; an upload that is rejected as a whole counts as one.
+    :param counts: what was counted over all uploads of the batch.
+    :param bronze: the accepted documents, as rows in memory or as data files that are not in the table yet. None if no
+        upload is in the batch.
+    :param rejections: the rejected documents, in the same form.
     """
 
-    uploads: Sequence[UploadReport]
+    uploads: tuple[BatchUpload, ...]
+    reports: Sequence[UploadReport]
     accepted: int
     rejected: int
     counts: Counts
@@ -53,22 +59,24 @@ class BatchRows:
 
 
 class Parser(Protocol):
-    """Makes the rows of a batch."""
+    """Parses batches."""
 
-    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
-        """The rows of every upload of a batch. What cannot be read, or is too much, is noted in the journal entry.
+    def parse(self, entry: JournalEntry, run_id: str) -> ParsedBatch:
+        """Read and parse every upload that is in the batch.
 
-        A settled journal entry always gives the same rows.
+        If the entry is settled, the outcomes stay as they are and the rows are always the same.
+
+        :raises OSError: if the landing location cannot be read, or an upload of a settled batch.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LocalParser:
-    """Parses in this process, as much as :attr:`Settings.batch_max_bytes` lets into memory.
+    """Parses in this process, up to :attr:`Settings.batch_max_bytes` of rows in memory.
 
-    :param before_each: is called with the number of each upload of the batch before it is read and parsed, one after
-        another; where it is not given, several are read at a time.
+    :param before_each: called with the number of each upload before it is read. The uploads are then read one by one,
+        otherwise several at a time.
     """
 
     landing: Landing
@@ -76,62 +84,56 @@ class LocalParser:
     settings: Settings
     before_each: Callable[[int], None] | None = None
 
-    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
-        """See :meth:`Parser.parse`."""
-        taken = _Taken()
-        size, limit = 0, self.settings.batch_max_bytes
-        dates: set[str] = set()
-        numbered = [(number, item) for number, item in enumerate(entry.uploads) if item.is_in_batch]
+    def parse(self, entry: JournalEntry, run_id: str) -> ParsedBatch:
+        """See :meth:`Parser.parse`. Uploads that do not fit any more are postponed."""
+        rows = _BatchRows(self.settings.batch_max_bytes, self._limits(entry).event_dates, entry.settled)
+        uploads = list(entry.uploads)
+        numbers = [number for number, item in enumerate(uploads) if item.is_in_batch]
         read_ahead = _READ_AHEAD if self.before_each is None else 1
         with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            for start in range(0, len(numbered), read_ahead):
-                some = [item for _, item in numbered[start : start + read_ahead]]
+            for start in range(0, len(numbers), read_ahead):
+                some = numbers[start : start + read_ahead]
                 if self.before_each is not None:
-                    self.before_each(numbered[start][0])
-                # A settled batch has said already what is too much for it.
-                to_read = some if entry.settled or size <= limit else []
-                contents = threads.map(lambda item: self._content(entry, item), to_read)
-                for item, content in zip_longest(some, contents):
-                    if item.outcome == "changed":
-                        continue
-                    is_open = entry.settled or size <= limit
-                    rows = self._rows(entry, item, content) if is_open else None
-                    size += rows.size if rows else 0
-                    dates.update(rows.counts.event_dates.names() if rows else ())
-                    is_full = size > limit or len(dates) > self._limits(entry).event_dates
-                    if rows is None or (taken.reports and is_full and not entry.settled):
-                        # All that come after it wait too, as the newest ingestion of an event wins.
-                        item.outcome, size = "postponed", limit + 1
-                    else:
-                        taken.add(rows)
-        return taken.rows()
+                    self.before_each(some[0])
+                items = [entry.uploads[number] for number in some]
+                read: Iterable[tuple[BatchUpload, bytes | None]] = (
+                    ((item, None) for item in items) if rows.is_full else threads.map(partial(self._read, entry), items)
+                )
+                for number, (item, content) in zip(some, read, strict=True):
+                    is_taken = item.outcome == "changed" or self._add(rows, entry, item, content)
+                    # All later uploads are postponed too, because the newest ingestion of an event wins.
+                    uploads[number] = item if is_taken else replace(entry.uploads[number], outcome="postponed")
+        return rows.parsed_batch(uploads)
 
-    def rows_of(self, entry: JournalEntry, item: BatchUpload) -> UploadRows | None:
-        """The rows of one upload of a batch; None, as noted in its item, where its writer goes on.
+    def parse_one(self, entry: JournalEntry, item: BatchUpload) -> tuple[BatchUpload, UploadRows | None]:
+        """Read and parse one upload of a batch.
 
-        That it cannot be read is noted in its item too.
+        :returns: the upload with its outcome, and its rows; None if it is not in the batch after all.
         """
-        content = self._content(entry, item)
-        return self._rows(entry, item, content) if item.is_in_batch else None
+        item, content = self._read(entry, item)
+        return item, self._rows(entry, item, content) if item.is_in_batch else None
 
-    def _content(self, entry: JournalEntry, item: BatchUpload) -> bytes | None:
+    def _add(self, rows: _BatchRows, entry: JournalEntry, item: BatchUpload, content: bytes | None) -> bool:
+        return not rows.is_full and rows.add(self._rows(entry, item, content))
+
+    def _read(self, entry: JournalEntry, item: BatchUpload) -> tuple[BatchUpload, bytes | None]:
+        """The upload with its outcome, and its bytes; None if it is not to be parsed."""
         if item.outcome in ("fatal", "unreadable") or self._limits(entry).exclude(item.upload.size):
-            return None
+            return item, None
         try:
             content = self.landing.read(entry.batch_id, item.upload)
             if not entry.settled and not self.landing.is_as_claimed(entry.batch_id, item.upload):
-                logger.info("%s is still being written; it is taken once it is whole", item.upload.uri)
-                item.outcome = "changed"
-            return content
+                logger.info("%s is still being written; it waits until it is complete", item.upload.uri)
+                return replace(item, outcome="changed"), None
+            return item, content
         except OSError as error:
             if is_storage_error(error):
-                # It says nothing about this upload, which would be rejected for good.
+                # The file system is at fault. The upload must not be rejected for it.
                 raise
             if entry.settled and holds_batch(self.lakehouse.table(REJECTED), entry.batch_id):
-                # What was rejected stands already, so this can no longer be.
+                # The batch's rejected documents are committed, so no rejection can be added.
                 raise
-            item.outcome, item.problem = "unreadable", error.strerror or str(error)
-            return None
+            return replace(item, outcome="unreadable", problem=error.strerror or str(error)), None
 
     def _limits(self, entry: JournalEntry) -> Limits:
         return entry.limits or limits_of(self.settings)
@@ -157,7 +159,7 @@ class LocalParser:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """What one upload may hold, as the settings say."""
+    """The limits of one upload, by the settings."""
     return Limits(
         settings.upload_max_bytes,
         settings.upload_max_documents,
@@ -167,25 +169,43 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """What is taken of a batch so far. Names are counted together at once, as each upload may have thousands."""
+@dataclass
+class _BatchRows:
+    """Collects the rows of a batch up to its bounds. The first upload always fits.
 
+    :param is_unbounded: whether the batch is settled, so all of its uploads have to fit.
+    """
+
+    max_bytes: int
+    max_event_dates: int
+    is_unbounded: bool
+    is_full: bool = False
+    size: int = 0
+    event_dates: set[str] = field(default_factory=set)
     reports: list[UploadReport] = field(default_factory=list)
     bronze: list[pa.Table] = field(default_factory=list)
     rejections: list[pa.Table] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
-    def add(self, rows: UploadRows) -> None:
-        """Take the rows of one more upload."""
+    def add(self, rows: UploadRows) -> bool:
+        """Add the rows of one more upload; False if they do not fit."""
+        self.size += rows.size
+        self.event_dates.update(rows.counts.event_dates.names())
+        exceeds = self.size > self.max_bytes or len(self.event_dates) > self.max_event_dates
+        if exceeds and self.reports and not self.is_unbounded:
+            self.is_full = True
+            return False
         self.reports.append(rows.report)
         self.bronze.append(rows.bronze)
         self.rejections.append(rows.rejected)
+        # At once, because each upload may count thousands of names.
         self.counts.add_all(rows.counts)
+        self.is_full = self.size > self.max_bytes and not self.is_unbounded
+        return True
 
-    def rows(self) -> BatchRows:
+    def parsed_batch(self, uploads: Iterable[BatchUpload]) -> ParsedBatch:
         """The rows of all uploads together."""
         if not self.reports:
-            return BatchRows([], 0, 0, self.counts, None, None)
+            return ParsedBatch(tuple(uploads), [], 0, 0, self.counts, None, None)
         bronze, rejections = pa.concat_tables(self.bronze), pa.concat_tables(self.rejections)
-        return BatchRows(self.reports, len(bronze), len(rejections), self.counts, bronze, rejections)
+        return ParsedBatch(tuple(uploads), self.reports, len(bronze), len(rejections), self.counts, bronze, rejections)

@@ -1,4 +1,7 @@
-"""The batch_report of a batch: what became of its documents. It stands in the batch's snapshots and run metadata."""
+"""The batch report: how many documents of a batch were accepted and rejected, and what was noticed about them.
+
+It is in the summaries of the batch's snapshots and in the metadata of the run.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from datetime import datetime
 from pydantic import BaseModel
 from pyiceberg.expressions import EqualTo
 
-from telemetry_assets.ingestion.batch_parser import BatchRows
+from telemetry_assets.ingestion.batch_parser import ParsedBatch
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, OTHERS, BoundedCounter
 from telemetry_assets.lakehouse.batch_rows import batch_snapshot
@@ -19,16 +22,22 @@ from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_start
 
 BATCH_REPORT = "telemetry.certificate"
-"""The property of a snapshot's summary that holds the batch_report of its batch."""
+"""The property of a snapshot's summary that has the batch report as JSON."""
 
 _DATES_LISTED = 1000
 _LONGEST_SHOWN = 100
 
 
 class BatchReport(BaseModel, frozen=True):
-    """What became of a batch: documents received = accepted + rejected.
+    """The counts of a batch.
 
-    Of the names of fields the most frequent are counted one by one, the rest together under ``(others)``.
+    Each mapping has the most frequent names with their counts, and the count of all other names under ``(others)``.
+
+    :param documents: how many documents were received; the sum of ``accepted`` and ``rejected``.
+    :param unknown_fields: by path, how many documents have this field that no column takes.
+    :param wrong_typed_fields: by path, how many documents have a value of another type in this field.
+    :param event_dates: by event date, how many documents were accepted.
+    :param snapshot_id: the batch's snapshot of Bronze; None if it has expired or no document was accepted.
     """
 
     batch_id: str
@@ -44,16 +53,16 @@ class BatchReport(BaseModel, frozen=True):
     snapshot_id: int | None = None
 
 
-def batch_report_of(entry: JournalEntry, taken: BatchRows) -> BatchReport:
-    """The batch_report of a batch, from the rows that its uploads gave."""
-    counts = taken.counts
+def batch_report_of(entry: JournalEntry, parsed: ParsedBatch) -> BatchReport:
+    """The report of a batch that was just parsed."""
+    counts = parsed.counts
     return BatchReport(
         batch_id=entry.batch_id,
         ingested_at=entry.ingested_at,
-        uploads=len(taken.uploads),
-        documents=taken.accepted + taken.rejected,
-        accepted=taken.accepted,
-        rejected=taken.rejected,
+        uploads=len(parsed.reports),
+        documents=parsed.accepted + parsed.rejected,
+        accepted=parsed.accepted,
+        rejected=parsed.rejected,
         rejected_by_reason=counts.rejected_by_reason.listed(NAMES_LISTED),
         unknown_fields=counts.unknown_fields.listed(NAMES_LISTED),
         wrong_typed_fields=counts.wrong_typed_fields.listed(NAMES_LISTED),
@@ -62,7 +71,7 @@ def batch_report_of(entry: JournalEntry, taken: BatchRows) -> BatchReport:
 
 
 def batch_report_from_tables(lakehouse: Lakehouse, batch_id: str) -> BatchReport | None:
-    """The batch_report of a batch that is in the tables, from their rows; None where they have none of it."""
+    """The report of a batch from its rows in the tables; None if the ledger has no row of it."""
     of_batch = EqualTo(term="batch_id", value=batch_id)
     bronze = lakehouse.table(BRONZE)
     ledger, accepted, rejected = (
@@ -94,7 +103,7 @@ def batch_report_from_tables(lakehouse: Lakehouse, batch_id: str) -> BatchReport
 
 
 def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts by name, over several batches."""
+    """The sum of several counts, by name."""
     total: dict[str, int] = {}
     for one in counts:
         for name, count in one.items():
@@ -103,12 +112,12 @@ def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def shown_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The most frequent names of all batches together, as short plain text; the rest are counted under `OTHERS`."""
+    """The sum of several counts for display: the most frequent names as short plain text, the rest under `OTHERS`."""
     total = Counter(added_up(counts))
     others = total.pop(OTHERS, 0)
     listed: Counter[str] = Counter()
     for name, count in total.most_common(NAMES_LISTED):
-        # Names that differ only where they are cut are counted together.
+        # Long names are cut, so several names may become one.
         listed[plain_start(name, _LONGEST_SHOWN)] += count
     others += total.total() - listed.total()
     return {**listed, OTHERS: others} if others else dict(listed)

@@ -1,8 +1,8 @@
-"""One batch of uploads into Bronze exactly once, across crashes.
+"""Carries one batch of uploads into the Bronze tables exactly once, whatever is killed on the way.
 
-The steps, each skipped when it is found done, so that a kill anywhere is repaired by the next run:
-journal entry (one at a time, create-if-absent), claim, read, entry settled, rejected documents, Bronze, the
-ledger, archive, journal entry removed. A settled journal entry always gives the same rows, whoever reads it.
+The steps: store the journal entry, claim the uploads, parse them, settle the entry (its moment and outcomes are final),
+append the rejected documents, append to Bronze, append to the ledger, archive the uploads, remove the entry. A run
+that resumes a batch skips the steps that are done. A settled entry always gives the same rows, whichever run parses it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -24,20 +23,18 @@ from pyiceberg.table.snapshots import Snapshot
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
 from telemetry_assets.file_system.errors import is_storage_error
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
-from telemetry_assets.ingestion.batch_parser import BatchRows, LocalParser, Parser
+from telemetry_assets.ingestion.batch_parser import LocalParser, ParsedBatch, Parser
 from telemetry_assets.ingestion.batch_reports import (
     BATCH_REPORT,
     BatchReport,
     batch_report_from_tables,
     batch_report_of,
 )
-from telemetry_assets.ingestion.journal.attempts import attempt
-from telemetry_assets.ingestion.journal.base import BatchUpload, Journal, JournalEntry
-from telemetry_assets.ingestion.landing.base import Landing
+from telemetry_assets.ingestion.context import IngestionContext
+from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, attempt
+from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
 from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
-from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger
@@ -47,184 +44,188 @@ logger = plain_logger(__name__)
 Result = TypeVar("Result")
 
 _ATTEMPTS = 1000
-"""How often a run goes on after another one has changed the journal entry of the same batch."""
-DEATHS = 2
-"""So many runs that have died at an upload, or at a replay, are enough. The run before them has left no note."""
+"""How often a run starts again because another run has changed the journal entry of the same batch."""
+MAX_DEATHS = 2
+"""An upload is rejected, and a replay is given up, after this many noted deaths. The first run leaves no note."""
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Carries batches of claimed uploads into Bronze.
+class FinishedBatch:
+    """What a run knows about a batch after its end.
 
-    :param scaled_parser: what parses batches that are too large for this process, where there is such.
+    :param report: None if no upload was in the batch, or the entry was that of a replay.
+    :param uploads: the uploads of the batch with their outcomes.
     """
 
-    landing: Landing
-    lakehouse: Lakehouse
-    journal: Journal
-    settings: Settings
-    audit: ArchiveAudit
-    scaled_parser: Callable[[], Parser] | None = None
+    report: BatchReport | None
+    uploads: tuple[BatchUpload, ...] = ()
 
-    def finish(self, entry: JournalEntry, run_id: str, *, is_taken_up: bool = False) -> BatchReport | None:
-        """Carry a batch to its end from wherever it stands; None where nothing was there to take.
+    @property
+    def postponed(self) -> list[WaitingUpload]:
+        """The uploads that did not fit into the batch."""
+        return [item.upload for item in self.uploads if item.outcome == "postponed"]
 
-        :param is_taken_up: whether another run has begun it, and may have died of one of its uploads.
+    @property
+    def unclaimable(self) -> dict[str, str]:
+        """The URIs of the uploads that this process may not move, each with the error."""
+        return {item.upload.uri: item.problem for item in self.uploads if item.is_unclaimable}
+
+
+@dataclass(frozen=True)
+class BatchWriter:
+    """Writes the batches of one run to the Bronze tables.
+
+    :param run_id: is written to the summaries of the snapshots.
+    """
+
+    context: IngestionContext
+    run_id: str
+
+    def finish(self, entry: JournalEntry, *, is_resumed: bool = False) -> FinishedBatch:
+        """Carry a batch from its current step to its end.
+
+        :param entry: the stored journal entry.
+        :param is_resumed: whether another run began the batch. That run may have died while it parsed an upload.
         """
-        batch_report = self._committed(entry, run_id, is_taken_up)
-        # What another run has made of the same batch stands in its journal entry.
-        current = self.journal.load()
-        if current is not None and current.batch_id == entry.batch_id:
-            entry.uploads = current.uploads
-            if current.settled:
-                if not self._clear(current, run_id):
-                    # Some of its uploads have just been put back.
-                    return batch_report_from_tables(self.lakehouse, entry.batch_id)
-            else:
-                # A request to create it whose first answer was lost can bring a journal entry back after its batch has
-                # ended. It says nothing of what became of its uploads.
-                self.journal.remove(current)
-        return batch_report
+        report, uploads = self._commit(entry, is_resumed)
+        # Another run of the same batch may have stored other outcomes.
+        current = self.context.journal.load()
+        if current is None or current.batch_id != entry.batch_id:
+            return FinishedBatch(report, uploads)
+        if not current.settled:
+            # S3 can create an entry again after the batch has ended, when boto3 repeats a request whose response was
+            # lost. This entry does not have the outcomes.
+            self.context.journal.remove(current)
+        elif not self._clear(current):
+            # The audit has just put some uploads back, together with their rows.
+            report = batch_report_from_tables(self.context.lakehouse, entry.batch_id)
+        return FinishedBatch(report, current.uploads)
 
-    def _committed(self, entry: JournalEntry, run_id: str, is_taken_up: bool) -> BatchReport | None:
-        """The batch's batch_report once its rows are in the tables; None where no upload is in the batch.
+    def _commit(self, entry: JournalEntry, is_resumed: bool) -> tuple[BatchReport | None, tuple[BatchUpload, ...]]:
+        """Write the batch's rows to the tables, unless another run has done so.
 
-        :raises ConcurrentWriteError: where other runs keep changing the journal entry.
+        :returns: the report, None if no upload is in the batch; and the uploads with the outcomes that this run found.
+        :raises ConcurrentWriteError: if other runs keep changing the journal entry.
         """
+        journal, uploads = self.context.journal, entry.uploads
         current: JournalEntry | None = entry
         for _ in range(_ATTEMPTS):
             if self._is_committed(entry):
-                return batch_report_from_tables(self.lakehouse, entry.batch_id)
+                return batch_report_from_tables(self.context.lakehouse, entry.batch_id), uploads
             if current is None or current.batch_id != entry.batch_id:
-                return None
-            tag = current.tag
+                return None, uploads
             try:
-                taken = self._settled(current, run_id, is_taken_up)
+                settled, parsed = self._settle(current, is_resumed)
             except (OSError, SparkError):
-                current = self.journal.load()
-                if current is not None and current.tag == tag and not self._is_committed(entry):
+                newest = journal.load()
+                if newest is not None and newest.tag == current.tag and not self._is_committed(entry):
                     raise
+                # Another run has changed or finished the batch, which may be why this one failed.
+                current = newest
                 continue
-            if taken is not None:
-                return self._appended(current, taken, run_id) if taken.uploads else None
-            # Another run has settled the same batch first, or has ended it.
-            current = self.journal.load()
+            uploads = settled.uploads
+            stored = settled if settled == current else journal.replace(settled)
+            if stored is not None:
+                return self._append(stored, parsed) if parsed.reports else None, uploads
+            # Another run has settled or finished the batch first.
+            current = journal.load()
         raise ConcurrentWriteError(f"The journal entry of batch {entry.batch_id}", _ATTEMPTS)
 
     def _is_committed(self, entry: JournalEntry) -> bool:
-        """Whether all rows of the batch are committed: those of the ledger, which are the last, and those it counts."""
-        ledger = self.lakehouse.table(UPLOADS)
+        """Whether all rows of the batch are in the tables."""
+        table = self.context.lakehouse.table
+        ledger = table(UPLOADS)
+        # The rows of the ledger are the last that a batch commits.
         if not holds_batch(ledger, entry.batch_id, entry.positions.get(UPLOADS.full_name)):
             return False
         of_batch = EqualTo(term="batch_id", value=entry.batch_id)
         counts = ledger.scan(of_batch, selected_fields=("accepted", "rejected")).to_arrow()
-        # Somebody may have rolled a table back since.
+        # The other tables may have been rolled back since.
         return all(
-            holds_batch(self.lakehouse.table(contract), entry.batch_id, entry.positions.get(contract.full_name))
+            holds_batch(table(contract), entry.batch_id, entry.positions.get(contract.full_name))
             for contract, column in ((BRONZE, "accepted"), (REJECTED, "rejected"))
             if pc.sum(counts[column]).as_py()
         )
 
-    def _settled(self, entry: JournalEntry, run_id: str, is_taken_up: bool) -> BatchRows | None:
-        """The rows of every upload of the batch; None where the journal entry is another one by now.
+    def _settle(self, entry: JournalEntry, is_resumed: bool) -> tuple[JournalEntry, ParsedBatch]:
+        """Claim and parse the uploads.
 
-        The journal entry says what becomes of each upload before any row is written, so that all runs write the same.
+        :returns: the settled entry, which is not stored yet, and the rows.
         """
-        unsettled = deepcopy(entry)
-        if not entry.settled:
-            self._hold_newest(entry)
-            self._claim(entry)
-        if is_taken_up and not entry.settled:
-            attempts = self.journal.attempts(entry.batch_id)
-            _set_aside_what_runs_died_of(entry, attempts.deaths())
-            with attempt(attempts) as current:
-                taken = self._parser(entry, current.note).parse(entry, run_id)
+        if entry.settled:
+            parsed = self._parse(entry)
+        elif not is_resumed:
+            entry = self._claim(self._with_newest_moment(entry))
+            parsed = self._parse(entry)
         else:
-            taken = self._parser(entry).parse(entry, run_id)
-        entry.settled = True
-        return taken if entry == unsettled or self.journal.replace(entry) else None
+            attempts = self.context.journal.attempts(entry.batch_id)
+            entry = _reject_deadly(self._claim(self._with_newest_moment(entry)), attempts.deaths())
+            with attempt(attempts) as current:
+                parsed = self._parse(entry, current.note)
+        return replace(entry, uploads=parsed.uploads, settled=True), parsed
 
-    def _hold_newest(self, entry: JournalEntry) -> None:
-        """A batch is newer than all batches before it, whatever the clock says and however long its run has paused.
+    def _with_newest_moment(self, entry: JournalEntry) -> JournalEntry:
+        """The entry with a moment after those of all batches before it, whatever the clock says.
 
-        While its journal entry is the one in progress no other batch can come before it.
+        No other batch can begin while this entry is in the journal, so the moment stays the newest one.
         """
-        latest = newest_moment(self.lakehouse.table(UPLOADS))
-        if latest is not None and entry.ingested_at <= latest:
-            entry.ingested_at = latest + timedelta(microseconds=1)
+        latest = newest_moment(self.context.lakehouse.table(UPLOADS))
+        if latest is None or entry.ingested_at > latest:
+            return entry
+        return replace(entry, ingested_at=latest + timedelta(microseconds=1))
 
-    def _claim(self, entry: JournalEntry) -> None:
-        def claim(item: BatchUpload) -> None:
+    def _claim(self, entry: JournalEntry) -> JournalEntry:
+        """Claim the uploads; those that cannot be claimed are ``gone``."""
+
+        def claim(item: BatchUpload) -> BatchUpload:
             if item.outcome != "claimed":
-                return
+                return item
+            problem = item.problem
             try:
-                claimed = self.landing.claim(entry.batch_id, item.upload)
+                if self.context.landing.claim(entry.batch_id, item.upload):
+                    return item
             except OSError as error:
                 if is_storage_error(error):
                     raise
-                claimed, item.problem = False, error.strerror or str(error)
-            if not claimed:
-                logger.info("%s is left out: %s", item.upload.uri, item.problem or "it was replaced or removed")
-                item.outcome = "gone"
+                problem = error.strerror or str(error)
+            logger.info("%s is not ingested: %s", item.upload.uri, problem or "it was replaced or removed")
+            return replace(item, outcome="gone", problem=problem)
 
-        self._each(claim, entry.uploads)
+        return replace(entry, uploads=tuple(self._each(claim, entry.uploads)))
 
-    def _clear(self, entry: JournalEntry, run_id: str) -> bool:
-        """Archive or release the uploads of a batch whose rows are committed, and end the batch.
+    def _parse(self, entry: JournalEntry, before_each: Callable[[int], None] | None = None) -> ParsedBatch:
+        return self._parser(entry, before_each).parse(entry, self.run_id)
 
-        :returns: whether all uploads are in the archive as they were read; others wait again.
-        """
-
-        def clear(item: BatchUpload) -> bool:
-            step = self.landing.archive if item.is_in_batch else self.landing.release
-            step(entry.batch_id, item.upload)
-            return not item.is_in_batch or self.landing.is_as_claimed(entry.batch_id, item.upload)
-
-        as_claimed = all(self._each(clear, entry.uploads))
-        self.landing.finish(entry.batch_id)
-        self.journal.attempts(entry.batch_id).forget()
-        self.journal.remove(entry)
-        if not as_claimed:
-            self.audit.mend(self.audit.examine(entry.batch_id), run_id)
-        return as_claimed
-
-    def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:
-        """What a step of the landing location gives for each upload, several at a time."""
-        with ThreadPoolExecutor(self.settings.read_threads) as threads:
-            return list(threads.map(step, items))
-
-    def _parser(self, entry: JournalEntry, before_each: Callable[[int], None] | None = None) -> Parser:
+    def _parser(self, entry: JournalEntry, before_each: Callable[[int], None] | None) -> Parser:
+        context = self.context
         if entry.is_scaled:
-            if self.scaled_parser is not None:
-                return self.scaled_parser()
+            if context.scaled_parser is not None:
+                return context.scaled_parser()
             if entry.settled:
                 raise SettingsError(
                     f"Batch {entry.batch_id} was begun in Spark and is too large for TELEMETRY_ENGINE="
-                    f"{self.settings.engine}. Set TELEMETRY_ENGINE to spark, emr_serverless or glue until it is done."
+                    f"{context.settings.engine}. Set TELEMETRY_ENGINE to spark, emr_serverless or glue until it is "
+                    "done."
                 )
-        # What is too much for this process waits for the next batch.
-        return LocalParser(self.landing, self.lakehouse, self.settings, before_each)
+        # If a large batch is not settled, this process takes a part of it and postpones the rest.
+        return LocalParser(context.landing, context.lakehouse, context.settings, before_each)
 
-    def _appended(self, entry: JournalEntry, taken: BatchRows, run_id: str) -> BatchReport:
-        batch_report = batch_report_of(entry, taken)
+    def _append(self, entry: JournalEntry, parsed: ParsedBatch) -> BatchReport:
+        """Append the batch's rows to the three tables, the ledger last."""
+        report = batch_report_of(entry, parsed)
         summary = {
-            "telemetry.run-id": run_id,
+            "telemetry.run-id": self.run_id,
             "telemetry.step": "ingest",
             INGESTED_AT: entry.ingested_at.isoformat(),
-            BATCH_REPORT: batch_report.model_dump_json(exclude={"snapshot_id"}),
         }
-        rows = {REJECTED: taken.rejections, BRONZE: taken.bronze}
-        snapshot = None
-        for contract, count in ((REJECTED, batch_report.rejected), (BRONZE, batch_report.accepted)):
-            if count:
-                snapshot = self._append(entry, contract, rows[contract], summary)
-        ledger = rows_of_batch(entry, taken.uploads, self.landing)
-        of_ledger = {name: value for name, value in summary.items() if name != BATCH_REPORT}
-        self._append(entry, UPLOADS, ledger, of_ledger)
-        of_bronze = snapshot if batch_report.accepted else None
-        return batch_report.model_copy(update={"snapshot_id": of_bronze.snapshot_id if of_bronze else None})
+        with_report = {**summary, BATCH_REPORT: report.model_dump_json(exclude={"snapshot_id"})}
+        if report.rejected:
+            self._append_rows(entry, REJECTED, parsed.rejections, with_report)
+        snapshot = self._append_rows(entry, BRONZE, parsed.bronze, with_report) if report.accepted else None
+        self._append_rows(entry, UPLOADS, rows_of_batch(entry, parsed.reports, self.context.landing), summary)
+        return report.model_copy(update={"snapshot_id": snapshot.snapshot_id if snapshot else None})
 
-    def _append(
+    def _append_rows(
         self,
         entry: JournalEntry,
         contract: TableContract,
@@ -232,20 +233,47 @@ class Batches:
         summary: Mapping[str, str],
     ) -> Snapshot | None:
         since = entry.positions.get(contract.full_name)
-        return append_batch(self.lakehouse, contract, entry.batch_id, rows, summary, since)
+        return append_batch(self.context.lakehouse, contract, entry.batch_id, rows, summary, since)
+
+    def _clear(self, entry: JournalEntry) -> bool:
+        """Archive the uploads of a committed batch, release those that are not in it, and remove the journal entry.
+
+        :returns: whether every archived upload still is as it was claimed. Otherwise its writer went on; it is put back
+            to the landing location.
+        """
+        context = self.context
+
+        def clear(item: BatchUpload) -> bool:
+            step = context.landing.archive if item.is_in_batch else context.landing.release
+            step(entry.batch_id, item.upload)
+            return not item.is_in_batch or context.landing.is_as_claimed(entry.batch_id, item.upload)
+
+        are_as_claimed = all(self._each(clear, entry.uploads))
+        context.landing.finish(entry.batch_id)
+        context.journal.attempts(entry.batch_id).forget()
+        context.journal.remove(entry)
+        if not are_as_claimed:
+            audit = ArchiveAudit(context)
+            audit.mend(audit.examine(entry.batch_id), self.run_id)
+        return are_as_claimed
+
+    def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:
+        """Call a step of the landing location for each upload, several at a time."""
+        with ThreadPoolExecutor(self.context.settings.read_threads) as threads:
+            return list(threads.map(step, items))
 
 
-def _set_aside_what_runs_died_of(entry: JournalEntry, deaths: Sequence[int]) -> None:
-    """Note which uploads are rejected, as runs have died while they parsed them.
+def _reject_deadly(entry: JournalEntry, deaths: Sequence[int]) -> JournalEntry:
+    """The entry, in which uploads that keep killing runs are ``fatal``.
 
-    :param deaths: the number of an upload for each run that has died.
+    :param deaths: for each run that has died, the number of the upload that it was parsing.
     """
+    uploads = list(entry.uploads)
     for number, count in Counter(deaths).items():
-        item = entry.uploads[number]
-        if count >= DEATHS and item.is_in_batch:
-            logger.error("%s is rejected: run after run was killed, or ran out of memory, over it", item.upload.uri)
-            item.outcome = "fatal"
+        item = uploads[number]
+        if count >= MAX_DEATHS and item.is_in_batch:
+            logger.error("%s is rejected: several runs were killed or ran out of memory parsing it", item.upload.uri)
+            uploads[number] = replace(item, outcome="fatal")
         else:
-            logger.warning(
-                "a run was killed, or ran out of memory, while it parsed %s; it is tried again", item.upload.uri
-            )
+            logger.warning("a run was killed or ran out of memory parsing %s; it is parsed again", item.upload.uri)
+    return replace(entry, uploads=tuple(uploads))

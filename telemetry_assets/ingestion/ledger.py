@@ -1,6 +1,7 @@
-"""The ledger ``bronze.uploads``: what became of each upload, written with its batch and kept up to date by replays.
+"""The ledger ``bronze.uploads``: one row per ingested upload, with how many documents were accepted and rejected.
 
-Other tables lose a batch's snapshots to maintenance; the ledger's rows stay.
+A batch appends its rows to the ledger last, and replays keep them up to date. Maintenance may expire the snapshots of a
+batch; its rows in the ledger stay.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from telemetry_assets.lakehouse.commits import history, summary_of
 from telemetry_assets.tables import UPLOADS
 
 INGESTED_AT = "telemetry.ingested-at"
-"""In the summary of each snapshot that a batch makes: the batch's moment."""
+"""The property of a batch's snapshots that has the moment of the batch."""
 
 LEDGER_COMPLETE = "telemetry.ledger-complete"
-"""The ledger's property that says that it has a row for every upload that was taken before there was a ledger."""
+"""The table property that is set once the ledger also has the uploads that were ingested before it existed."""
 
 UploadKey = tuple[str, str]
-"""A batch's id, and the upload's URI."""
+"""The batch id and the URI of an upload."""
 
 _BRONZE_COLUMNS = ("batch_id", "source_uri", "ingested_at", "payload")
 _REJECTED_COLUMNS = ("batch_id", "source_uri", "ingested_at", "source_position", "reason")
@@ -37,10 +38,11 @@ _REJECTED_COLUMNS = ("batch_id", "source_uri", "ingested_at", "source_position",
 
 @dataclass(frozen=True)
 class TakenUpload:
-    """An upload of a batch.
+    """An upload as the ledger identifies it.
 
-    :param archive_uri: where the archive keeps it.
-    :param uploaded_at: its own time; None where it is not known.
+    :param archive_uri: its place in the archive; None if unknown.
+    :param stored_bytes: its size as it was stored; None if unknown.
+    :param uploaded_at: its modification time; None if unknown.
     """
 
     batch_id: str
@@ -52,36 +54,34 @@ class TakenUpload:
 
 
 def rows_of_batch(entry: JournalEntry, reports: Sequence[UploadReport], landing: Landing) -> pa.Table:
-    """The ledger's rows of a batch, from what became of those of its uploads that are in it, in their order."""
+    """The ledger rows of a batch.
+
+    :param reports: the reports of the uploads that are in the batch, in the entry's order.
+    """
     uploads = [item.upload for item in entry.uploads if item.is_in_batch]
     taken = [taken_upload(entry.batch_id, entry.ingested_at, upload, landing) for upload in uploads]
     return ledger_rows(zip(taken, reports, strict=True))
 
 
-def taken_upload(
-    batch_id: str, ingested_at: datetime, upload: WaitingUpload, landing: Landing, uploaded_at: datetime | None = None
-) -> TakenUpload:
-    """An upload of a batch, as the ledger names it.
-
-    :param uploaded_at: where it is not the time that a listing shows.
-    """
+def taken_upload(batch_id: str, ingested_at: datetime, upload: WaitingUpload, landing: Landing) -> TakenUpload:
+    """An upload of a batch, as the ledger identifies it."""
     return TakenUpload(
         batch_id,
         upload.uri,
         ingested_at,
         landing.archive_uri(batch_id, upload),
         upload.size,
-        uploaded_at or upload.modified,
+        upload.modified,
     )
 
 
 def taken_upload_of(row: Mapping[str, Any]) -> TakenUpload:
-    """An upload, from its row of the ledger."""
+    """The upload of a ledger row."""
     return TakenUpload(**{one.name: row[one.name] for one in fields(TakenUpload)})
 
 
 def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
-    """Rows of the ledger, in its schema."""
+    """Ledger rows in the schema of the table."""
     rows = [
         {
             "batch_id": upload.batch_id,
@@ -90,13 +90,13 @@ def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
             "stored_bytes": upload.stored_bytes,
             "uploaded_at": upload.uploaded_at,
             "ingested_at": upload.ingested_at,
-            "documents": report.accepted + report.rejected,
+            "documents": report.documents,
             "accepted": report.accepted,
             "rejected": report.rejected,
             "problem": report.problem,
             "unknown_fields": json.dumps(report.unknown_fields, sort_keys=True),
             "wrong_typed_fields": json.dumps(report.wrong_typed_fields, sort_keys=True),
-            # No field has a range yet.
+            # No field has a valid range yet.
             "out_of_range_fields": json.dumps({}),
         }
         for upload, report in taken
@@ -105,10 +105,10 @@ def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
 
 
 def newest_moment(ledger: Table) -> datetime | None:
-    """The moment of the newest batch; None where there is none.
+    """The moment of the newest batch; None if the ledger has no batch.
 
-    Each batch is newer than those before it, so the newest snapshot of a batch tells. Where maintenance has expired
-    all of them, the rows do.
+    Batches are committed in the order of their moments, so the newest snapshot of a batch has it. If maintenance has
+    expired all of these snapshots, it is read from the rows.
     """
     for snapshot in history(ledger):
         if moment := summary_of(snapshot).get(INGESTED_AT):
@@ -127,7 +127,7 @@ class _Counts:
     wrong_typed_fields: BoundedCounter = field(default_factory=BoundedCounter)
 
     def add_accepted(self, payload: str) -> None:
-        """Count a row of Bronze, and the fields of its document."""
+        """Count a row of Bronze, and the unknown and wrong-typed fields of its document."""
         self.accepted += 1
         row = accept(payload, 0, self.ingested_at)
         if isinstance(row, BronzeRow):
@@ -142,7 +142,7 @@ class _Counts:
 
     @property
     def report(self) -> UploadReport:
-        """What was counted, as the ledger has it."""
+        """The report of the upload."""
         return UploadReport(
             self.accepted,
             self.rejected,
@@ -155,10 +155,10 @@ class _Counts:
 def reports_from_rows(
     bronze: Iterable[pa.RecordBatch], rejected: Iterable[pa.RecordBatch]
 ) -> dict[UploadKey, tuple[datetime, UploadReport]]:
-    """What became of uploads, by the rows that the two tables have of them, with the moments of their batches.
+    """Reports of uploads from their rows in the two tables, each with the moment of its batch.
 
-    :param bronze: rows of Bronze with the columns that :func:`bronze_pieces` reads.
-    :param rejected: rows of the rejected documents with the columns that :func:`rejected_pieces` reads.
+    :param bronze: rows of Bronze, from :func:`bronze_pieces`.
+    :param rejected: rows of the rejected documents, with the columns of :func:`rejected_pieces`.
     """
     counts: dict[UploadKey, _Counts] = {}
 
@@ -178,17 +178,17 @@ def reports_from_rows(
 
 
 def report_of(reports: Mapping[UploadKey, tuple[datetime, UploadReport]], key: UploadKey) -> UploadReport:
-    """What :func:`reports_from_rows` found of an upload; of one without rows it is that it holds no documents."""
+    """The report of an upload from :func:`reports_from_rows`; an upload without rows has no documents."""
     return reports[key][1] if key in reports else UploadReport(0, 0, None, {}, {})
 
 
 def bronze_pieces(bronze: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:
-    """Rows of Bronze, as :func:`reports_from_rows` takes them."""
+    """Rows of Bronze with the columns that :func:`reports_from_rows` needs."""
     pieces: Iterable[pa.RecordBatch] = bronze.scan(where, selected_fields=_BRONZE_COLUMNS).to_arrow_batch_reader()
     return pieces
 
 
 def rejected_pieces(rejected: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:
-    """Rows of the rejected documents, as :func:`reports_from_rows` takes them."""
+    """Rows of the rejected documents with the columns that :func:`reports_from_rows` needs."""
     pieces: Iterable[pa.RecordBatch] = rejected.scan(where, selected_fields=_REJECTED_COLUMNS).to_arrow_batch_reader()
     return pieces

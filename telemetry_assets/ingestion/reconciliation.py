@@ -1,12 +1,14 @@
-"""The ledger against the rows of Bronze and of the rejected documents: received = accepted + rejected.
+"""Reconciliation: whether each document that was received is accepted or rejected exactly once.
 
-Reads tables alone, and changes nothing. What the archive has is compared in ``archive_audit.py``.
+The ledger says how many documents of each upload were accepted and rejected when it was ingested; the rows of Bronze
+and of the rejected documents say how many there are now. Everything that compares the two calls this module. It reads
+tables and changes nothing. ``archive_audit.py`` compares the archive with the ledger.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +17,8 @@ import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThan
 from pyiceberg.table import Table
 
+from telemetry_assets.errors import QualityError
+from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
@@ -30,25 +34,23 @@ RECONCILED_UPLOADS = pa.schema(
         pa.field("conserved", pa.bool_(), nullable=False),
     ]
 )
-"""One row for each upload. ``documents`` is what the ledger says, null where it does not know the upload; ``accepted``
-and ``rejected`` are the rows that the two tables have of it."""
+"""One row per upload. ``documents`` is from the ledger, and null if the ledger has no row of the upload. ``accepted``
+and ``rejected`` are the numbers of rows in the two tables."""
 
 _LEDGER_COLUMNS = ("batch_id", "source_uri", "ingested_at", "documents", "accepted", "rejected")
-
+_UPLOAD_COLUMNS = ("ingested_at", "batch_id", "source_uri")
 
 Row = dict[str, Any]
-_Key = tuple[datetime, str, str]
-"""A batch's moment and id, and an upload's URI."""
 
 
 @dataclass(frozen=True)
 class ReconciledBatch:
-    """What became of a batch's documents.
+    """The documents of one batch.
 
-    :param documents: received, by the ledger; None where it does not know the batch.
+    :param documents: how many were received, by the ledger; None if the ledger has no row of the batch.
     :param accepted: rows of Bronze.
     :param rejected: rows of the rejected documents.
-    :param differing: uploads whose documents are not all there once, by their URIs.
+    :param differing: the URIs of the uploads whose documents are not conserved.
     """
 
     batch_id: str
@@ -61,16 +63,17 @@ class ReconciledBatch:
 
     @property
     def conserved(self) -> bool:
-        """Whether each document that was received is accepted or rejected, once."""
+        """Whether each document that was received is accepted or rejected exactly once."""
         return not self.differing
 
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """What became of the documents of a time range.
+    """The documents of a time range.
 
-    :param ledger_complete: whether the ledger knows every upload of the time before there was one; the first run of
-        this edition fills it.
+    :param uploads: a table of :data:`RECONCILED_UPLOADS`.
+    :param ledger_complete: whether the ledger also has the uploads that were ingested before the ledger existed. The
+        first run of this edition adds them.
     """
 
     uploads: pa.Table
@@ -78,11 +81,54 @@ class Reconciliation:
 
     @property
     def batches(self) -> list[ReconciledBatch]:
-        """The batches, in their order."""
+        """The batches in the order in which they were ingested."""
         grouped: dict[tuple[datetime, str], list[Row]] = {}
         for row in self.uploads.to_pylist():
             grouped.setdefault((row["ingested_at"], row["batch_id"]), []).append(row)
         return [_batch(batch, moment, rows) for (moment, batch), rows in sorted(grouped.items())]
+
+
+@dataclass(frozen=True)
+class Conservation:
+    """The documents of some batches, as reported and as counted in the tables.
+
+    :param documents: how many were received, by the batch reports.
+    :param accepted: rows of Bronze.
+    :param rejected: rows of the rejected documents.
+    :param conserved: whether the ledger and the tables have every document of every batch exactly once.
+    """
+
+    documents: int
+    accepted: int
+    rejected: int
+    conserved: bool
+
+
+def check_conservation(lakehouse: Lakehouse, reports: Sequence[BatchReport]) -> Conservation:
+    """Compare the reports of some batches with the ledger and the rows of the tables."""
+    batches = reconcile(lakehouse, batch_ids=[one.batch_id for one in reports]).batches if reports else []
+    return Conservation(
+        documents=sum(one.documents for one in reports),
+        accepted=sum(one.accepted for one in batches),
+        rejected=sum(one.rejected for one in batches),
+        conserved=len(batches) == len(reports) and all(one.conserved for one in batches),
+    )
+
+
+def require_conservation(lakehouse: Lakehouse, report: BatchReport) -> None:
+    """Check that the tables have every document of a batch exactly once.
+
+    :raises QualityError: if they do not.
+    """
+    found = check_conservation(lakehouse, [report])
+    if not found.conserved:
+        raise QualityError(
+            f"Batch {report.batch_id} received {report.documents} documents; bronze.car_telemetry has "
+            f"{found.accepted} of them and bronze.rejected_documents {found.rejected}. Somebody has changed these "
+            "tables by hand; their snapshots say who. `telemetry-assets reconcile` lists the uploads.",
+            "bronze.car_telemetry",
+            abs(report.documents - found.accepted - found.rejected),
+        )
 
 
 def reconcile(
@@ -92,30 +138,28 @@ def reconcile(
     batch_ids: Collection[str] | None = None,
     in_progress: str | None = None,
 ) -> Reconciliation:
-    """Compare the ledger with the rows of the uploads of a time range, or of some batches.
+    """Compare the ledger with the rows of the tables, for the uploads of a time range or of some batches.
 
-    :param since: uploads that were ingested from this moment on, UTC; from the beginning where it is not given.
-    :param until: uploads that were ingested before this moment, UTC; to the end where it is not given.
+    :param since: only uploads ingested at this moment (UTC) or later.
+    :param until: only uploads ingested before this moment (UTC).
     :param batch_ids: only uploads of these batches.
-    :param in_progress: a batch that is not judged, as its run is still at work.
+    :param in_progress: the batch in progress, which is left out.
     """
     where = _between(since, until)
     if batch_ids is not None:
         where = And(where, In(term="batch_id", literals=set(batch_ids)))
-    # The ledger last: a batch that others end meanwhile has rows before it is in the ledger.
-    accepted, rejected = (_counted(lakehouse.existing(table), where) for table in (BRONZE, REJECTED))
+    # The ledger is read last: a batch that another run commits meanwhile gets its ledger rows after all others.
+    accepted, rejected = (_existing_rows(lakehouse.existing(table), where) for table in (BRONZE, REJECTED))
     ledger = lakehouse.existing(UPLOADS)
     of_ledger = ledger.scan(where, selected_fields=_LEDGER_COLUMNS).to_arrow().to_pylist() if ledger else []
-    known = {(row["ingested_at"], row["batch_id"], row["source_uri"]): row for row in of_ledger}
+    known = {tuple(row[name] for name in _UPLOAD_COLUMNS): row for row in of_ledger}
     rows = [
         {
-            "batch_id": key[1],
-            "ingested_at": key[0],
-            "source_uri": key[2],
+            **dict(zip(_UPLOAD_COLUMNS, key, strict=True)),
             "documents": known[key]["documents"] if key in known else None,
             "accepted": accepted[key],
             "rejected": rejected[key],
-            "conserved": key in known and _is_conserved(known[key], accepted[key], rejected[key]),
+            "conserved": key in known and is_conserved(known[key], accepted[key], rejected[key]),
         }
         for key in sorted({*accepted, *rejected, *known})
         if key[1] != in_progress
@@ -124,20 +168,32 @@ def reconcile(
     return Reconciliation(pa.Table.from_pylist(rows, schema=RECONCILED_UPLOADS), complete)
 
 
-def _is_conserved(row: Row, accepted: int, rejected: int) -> bool:
-    return (row["accepted"], row["rejected"], row["documents"]) == (accepted, rejected, accepted + rejected)
+def is_conserved(recorded: Mapping[str, Any], accepted: int, rejected: int) -> bool:
+    """Whether the tables have every document of an upload exactly once.
+
+    :param recorded: the upload's row of the ledger.
+    :param accepted: how many rows Bronze has of it.
+    :param rejected: how many rows the rejected documents have of it.
+    """
+    return has_recorded_rows(recorded, accepted, rejected) and recorded["documents"] == accepted + rejected
 
 
-def _counted(table: Table | None, where: BooleanExpression) -> Counter[_Key]:
-    """How many rows a table has of each upload."""
-    counted: Counter[_Key] = Counter()
-    if table is None:
-        return counted
-    columns = ("ingested_at", "batch_id", "source_uri")
-    for piece in table.scan(where, selected_fields=columns).to_arrow_batch_reader():
+def has_recorded_rows(recorded: Mapping[str, Any], accepted: int, rejected: int) -> bool:
+    """Whether the tables have as many rows of an upload as the ledger recorded. See :func:`is_conserved`."""
+    return (recorded["accepted"], recorded["rejected"]) == (accepted, rejected)
+
+
+def count_rows(table: Table, where: BooleanExpression, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:
+    """Count the rows of a table by the values of some columns, in bounded memory."""
+    counted: Counter[tuple[Any, ...]] = Counter()
+    for piece in table.scan(where, selected_fields=tuple(columns)).to_arrow_batch_reader():
         for row in pa.Table.from_batches([piece]).group_by(list(columns)).aggregate([([], "count_all")]).to_pylist():
-            counted[row["ingested_at"], row["batch_id"], row["source_uri"]] += row["count_all"]
+            counted[tuple(row[name] for name in columns)] += row["count_all"]
     return counted
+
+
+def _existing_rows(table: Table | None, where: BooleanExpression) -> Counter[tuple[Any, ...]]:
+    return Counter() if table is None else count_rows(table, where, _UPLOAD_COLUMNS)
 
 
 def _between(since: datetime | None, until: datetime | None) -> BooleanExpression:

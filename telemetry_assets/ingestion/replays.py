@@ -1,11 +1,11 @@
-"""Rejected documents, put back through ingestion: those that are accepted now leave the quarantine for Bronze.
+"""Replays: rejected documents are parsed again, and those that are accepted now move to Bronze.
 
-A replayed document keeps its batch and its moment, as if it had been accepted then: a correction that came later still
-wins over it, and documents received = accepted + rejected holds for its batch as before.
+A replayed document keeps its batch and its moment, as if it had been accepted then. So a later correction still wins
+over it, and the documents of its batch stay conserved.
 
-For each batch the documents are appended to Bronze first, then recorded in the ledger, then taken out of the rejected
-documents. What is in both,
-after a kill in between, leaves the quarantine when the replay is done again, whatever is judged then.
+For each batch, accepted documents are first appended to Bronze, then recorded in the ledger, then deleted from the
+rejected documents. If a run is killed in between, the next run finishes the replay: documents that are in both tables
+are deleted from the rejected ones, even if they would be rejected now.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, EqualTo, GreaterThanOrEqual
 from pyiceberg.table import Table
 
+from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal.base import ReplaySelection
-from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, report_of, reports_from_rows, taken_upload_of
 from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadRows, gathered, in_pieces, upload_rows
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept
@@ -34,23 +34,24 @@ from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 
 REPLAYED_BATCH = "telemetry.replayed-batch"
-"""In the summary of a snapshot that a replay makes: the batch that its documents belong to."""
+"""The property of a replay's snapshots that has the id of the batch whose documents were replayed."""
 
 _BYTES_IN_PIECE = 64 * 1024 * 1024
-# Each piece writes all of its batch's rejected documents anew.
+# Each piece rewrites all rejected documents of its batch, so pieces have many rows.
 _ROWS_IN_PIECE = 100_000
 Row = dict[str, Any]
 _Key = tuple[str, int | None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReplayResult:
-    """What became of the chosen rows.
+    """The counts of a replay.
 
-    :param chosen: rejected documents, and rejected uploads, that the selection names.
-    :param accepted: documents that went to Bronze.
-    :param still_rejected: documents that stay rejected, by reason; an upload's documents count one by one.
-    :param unavailable: uploads that are rejected as a whole and cannot be read from the archive, each with the reason.
+    :param chosen: how many rejected documents, and uploads rejected as a whole, the selection has.
+    :param accepted: how many documents moved to Bronze.
+    :param still_rejected: how many documents stay rejected, by reason. The documents of an upload that was rejected as
+        a whole are counted one by one.
+    :param unavailable: the URIs of uploads that cannot be read from the archive, each with the error.
     """
 
     chosen: int = 0
@@ -61,28 +62,39 @@ class ReplayResult:
 
 @dataclass(frozen=True)
 class Replay:
-    """Judges chosen rejected documents anew."""
+    """Parses selected rejected documents again.
 
-    landing: Landing
-    lakehouse: Lakehouse
-    limits: Limits
+    :param limits: the limits of one upload; those of the settings if None.
+    """
+
+    context: IngestionContext
+    limits: Limits | None = None
 
     def run(self, selection: ReplaySelection, run_id: str, *, dry: bool, only_begun: bool = False) -> ReplayResult:
-        """Judge what the selection names; unless it is a dry run, move what is accepted to Bronze, batch by batch.
+        """Parse the selected documents and, unless ``dry``, move accepted ones to Bronze, batch by batch.
 
-        :param only_begun: whether to end only what an earlier run has put into Bronze already.
+        :param only_begun: whether to replay only uploads of which Bronze has rows already, from an earlier run.
         """
-        result = ReplayResult()
+        chosen, accepted = 0, 0
+        still_rejected: Counter[str] = Counter()
+        unavailable: list[tuple[str, str]] = []
         for batch_id in self._batches(selection):
-            chosen = self._chosen(batch_id, selection)
-            if only_begun:
-                begun = {uri for uri, _ in _keys_of_batch(self.lakehouse.table(BRONZE), batch_id)}
-                chosen = [row for row in chosen if row["source_uri"] in begun]
-            for judged in self._pieces(chosen, result):
-                if not dry:
-                    self._append(batch_id, judged, run_id)
-                    self._take_out(batch_id, judged, run_id)
-        return result
+            rows = self._chosen(batch_id, selection, only_begun)
+            chosen += len(rows)
+            for piece in _pieces(self._parsed(rows)):
+                replayed = [one for one in piece if isinstance(one, _Replayed)]
+                unavailable += [(one.source_uri, one.problem) for one in piece if isinstance(one, _Unavailable)]
+                accepted += sum(one.rows.bronze.num_rows for one in replayed)
+                for one in replayed:
+                    still_rejected.update(one.rows.rejected["reason"].to_pylist())
+                if replayed and not dry:
+                    self._append(batch_id, replayed, run_id)
+                    self._take_out(batch_id, replayed, run_id)
+        return ReplayResult(chosen, accepted, still_rejected, unavailable)
+
+    @property
+    def _lakehouse(self) -> Lakehouse:
+        return self.context.lakehouse
 
     def _batches(self, selection: ReplaySelection) -> list[str]:
         where = (
@@ -91,96 +103,87 @@ class Replay:
             else AlwaysTrue()
         )
         columns = ("batch_id", "ingested_at", "reason", "source_uri")
-        table = self.lakehouse.existing(REJECTED)
+        table = self._lakehouse.existing(REJECTED)
         if table is None:
             return []
         rows = table.scan(where, selected_fields=columns).to_arrow()
-        return sorted({row["batch_id"] for row in rows.to_pylist() if selection.names(row)})
+        return sorted({row["batch_id"] for row in rows.to_pylist() if selection.matches(row)})
 
-    def _chosen(self, batch_id: str, selection: ReplaySelection) -> list[Row]:
-        rows = _of_batch(self.lakehouse, REJECTED, batch_id)
-        return [row for row in rows.to_pylist() if selection.names(row)]
+    def _chosen(self, batch_id: str, selection: ReplaySelection, only_begun: bool) -> list[Row]:
+        rows = _of_batch(self._lakehouse, REJECTED, batch_id).to_pylist()
+        chosen = [row for row in rows if selection.matches(row)]
+        if not only_begun:
+            return chosen
+        begun = {uri for uri, _ in _keys_of_batch(self._lakehouse.table(BRONZE), batch_id)}
+        return [row for row in chosen if row["source_uri"] in begun]
 
-    def _pieces(self, chosen: Iterable[Row], result: ReplayResult) -> Iterator[list[_Judged]]:
-        """What the chosen rows are now, in pieces of bounded size: an upload may be far more than its rejection."""
-        piece: list[_Judged] = []
-        size, rows = 0, 0
-        for judged in self._judged(chosen, result):
-            result.accepted += judged.rows.bronze.num_rows
-            result.still_rejected.update(judged.rows.rejected["reason"].to_pylist())
-            piece.append(judged)
-            size, rows = size + judged.rows.size, rows + len(judged.keys)
-            if size > _BYTES_IN_PIECE or rows >= _ROWS_IN_PIECE:
-                yield piece
-                piece, size, rows = [], 0, 0
-        if piece:
-            yield piece
-
-    def _judged(self, chosen: Iterable[Row], result: ReplayResult) -> Iterator[_Judged]:
-        """What the chosen rows are now: a whole upload by itself, documents together with others of their upload."""
+    def _parsed(self, chosen: Iterable[Row]) -> Iterator[_Replayed | _Unavailable]:
+        """Parse the chosen rows: the documents of an upload together, uploads rejected as a whole one by one."""
         for _, of_upload in groupby(sorted(chosen, key=_upload), _upload):
             rows = list(of_upload)
             origin = _origin(rows[0])
-            result.chosen += len(rows)
-            documents = (_judged_anew(row) for row in rows if row["source_position"] is not None)
+            documents = (_parsed_again(row) for row in rows if row["source_position"] is not None)
             for piece in filter(None, in_pieces(documents)):
                 keys = frozenset((origin.source_uri, one.position) for one in piece)
-                yield _Judged(keys, gathered(piece, origin), is_whole_upload=False)
-            for row in rows:
-                if row["source_position"] is None and (judged := self._rows_of_archived(row, result)) is not None:
-                    yield _Judged(frozenset({_key(row)}), judged, is_whole_upload=True)
+                yield _Replayed(keys, gathered(piece, origin), is_whole_upload=False)
+            yield from (self._parsed_upload(row) for row in rows if row["source_position"] is None)
 
-    def _rows_of_archived(self, row: Row, result: ReplayResult) -> UploadRows | None:
+    def _parsed_upload(self, row: Row) -> _Replayed | _Unavailable:
         try:
-            content = self.landing.read_archived(row["batch_id"], row["source_uri"])
+            content = self.context.landing.read_archived(row["batch_id"], row["source_uri"])
         except OSError as error:
-            result.unavailable.append((row["source_uri"], error.strerror or str(error)))
-            return None
-        return upload_rows(row["source_uri"], content, _origin(row), self.limits)
+            return _Unavailable(row["source_uri"], error.strerror or str(error))
+        rows = upload_rows(row["source_uri"], content, _origin(row), self.limits or self.context.limits)
+        return _Replayed(frozenset({_key(row)}), rows, is_whole_upload=True)
 
-    def _append(self, batch_id: str, judged: Sequence[_Judged], run_id: str) -> None:
-        accepted = [one for one in judged if one.rows.bronze.num_rows]
+    def _append(self, batch_id: str, replayed: Sequence[_Replayed], run_id: str) -> None:
+        """Append the accepted documents that are not in Bronze yet and still are among the rejected documents."""
+        accepted = [one for one in replayed if one.rows.bronze.num_rows]
         if not accepted:
             return
 
         def attempt() -> None:
-            table = self.lakehouse.table(BRONZE)
+            table = self._lakehouse.table(BRONZE)
             there = _keys_of_batch(table, batch_id)
-            # Loaded after Bronze: an audit that takes an upload again deletes its rows in the other order.
-            rejected = _keys_of_batch(self.lakehouse.table(REJECTED), batch_id)
+            # After Bronze, because an audit that puts an upload back deletes its rows in the opposite order.
+            rejected = _keys_of_batch(self._lakehouse.table(REJECTED), batch_id)
             new = [_not_in(one.of_rejected(one.rows.bronze, rejected), there) for one in accepted]
             if any(rows.num_rows for rows in new):
                 append_rows(table, decoded_rows(BRONZE, pa.concat_tables(new)), _summary(batch_id, run_id))
 
         until_committed(BRONZE, attempt)
 
-    def _take_out(self, batch_id: str, judged: Sequence[_Judged], run_id: str) -> None:
-        """Leave in the quarantine what Bronze does not have; an upload that is documents now, as those it rejects."""
+    def _take_out(self, batch_id: str, replayed: Sequence[_Replayed], run_id: str) -> None:
+        """Delete the documents that Bronze has from the rejected documents.
+
+        The row of an upload that was rejected as a whole is replaced by rows of those of its documents that are
+        rejected now.
+        """
 
         def attempt() -> None:
-            table = self.lakehouse.table(REJECTED)
-            there = _keys_of_batch(self.lakehouse.table(BRONZE), batch_id)
-            before = _of_batch(self.lakehouse, REJECTED, batch_id, table)
+            table = self._lakehouse.table(REJECTED)
+            there = _keys_of_batch(self._lakehouse.table(BRONZE), batch_id)
+            before = _of_batch(self._lakehouse, REJECTED, batch_id, table)
             still_there = _keys(before)
-            kept = _not_in(before, set().union(*(one.keys for one in judged)))
-            still = (_not_in(one.of_rejected(one.rows.rejected, still_there), there) for one in judged)
+            kept = _not_in(before, set().union(*(one.keys for one in replayed)))
+            still = (_not_in(one.of_rejected(one.rows.rejected, still_there), there) for one in replayed)
             after = pa.concat_tables([kept, *(decoded_rows(REJECTED, rows) for rows in still)])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
                 return
-            # The ledger first: as long as a chosen row is in the quarantine, a replay that was cut off is done again.
+            # The ledger first: if the run is killed here, the rows are still selected by the next replay.
             self._record(batch_id, after, run_id)
             replace_rows(table, EqualTo(term="batch_id", value=batch_id), after, _summary(batch_id, run_id), {})
 
         until_committed(REJECTED, attempt)
 
     def _record(self, batch_id: str, rejected: pa.Table, run_id: str) -> None:
-        """Let the ledger say what Bronze has of a batch's uploads, and what is about to be rejected of them."""
+        """Update a batch's rows in the ledger, by the rows of Bronze and the rejected documents to be written."""
         of_batch = EqualTo(term="batch_id", value=batch_id)
 
         def attempt() -> None:
-            pieces = bronze_pieces(self.lakehouse.table(BRONZE), of_batch)
+            pieces = bronze_pieces(self._lakehouse.table(BRONZE), of_batch)
             reports = reports_from_rows(pieces, rejected.to_batches())
-            ledger = self.lakehouse.table(UPLOADS)
+            ledger = self._lakehouse.table(UPLOADS)
             before = ledger.scan(of_batch).to_arrow().select(list(UPLOADS.column_names)).cast(UPLOADS.arrow_schema)
             after = ledger_rows(
                 (taken_upload_of(row), report_of(reports, (batch_id, row["source_uri"]))) for row in before.to_pylist()
@@ -192,10 +195,11 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """Rejected documents of an upload, or a whole upload, and what they are now.
+class _Replayed:
+    """Rejected documents of one upload, or an upload that was rejected as a whole, parsed again.
 
-    :param keys: of the rejections.
+    :param keys: the keys of their rows in the rejected documents.
+    :param rows: what they are now.
     """
 
     keys: frozenset[_Key]
@@ -203,10 +207,31 @@ class _Judged:
     is_whole_upload: bool
 
     def of_rejected(self, rows: pa.Table, rejected: set[_Key]) -> pa.Table:
-        """Those of ``rows`` whose rejection is among ``rejected``, where a whole upload has one for all of them."""
+        """Those of ``rows`` whose row of the rejected documents is in ``rejected``."""
         if self.is_whole_upload:
             return rows if self.keys <= rejected else rows.slice(0, 0)
         return _in(rows, rejected)
+
+
+@dataclass(frozen=True)
+class _Unavailable:
+    source_uri: str
+    problem: str
+
+
+def _pieces(parsed: Iterable[_Replayed | _Unavailable]) -> Iterator[list[_Replayed | _Unavailable]]:
+    """Lists of bounded size in memory: an upload can be much larger than its row of the rejected documents."""
+    piece: list[_Replayed | _Unavailable] = []
+    size, rows = 0, 0
+    for one in parsed:
+        piece.append(one)
+        if isinstance(one, _Replayed):
+            size, rows = size + one.rows.size, rows + len(one.keys)
+        if size > _BYTES_IN_PIECE or rows >= _ROWS_IN_PIECE:
+            yield piece
+            piece, size, rows = [], 0, 0
+    if piece:
+        yield piece
 
 
 def _upload(row: Row) -> tuple[str, datetime]:
@@ -217,7 +242,7 @@ def _origin(row: Row) -> Origin:
     return Origin(row["source_uri"], row["ingested_at"], row["batch_id"])
 
 
-def _judged_anew(row: Row) -> BronzeRow | Rejection:
+def _parsed_again(row: Row) -> BronzeRow | Rejection:
     if row["payload"] is None:
         return Rejection(row["source_position"], row["reason"], row["message"], None)
     return accept(row["payload"], row["source_position"], row["ingested_at"])

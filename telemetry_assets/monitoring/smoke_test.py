@@ -21,7 +21,7 @@ from telemetry_assets.aws.errors import GONE, error_code, translate_aws_errors
 from telemetry_assets.aws.requests import encryption, get_object
 from telemetry_assets.engines.remote.engine import RemoteEngine, open_service, problems
 from telemetry_assets.errors import SettingsError, TelemetryAssetsError
-from telemetry_assets.ingestion.landing.base import open_landing
+from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.monitoring.measurements import Metric, send_metrics

@@ -52,7 +52,7 @@ def test_an_upload_of_an_unfinished_batch_still_waits(deployed: Deployment, monk
     upload = deployed.upload("x.json", framed([event()], "array")[1])
     os.utime(upload, (time.time() - 60, time.time() - 60))
     with monkeypatch.context() as patched:
-        patched.setattr("telemetry_assets.ingestion.batches.Batches.finish", killed)
+        patched.setattr("telemetry_assets.ingestion.batches.BatchWriter.finish", killed)
         with pytest.raises(KeyboardInterrupt):
             deployed.pipeline.ingest("a run")
     assert metrics(deployed)["WaitingUploads"] == 1

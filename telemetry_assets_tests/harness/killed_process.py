@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from telemetry_assets.engines import embedded
 from telemetry_assets.ingestion import batches
-from telemetry_assets.ingestion.journal.base import JournalFile
+from telemetry_assets.ingestion.journal.file import JournalFile
 from telemetry_assets.ingestion.landing import files
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.pipeline import open_pipeline

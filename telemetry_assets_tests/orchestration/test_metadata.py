@@ -11,7 +11,7 @@ from dagster import AssetCheckKey, DagsterInstance, Definitions
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.ingestion.batches import Batches
+from telemetry_assets.ingestion.batches import BatchWriter
 from telemetry_assets.tables import ALERTS, BRONZE, SILVER
 from telemetry_assets_tests.harness.dagster_runs import materialize, metadata_by_date, run
 from telemetry_assets_tests.harness.deployment import Deployment
@@ -62,16 +62,16 @@ def test_batches_that_ended_before_one_that_failed_are_told(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TELEMETRY_BATCH_MAX_UPLOADS", "1")
-    finish = Batches.finish
+    finish = BatchWriter.finish
     begun: list[str] = []
 
-    def fail_the_second(batches: Batches, manifest: Any, run_id: str, **rest: Any) -> Any:
+    def fail_the_second(writer: BatchWriter, manifest: Any, **rest: Any) -> Any:
         begun.append(manifest.batch_id)
         if len(begun) == 2:
             raise OSError("the disk is full")
-        return finish(batches, manifest, run_id, **rest)
+        return finish(writer, manifest, **rest)
 
-    monkeypatch.setattr(Batches, "finish", fail_the_second)
+    monkeypatch.setattr(BatchWriter, "finish", fail_the_second)
     upload(deployed, 1)
     upload(deployed, 2)
     assert not run(defs, instance, "ingest").success

@@ -18,14 +18,14 @@ from telemetry_assets.engines.package.build import find_package, package_name
 from telemetry_assets.engines.plan import Refresh, begin_refresh
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
-from telemetry_assets.engines.remote.parsed_batch import kept_parsed
+from telemetry_assets.engines.remote.parsed_batch import load_parsed
 from telemetry_assets.engines.remote.programs import Ended, RemotePrograms
 from telemetry_assets.engines.remote.run import RemoteStep, result_from_json
 from telemetry_assets.engines.remote.service import RemoteService
 from telemetry_assets.engines.spark.configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
-from telemetry_assets.ingestion.batch_parser import BatchRows
-from telemetry_assets.ingestion.journal.base import JournalEntry, written
+from telemetry_assets.ingestion.batch_parser import ParsedBatch
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
@@ -50,7 +50,7 @@ class RemoteEngine:
     def close(self) -> None:
         """Nothing is held here."""
 
-    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
+    def parse(self, entry: JournalEntry, run_id: str) -> ParsedBatch:
         """See :meth:`telemetry_assets.ingestion.batch_parser.Parser.parse`.
 
         :raises PackageError: where the package of this code is not in the scripts location.
@@ -66,11 +66,11 @@ class RemoteEngine:
             run_id=run_id,
             upstream_snapshot_id=None,
             package=package_name(),
-            journal_entry=written(entry).decode(),
+            journal_entry=entry.to_json().decode(),
         )
         if ended is None or not ended.is_of(step):
             ended = self._programs.completed(step)
-        return kept_parsed(self._lakehouse, ended.folder.location.uri(), entry)
+        return load_parsed(self._lakehouse, ended.folder.location.uri(), entry)
 
     def refresh(
         self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str

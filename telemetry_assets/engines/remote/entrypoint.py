@@ -23,12 +23,12 @@ from dagster_pipes import (
 from pyspark.sql import SparkSession
 
 from telemetry_assets.aws.locations import S3Location
-from telemetry_assets.engines.remote.parsed_batch import keep_parsed
+from telemetry_assets.engines.remote.parsed_batch import save_parsed
 from telemetry_assets.engines.remote.pipes import MessageWriter
 from telemetry_assets.engines.remote.run import MESSAGES, RemoteStep, error_to_json, opened_step, result_to_json
 from telemetry_assets.engines.spark.engine import SparkEngine
 from telemetry_assets.errors import TelemetryAssetsError
-from telemetry_assets.ingestion.journal.base import journal_entry_from_json
+from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.text.plain import plain_logger
 
@@ -67,10 +67,10 @@ def _done(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
     engine = SparkEngine(lakehouse, settings, spark)
     if step.journal_entry is None:
         return {"result": result_to_json(engine.refresh(step.contract, step.dates, step.parameters, step.run_id))}
-    entry = journal_entry_from_json(step.journal_entry.encode(), "", folder.uri())
-    rows = engine.parse(entry, step.run_id)
-    keep_parsed(lakehouse, folder.uri(), entry, rows)
-    return {"parsed": {"accepted": rows.accepted, "rejected": rows.rejected}}
+    entry = JournalEntry.from_json(step.journal_entry.encode(), "", folder.uri())
+    parsed = engine.parse(entry, step.run_id)
+    save_parsed(lakehouse, folder.uri(), parsed)
+    return {"parsed": {"accepted": parsed.accepted, "rejected": parsed.rejected}}
 
 
 def _open_pipes(folder: S3Location, step: RemoteStep) -> PipesContext:

@@ -1,79 +1,101 @@
-"""What a remote program has made of a batch, kept in S3 for whoever commits it: accounts as JSON, files as manifests.
+"""A batch that a remote program has parsed, stored in S3 for the run that commits it.
 
-The data files are told as Iceberg itself tells them, in manifests; nothing that is read here is code.
+The counts and outcomes are stored as JSON and the data files as Iceberg manifests, so nothing that is read is code.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
+from pydantic import BaseModel
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile, write_manifest
 from pyiceberg.table import Table
 
-from telemetry_assets.ingestion.batch_parser import BatchRows
-from telemetry_assets.ingestion.journal.base import JournalEntry
+from telemetry_assets.ingestion.batch_parser import ParsedBatch
+from telemetry_assets.ingestion.journal.base import JournalEntry, Outcome
 from telemetry_assets.ingestion.parsing.arrow_rows import BoundedCounter, Counts, UploadReport
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.tables import BRONZE, REJECTED
 
-_ACCOUNT = "account.json"
+_SUMMARY = "summary.json"
 _COUNTERS = ("rejected_by_reason", "unknown_fields", "wrong_typed_fields", "event_dates")
 
 
-def keep_parsed(lakehouse: Lakehouse, place: str, entry: JournalEntry, rows: BatchRows) -> None:
-    """Write what came of a batch below a place in S3, which ends in a slash; the account comes last."""
+class _Summary(BaseModel):
+    """Everything of a parsed batch but its rows.
+
+    :param outcomes: the outcome of each upload of the journal entry and its problem, in the entry's order.
+    :param lengths: by table, the bytes of the manifest that lists its data files.
+    """
+
+    outcomes: list[tuple[Outcome, str]]
+    reports: list[UploadReport]
+    accepted: int
+    rejected: int
+    counts: dict[str, dict[str, Any]]
+    lengths: dict[str, int]
+
+
+def save_parsed(lakehouse: Lakehouse, place: str, parsed: ParsedBatch) -> None:
+    """Store a parsed batch whose rows are in data files.
+
+    :param place: the URI of a prefix in S3, with a slash at its end.
+    """
     lengths = {}
-    for contract, files in ((BRONZE, rows.bronze), (REJECTED, rows.rejections)):
+    for contract, files in ((BRONZE, parsed.bronze), (REJECTED, parsed.rejections)):
         table = lakehouse.table(contract)
-        lengths[contract.name] = _write_files(table, f"{place}{contract.name}.avro", files)
-    account = {
-        "outcomes": [[item.outcome, item.problem] for item in entry.uploads],
-        "uploads": [asdict(report) for report in rows.uploads],
-        "accepted": rows.accepted,
-        "rejected": rows.rejected,
-        "counts": {name: getattr(rows.counts, name).to_json() for name in _COUNTERS},
-        "lengths": lengths,
-    }
-    with lakehouse.table(BRONZE).io.new_output(place + _ACCOUNT).create() as file:
-        file.write(json.dumps(account).encode())
+        lengths[contract.name] = _write_manifest(table, f"{place}{contract.name}.avro", files)
+    summary = _Summary(
+        outcomes=[(item.outcome, item.problem) for item in parsed.uploads],
+        reports=list(parsed.reports),
+        accepted=parsed.accepted,
+        rejected=parsed.rejected,
+        counts={name: getattr(parsed.counts, name).to_json() for name in _COUNTERS},
+        lengths=lengths,
+    )
+    # Last, so if it is there, the manifests are there too.
+    with lakehouse.table(BRONZE).io.new_output(place + _SUMMARY).create() as file:
+        file.write(summary.model_dump_json().encode())
 
 
-def kept_parsed(lakehouse: Lakehouse, place: str, entry: JournalEntry) -> BatchRows:
-    """What :func:`keep_parsed` has written; what became of each upload is noted in the journal entry."""
-    with lakehouse.table(BRONZE).io.new_input(place + _ACCOUNT).open() as file:
-        account: dict[str, Any] = json.loads(file.read())
-    for item, (outcome, problem) in zip(entry.uploads, account["outcomes"], strict=True):
-        item.outcome, item.problem = outcome, problem
-    files = {
-        contract.name: _read_files(
-            lakehouse.table(contract).io, f"{place}{contract.name}.avro", account["lengths"][contract.name]
-        )
+def load_parsed(lakehouse: Lakehouse, place: str, entry: JournalEntry) -> ParsedBatch:
+    """Load what :func:`save_parsed` has stored.
+
+    :param entry: the journal entry that was parsed.
+    """
+    with lakehouse.table(BRONZE).io.new_input(place + _SUMMARY).open() as file:
+        summary = _Summary.model_validate_json(file.read())
+    bronze, rejections = (
+        _read_manifest(lakehouse.table(contract).io, f"{place}{contract.name}.avro", summary.lengths[contract.name])
         for contract in (BRONZE, REJECTED)
-    }
-    return BatchRows(
-        [UploadReport(**report) for report in account["uploads"]],
-        account["accepted"],
-        account["rejected"],
-        Counts(**{name: BoundedCounter.from_json(account["counts"][name]) for name in _COUNTERS}),
-        files[BRONZE.name],
-        files[REJECTED.name],
+    )
+    return ParsedBatch(
+        uploads=tuple(
+            replace(item, outcome=outcome, problem=problem)
+            for item, (outcome, problem) in zip(entry.uploads, summary.outcomes, strict=True)
+        ),
+        reports=summary.reports,
+        accepted=summary.accepted,
+        rejected=summary.rejected,
+        counts=Counts(**{name: BoundedCounter.from_json(summary.counts[name]) for name in _COUNTERS}),
+        bronze=bronze,
+        rejections=rejections,
     )
 
 
-def _write_files(table: Table, path: str, files: Sequence[DataFile]) -> int:
+def _write_manifest(table: Table, path: str, files: Sequence[DataFile]) -> int:
     output = table.io.new_output(path)
-    # No snapshot has them yet.
+    # The snapshot id is a placeholder, because no snapshot has the files yet.
     with write_manifest(2, table.spec(), table.schema(), output, 0, "null") as writer:
         for file in files:
             writer.add_entry(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=0, data_file=file))
     return len(output.to_input_file())
 
 
-def _read_files(io: FileIO, path: str, length: int) -> list[DataFile]:
+def _read_manifest(io: FileIO, path: str, length: int) -> list[DataFile]:
     manifest = ManifestFile.from_args(
         manifest_path=path, manifest_length=length, partition_spec_id=0, sequence_number=0
     )

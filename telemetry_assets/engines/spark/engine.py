@@ -24,7 +24,7 @@ from telemetry_assets.engines.plan import Refresh, begin_refresh
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.engines.spark.parser import java_cause, parsed_in_spark
 from telemetry_assets.errors import SparkError
-from telemetry_assets.ingestion.batch_parser import BatchRows
+from telemetry_assets.ingestion.batch_parser import ParsedBatch
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_property, files_appended_since_applied
@@ -60,7 +60,7 @@ class SparkEngine:
         self._settings = settings
         self._spark = spark
 
-    def parse(self, entry: JournalEntry, run_id: str) -> BatchRows:
+    def parse(self, entry: JournalEntry, run_id: str) -> ParsedBatch:
         """See :meth:`telemetry_assets.ingestion.batch_parser.Parser.parse`."""
         return parsed_in_spark(self._spark, self._settings, entry)
 

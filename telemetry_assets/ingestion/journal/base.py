@@ -1,71 +1,65 @@
-"""The journal entry of the one batch in progress: which uploads, which versions of them, which moment."""
+"""The journal entry of the batch in progress, and the protocols of a journal and of its attempts."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from telemetry_assets.errors import JournalUnreadableError
-from telemetry_assets.file_system.errors import is_storage_error
-from telemetry_assets.file_system.posix import lock_file
-from telemetry_assets.ingestion.journal.attempts import AttemptFiles, Attempts
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
-from telemetry_assets.settings import Settings
-from telemetry_assets.text.plain import plain_logger
 
-logger = plain_logger(__name__)
+Outcome = Literal["changed", "claimed", "fatal", "gone", "postponed", "unreadable"]
+"""What happens to an upload of a batch.
 
-_FILE_NAME = "in_progress.json"
+``claimed``: its documents are in the batch. ``fatal``: it is rejected, because runs were killed while they parsed it.
+``unreadable``: it is rejected, because it could not be read. The others are not in the batch: ``postponed`` (the batch
+is full) and ``changed`` (it was still being written) wait again, ``gone`` could not be claimed.
+"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class BatchUpload:
-    """An upload of a batch, and what became of it; other than claimed only once the batch in progress says so.
+    """An upload of a batch and its outcome.
 
-    ``gone``: not there any more, or, with a problem, not to be moved. ``postponed``: too much for this batch.
-    ``changed``: its writer went on after it was claimed. ``fatal``: runs have died while they parsed it.
+    :param problem: why it could not be claimed or read; empty if there was no error.
     """
 
     upload: WaitingUpload
-    outcome: Literal["changed", "claimed", "fatal", "gone", "postponed", "unreadable"] = "claimed"
+    outcome: Outcome = "claimed"
     problem: str = ""
 
     @property
     def is_in_batch(self) -> bool:
-        """Whether the batch has rows of it."""
+        """Whether the batch has rows of this upload."""
         return self.outcome in ("claimed", "fatal", "unreadable")
 
     @property
     def is_unclaimable(self) -> bool:
-        """Whether it is still where uploads wait, because this process may not move it."""
+        """Whether the upload still waits because this process may not move it."""
         return self.outcome == "gone" and bool(self.problem)
 
 
 @dataclass(frozen=True)
 class ReplaySelection:
-    """Which rejected documents are put through ingestion once more: those for which all that is given holds.
+    """Selects rejected documents to ingest again. A document has to match every condition that is given.
 
-    :param reasons: any of these reasons; all where there is none.
-    :param uploads: any of these uploads, by their whole URI or what it ends in after a slash; all where there is none.
-    :param since: rejected at this moment (UTC) or later.
+    :param reasons: the reason codes to select; any reason if empty.
+    :param uploads: the uploads to select, by URI or by the last parts of the URI's path; any upload if empty.
+    :param since: select documents rejected at this moment (UTC) or later.
     """
 
     reasons: tuple[str, ...] = ()
     uploads: tuple[str, ...] = ()
     since: datetime | None = None
 
-    def names(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of the rejected documents is among them."""
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of the rejected documents is selected."""
         uri = row["source_uri"]
         return (
             (not self.reasons or row["reason"] in self.reasons)
@@ -74,192 +68,147 @@ class ReplaySelection:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class JournalEntry:
-    """The one batch in progress, or the one replay of rejected documents."""
+    """The batch in progress, or the replay in progress.
+
+    :param ingested_at: the batch's moment (UTC), which every row of it has.
+    :param settled: whether ``ingested_at`` and the outcome of every upload are final. Rows are written only once they
+        are, so every run that resumes the batch writes the same rows.
+    :param limits: the limits of one upload, for every run of this batch, whatever that run's own settings say.
+    :param is_scaled: whether the batch is too large for one process, so Spark parses it.
+    :param replay: the rejected documents to ingest again; set if this is a replay, which has no uploads.
+    :param positions: the position of each table (by name) before the batch began. Rows of the batch can only be in
+        files that were added after it.
+    :param tag: identifies this version of the entry in its store. It is not part of the stored JSON.
+    """
 
     batch_id: str
     ingested_at: datetime
-    uploads: list[BatchUpload]
+    uploads: tuple[BatchUpload, ...] = ()
     settled: bool = False
-    """Whether the batch's moment and what becomes of each upload stand, so that its rows may be written."""
     limits: Limits | None = None
-    """What one upload may hold, for every run of the batch or the replay, whatever its own settings say."""
     is_scaled: bool = False
-    """Whether it is larger than what one process takes, so that Spark parses it."""
     replay: ReplaySelection | None = None
-    """Set where no uploads are taken, but rejected documents once more."""
-    positions: dict[str, TablePosition] = field(default_factory=dict)
-    """By table, where it was before the batch was begun: the batch's rows can only be in files that came later."""
+    positions: Mapping[str, TablePosition] = field(default_factory=dict)
     tag: str = field(default="", compare=False)
-    """Which state of the batch in progress this is, as its store tells states apart."""
 
-    def of_state(self, tag: str) -> JournalEntry:
-        """The same journal entry, as the state of this tag."""
-        return replace(self, tag=tag)
+    def to_json(self) -> bytes:
+        """The entry as it is stored."""
+        # A file name that is not UTF-8 has lone surrogates. Only the escapes of ASCII JSON can represent them.
+        return json.dumps(asdict(replace(self, tag="")), default=datetime.isoformat).encode("ascii")
 
+    @classmethod
+    def from_json(cls, content: bytes, tag: str, place: str) -> JournalEntry:
+        """Read what :meth:`to_json` has written.
 
-class Journal(Protocol):
-    """Keeps the batch in progress, for as long as its batch is unfinished. One at a time, whoever writes."""
-
-    def load(self) -> JournalEntry | None:
-        """The batch in progress, None where there is none.
-
-        :raises JournalUnreadableError: where somebody else has written to it.
+        :param place: the path or URI to name in an error.
+        :raises JournalUnreadableError: if the content is anything else.
         """
-        ...
-
-    def create(self, entry: JournalEntry) -> bool:
-        """Make it the batch in progress; False where another one is."""
-        ...
-
-    def replace(self, entry: JournalEntry) -> bool:
-        """Write the batch in progress anew; False where it is in another state than the one this was loaded from."""
-        ...
-
-    def remove(self, entry: JournalEntry) -> None:
-        """Say that the batch is finished, where it still is the one in progress."""
-        ...
-
-    def attempts(self, batch_id: str) -> Attempts:
-        """The notes of the runs that have taken a batch up after its first one."""
-        ...
-
-
-@dataclass(frozen=True)
-class JournalFile:
-    """The batch in progress in a file."""
-
-    path: Path
-
-    def load(self) -> JournalEntry | None:
-        """See :meth:`Journal.load`."""
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        return journal_entry_from_json(content, _digest(content), str(self.path))
-
-    def create(self, entry: JournalEntry) -> bool:
-        """See :meth:`Journal.create`. The file appears whole or not at all."""
-        with self._drafted(entry) as draft:
-            if not self._appeared(draft):
-                return False
-        entry.tag = _digest(written(entry))
-        return True
-
-    def replace(self, entry: JournalEntry) -> bool:
-        """See :meth:`Journal.replace`. In one step."""
-        with self._drafted(entry) as draft, self._current() as current:
-            if current is None or current.tag != entry.tag:
-                return False
-            draft.rename(self.path)
-        entry.tag = _digest(written(entry))
-        return True
-
-    def remove(self, entry: JournalEntry) -> None:
-        """See :meth:`Journal.remove`."""
-        with self._current() as current:
-            if current is not None and current.batch_id == entry.batch_id:
-                self.path.unlink()
-
-    def attempts(self, batch_id: str) -> Attempts:
-        """See :meth:`Journal.attempts`."""
-        return AttemptFiles(self.path.parent / "attempts" / batch_id)
-
-    def _appeared(self, draft: Path) -> bool:
-        """Give the draft the journal entry's name, unless there is one already."""
-        try:
-            # In one step for all hosts of a shared file system, whatever its locks are worth.
-            os.link(draft, self.path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if is_storage_error(error):
-                raise
-            logger.debug("%s: no hard links (%s); a lock is used instead", self.path.parent, error)
-            with self._locked():
-                if os.path.lexists(self.path):
-                    return False
-                draft.rename(self.path)
-        return True
-
-    @contextmanager
-    def _current(self) -> Iterator[JournalEntry | None]:
-        """The batch in progress; nobody ends it or begins another before this is over."""
-        with self._locked():
-            yield self.load()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
-            lock_file(lock)
-            yield
-
-    @contextmanager
-    def _drafted(self, entry: JournalEntry) -> Iterator[Path]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        try:
-            with draft.open("wb") as file:
-                file.write(written(entry))
-                file.flush()
-                # On the disk before it has its name, or a loss of power could leave an empty entry.
-                os.fsync(file.fileno())
-            yield draft
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-def open_journal(settings: Settings) -> Journal:
-    """The batch in progress of the lakehouse that the settings name."""
-    if settings.is_in_s3:
-        from telemetry_assets.aws.clients import s3_client
-        from telemetry_assets.aws.requests import encryption
-        from telemetry_assets.ingestion.journal.s3 import JournalObject
-
-        state = settings.lakehouse_in_s3().below("ingestion")
-        return JournalObject(s3_client(), state.bucket, f"{state.prefix}{_FILE_NAME}", encryption(settings.kms_key_id))
-    return JournalFile(settings.lakehouse_folder() / "ingestion" / _FILE_NAME)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def written(entry: JournalEntry) -> bytes:
-    """A journal entry as it is stored."""
-    # Names of files that are not UTF-8 hold lone surrogates, which only the escapes of ASCII JSON can carry.
-    return json.dumps(asdict(entry.of_state("")), default=datetime.isoformat).encode("ascii")
-
-
-def journal_entry_from_json(content: bytes, tag: str, place: str) -> JournalEntry:
-    """A journal entry as :func:`written` has stored it.
-
-    :raises JournalUnreadableError: where somebody else has written to it.
-    """
-    try:
-        read = json.loads(content)
-        uploads = [
-            BatchUpload(
-                WaitingUpload(**{**one["upload"], "modified": datetime.fromisoformat(one["upload"]["modified"])}),
-                one["outcome"],
-                one["problem"],
+            read = json.loads(content)
+            return cls(
+                batch_id=read["batch_id"],
+                ingested_at=datetime.fromisoformat(read["ingested_at"]),
+                uploads=tuple(map(_upload_from_json, read["uploads"])),
+                settled=bool(read.get("settled")),
+                limits=Limits(*read["limits"]) if read.get("limits") else None,
+                is_scaled=bool(read.get("is_scaled")),
+                replay=_replay_from_json(read.get("replay")),
+                positions={name: TablePosition(**position) for name, position in read.get("positions", {}).items()},
+                tag=tag,
             )
-            for one in read["uploads"]
-        ]
-        moment = datetime.fromisoformat(read["ingested_at"])
-        limits = Limits(*read["limits"]) if read.get("limits") else None
-        replay = _replay(read.get("replay"))
-        settled, is_scaled = bool(read.get("settled")), bool(read.get("is_scaled"))
-        positions = {name: TablePosition(**position) for name, position in read.get("positions", {}).items()}
-        return JournalEntry(read["batch_id"], moment, uploads, settled, limits, is_scaled, replay, positions, tag)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JournalUnreadableError(place, str(error)) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise JournalUnreadableError(place, str(error)) from error
 
 
-def _replay(read: dict[str, Any] | None) -> ReplaySelection | None:
+def _upload_from_json(read: dict[str, Any]) -> BatchUpload:
+    upload = WaitingUpload(**{**read["upload"], "modified": datetime.fromisoformat(read["upload"]["modified"])})
+    return BatchUpload(upload, read["outcome"], read["problem"])
+
+
+def _replay_from_json(read: dict[str, Any] | None) -> ReplaySelection | None:
     if read is None:
         return None
     since = datetime.fromisoformat(read["since"]) if read["since"] else None
     return ReplaySelection(tuple(read["reasons"]), tuple(read["uploads"]), since)
+
+
+class Journal(Protocol):
+    """Stores the entry of the batch in progress. There is at most one entry, however many processes write."""
+
+    def load(self) -> JournalEntry | None:
+        """The entry of the batch in progress; None if no batch is in progress.
+
+        :raises JournalUnreadableError: if the stored content is not an entry.
+        """
+        ...
+
+    def create(self, entry: JournalEntry) -> JournalEntry | None:
+        """Store the entry if no batch is in progress.
+
+        :returns: the entry with its tag; None if another batch is in progress.
+        """
+        ...
+
+    def replace(self, entry: JournalEntry) -> JournalEntry | None:
+        """Store a new version of the entry if the stored version still has the tag of ``entry``.
+
+        :returns: the entry with its new tag; None if the stored entry has another tag, or is gone.
+        """
+        ...
+
+    def remove(self, entry: JournalEntry) -> None:
+        """Remove the entry, unless another batch is in progress by now."""
+        ...
+
+    def attempts(self, batch_id: str) -> Attempts:
+        """The attempts of a batch."""
+        ...
+
+
+class Attempt(Protocol):
+    """A run that is parsing a batch which another run began. It notes which upload it is parsing."""
+
+    def note(self, number: int) -> None:
+        """Note the number of the upload that this run parses now."""
+        ...
+
+    def end(self, *, is_death: bool = False) -> None:
+        """Remove the note. If this run has run out of memory (``is_death``), keep it as the note of a dead run."""
+        ...
+
+
+class Attempts(Protocol):
+    """The notes of the runs that resumed one batch, from which uploads that kill runs are known.
+
+    A run removes its note when it ends. So if the run of a note is gone, it was killed or ran out of memory. Each run
+    writes its own note, outside of the entry, because several runs may parse the same batch at the same time.
+    """
+
+    def begin(self) -> Attempt:
+        """Begin an attempt of this process."""
+        ...
+
+    def deaths(self) -> list[int]:
+        """For each run that has died, the number of the upload that it was parsing."""
+        ...
+
+    def forget(self) -> None:
+        """Remove all notes of the batch, which is finished."""
+        ...
+
+
+@contextmanager
+def attempt(attempts: Attempts) -> Iterator[Attempt]:
+    """Begin an attempt and end it with the block. Of all errors only a MemoryError counts as a death."""
+    current = attempts.begin()
+    try:
+        yield current
+    except MemoryError:
+        current.end(is_death=True)
+        raise
+    except BaseException:
+        current.end()
+        raise
+    current.end()

@@ -1,10 +1,10 @@
-"""The journal entry of the batch in progress, and the notes of the runs that parse it, in objects of S3."""
+"""The journal in objects of S3."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +12,18 @@ from botocore.exceptions import ClientError
 
 from telemetry_assets.aws.errors import GONE, PRECONDITION_FAILED, error_code
 from telemetry_assets.aws.requests import delete_object_if, get_object, put_object_if
-from telemetry_assets.ingestion.journal.attempts import Attempt, Attempts
-from telemetry_assets.ingestion.journal.base import JournalEntry, journal_entry_from_json, written
+from telemetry_assets.ingestion.journal.base import Attempt, Attempts, JournalEntry
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 SILENCE = timedelta(minutes=15)
-"""A run that has not written its note for so long is dead: parsing one upload takes seconds."""
+"""A run that has not written its note for this long is dead. Parsing one upload takes seconds."""
 
 
 @dataclass(frozen=True)
 class JournalObject:
-    """The batch in progress in an object of S3, whose ETag tells its states apart.
+    """The entry in an object. Its tag is the object's ETag.
 
     :param encryption: arguments of each write, such as the KMS key.
     """
@@ -42,13 +41,13 @@ class JournalObject:
             if error_code(error) in GONE:
                 return None
             raise
-        return journal_entry_from_json(content, etag, f"s3://{self.bucket}/{self.key}")
+        return JournalEntry.from_json(content, etag, f"s3://{self.bucket}/{self.key}")
 
-    def create(self, entry: JournalEntry) -> bool:
+    def create(self, entry: JournalEntry) -> JournalEntry | None:
         """See :meth:`Journal.create`."""
         return self._put(entry, IfNoneMatch="*")
 
-    def replace(self, entry: JournalEntry) -> bool:
+    def replace(self, entry: JournalEntry) -> JournalEntry | None:
         """See :meth:`Journal.replace`."""
         return self._put(entry, IfMatch=entry.tag)
 
@@ -68,25 +67,23 @@ class JournalObject:
         folder, _, _ = self.key.rpartition("/")
         return AttemptObjects(self.client, self.bucket, f"{folder}/attempts/{batch_id}/", self.encryption)
 
-    def _put(self, entry: JournalEntry, **condition: Any) -> bool:
-        content = written(entry)
+    def _put(self, entry: JournalEntry, **condition: Any) -> JournalEntry | None:
+        content = entry.to_json()
         try:
             etag = put_object_if(self.client, self.bucket, self.key, content, **condition, **self.encryption)
         except ClientError as error:
             if error_code(error) not in GONE | PRECONDITION_FAILED:
                 raise
-            # An answer that was lost is asked for again, and then meets what it has written.
+            # boto3 repeats a request whose response was lost. The condition then fails on the object that the first
+            # request has written.
             current = self.load()
-            if current is None or written(current) != content:
-                return False
-            etag = current.tag
-        entry.tag = etag
-        return True
+            return current if current is not None and current.to_json() == content else None
+        return replace(entry, tag=etag)
 
 
 @dataclass(frozen=True)
 class AttemptObjects:
-    """Notes in objects of S3, which has no locks: a run that is silent for :data:`SILENCE` counts as dead."""
+    """Notes in objects. S3 has no locks, so a run counts as dead if it is silent for :data:`SILENCE`."""
 
     client: S3Client
     bucket: str
@@ -107,12 +104,15 @@ class AttemptObjects:
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
     def put(self, key: str, upload: int, *, is_over: bool) -> None:
-        """Write a note."""
+        """Write a note.
+
+        :param is_over: whether the run has died, so that :data:`SILENCE` does not have to pass.
+        """
         body = json.dumps({"upload": upload, "is_over": is_over}).encode()
         self.client.put_object(Bucket=self.bucket, Key=key, Body=body, **self.encryption)
 
     def _note(self, key: str, written_at: datetime) -> dict[str, Any] | None:
-        """The note of a run that is dead; None where it is alive, or has ended meanwhile."""
+        """The note of a dead run; None if the run is alive or has ended."""
         try:
             note: dict[str, Any] = json.loads(get_object(self.client, self.bucket, key)[0])
         except ClientError as error:

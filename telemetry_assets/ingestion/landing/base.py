@@ -1,8 +1,4 @@
-"""Where uploads wait: what a kind of location has to do, and which kind the settings name.
-
-:class:`Landing` is the whole of it; nothing outside this module asks which kind it is. Each kind is in a module of
-its own (``folder_landing.py``).
-"""
+"""The protocol of a landing location, and what its implementations share."""
 
 from __future__ import annotations
 
@@ -14,16 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from telemetry_assets.errors import SettingsError
-from telemetry_assets.settings import Settings
-
 _UNFINISHED_ENDINGS = (".tmp", ".part", ".crdownload")
 _BATCH_ID = re.compile(r"\d{8}T\d{6,12}-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class WaitingUpload:
-    """An upload as a listing shows it: where it is, which version of it, how large and how old."""
+    """One version of an upload, as a listing shows it.
+
+    :param uri: its URI in the landing location.
+    :param name: its path below the landing location.
+    :param version: identifies the version: an ETag in S3; inode, time and size of a file.
+    :param size: in bytes, as stored.
+    :param modified: when it was last modified (UTC).
+    """
 
     uri: str
     name: str
@@ -34,9 +34,9 @@ class WaitingUpload:
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What a landing location held at a moment.
+    """The uploads of a landing location at one moment.
 
-    :param uploads: every upload whose name is that of a finished one.
+    :param uploads: every upload that does not have the name of an unfinished write.
     :param at: the moment, in seconds of this machine's monotonic clock.
     """
 
@@ -45,53 +45,52 @@ class FirstLook:
 
 
 class Landing(Protocol):
-    """A location where uploads arrive. It is the queue: what is there is what is to do."""
+    """A location where uploads arrive. It is the queue of ingestion: every upload in it is to be ingested."""
 
     @property
     def archive_can_change(self) -> bool:
-        """Whether a writer that goes on changes an upload that is archived already."""
+        """Whether a writer can still change an upload that is in the archive."""
         ...
 
     def waiting(self) -> Iterator[WaitingUpload]:
-        """Every upload that seems to be whole; of two of one name and age the older first, else in no order.
+        """Every upload that seems to be complete.
 
-        Names of unfinished writes are not among them.
+        The order is undefined, except that of two uploads with the same name and time the older one comes first.
         """
         ...
 
     def first_look(self) -> FirstLook:
-        """Every upload that may be whole, to be looked at once more by :meth:`whole`."""
+        """Every upload that may be complete. Pass it to :meth:`whole`."""
         ...
 
     def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """The uploads of a first look whose size and time have not changed for at least the minimum age.
+        """The uploads of a first look whose size and time have not changed for the minimum age.
 
         Waits until the minimum age has passed since the first look, by this machine's clock alone.
         """
         ...
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
-        """What keeps uploads from being taken, each with where it is: they wait until somebody does something."""
+        """What a person has to fix before it can be ingested: each place with its problem."""
         ...
 
     def begin(self, batch_id: str) -> None:
-        """Make ready for a batch's claims, before its journal entry says that there is such a batch."""
+        """Prepare for the claims of a batch, before its journal entry is created."""
         ...
 
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """Make exactly this version of the upload the batch's own, so that a replacement is a new upload.
+        """Reserve exactly this version of the upload for the batch, so that a replacement is a new upload. Idempotent.
 
-        Doing it again is harmless. False where this version is no longer there and was never claimed.
-
-        :raises LandingUnavailableError: where nobody can say, because the location is out of reach.
-        :raises OSError: where the upload is there and cannot be claimed.
+        :returns: False if this version no longer waits and was never claimed.
+        :raises LandingUnavailableError: if the location is out of reach.
+        :raises OSError: if the upload is there and cannot be claimed.
         """
         ...
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
-        """The claimed version's bytes.
+        """Read the claimed version.
 
-        :raises OSError: where it cannot be read.
+        :raises OSError: if it cannot be read.
         """
         ...
 
@@ -100,105 +99,79 @@ class Landing(Protocol):
         ...
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
-        """Move the claimed version to the archive. Doing it again is harmless.
+        """Move the claimed version to the archive. Idempotent.
 
-        :raises LandingUnavailableError: where the location is out of reach.
+        :raises LandingUnavailableError: if the location is out of reach.
         """
         ...
 
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
-        """Give a claimed upload back: it waits again, also beside a newer one that has taken its name since."""
+        """Undo a claim: the upload waits again, even if a newer upload has its name now."""
         ...
 
     def read_archived(self, batch_id: str, uri: str) -> bytes:
-        """The bytes of an archived upload of a batch.
+        """Read the archived upload with this URI.
 
-        :raises OSError: where the archive does not have it, or no longer.
+        :raises OSError: if the archive does not have it.
         """
         ...
 
     def archived_content(self, batch_id: str, upload: WaitingUpload) -> bytes:
-        """The bytes of an upload that :meth:`archived` has found.
+        """Read an upload that :meth:`archived` has listed.
 
-        :raises OSError: where it cannot be read, or is gone.
+        :raises OSError: if it cannot be read, or is gone.
         """
         ...
 
     def archive_uri(self, batch_id: str, upload: WaitingUpload) -> str:
-        """Where the archive keeps an upload of a batch."""
+        """The URI of an upload of a batch in the archive."""
         ...
 
     def archived_batches(self) -> list[str]:
-        """The batches that the archive has uploads of."""
+        """The ids of all batches in the archive."""
         ...
 
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
-        """So many of the archived batches whose ids :func:`new_batch_id` has made, the newest first.
+        """The ids of at most ``count`` archived batches with ids of :func:`new_batch_id`, the newest first.
 
-        :param since: where it is given, older batches may be left out.
+        :param since: batches before this moment may be left out.
         """
         ...
 
     def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
-        """The archived uploads of a batch, as they are in the archive; in S3 with the time of the copy."""
+        """The archived uploads of a batch, with the time that the archive has; in S3 it is that of the copy."""
         ...
 
     def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """Move an archived upload back to where uploads wait; False where the archive no longer has it.
+        """Move an archived upload back: it waits again, even if a newer upload has its name now.
 
-        It waits beside a newer one that has taken its name since.
+        :returns: False if the archive does not have it any more.
         """
         ...
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
-        """Every claimed upload that is not archived yet, with its batch's id."""
+        """Every upload that is claimed and not archived, with the id of its batch."""
         ...
 
     def finish(self, batch_id: str) -> None:
-        """Forget the batch's claims, whose uploads are archived or released."""
+        """Remove what is left of a batch's claims, after its uploads are archived or released."""
         ...
 
 
 def new_batch_id(moment: datetime) -> str:
-    """An id for a batch that is begun at a moment (UTC); ids sort by their moments, as the archive's folders do."""
+    """An id for a batch that begins at this moment (UTC). Ids sort by their moments."""
     return f"{moment:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:16]}"
 
 
 def newest_batch_ids(names: Iterable[str], count: int) -> list[str]:
-    """So many ids that :func:`new_batch_id` has made, the newest first. Older ids and other names are left out."""
+    """At most ``count`` ids of :func:`new_batch_id`, the newest first. Other names are left out."""
     return heapq.nlargest(count, filter(_BATCH_ID.fullmatch, names))
 
 
 def is_finished(name: str) -> bool:
-    """Whether nobody is still writing an upload of this name (a path below the landing location).
+    """Whether a path below the landing location is not the name of an unfinished write.
 
-    Hidden names, as Hadoop has them (``.x``, ``_x``, folders too), and endings of partial downloads are unfinished.
+    Unfinished are names and folders that begin with ``.`` or ``_``, as in Hadoop, and endings of partial downloads.
     """
     parts = [part for part in name.split("/") if part not in (".", "..")]
     return not any(part.startswith((".", "_")) for part in parts) and not name.endswith(_UNFINISHED_ENDINGS)
-
-
-def open_landing(settings: Settings) -> Landing:
-    """The landing location that the settings name.
-
-    :raises SettingsError: where it exists and is not a folder.
-    """
-    if settings.is_in_s3:
-        from telemetry_assets.aws.clients import s3_client
-        from telemetry_assets.aws.requests import encryption
-        from telemetry_assets.ingestion.landing.s3 import S3Landing
-
-        lakehouse = settings.lakehouse_in_s3()
-        return S3Landing(
-            s3_client(),
-            settings.landing_in_s3(),
-            archive_location=lakehouse.below("archive"),
-            released=lakehouse.below("ingestion", "released"),
-            encryption=encryption(settings.kms_key_id),
-        )
-    from telemetry_assets.ingestion.landing.folder import FolderLanding
-
-    folder = settings.landing_folder()
-    if folder.exists() and not folder.is_dir():
-        raise SettingsError(f"TELEMETRY_LANDING_URI={folder} is a file. Name a folder.")
-    return FolderLanding(folder, settings.lakehouse_folder(), settings.upload_minimum_age_seconds)

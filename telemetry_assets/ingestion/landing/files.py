@@ -1,4 +1,4 @@
-"""Files that are renamed, copied to another file system or compared, while somebody may still write to them."""
+"""One file that other users may still write to: its URI and version, and how it is opened, moved and copied."""
 
 from __future__ import annotations
 
@@ -6,25 +6,70 @@ import errno
 import filecmp
 import hashlib
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from telemetry_assets.file_system.posix import sync_folder
-from telemetry_assets.ingestion.landing.shared_folders import opened_file
 
+_SCHEME = "file://"
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _ATTEMPTS = 10
 _COPIED_AT_A_TIME = 1024 * 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLACEHOLDER = "/dev/null/being-claimed"
 """What a placeholder links to: nothing, as there can be no file below another one."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+# A link, a device without a reader, or something else that is not a regular file.
+_NO_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.ENXIO)
 
 
 class WriterGoesOnError(OSError):
     """A file cannot be copied whole, as somebody keeps changing it."""
+
+
+def file_uri(path: str) -> str:
+    """The URI of a file; :func:`path_of` gives the path back."""
+    return f"{_SCHEME}{printable(path)}"
+
+
+def path_of(uri: str) -> str:
+    """The path of the file that :func:`file_uri` has given a URI."""
+    # What is no UTF-8 although it is text, such as half of a surrogate pair, is in no URI of a file.
+    written = uri.removeprefix(_SCHEME).encode("utf-8", "backslashreplace")
+    return os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), written))
+
+
+def printable(path: str) -> str:
+    r"""A path as text that UTF-8 can hold; a byte of it that is not UTF-8 shows as an escape, such as ``\xff``.
+
+    Where the path itself has the characters of an escape, its backslash is one (``\x5c``).
+    """
+    written = _ESCAPED.sub(rb"\\x5cx\1", os.fsencode(path))
+    return written.decode("utf-8", "backslashreplace")
+
+
+def opened_file(path: Path) -> int:
+    """A regular file, as a descriptor to read from. It is the file of this name and none that the name links to.
+
+    :raises FileNotFoundError: where there is none, or another kind of thing.
+    :raises OSError: where it may not be opened.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise FileNotFoundError(errno.ENOENT, "it is no regular file", os.fspath(path)) from error
+        raise
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return opened
+    os.close(opened)
+    raise FileNotFoundError(errno.ENOENT, "it is no regular file", os.fspath(path))
 
 
 def take_file(folder: int, name: str, target: Path) -> bool:

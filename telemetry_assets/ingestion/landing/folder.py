@@ -23,27 +23,29 @@ from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
 from telemetry_assets.ingestion.landing.base import FirstLook, WaitingUpload, is_finished, newest_batch_ids
-from telemetry_assets.ingestion.landing.file_uris import file_uri, path_of, printable
 from telemetry_assets.ingestion.landing.files import (
     WriterGoesOnError,
     copy_part,
+    file_uri,
     is_another,
     move_file,
+    opened_file,
+    path_of,
+    printable,
     take_file,
     version_of,
 )
-from telemetry_assets.ingestion.landing.folder_owners import is_ours, own_folder
 from telemetry_assets.ingestion.landing.shared_folders import (
     LONGEST_PATH,
     Entry,
     Parts,
     entries_below,
     folders_in,
-    opened_file,
+    is_ours,
     opened_folder,
+    own_folder,
     remove_without_files,
 )
-from telemetry_assets.ingestion.landing.folder_owners import is_ours, own_folder
 from telemetry_assets.text.formatting import megabytes
 from telemetry_assets.text.plain import plain_logger
 

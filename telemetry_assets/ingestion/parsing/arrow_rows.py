@@ -120,6 +120,11 @@ class UploadReport:
     unknown_fields: dict[str, int]
     wrong_typed_fields: dict[str, int]
 
+    @property
+    def documents(self) -> int:
+        """How many documents were received."""
+        return self.accepted + self.rejected
+
 
 @dataclass(frozen=True)
 class UploadRows:

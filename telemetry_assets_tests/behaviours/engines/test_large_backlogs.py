@@ -61,12 +61,12 @@ def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_noth
         for name, content in backlog:
             deployed.upload(name, content)
         # Before what becomes of its uploads stands, and after it and the rejected documents do.
-        for where, step in (("batches.Batches", "_appended"), ("batches.Batches", "_clear")):
+        for where, step in (("batches.BatchWriter", "_append"), ("batches.BatchWriter", "_clear")):
             with monkeypatch.context() as patched:
                 patched.setattr(f"telemetry_assets.ingestion.{where}.{step}", killed)
                 with pytest.raises(KilledError):
                     deployed.process()
-            if step == "_appended":
+            if step == "_append":
                 with deployed_on("embedded", tmp_path) as other, pytest.raises(SettingsError, match="begun in Spark"):
                     other.process()
         deployed.process()

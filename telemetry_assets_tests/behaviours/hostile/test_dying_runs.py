@@ -14,8 +14,9 @@ import pytest
 
 from telemetry_assets.ingestion import batch_parser as parsing
 from telemetry_assets.ingestion import replays
+from telemetry_assets.ingestion.journal import open_journal
 from telemetry_assets.ingestion.journal import s3 as s3_manifest
-from telemetry_assets.ingestion.journal.base import ReplaySelection, open_journal
+from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing import arrow_rows as rows
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings

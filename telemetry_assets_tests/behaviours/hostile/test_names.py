@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.landing.base import is_finished
-from telemetry_assets.ingestion.landing.file_uris import file_uri, path_of
+from telemetry_assets.ingestion.landing.files import file_uri, path_of
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed

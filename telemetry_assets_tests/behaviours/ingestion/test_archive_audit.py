@@ -365,7 +365,7 @@ def test_a_finding_that_no_longer_holds_changes_nothing(deployed: Deployment) ->
     rows = deployed.rows(BRONZE)
     audit = deployed.pipeline.ingestion.audit
     [batch_id] = deployed.batch_ids()
-    [upload] = audit.landing.archived(batch_id)
+    [upload] = audit.context.landing.archived(batch_id)
     assert not audit.mend([AuditFinding(batch_id, upload, "lost", "its rows were missing a moment ago")], "audit")
     assert deployed.rows(BRONZE) == rows
     assert_all_is_right(deployed)

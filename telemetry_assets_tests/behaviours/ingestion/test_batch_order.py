@@ -71,8 +71,8 @@ def test_a_manifest_that_comes_back_after_its_batch_has_ended_takes_no_upload_aw
     deployed.upload("first.json", reading(91))
     [waiting] = deployed.pipeline.ingestion.landing.waiting()
     # What a request to create it leaves that is sent again because its first answer was lost.
-    again = JournalEntry(batch_report.batch_id, batch_report.ingested_at, [BatchUpload(waiting)])
-    assert deployed.pipeline.ingestion.journal.create(again)
+    again = JournalEntry(batch_report.batch_id, batch_report.ingested_at, (BatchUpload(waiting),))
+    assert deployed.pipeline.ingestion.journal.create(again) is not None
     deployed.process()
     assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
     assert not first.exists()

@@ -291,11 +291,12 @@ def test_a_name_that_is_not_utf8_is_no_reason_to_leave_an_upload(deployed: Deplo
 
 def test_a_run_that_wakes_up_late_neither_ends_nor_overwrites_the_batch_of_another(deployed: Deployment) -> None:
     manifests = deployed.pipeline.ingestion.journal
-    sleeper, other = (JournalEntry(name, datetime.now(UTC), []) for name in ("sleeper", "other"))
-    assert manifests.create(sleeper)
-    assert not manifests.create(other)
+    begun, other = (JournalEntry(name, datetime.now(UTC)) for name in ("sleeper", "other"))
+    sleeper = manifests.create(begun)
+    assert sleeper is not None
+    assert manifests.create(other) is None
     manifests.remove(sleeper)
-    assert manifests.create(other)
-    manifests.replace(sleeper)
+    assert manifests.create(other) is not None
+    assert manifests.replace(sleeper) is None
     manifests.remove(sleeper)
     assert manifests.load() == other

@@ -136,7 +136,7 @@ def test_a_selection_is_all_that_it_names_and_nothing_else(
     deployed.upload("a.json", "[{}]")
     deployed.upload("b.json", b"\xff")
     deployed.process()
-    chosen = {row["source_uri"].rsplit("/", 1)[-1] for row in deployed.rows(REJECTED) if selection.names(row)}
+    chosen = {row["source_uri"].rsplit("/", 1)[-1] for row in deployed.rows(REJECTED) if selection.matches(row)}
     assert chosen == names
     assert deployed.pipeline.ingestion.try_replay(selection).chosen == len(names)
 
@@ -209,8 +209,8 @@ def test_a_replay_ends_the_batch_in_progress_first(deployed: Deployment) -> None
     deployed.upload("x.json", "[{}]")
     [upload] = deployed.pipeline.ingestion.landing.waiting()
     manifest = deployed.pipeline.ingestion.journal
-    in_progress = JournalEntry("f" * 32, datetime.now(UTC), [])
-    assert manifest.create(in_progress)
+    in_progress = JournalEntry("f" * 32, datetime.now(UTC))
+    assert manifest.create(in_progress) is not None
     replay(deployed)
     assert manifest.load() is None
     assert upload.name == "x.json"

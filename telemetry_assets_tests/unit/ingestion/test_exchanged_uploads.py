@@ -12,8 +12,7 @@ import pytest
 
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.ingestion.landing.folder_owners import own_folder
-from telemetry_assets.ingestion.landing.shared_folders import entries_below
+from telemetry_assets.ingestion.landing.shared_folders import entries_below, own_folder
 from telemetry_assets_tests.harness.another_user import open_folder
 from telemetry_assets_tests.harness.places import BATCH, FolderPlace
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.ingestion.journal.base import JournalEntry, JournalFile
+from telemetry_assets.ingestion.journal.base import JournalEntry
+from telemetry_assets.ingestion.journal.file import JournalFile
 
 
 def refusing(number: int) -> Callable[..., None]:
@@ -24,7 +25,7 @@ def refusing(number: int) -> Callable[..., None]:
 
 
 def manifest(batch_id: str) -> JournalEntry:
-    return JournalEntry(batch_id, datetime(2026, 3, 1, tzinfo=UTC), [])
+    return JournalEntry(batch_id, datetime(2026, 3, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK])
@@ -37,10 +38,10 @@ def test_without_hard_links_one_of_many_creates_it(
         created = list(threads.map(lambda batch: store.create(manifest(str(batch))), range(64)))
     current = store.load()
     assert current is not None
-    assert [str(batch) for batch, is_created in enumerate(created) if is_created] == [current.batch_id]
-    assert store.replace(current)
+    assert [str(batch) for batch, entry in enumerate(created) if entry is not None] == [current.batch_id]
+    assert store.replace(current) is not None
     store.remove(current)
-    assert store.create(manifest("next"))
+    assert store.create(manifest("next")) is not None
     assert sorted(path.name for path in store.path.parent.iterdir()) == [".in_progress.json.lock", "in_progress.json"]
 
 
@@ -57,8 +58,8 @@ def test_an_error_that_says_nothing_of_hard_links_is_none_of_them(
 
 def test_without_locks_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JournalFile(tmp_path / "in_progress.json")
-    created = manifest("one")
-    assert store.create(created)
+    created = store.create(manifest("one"))
+    assert created is not None
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
     with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
         store.replace(created)
