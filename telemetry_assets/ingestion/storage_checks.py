@@ -1,7 +1,7 @@
-"""What the pipeline needs of the file systems of the landing location and the lakehouse, tried out.
+"""Checks whether the file systems of the landing folder and the lakehouse can do what ingestion needs.
 
-Each trial does in small what a run does, with files of its own that it removes again, and says what is missing. What an
-error of a file system means during a run is in ``telemetry_assets/file_system/errors.py``. Nothing here prints.
+Each check does the same operations as a run, with its own files, which it removes. What an error of a file system means
+during a run is in ``telemetry_assets/file_system/errors.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from telemetry_assets.settings import MEBIBYTE, Settings
 from telemetry_assets.text.formatting import megabytes
 
 _LEAST_BYTES = 64 * MEBIBYTE
-# One part in a hundred of a large disk is still much.
+# One percent of a large disk is more than enough.
 _MUCH_BYTES = 1024 * MEBIBYTE
 _MUCH_INODES = 10_000
 _LEAST_OPEN_FILES = 256
@@ -35,9 +35,9 @@ _CLOCK_TOLERANCE_SECONDS = 2
 
 @dataclass(frozen=True)
 class StorageFinding:
-    """Something about a file system.
+    """A finding about a file system.
 
-    :param needs_action: whether somebody has to do something; otherwise it is information.
+    :param needs_action: whether a person has to do something; otherwise the finding is information.
     """
 
     text: str
@@ -45,9 +45,9 @@ class StorageFinding:
 
 
 def examine_storage(settings: Settings) -> Iterator[StorageFinding]:
-    """Try what the landing folder and the lakehouse's folder have to do. Leaves nothing behind, and makes no folder.
+    """Check the file systems of the landing folder and the lakehouse's folder, as far as the folders exist.
 
-    :param settings: of a lakehouse in a folder.
+    :param settings: settings whose lakehouse is a folder.
     """
     landing, lakehouse = settings.landing_folder(), settings.lakehouse_folder()
     if lakehouse.is_dir():
@@ -69,7 +69,7 @@ def examine_storage(settings: Settings) -> Iterator[StorageFinding]:
 
 
 def _tried(folder: Path, trial: Callable[[Path], Iterator[StorageFinding]]) -> Iterator[StorageFinding]:
-    """What a trial finds in a hidden folder of its own, and, where it fails, at which step."""
+    """Run a trial in a hidden folder of its own. If it fails, the finding names the step."""
     try:
         with _own_folder(folder) as own:
             yield from trial(own)
@@ -98,7 +98,7 @@ def _step(text: str) -> Iterator[None]:
 
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[Path]:
-    # A hidden name is no upload, and no run looks into it.
+    # Runs ignore hidden folders.
     own = folder / f".doctor-{uuid.uuid4().hex}"
     with _step(f"a file cannot be made in {folder}"):
         own.mkdir()
@@ -109,7 +109,7 @@ def _own_folder(folder: Path) -> Iterator[Path]:
 
 
 def _write_trial(own: Path) -> Iterator[StorageFinding]:
-    """What the batch in progress needs: see :class:`JournalFile`."""
+    """Try what the journal needs. See :class:`JournalFile`."""
     place, file, renamed = own.parent, own / "one", own / "other"
     with _step(f"a file cannot be made in {place}"):
         file.write_bytes(b"content")
@@ -134,7 +134,7 @@ def _write_trial(own: Path) -> Iterator[StorageFinding]:
 
 
 def _locks_work(file: Path) -> bool:
-    """Whether what is locked cannot be locked a second time."""
+    """Whether a locked file cannot be locked a second time."""
     with file.open("r+b") as first, file.open("r+b") as second:
         lock_file(first)
         try:
@@ -160,7 +160,7 @@ def _clock_trial(own: Path, minimum_age_seconds: float) -> Iterator[StorageFindi
 
 
 def _claim_trial(own: Path, lakehouse: Path) -> Iterator[StorageFinding]:
-    """What a claim needs: see :meth:`FolderLanding.claim`."""
+    """Try what a claim needs. See :meth:`FolderLanding.claim`."""
     landing, file = own.parent, own / "upload"
     state = lakehouse / "ingestion"
     claims = [*([state] if state.is_dir() else []), landing]
@@ -172,7 +172,7 @@ def _claim_trial(own: Path, lakehouse: Path) -> Iterator[StorageFinding]:
 
 
 def _rename_and_remove(file: Path, targets: list[Path]) -> None:
-    """Rename a file to the first target that is on its file system, as claims do, and remove it there."""
+    """Rename a file to the first target that is on its file system, as a claim does, and delete it."""
     *others, last = targets
     for target in others:
         try:
@@ -205,7 +205,7 @@ def _archive_place(landing: Path, archive: Path) -> Iterator[StorageFinding]:
 
 
 def _room(folders: list[Path]) -> Iterator[StorageFinding]:
-    """Too little room on the file systems of some folders, or below where these will be; each file system once."""
+    """Check the free space of the folders' file systems. A folder that does not exist yet counts as its parent."""
     seen: set[int] = set()
     for folder in folders:
         existing = _existing(folder)
@@ -219,7 +219,7 @@ def _room(folders: list[Path]) -> Iterator[StorageFinding]:
             yield StorageFinding(
                 f"{megabytes(free)} free of {megabytes(total)} on the file system of {folder}; make room"
             )
-        # Some file systems count no inodes.
+        # Some file systems do not count inodes.
         if found.f_favail < min(found.f_files // 100, _MUCH_INODES):
             yield StorageFinding(
                 f"room for {found.f_favail:,} more files on the file system of {folder} (inodes); remove some"

@@ -22,45 +22,46 @@ _ATTEMPTS = 10
 _COPIED_AT_A_TIME = 1024 * 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLACEHOLDER = "/dev/null/being-claimed"
-"""What a placeholder links to: nothing, as there can be no file below another one."""
+"""The target of a placeholder link. It can never exist, because ``/dev/null`` is not a folder."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 # A link, a device without a reader, or something else that is not a regular file.
 _NO_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.ENXIO)
 
 
 class WriterGoesOnError(OSError):
-    """A file cannot be copied whole, as somebody keeps changing it."""
+    """A file cannot be copied completely, because its writer keeps changing it."""
 
 
 def file_uri(path: str) -> str:
-    """The URI of a file; :func:`path_of` gives the path back."""
+    """The URI of a file. A URI is text, a path may have any bytes, and no two paths have the same URI."""
     return f"{_SCHEME}{printable(path)}"
 
 
 def path_of(uri: str) -> str:
-    """The path of the file that :func:`file_uri` has given a URI."""
-    # What is no UTF-8 although it is text, such as half of a surrogate pair, is in no URI of a file.
+    """The path of a URI from :func:`file_uri`."""
+    # A lone surrogate is never part of a URI from file_uri, but it must not raise an error here.
     written = uri.removeprefix(_SCHEME).encode("utf-8", "backslashreplace")
     return os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), written))
 
 
 def printable(path: str) -> str:
-    r"""A path as text that UTF-8 can hold; a byte of it that is not UTF-8 shows as an escape, such as ``\xff``.
+    r"""A path as valid text: each byte that is not UTF-8 becomes an escape such as ``\xff``.
 
-    Where the path itself has the characters of an escape, its backslash is one (``\x5c``).
+    If the path itself has the characters of such an escape, its backslash is escaped (``\x5c``).
     """
     written = _ESCAPED.sub(rb"\\x5cx\1", os.fsencode(path))
     return written.decode("utf-8", "backslashreplace")
 
 
 def opened_file(path: Path) -> int:
-    """A regular file, as a descriptor to read from. It is the file of this name and none that the name links to.
+    """Open a regular file for reading, without following a link.
 
-    :raises FileNotFoundError: where there is none, or another kind of thing.
-    :raises OSError: where it may not be opened.
+    :returns: the file descriptor.
+    :raises FileNotFoundError: if it does not exist, or is not a regular file.
+    :raises OSError: if it may not be opened.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
         opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in _NO_FILE:
@@ -73,19 +74,21 @@ def opened_file(path: Path) -> int:
 
 
 def take_file(folder: int, name: str, target: Path) -> bool:
-    """Rename a file out of an opened folder that others write to; False where a folder has taken its name.
+    """Rename a file out of a folder that other users write to.
 
-    A link is put at the target first, as no folder can be renamed over one. It stays where the file is gone, or where a
-    kill comes between. A target that exists already and is no link is left alone.
+    First a placeholder link is created at the target, so that the rename fails if the name is that of a folder now. The
+    link stays if the file is gone or the process is killed. A target that exists and is not a link stays as it is.
 
-    :raises OSError: where it cannot be renamed; with ``EXDEV`` where the target is on another file system.
+    :param folder: the descriptor of the folder.
+    :returns: False if the name is that of a folder now.
+    :raises OSError: if it cannot be renamed; with ``EXDEV`` if the target is on another file system.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.symlink(_PLACEHOLDER, target)
     except FileExistsError:
         if not target.is_symlink():
-            # Another run has taken it at the same moment.
+            # Another run has renamed it there at the same time.
             return True
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -98,12 +101,12 @@ def take_file(folder: int, name: str, target: Path) -> bool:
 
 
 def move_file(source: Path, target: Path, root: Path) -> None:
-    """Rename a file, or copy it to another file system and remove it here.
+    """Rename a file, or copy it to another file system and delete it.
 
-    A copy has the file's content and times, and nothing else of it: no owner, mode or attribute that a writer chose.
+    A copy has the content and times of the file, but not the owner, mode or attributes that its writer chose.
 
-    :param root: the folder above the target whose folders are brought to the disk.
-    :raises WriterGoesOnError: where it changes each time that it is copied.
+    :param root: a folder above the target. The folders between them are synced after a copy.
+    :raises WriterGoesOnError: if the file changes during each attempt to copy it.
     """
     try:
         source.rename(target)
@@ -119,9 +122,9 @@ def move_file(source: Path, target: Path, root: Path) -> None:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    """Put a copy on the target's file system in the target's place once it is whole and on the disk.
+    """Copy a file to a draft, sync it, and rename the draft to the target.
 
-    :raises WriterGoesOnError: where the source changes each time that it is copied: what is added later would be lost.
+    :raises WriterGoesOnError: if the source changes during each attempt, because what is added later would be lost.
     """
     for _ in range(_ATTEMPTS):
         with _draft_of(target) as draft:
@@ -132,10 +135,10 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 
 def copy_file(source: Path, draft: Path) -> os.stat_result:
-    """Copy a file's content and times to a new file, and bring that to the disk.
+    """Copy a file's content and times to a new file, and sync it.
 
-    :returns: what the file was before.
-    :raises FileNotFoundError: where it is no regular file.
+    :returns: the status of the source before it was copied.
+    :raises FileNotFoundError: if the source is not a regular file.
     """
     with open(opened_file(source), "rb", buffering=0) as file:
         before = os.fstat(file.fileno())
@@ -144,9 +147,11 @@ def copy_file(source: Path, draft: Path) -> os.stat_result:
 
 
 def copy_part(source: Path, target: Path, size: int, modified: datetime) -> None:
-    """Copy so many bytes from a file's beginning, and give the copy a time.
+    """Copy the first bytes of a file.
 
-    :raises OSError: where one of them cannot be read or written.
+    :param size: how many bytes to copy.
+    :param modified: the modification time of the copy.
+    :raises OSError: if the source cannot be read or the target cannot be written.
     """
     moment = int(modified.timestamp() * 1_000_000) * 1000
     with open(opened_file(source), "rb", buffering=0) as file, _draft_of(target) as draft:
@@ -155,7 +160,7 @@ def copy_part(source: Path, target: Path, size: int, modified: datetime) -> None
 
 
 def _copy_content(source: int, draft: Path, size: int, times: tuple[int, int]) -> None:
-    """Copy so many bytes; a part that is a hole stays one, and takes neither space nor time."""
+    """Copy the first ``size`` bytes and sync them. Holes of a sparse file stay holes."""
     with open(os.open(draft, _NEW_FILE, 0o640), "wb") as copied:
         for start, end in _data_in(source, size):
             copied.seek(start)
@@ -169,7 +174,7 @@ def _copy_content(source: int, draft: Path, size: int, times: tuple[int, int]) -
 
 
 def _data_in(file: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where a file has data, up to a size: positions of beginnings and ends. Between them are holes."""
+    """The start and end of each range of a file that has data, up to ``size``. Between the ranges are holes."""
     position = 0
     while position < size:
         try:
@@ -177,9 +182,9 @@ def _data_in(file: int, size: int) -> Iterator[tuple[int, int]]:
             end = os.lseek(file, start, os.SEEK_HOLE)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                # A hole up to the end.
+                # The rest of the file is a hole.
                 return
-            # Its file system does not report holes.
+            # The file system does not report holes.
             start, end = position, size
         yield start, min(end, size)
         position = end
@@ -187,9 +192,10 @@ def _data_in(file: int, size: int) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _draft_of(target: Path) -> Iterator[Path]:
-    """A path for a file that is renamed to the target once it is whole, so that a kill leaves no half file there.
+    """A path for a draft, to be renamed to the target when it is complete.
 
-    Each run has its own, in a folder of all drafts of the target. Those of killed runs are removed once one is whole.
+    Each run has its own draft, in one folder for each target. The folder is removed when the target exists, together
+    with drafts of killed runs.
     """
     folder = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}")
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -204,9 +210,9 @@ def _draft_of(target: Path) -> Iterator[Path]:
 
 
 def is_another(claimed: Path, archived: Path) -> bool:
-    """Whether there is a file of this name already that is not a copy of the claimed one.
+    """Whether the archive has a different file at this path.
 
-    A file system that ignores case has one name for several uploads.
+    On a file system that ignores case, several uploads can have the same path.
     """
     try:
         return not filecmp.cmp(claimed, archived, shallow=False)
@@ -215,5 +221,5 @@ def is_another(claimed: Path, archived: Path) -> bool:
 
 
 def version_of(found: os.stat_result) -> str:
-    """What tells a version of a file from every other one."""
+    """Identifies a version of a file."""
     return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"

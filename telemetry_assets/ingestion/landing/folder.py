@@ -1,8 +1,8 @@
-"""A folder as the landing location: a claim is a rename, so whoever writes there can never change what was claimed.
+"""A folder as the landing location. A claim renames a file, so a new file under the old name is a new upload.
 
-Uploaders may be other users of the machine. What the pipeline keeps for itself lies beside the tables, where they
-cannot write; only where the landing folder is on another file system it lies in the landing folder, in folders that
-nobody else may write to. No link below the landing folder is followed.
+Uploaders may be other users of the machine. Claimed and released uploads are in the lakehouse's folder, where uploaders
+cannot write. Only if the landing folder is on another file system, they are in hidden folders of the landing folder
+that no other user may write to. No link below the landing folder is followed.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ _CLAIMED = "claimed"
 _RELEASED = "released"
 _UNARCHIVED = "unarchived"
 _CLAIMS_IN_LANDING = "claims_in_landing"
-"""A file that says that claims are in the landing folder, as it is on another file system than the lakehouse."""
-# The year 9999, in seconds: a file system can hold times that no date can.
+"""A file that exists if claims are in the landing folder, because the lakehouse is on another file system."""
+# The year 9999 in seconds. File systems can have later times than `datetime`.
 _LATEST_TIME = 253_370_764_800
 _BATCH_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _ATTEMPTS = 10
-"""How often a step is tried that another process keeps undoing: a writer that goes on, a folder that is removed."""
+"""How often a step is tried again after another process has undone it."""
 _LONGEST_ADDITION = 160
-"""Bytes that an upload's path becomes longer by: a batch's id, and names of this module's folders and drafts."""
+"""The bytes by which a path in the archive is longer: a batch id, and names of folders and drafts."""
 
 
 @dataclass(frozen=True)
 class FolderLanding:
-    """A folder, its subfolders included. A claim is a rename into a folder of the batch's own.
+    """A folder with its subfolders.
 
-    :param folder: where uploads arrive; others may write to it.
-    :param lakehouse: the lakehouse's folder, which nobody else may write to. Uploads go to its ``archive``, each below
-        its batch's id, and are kept in its ``ingestion`` until then. Both may lie on another file system.
-    :param minimum_age_seconds: how long a file must have rested before it is taken.
+    :param folder: where uploads arrive. Other users may write to it.
+    :param lakehouse: the lakehouse's folder, which no other user may write to. Claimed uploads are in its ``ingestion``
+        folder, archived ones in ``archive``. It may be on another file system.
+    :param minimum_age_seconds: for how long the size and time of a file must not change before it is ingested.
     """
 
     folder: Path
@@ -81,19 +81,19 @@ class FolderLanding:
 
     @property
     def archive_folder(self) -> Path:
-        """Where uploads are archived, each below its batch's id."""
+        """The archive, with a folder for each batch."""
         return self.lakehouse / "archive"
 
     @property
     def archive_can_change(self) -> bool:
-        """See :attr:`Landing.archive_can_change`. A file keeps its writers when it is renamed."""
+        """See :attr:`Landing.archive_can_change`. A process that has a file open can write to it after a rename."""
         return True
 
     def waiting(self) -> Iterator[WaitingUpload]:
-        """See :meth:`Landing.waiting`. Files only: a folder named ``x.json`` is a folder."""
+        """See :meth:`Landing.waiting`. A folder is never an upload, whatever its name."""
         now = time.time()
         for upload, found in self._finished():
-            # A time in the future says nothing about how long the file has rested; it must not wait for ever.
+            # A file with a time in the future must not wait until then.
             if abs(now - found.st_mtime) >= self.minimum_age_seconds:
                 yield upload
 
@@ -102,14 +102,14 @@ class FolderLanding:
         return FirstLook(tuple(upload for upload, _ in self._finished()), time.monotonic())
 
     def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """See :meth:`Landing.whole`. A file's own time is its writer's word, whose clock may be wrong."""
+        """See :meth:`Landing.whole`. The age of a file's own time is not used: the writer's clock may be wrong."""
         if not look.uploads or not self.minimum_age_seconds:
             return list(look.uploads)
         time.sleep(max(0.0, look.at + self.minimum_age_seconds - time.monotonic()))
         found = {(upload.name, upload.version) for upload, _ in self._finished()}
         for upload in look.uploads:
             if (upload.name, upload.version) not in found:
-                logger.info("%s is still being written, or is gone; it is taken once it is whole", upload.uri)
+                logger.info("%s is still being written, or is gone; it is ingested when it is complete", upload.uri)
         return [upload for upload in look.uploads if (upload.name, upload.version) in found]
 
     def _finished(self) -> Iterator[tuple[WaitingUpload, os.stat_result]]:
@@ -120,14 +120,17 @@ class FolderLanding:
     def obstacles(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Landing.obstacles`."""
         if not self.folder.is_dir():
-            yield str(self.folder), "the folder does not exist; make it, or correct TELEMETRY_LANDING_URI"
+            yield str(self.folder), "the folder does not exist; create it, or correct TELEMETRY_LANDING_URI"
         for root, within, entry in self._offered():
             if entry.problem and is_finished(entry.name):
                 yield printable(os.path.join(root, *within, entry.name)), entry.problem
         for name in (_CLAIMED, _RELEASED, _UNARCHIVED):
             place = self.folder / f".{name}"
             if os.path.lexists(place) and not is_ours(place):
-                yield printable(os.fspath(place)), "it is not this pipeline's, so nothing in it is taken; remove it"
+                yield (
+                    printable(os.fspath(place)),
+                    "it does not belong to this pipeline, so nothing in it is ingested; remove it",
+                )
         for root, within in self._places(_UNARCHIVED):
             for entry in entries_below(root, within):
                 yield (
@@ -142,7 +145,7 @@ class FolderLanding:
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.claim`.
 
-        :raises LandingUnsafeError: where claims have to be in the landing folder, and others could exchange them.
+        :raises LandingUnsafeError: if claims have to be in the landing folder, and other users could replace them.
         """
         if self._is_taken(batch_id, upload):
             return True
@@ -157,14 +160,14 @@ class FolderLanding:
         return self._is_taken(batch_id, upload)
 
     def _is_taken(self, batch_id: str, upload: WaitingUpload) -> bool:
-        # Whatever has become of it: what cannot be read any more is rejected, and not forgotten.
+        # Whatever it is now: a claimed upload that became unreadable is rejected, not forgotten.
         claimed = self._place(_CLAIMED) / batch_id / upload.name
         if os.path.lexists(claimed) and not claimed.is_symlink():
             return True
         return self._claimed(batch_id, upload.name) is not None or _is_file(self._archived(batch_id, upload))
 
     def _renamed(self, folder: int, name: str, batch_id: str, upload: WaitingUpload) -> bool:
-        """Rename a file into the batch's own folder; False where something else had just taken its place."""
+        """Rename a file into the batch's folder; False if something else has just taken its name."""
         claimed = self._place(_CLAIMED) / batch_id / upload.name
         try:
             is_taken = take_file(folder, name, claimed)
@@ -187,11 +190,11 @@ class FolderLanding:
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
-        # A run of another edition may have begun to archive a batch that this one reads once more.
+        # A run of another edition may have archived a part of the batch already.
         for path in self._taken(batch_id, upload.name):
             try:
                 with open(opened_file(path), "rb") as file:
-                    # What a writer adds later is not what was claimed; :meth:`is_as_claimed` notices it.
+                    # What a writer adds later was not claimed; see :meth:`is_as_claimed`.
                     return file.read(upload.size)
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -219,14 +222,16 @@ class FolderLanding:
         try:
             if is_another(claimed, archived):
                 archived = self._archived_apart(batch_id, upload.name)
-                logger.warning("the archive has another file in place of %s, which is kept at %s", upload.uri, archived)
+                logger.warning(
+                    "the archive has another file in the place of %s, which is archived at %s", upload.uri, archived
+                )
             archived.parent.mkdir(parents=True, exist_ok=True)
             move_file(claimed, archived, self.archive_folder)
         except WriterGoesOnError:
-            # What was read is archived; what the writer makes of the file is an upload of its own.
+            # What was read is archived. The file that the writer goes on with is a new upload.
             copy_part(claimed, archived, upload.size, upload.modified)
             self._give_back(claimed, batch_id, upload.name)
-            logger.warning("the writer of %s goes on while it is archived; it waits again", upload.uri)
+            logger.warning("the writer of %s goes on while it is being archived; it waits again", upload.uri)
         except FileNotFoundError:
             if not archived.exists():
                 raise
@@ -243,7 +248,7 @@ class FolderLanding:
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.release`.
 
-        :raises OSError: where other processes keep undoing it.
+        :raises OSError: if other processes keep undoing it.
         """
         for _ in range(_ATTEMPTS):
             claimed = self._claimed(batch_id, upload.name)
@@ -252,13 +257,13 @@ class FolderLanding:
             try:
                 self._give_back(claimed, batch_id, upload.name)
             except (FileNotFoundError, FileExistsError) as error:
-                # Another run has released it, or takes away the folder that was empty.
+                # Another run has released it, or has removed the folder while it was empty.
                 logger.debug("releasing %s: %s", upload.uri, error)
         if self._claimed(batch_id, upload.name) is not None:
             raise OSError(errno.EBUSY, "it cannot be given back; its claim folder keeps changing", upload.uri)
 
     def _give_back(self, claimed: Path, batch_id: str, name: str) -> None:
-        # Not to where it came from: a newer one may wait there.
+        # Not to its old place, where a newer upload may wait.
         released = self._beside(claimed, _RELEASED) / batch_id / name
         released.parent.mkdir(parents=True, exist_ok=True)
         claimed.rename(released)
@@ -285,7 +290,7 @@ class FolderLanding:
         return sorted(folders_in(self.archive_folder))
 
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
-        """See :meth:`Landing.newest_batches`. All names are listed, and no file is looked at."""
+        """See :meth:`Landing.newest_batches`. Lists the names of all batches, and reads no file."""
         try:
             return newest_batch_ids(os.listdir(self.archive_folder), count)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -294,7 +299,7 @@ class FolderLanding:
     def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.archived`."""
         for entry in entries_below(self.archive_folder, (batch_id,)):
-            # Drafts of copies that a kill has left.
+            # Unfinished names are drafts of killed runs.
             if entry.is_file and is_finished(entry.name):
                 yield self._upload(entry)
 
@@ -310,7 +315,7 @@ class FolderLanding:
             except FileNotFoundError:
                 if not archived.exists():
                     return False
-                # Another run has just taken away the folder that was empty.
+                # Another run has just removed the folder while it was empty.
             else:
                 return True
         raise FileNotFoundError(errno.ENOENT, "it cannot be put back", os.fspath(waits))
@@ -318,7 +323,7 @@ class FolderLanding:
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
         for root, outer in self._places(_CLAIMED):
-            # Anybody may have made a folder of any name in the landing folder.
+            # Other users can create folders of any name in the landing folder.
             for batch_id in filter(_BATCH_ID.fullmatch, folders_in(root, outer)):
                 for entry in entries_below(root, (*outer, batch_id), self._longest_name):
                     if entry.is_file:
@@ -333,7 +338,7 @@ class FolderLanding:
                 logger.debug("%s stays: %s", os.path.join(root, *folder), problem)
 
     def _waiting_places(self) -> list[tuple[Path, Parts]]:
-        """Where uploads wait: released ones, by batch, and all others."""
+        """The folders where uploads wait: one for each batch with released uploads, and the landing folder."""
         released = [
             (root, (*outer, batch_id))
             for root, outer in self._places(_RELEASED)
@@ -342,16 +347,16 @@ class FolderLanding:
         return [*released, (self.folder, ())]
 
     def _places(self, name: str) -> list[tuple[Path, Parts]]:
-        """Where the pipeline keeps what is claimed, released or not to be archived: each a root and a folder below it.
+        """The places of claimed, released or unarchived uploads, each as a root and a folder below it.
 
-        In the landing folder anybody may have made a folder of this name, and put anything there.
+        The one in the landing folder counts only if it belongs to this user: anybody can create a folder of its name.
         """
         in_landing = f".{name}"
         is_there = is_ours(self.folder / in_landing)
         return [(self._place(name), ()), *([(self.folder, (in_landing,))] if is_there else [])]
 
     def _offered(self) -> Iterator[tuple[Path, Parts, Entry]]:
-        """What is where uploads wait."""
+        """Everything in the places where uploads wait."""
         device, free = self._room()
         for root, within in self._waiting_places():
             for entry in entries_below(root, within, self._longest_name):
@@ -364,7 +369,7 @@ class FolderLanding:
                     yield root, within, entry
 
     def _room(self) -> tuple[int, float]:
-        """The archive's file system, and how many bytes have room there; what is on another one is copied to it."""
+        """The device of the archive's file system, and its free bytes. Files on other devices are copied to it."""
         for place in (self.archive_folder, self.lakehouse):
             with suppress(FileNotFoundError, NotADirectoryError):
                 return place.stat().st_dev, shutil.disk_usage(place).free
@@ -372,7 +377,7 @@ class FolderLanding:
 
     @property
     def _longest_name(self) -> int:
-        """How many bytes an upload's path below the landing folder may have, as it gets longer in the archive."""
+        """The maximum length in bytes of a path below the landing folder, because it is longer in the archive."""
         below = max(len(os.fsencode(place)) for place in (self.folder, self.lakehouse))
         return LONGEST_PATH - _LONGEST_ADDITION - below
 
@@ -386,25 +391,25 @@ class FolderLanding:
         )
 
     def _place(self, name: str) -> Path:
-        """Where the pipeline keeps what is claimed, released or not to be archived, by batch."""
+        """The place of claimed, released or unarchived uploads beside the tables."""
         return self.lakehouse / "ingestion" / name
 
     def _place_in_landing(self, name: str) -> Path:
-        """The same where the landing folder is on another file system.
+        """The same place in the landing folder, for a lakehouse on another file system.
 
-        :raises LandingUnsafeError: where others could exchange what is in it.
+        :raises LandingUnsafeError: if other users could replace what is in it.
         """
         return own_folder(self.folder / f".{name}")
 
     def _beside(self, claimed: Path, name: str) -> Path:
-        """The place of a name on the file system of a claimed upload."""
+        """The place of this name on the file system of a claimed upload."""
         is_own_place = claimed.is_relative_to(self._place(_CLAIMED))
         return self._place(name) if is_own_place else self._place_in_landing(name)
 
     def _claimed(self, batch_id: str, name: str) -> Path | None:
-        """Where a claimed upload is; None where it is not claimed.
+        """The path of a claimed upload; None if it is not claimed.
 
-        What an earlier edition has claimed in the landing folder is taken out of there first: others may write to it.
+        An upload that an earlier edition has claimed in the landing folder, where others may write, is moved out first.
         """
         claimed = self._place(_CLAIMED) / batch_id / name
         if _is_file(claimed):
@@ -421,7 +426,7 @@ class FolderLanding:
                     return None
                 take_file(opened, base, claimed)
         except (FileNotFoundError, NotADirectoryError) as error:
-            # Another run has taken it out at the same moment.
+            # Another run has moved it at the same time.
             logger.debug("taking %s out of %s: %s", name, self.folder, error)
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -430,14 +435,14 @@ class FolderLanding:
         return claimed if _is_file(claimed) else None
 
     def _taken(self, batch_id: str, name: str) -> Iterator[Path]:
-        """Where a claimed upload may be by now."""
+        """The paths where a claimed upload may be."""
         claimed = self._claimed(batch_id, name)
         if claimed is not None:
             yield claimed
         yield from self._archived_places(batch_id, name)
 
     def _require_claims(self, batch_id: str) -> None:
-        """A file that is missing tells nothing where the whole folder is missing, as one that is mounted late is."""
+        """Raise an error if the folder of all claims is missing, for example because it is not mounted yet."""
         in_landing = self.folder / f".{_CLAIMED}"
         if self._place(_CLAIMED).is_dir() and not self._place(_CLAIMS_IN_LANDING).exists():
             return
@@ -451,7 +456,7 @@ class FolderLanding:
         return self._archived_apart(batch_id, name), self.archive_folder / batch_id / name
 
     def _archived_apart(self, batch_id: str, name: str) -> Path:
-        """Where an upload is archived whose own place is another one's, because its file system ignores case."""
+        """The path of an archived upload whose usual path has another file, as the file system ignores case."""
         return self.archive_folder / batch_id / f".{hashlib.sha256(os.fsencode(name)).hexdigest()}" / name
 
 

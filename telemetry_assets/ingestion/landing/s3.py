@@ -1,7 +1,7 @@
-"""A prefix in S3 as the landing location: a claim is a copy into the archive, which nobody else ever writes to.
+"""A prefix in S3 as the landing location. A claim copies an object to the archive, where only the pipeline writes.
 
-What is read is the copy; once its rows are in Bronze, exactly the version that was copied is deleted from where it
-waited. A bucket with versioning can tell one version from another of the same content; one without goes by ETags.
+The copy is what is read. When its rows are in Bronze, exactly the version that was copied is deleted. Versions are
+identified by version id in a bucket with versioning, and by ETag in others, where equal contents have equal ETags.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ logger = plain_logger(__name__)
 
 _LARGEST_COPY = 5 * 1024**3
 _LONGEST_KEY = 1024
-# Objects of these classes cannot be read before somebody restores them.
+# Objects in these storage classes cannot be read until they are restored.
 _ASLEEP = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _FOLDER_MARK = "_$folder$"
 _UNVERSIONED = "null"
-# Refusals that are about this process or the bucket, and not about one object.
+# Errors that concern this process or the bucket, and not one object.
 _OF_ALL_OBJECTS = frozenset(
     {
         *("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"),
@@ -54,11 +54,11 @@ _OF_ALL_OBJECTS = frozenset(
 
 @dataclass(frozen=True)
 class S3Landing:
-    """A bucket, or a prefix in one.
+    """A bucket, or a prefix of a bucket.
 
     :param landing: where uploads arrive.
-    :param archive: where they go, each below its batch's id.
-    :param released: where claimed uploads wait that somebody has replaced since.
+    :param archive_location: the archive, with a prefix for each batch.
+    :param released: where a released upload waits if its key has a newer object now.
     :param encryption: arguments of each copy, such as the KMS key.
     """
 
@@ -75,7 +75,7 @@ class S3Landing:
 
     def waiting(self) -> Iterator[WaitingUpload]:
         """See :meth:`Landing.waiting`."""
-        # First, as they are older than what has replaced them, also within a second, which is all that S3 tells.
+        # Released uploads first: they are older than what replaced them, even if S3 shows the same second.
         for _, upload in self._released():
             yield upload
         for upload, problem in self._listed():
@@ -87,7 +87,7 @@ class S3Landing:
         return FirstLook(tuple(self.waiting()), time.monotonic())
 
     def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """See :meth:`Landing.whole`. An object is whole when it is there."""
+        """See :meth:`Landing.whole`. An object appears only when it is complete."""
         return list(look.uploads)
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,7 @@ class S3Landing:
                 yield upload.uri, problem
 
     def begin(self, batch_id: str) -> None:
-        """See :meth:`Landing.begin`. Nothing has to be made ready in S3."""
+        """See :meth:`Landing.begin`. S3 needs no preparation."""
 
     def claim(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.claim`."""
@@ -126,14 +126,14 @@ class S3Landing:
         return True
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
-        """See :meth:`Landing.archive`. The copy is there; what it was made of is deleted."""
+        """See :meth:`Landing.archive`. The archive has the copy already; its source is deleted."""
         if not self._deleted(upload):
             for key, released in self._released():
                 if released == upload:
                     self.client.delete_object(Bucket=self.released.bucket, Key=key)
 
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
-        """See :meth:`Landing.release`. Where nobody has replaced it, it waits where it always was."""
+        """See :meth:`Landing.release`. If it was not replaced, its source still waits."""
         archived = self._archived_at(batch_id, upload)
         if not self._holds(self.archive_location, archived):
             return
@@ -168,9 +168,9 @@ class S3Landing:
         return list(self._batches_after(""))
 
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
-        """See :meth:`Landing.newest_batches`. What is listed follows what was begun since, and the hour before it."""
+        """See :meth:`Landing.newest_batches`. Lists only batches since the hour before ``since``."""
         after = f"{since - timedelta(hours=1):%Y%m%dT%H}" if since else ""
-        # After the ids of this century come those of older editions, which are many.
+        # Ids of older editions sort after those of this century, and there may be many.
         return newest_batch_ids(takewhile(lambda batch: batch < "21", self._batches_after(after)), count)
 
     def _batches_after(self, name: str) -> Iterator[str]:
@@ -198,14 +198,14 @@ class S3Landing:
         return True
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
-        """See :meth:`Landing.claimed`. A claimed upload waits where it is until its rows are in Bronze."""
+        """See :meth:`Landing.claimed`. None: the source of a claimed upload waits until its rows are in Bronze."""
         return iter(())
 
     def finish(self, batch_id: str) -> None:
-        """See :meth:`Landing.finish`. A claim leaves nothing behind in S3."""
+        """See :meth:`Landing.finish`. In S3 a claim leaves nothing to remove."""
 
     def _listed(self) -> Iterator[tuple[WaitingUpload, str]]:
-        """What is listed and finished, each with the reason why it cannot be taken, if there is one."""
+        """The uploads in the landing location, each with the problem that prevents a claim; empty if there is none."""
         for entry in _entries(self.client, self.landing):
             name = entry["Key"].removeprefix(self.landing.prefix)
             is_folder = not entry["Size"] and (name.endswith(("/", _FOLDER_MARK)) or not name)
@@ -224,11 +224,11 @@ class S3Landing:
         return ""
 
     def _released(self) -> Iterator[tuple[str, WaitingUpload]]:
-        """Released uploads with their keys, which keep what the copy does not: the version and its age."""
+        """Released uploads with their keys. A key has the version and the time of the upload, which a copy loses."""
         for entry in _entries(self.client, self.released):
             parts = entry["Key"].removeprefix(self.released.prefix).split("/", 3)
             if len(parts) < 4:
-                # Somebody's mark of a folder.
+                # A marker of a folder, as some tools create.
                 continue
             _, modified, version, name = parts
             moment = datetime.fromisoformat(modified)
@@ -245,7 +245,7 @@ class S3Landing:
         return f"{self.archive_location.prefix}{batch_id}/{upload.name}"
 
     def _copy(self, source: S3Location, key: str, target: str, upload: WaitingUpload, **condition: Any) -> bool:
-        """Copy an object to a key beside the archive; False where it is not there, or not this version."""
+        """Copy an object to the archive's bucket; False if it is gone, or has another version."""
         copied = {"Bucket": source.bucket, "Key": key}
         arguments: dict[str, Any] = {**self.encryption, **condition}
         bucket = self.archive_location.bucket
@@ -253,7 +253,7 @@ class S3Landing:
             if upload.size > _LARGEST_COPY:
                 self.client.copy(copied, bucket, target, ExtraArgs=arguments)  # type: ignore[arg-type]  # a TypedDict
             else:
-                # Tags would need permissions of their own.
+                # Copying tags would need more permissions.
                 arguments["TaggingDirective"] = "REPLACE"
                 self.client.copy_object(CopySource=copied, Bucket=bucket, Key=target, **arguments)  # type: ignore[arg-type]  # a TypedDict
         except ClientError as error:
@@ -276,7 +276,7 @@ class S3Landing:
         return "Status" in self.client.get_bucket_versioning(Bucket=self.landing.bucket)
 
     def _deleted(self, upload: WaitingUpload) -> bool:
-        """Delete exactly this version from where it waits; False where it was not there."""
+        """Delete exactly this version of an upload; False if it is gone."""
         key = self._waits_at(upload)
         if not self._keeps_versions:
             return self._delete_current(key, upload.version)
@@ -285,7 +285,7 @@ class S3Landing:
             if (version["ETag"], version["LastModified"]) != (upload.version, upload.modified):
                 continue
             if version["IsLatest"] and (position + 1 < len(versions) or version["VersionId"] == _UNVERSIONED):
-                # A mark hides what was replaced before it was taken, which would wait again otherwise.
+                # A delete marker hides older versions, which would wait again otherwise.
                 self._delete_current(key, upload.version)
             if version["VersionId"] != _UNVERSIONED:
                 self.client.delete_object(Bucket=self.landing.bucket, Key=key, VersionId=version["VersionId"])
@@ -293,18 +293,18 @@ class S3Landing:
         return False
 
     def _delete_current(self, key: str, version: str) -> bool:
-        """Delete what the key holds where it still is this version; with versioning that puts a mark above it."""
+        """Delete the key's current object if it is this version. With versioning this adds a delete marker."""
         try:
             delete_object_if(self.client, self.landing.bucket, key, version)
         except ClientError as error:
             if error_code(error) not in GONE | PRECONDITION_FAILED:
                 raise
-            logger.info("%s holds another version by now, which waits", self.landing.uri(key))
+            logger.info("%s has a newer version, which waits", self.landing.uri(key))
             return False
         return True
 
     def _versions(self, key: str) -> list[ObjectVersionTypeDef]:
-        """The versions of one key, newest first."""
+        """The versions of a key, the newest first."""
         versions: list[ObjectVersionTypeDef] = []
         pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.landing.bucket, Prefix=key)
         for page in pages:
@@ -321,7 +321,7 @@ def _entries(client: S3Client, location: S3Location) -> Iterator[Any]:
 
 
 def _refused(error: ClientError) -> Exception:
-    """A refusal of one object as a file's error, so that it does not hold up all others; any other error is itself."""
+    """A PermissionError for an error that concerns one object, so that others are ingested; else the error itself."""
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if 400 <= status < 500 and error_code(error) not in _OF_ALL_OBJECTS:
         return PermissionError(errno.EACCES, str(error))

@@ -22,29 +22,30 @@ from telemetry_assets.text.plain import plain_logger
 logger = plain_logger(__name__)
 
 Parts = tuple[str, ...]
-"""The names of folders on the way from a root down to one of the folders below it."""
+"""The names of the folders from a root down to a folder below it."""
 
 LONGEST_PATH = 4095
-"""How many bytes a path may have, where a file is named by it from the file system's root."""
+"""The maximum length of an absolute path in bytes (PATH_MAX without the final NUL)."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Somebody has put a link, or something else that is no folder, in the place of one.
+# The name is that of a link, or of something else that is not a folder.
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
 _DEEPEST = 500
-"""Folders inside each other. Each is opened from its root down, so a folder costs as much as it lies deep."""
+"""The maximum depth of folders. Each folder is opened from its root down, so deep folders cost more."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ATTEMPTS = 100
-"""How often this process makes its folder while somebody keeps putting something else into its place."""
-# Somebody has put something else into the place, or a folder that keeps its own owner's files.
+"""How often this process tries to create its folder while another user keeps putting something in its place."""
+# The place has something that is not a folder, or a folder that this user may not open.
 _NOT_OPENED = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EACCES)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Something below a folder.
+    """A file or folder below a listed folder.
 
-    :param name: its path below the folder.
-    :param problem: why it cannot be taken; empty where it can.
+    :param name: its path below the listed folder.
+    :param found: its status, without following a link.
+    :param problem: why it cannot be claimed; empty if it can.
     """
 
     name: str
@@ -53,15 +54,15 @@ class Entry:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file that can be taken."""
+        """Whether it is a regular file that can be claimed."""
         return not self.problem and stat.S_ISREG(self.found.st_mode)
 
 
 def entries_below(root: Path, within: Parts = (), longest: int = LONGEST_PATH) -> Iterator[Entry]:
-    """Every file below a folder and in no hidden one, and what else cannot be taken, each with the reason.
+    """List every file below a folder, except in hidden folders, and everything that cannot be claimed.
 
-    :param within: the folder below the root; the root itself where it is empty. Names begin there.
-    :param longest: how many bytes a name may have. It bounds how deep folders are looked into, too.
+    :param within: the folder below the root; the root itself if empty. The names of entries are relative to it.
+    :param longest: the maximum length of a name in bytes. It also bounds the depth of the search.
     """
     try:
         device = root.stat().st_dev
@@ -83,7 +84,7 @@ def entries_below(root: Path, within: Parts = (), longest: int = LONGEST_PATH) -
 
 
 def folders_in(root: Path, within: Parts = ()) -> list[str]:
-    """The names of the folders that a folder below a root holds itself; links to folders are none."""
+    """The names of the folders directly in a folder below a root, without links to folders."""
     try:
         with opened_folder(root, within) as folder, os.scandir(folder) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -93,10 +94,10 @@ def folders_in(root: Path, within: Parts = ()) -> list[str]:
 
 @contextmanager
 def opened_folder(root: Path, parts: Parts) -> Iterator[int]:
-    """A folder below another one, as a descriptor, no link being followed below the root.
+    """Open a folder below a root without following a link below the root. Yields its descriptor.
 
-    :raises FileNotFoundError: where there is no such folder, or a link is on the way.
-    :raises OSError: where it may not be opened.
+    :raises FileNotFoundError: if it does not exist, or a link is on the way.
+    :raises OSError: if it may not be opened.
     """
     opened = _opened_root(root)
     try:
@@ -126,11 +127,11 @@ def _opened_inner(name: str, folder: int) -> int:
 
 
 def remove_without_files(root: Path, within: Parts, *, links: bool = False) -> list[OSError]:
-    """Remove a folder and those in it, unless there is a file.
+    """Remove a folder and all folders in it, unless one of them has a file.
 
-    :param links: whether links in it are removed too; otherwise a folder with one stays.
-    :returns: why any of them stays: another process has removed it first, or has just put something there, or this
-        process may not look into it.
+    :param links: whether to remove links too; otherwise a folder with a link stays.
+    :returns: the errors of folders that could not be removed: another process was faster or has just put something
+        there, or this process may not open it.
     """
     folders = [within]
     for parts in folders:
@@ -160,9 +161,9 @@ def _listed(folder: int) -> list[os.DirEntry[str]]:
 
 
 def _without_links(folder: int) -> list[os.DirEntry[str]]:
-    """What a folder holds, once the links in it are removed."""
+    """Remove the links in a folder, and list what remains."""
     for entry in _listed(folder):
-        # Not by the listing: a run that is late may have just put a file into its place.
+        # Checked again, because a run that is late may have just replaced the link by a file.
         if stat.S_ISLNK(os.stat(entry.name, dir_fd=folder, follow_symlinks=False).st_mode):
             os.unlink(entry.name, dir_fd=folder)
     return _listed(folder)
@@ -179,7 +180,7 @@ def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[E
                 try:
                     found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    # Gone since the listing: there is nothing to take.
+                    # Gone since the listing.
                     continue
                 except OSError as error:
                     problem = f"this user may not look at it ({error.strerror}); let this user into its folder"
@@ -187,7 +188,7 @@ def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[E
                     continue
                 yield Entry(name, found, _problem(found, held, device, movable))
     except FileNotFoundError:
-        # Gone since the listing, such as the claims of a batch that another run has ended.
+        # Gone since the listing, such as the claims of a batch that another run has finished.
         return
     except OSError as error:
         yield Entry(prefix.rstrip("/"), root.stat(), f"its files cannot be listed ({error.strerror})")
@@ -208,16 +209,16 @@ def _problem(found: os.stat_result, held: os.stat_result, device: int, movable: 
 
 
 def _is_kept_by_its_owner(file: os.stat_result, folder: os.stat_result) -> bool:
-    """Whether the folder's sticky bit lets only others than this process's user rename the file."""
+    """Whether the folder's sticky bit keeps this process's user from renaming the file."""
     return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, file.st_uid, folder.st_uid)
 
 
 def own_folder(place: Path) -> Path:
-    """A folder of this process's own at a place, made where it is not there, which nobody else may write to.
+    """Create this user's own folder, or check the existing one, so that no other user may write to it.
 
-    What somebody else has put there gets another name beside it, so that it stops nothing.
+    If another user has put something in its place, that is renamed.
 
-    :raises LandingUnsafeError: where others could exchange what is in it, or keep taking its place.
+    :raises LandingUnsafeError: if other users could replace what is in the folder, or keep taking its place.
     """
     for _ in range(_ATTEMPTS):
         if os.path.lexists(place) and not is_ours(place):
@@ -232,9 +233,11 @@ def own_folder(place: Path) -> Path:
 
 
 def _close_to_others(place: Path) -> bool:
-    """Let nobody else into this process's folder; False where it is none. What a link there leads to is not touched.
+    """Take all permissions on this user's folder from other users. Never follows a link.
 
-    The first edition left it to `umask` who else may write to it.
+    The first edition created the folder with the permissions of `umask`.
+
+    :returns: False if the place does not have a folder of this user.
     """
     try:
         opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -259,11 +262,11 @@ def _put_aside(place: Path) -> None:
         return
     except OSError as error:
         raise LandingUnsafeError(printable(os.fspath(place))) from error
-    logger.warning("%s was not this pipeline's and is %s now; remove it", place, aside)
+    logger.warning("%s did not belong to this pipeline and was renamed to %s; remove it", place, aside)
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder was made by this process's user, and not everybody may write to it; a link to one is none."""
+    """Whether a folder was created by this user and not everybody may write to it. False for a link."""
     try:
         return _is_ours(folder.stat(follow_symlinks=False), folder)
     except OSError:
@@ -280,10 +283,10 @@ def _is_ours(found: os.stat_result, folder: Path) -> bool:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether nobody but this process's user can change what a folder holds, nor put another folder in its place.
+    """Whether only this process's user can change the content of a folder, or put another folder in its place.
 
-    On a file system that keeps no owners and modes, such as exFAT or an SMB share, every folder is as those are that
-    this process makes.
+    A file system without owners and modes, such as exFAT or an SMB share, shows the same owner and mode for every
+    folder. There, the folder has to have the owner that new files of this process have.
     """
     try:
         found, held = folder.stat(follow_symlinks=False), folder.parent.stat()
@@ -303,14 +306,14 @@ def _keeps_no_owners(made: os.stat_result) -> bool:
 
 
 def _others_may_write(found: os.stat_result) -> bool:
-    # Where every user has a group of their own, `umask` lets it write, and nobody else is in it.
+    # If each user has a group of their own, `umask` often allows the group to write. Nobody else is in it.
     own_group = os.getegid() if os.getegid() == os.geteuid() else None
     return bool(found.st_mode & (stat.S_IWOTH if found.st_gid == own_group else _OTHERS_WRITE))
 
 
 @lru_cache
 def _as_made_in(folder: Path) -> os.stat_result | None:
-    """What a file of this process looks like in a folder; by its descriptor, which nobody can exchange."""
+    """The status of a new file of this process in a folder, read from the descriptor, which nobody can replace."""
     path = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

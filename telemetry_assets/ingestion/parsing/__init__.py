@@ -1,1 +1,5 @@
-"""The bytes of an upload become rows. Pure: no file, no table, no setting is read here."""
+"""Parsing: from the bytes of an upload to Arrow rows of the Bronze tables. Pure functions, without I/O.
+
+``framing.py`` decompresses an upload and finds its documents, with ``json_scan.py``; ``documents.py`` accepts or
+rejects one document; ``arrow_rows.py`` makes rows of the results. Where the bytes come from is in ``landing/``.
+"""

@@ -1,6 +1,6 @@
-"""Judged documents become rows of Bronze and of the rejected documents, as Arrow tables, with what was counted.
+"""Makes Arrow rows of Bronze and of the rejected documents from parsed documents, and counts what was noticed.
 
-Rows are gathered in pieces of bounded size, because a document takes far more memory as a Python object.
+Rows are made in pieces of bounded size, because a document takes much more memory as a Python object.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _ROWS_IN_PIECE = 10_000
 _CHARACTERS_IN_PIECE = 8 * 1024 * 1024
 _NAMES_COUNTED = 10_000
 NAMES_LISTED = 100
-"""So many names of fields are counted one by one in a report; the rest together."""
+"""How many names a report lists with their own counts."""
 _LONGEST_NAME = 100
 _OFTEN_THE_SAME = frozenset({"document_shape", "reason", "message"})
 OTHERS = "(others)"
-"""The name under which the rarest names are counted together."""
+"""The name under which a report counts all names that it does not list."""
 
 
 class BoundedCounter:
-    """Counts names, of which a hostile producer may send any number, in bounded memory.
+    """Counts names in bounded memory, because an upload can have any number of names.
 
-    The rarest of more than 10,000 names are counted together.
+    Above 10,000 different names, the rarest ones are counted together.
     """
 
     def __init__(self) -> None:
@@ -46,20 +46,20 @@ class BoundedCounter:
         self._others = 0
 
     def names(self) -> Iterable[str]:
-        """The names that are counted one by one."""
+        """The names that have their own counts."""
         return self._counts.keys()
 
     def is_above(self, names: int) -> bool:
-        """Whether more different names were counted, of at most 10,000."""
+        """Whether more than this many different names were counted; at most 10,000."""
         return self._others > 0 or len(self._counts) > names
 
     def add(self, names: Iterable[str]) -> None:
-        """Count each name once more."""
+        """Add one to the count of each name."""
         self._counts.update(utf8(name[:_LONGEST_NAME])[:_LONGEST_NAME] for name in names)
         self._bound()
 
     def add_all(self, other: BoundedCounter) -> None:
-        """Count what another has counted."""
+        """Add the counts of another counter."""
         self._counts.update(other._counts)
         self._others += other._others
         self._bound()
@@ -71,18 +71,18 @@ class BoundedCounter:
             self._counts = kept
 
     def to_json(self) -> dict[str, object]:
-        """All of it, for :meth:`heard`."""
+        """The counts as JSON, for :meth:`from_json`."""
         return {"counts": dict(self._counts), "others": self._others}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> BoundedCounter:
-        """What another has :meth:`told`."""
+    def from_json(cls, read: dict[str, Any]) -> BoundedCounter:
+        """Read what :meth:`to_json` has written."""
         counter = cls()
-        counter._counts, counter._others = Counter(told["counts"]), told["others"]
+        counter._counts, counter._others = Counter(read["counts"]), read["others"]
         return counter
 
     def listed(self, at_most: int) -> dict[str, int]:
-        """The most frequent names with their counts, the rest together under :data:`OTHERS`."""
+        """The counts of the most frequent names, and the sum of all others under :data:`OTHERS`."""
         listed = dict(self._counts.most_common(at_most))
         others = self._counts.total() - sum(listed.values()) + self._others
         return {**listed, OTHERS: others} if others else listed
@@ -90,7 +90,7 @@ class BoundedCounter:
 
 @dataclass
 class Counts:
-    """What was noticed about documents, by name."""
+    """Counts of what was noticed about documents."""
 
     rejected_by_reason: BoundedCounter = field(default_factory=BoundedCounter)
     unknown_fields: BoundedCounter = field(default_factory=BoundedCounter)
@@ -98,7 +98,7 @@ class Counts:
     event_dates: BoundedCounter = field(default_factory=BoundedCounter)
 
     def add_all(self, other: Counts) -> None:
-        """Count what another has counted."""
+        """Add other counts to these."""
         self.rejected_by_reason.add_all(other.rejected_by_reason)
         self.unknown_fields.add_all(other.unknown_fields)
         self.wrong_typed_fields.add_all(other.wrong_typed_fields)
@@ -107,11 +107,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class UploadReport:
-    """What became of one upload's documents, as the ledger has it.
+    """The counts of one upload, as the ledger has them.
 
-    :param problem: the reason code where the upload is rejected as a whole.
-    :param unknown_fields: how often each unknown field occurs, by its path.
-    :param wrong_typed_fields: how often each known field has the wrong type, by its path.
+    :param accepted: how many documents were accepted.
+    :param rejected: how many documents were rejected; an upload that is rejected as a whole counts as one.
+    :param problem: the reason code if the upload is rejected as a whole, otherwise None.
+    :param unknown_fields: by path, how many documents have this field that no column takes.
+    :param wrong_typed_fields: by path, how many documents have a value of another type in this field.
     """
 
     accepted: int
@@ -128,10 +130,10 @@ class UploadReport:
 
 @dataclass(frozen=True)
 class UploadRows:
-    """An upload's rows, and what was counted.
+    """The rows of an upload and its counts.
 
-    In the columns of their tables, but with texts that are the same in many rows stored once (dictionary-encoded);
-    :func:`telemetry_assets.lakehouse.batch_rows.append_batch` takes them so.
+    The rows have the columns of their tables. Texts that many rows share are dictionary-encoded, which
+    :func:`telemetry_assets.lakehouse.batch_rows.append_batch` accepts.
     """
 
     bronze: pa.Table
@@ -140,7 +142,7 @@ class UploadRows:
 
     @property
     def report(self) -> UploadReport:
-        """What became of the upload's documents."""
+        """The report of the upload."""
         whole = self.rejected.filter(pc.field("source_position").is_null())
         return UploadReport(
             accepted=self.bronze.num_rows,
@@ -152,20 +154,20 @@ class UploadRows:
 
     @property
     def size(self) -> int:
-        """Bytes of the rows, each with all its texts."""
+        """The bytes of the rows in memory without dictionary encoding."""
         return decoded_bytes(self.bronze) + decoded_bytes(self.rejected)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where rows come from: the columns that all rows of an upload share."""
+    """The columns that are the same in all rows of an upload."""
 
     source_uri: str
     ingested_at: datetime
     batch_id: str
 
     def columns(self, rows: int) -> dict[str, pa.Array]:
-        """The shared columns, for so many rows."""
+        """The columns with this many rows."""
         return {
             "source_uri": _repeated(self.source_uri, rows),
             "ingested_at": pa.repeat(pa.scalar(self.ingested_at, pa.timestamp("us", "UTC")), rows),
@@ -174,35 +176,36 @@ class Origin:
 
 
 def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> UploadRows:
-    """All documents of an upload as rows. Nothing that is in an upload makes this fail otherwise.
+    """Parse an upload. Whatever is in it, the result is rows: at least one rejection of the whole upload.
 
-    :raises MemoryError: where there is not enough memory for them.
+    :param name: its file name or key, whose ending decides how it is read.
+    :raises MemoryError: if there is not enough memory.
     """
     try:
         return gathered(parse_upload(name, content, origin.ingested_at, limits), origin, limits)
     except UploadRejectedError as rejected:
         rejection = whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)
     except MemoryError:
-        # It may be the machine's state rather than the upload's fault, so another run tries again.
+        # The machine may be at fault and not the upload, so another run tries again.
         raise
     except Exception as error:
-        # One upload that nobody foresaw must not keep all others from being taken.
+        # An unforeseen upload must not stop the ingestion of all others.
         logger.exception("%s cannot be parsed", origin.source_uri)
         message = f"The parser failed with {type(error).__name__}, which is a defect of this pipeline; report it."
         rejection = whole_upload("parser_failed", message, content, limits.content_bytes)
     return gathered([rejection], origin)
 
 
-def gathered(judged: Iterable[BronzeRow | Rejection], origin: Origin, limits: Limits | None = None) -> UploadRows:
-    """Judged documents as rows.
+def gathered(parsed: Iterable[BronzeRow | Rejection], origin: Origin, limits: Limits | None = None) -> UploadRows:
+    """Make rows of parsed documents.
 
-    :param limits: of what may be among them; none where they were rows before.
-    :raises UploadRejectedError: where there is more among them.
+    :param limits: the limits of one upload; None for documents that were rows before.
+    :raises UploadRejectedError: if the documents exceed a limit.
     """
     counts = Counts()
     bronze, rejected = [_bronze_rows([], origin)], [_rejected_rows([], origin)]
     documents = 0
-    for piece in in_pieces(judged):
+    for piece in in_pieces(parsed):
         documents += len(piece)
         if limits is not None and documents * len(origin.source_uri.encode()) > limits.content_bytes:
             raise _too_long_a_name(limits.content_bytes)
@@ -234,11 +237,11 @@ def _too_long_a_name(content_bytes: int) -> UploadRejectedError:
     )
 
 
-def in_pieces(judged: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow | Rejection]]:
-    """Judged documents in lists of bounded size; the last list may be empty."""
+def in_pieces(parsed: Iterable[BronzeRow | Rejection]) -> Iterator[list[BronzeRow | Rejection]]:
+    """Lists of parsed documents, of bounded size. The last list may be empty."""
     piece: list[BronzeRow | Rejection] = []
     characters = 0
-    for one in judged:
+    for one in parsed:
         piece.append(one)
         characters += len(one.payload or "")
         if len(piece) >= _ROWS_IN_PIECE or characters >= _CHARACTERS_IN_PIECE:
@@ -278,5 +281,5 @@ def _repeated(text: str, rows: int) -> pa.Array:
 
 
 def utf8(text: str) -> str:
-    """The text with lone surrogates, which no file can hold, written as escapes."""
+    """The text with lone surrogates, which UTF-8 cannot encode, replaced by escapes."""
     return text.encode("utf-8", "backslashreplace").decode()

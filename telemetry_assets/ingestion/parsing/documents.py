@@ -1,4 +1,4 @@
-"""One document becomes a Bronze row, or a rejection with its reason. Pure."""
+"""Accepts one document as a row of Bronze, or rejects it with a reason."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ TOO_LONG = (
 
 
 class Rejection(NamedTuple):
-    """Why a document, or a whole upload (``position`` is None), is not in Bronze.
+    """Why a document is not in Bronze.
 
-    :param payload: None where it is too long to be a row's; the archive has it.
+    :param position: the document's place in its upload, from 0; None if the upload is rejected as a whole.
+    :param payload: the document's text; None if it is too long for a row. The archive has it.
     """
 
     position: int | None
@@ -59,7 +60,7 @@ class Rejection(NamedTuple):
 
 
 class BronzeRow(NamedTuple):
-    """An accepted document, with what ingestion noticed about it."""
+    """An accepted document with its wrong-typed and unknown fields."""
 
     event_id: str
     car_chassis: str
@@ -80,11 +81,11 @@ class _NotUsableError(Exception):
 
 
 def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
-    """Judge one document by docs/contract.md, section 1.
+    """Accept or reject one document by docs/contract.md, section 1.
 
     :param payload: the document's JSON text, without surrounding white space.
     :param position: its place in the upload, from 0.
-    :param ingested_at: the batch's moment, UTC; a time over 24 hours later is a clock gone wrong.
+    :param ingested_at: the batch's moment (UTC). A time more than 24 hours later is rejected.
     """
     try:
         document = _parse(payload)
@@ -172,11 +173,13 @@ def _excerpt(value: object) -> str:
 
 
 def parse_time(written: object) -> datetime | None:
-    """The UTC moment of an ISO 8601 time; one without an offset is UTC. None where it is not one.
+    """Parse an ISO 8601 time. A time without an offset is UTC.
 
-    ``T`` or a space stands before the time of day; only seconds have a fraction. ``datetime.fromisoformat`` would take
-    more than is ISO 8601, and reads some of it wrong.
-    A moment outside the years 1 to 9999 comes back as the nearest that can be held.
+    Before the time of day is ``T`` or a space, and only seconds have a fraction. The format is checked first, because
+    ``datetime.fromisoformat`` accepts other texts too, and parses some of them wrong.
+
+    :returns: the moment in UTC, None if it is not an ISO 8601 time. A moment outside the years 1 to 9999 becomes the
+        nearest one inside.
     """
     if not isinstance(written, str) or not _ISO_8601.fullmatch(written):
         return None

@@ -1,7 +1,7 @@
-"""Where JSON values end in an upload, and how deep they nest, also where Python's parser declines to say. Pure.
+"""Finds where JSON values end and how deep they nest, also for texts that Python's parser refuses.
 
-Everything here takes time and memory in proportion to the text, whatever is in it: brackets are looked for in pieces of
-bounded size, and an array's brackets once, however many elements it has.
+Time is proportional to the length of the text, and memory beside the text is bounded, whatever the text is: brackets
+are searched in pieces of bounded size, and those of an array only once, however many elements it has.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_NESTING = 900
-"""Levels of objects and arrays in a document. Python's parser gives up near 1,000, depending on how deep
-its caller is; a bound of our own gives the same answer wherever a document is parsed."""
+"""The maximum number of levels of objects and arrays in a document. Python's parser fails near 1,000 levels, depending
+on the depth of its caller. A smaller bound gives the same result wherever a document is parsed."""
 
 MAX_DOCUMENT_CHARACTERS = 8 * 1024 * 1024
-"""Characters of a document's text. Parsed, a document takes up to thirty times its text's memory."""
+"""The maximum length of a document. A parsed document takes up to thirty times the memory of its text."""
 
 Content = bytes | bytearray
-"""UTF-8. All that structures JSON is ASCII, and no byte of another character is."""
+"""UTF-8 text. The structure of JSON is ASCII, and no byte of another character is ASCII."""
 
 _PIECE = 1024 * 1024
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING = (ord("["), ord("{")), (ord("]"), ord("}"))
-# Digits stay text: only where a value ends is asked, and Python declines to read integers of many digits.
+# Integers stay text: only the end of a value is needed, and Python refuses to parse integers of many digits.
 _DECODER = json.JSONDecoder(parse_int=str)
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-# As Python's parser has it, which this must agree with.
+# Must agree with Python's parser.
 _STRICT_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
 _WORDS = re.compile(rb'[^,"\[\]{}]*[^,"\[\]{} \t\r\n]')
 
 
 def nests_too_deep(text: str) -> bool:
-    """Whether more than :data:`MAX_NESTING` objects and arrays are open at some place of a JSON text."""
+    """Whether a JSON text nests objects and arrays deeper than :data:`MAX_NESTING`."""
     if text.count("[") + text.count("{") <= MAX_NESTING:
         return False
     content = text.encode("utf-8", "surrogatepass")
@@ -44,20 +44,20 @@ def nests_too_deep(text: str) -> bool:
 
 
 def is_nested_too_deep(content: Content, start: int, end: int) -> bool:
-    """See :func:`nests_too_deep`; of a part of a content that begins outside of strings."""
+    """Whether a part of a content, which begins outside of strings, :func:`nests_too_deep`."""
     return any(piece.depths.max(initial=0) > MAX_NESTING for piece in _brackets(content, start, end))
 
 
 def text_of(content: Content, start: int, end: int) -> str:
-    """A part of a content, without a copy of its bytes."""
+    """Decode a part of a content without copying its bytes first."""
     with memoryview(content) as view:
         return str(view[start:end], "utf-8")
 
 
 def is_value(content: Content, start: int, end: int) -> bool:
-    """Whether a part of a content is one JSON value, also one that Python declines: too deep, too long, huge numbers.
+    """Whether a part of a content is one JSON value. It may be one that Python refuses: too deep, or a huge number.
 
-    :param start: where it begins, outside of strings.
+    :param start: the beginning of the part, outside of strings.
     """
     if is_too_long(content, start, end):
         return _is_long_value(content, start, end)
@@ -65,14 +65,14 @@ def is_value(content: Content, start: int, end: int) -> bool:
     try:
         return _DECODER.raw_decode(text)[1] == len(text)
     except json.JSONDecodeError as error:
-        # What is too deep before it is broken Python may call either.
+        # If a text is too deep and also broken after that, Python reports one or the other.
         return nests_too_deep(text[: error.pos]) and _is_closed_at_its_end(content, start, end)
     except RecursionError:
         return _is_closed_at_its_end(content, start, end)
 
 
 def _is_long_value(content: Content, start: int, end: int) -> bool:
-    """See :func:`is_value`; without decoding, as one rare character makes a text four times as large."""
+    """See :func:`is_value`. Does not decode, because one rare character makes a decoded text four times as large."""
     if content[start] in _OPENING:
         return _is_closed_at_its_end(content, start, end)
     return content[start] == _QUOTE and _STRICT_STRING.fullmatch(content, start, end) is not None
@@ -82,21 +82,21 @@ def is_too_long(content: Content, start: int, end: int) -> bool:
     """Whether a part of a content has more than :data:`MAX_DOCUMENT_CHARACTERS`."""
     if end - start <= MAX_DOCUMENT_CHARACTERS:
         return False
-    # Every byte but those that go on with a character.
+    # Count every byte except the continuation bytes of UTF-8.
     pieces = (np.frombuffer(content[at : min(at + _PIECE, end)], np.uint8) for at in range(start, end, _PIECE))
     return sum(int(np.count_nonzero((piece & 0xC0) != 0x80)) for piece in pieces) > MAX_DOCUMENT_CHARACTERS
 
 
 def scalar_end(content: Content, start: int) -> int | None:
-    """Where a text, a number or a word of JSON that begins at ``start`` ends; None where there is none."""
+    """The end of the string, number or literal that begins at ``start``; None if there is none."""
     is_text = content[start] == _QUOTE
     found = (_STRING if is_text else _WORDS).match(content, start)
     if found is None:
         return None
     if found.end() - start > MAX_DOCUMENT_CHARACTERS:
-        # Whatever it is, it is too long.
+        # It is too long in any case.
         return found.end() if is_text else None
-    # By its own text: an error counts all lines before it.
+    # Decoded by itself, because a JSONDecodeError counts all lines before it.
     text = found.group().decode("utf-8", "replace")
     try:
         end = _DECODER.raw_decode(text)[1]
@@ -106,15 +106,15 @@ def scalar_end(content: Content, start: int) -> int | None:
 
 
 def words_end(content: Content, start: int) -> int | None:
-    """Where characters end that are no brackets, quotes or commas, without white space after them; None for none."""
+    """The end of a run of characters other than brackets, quotes and commas, without trailing white space; or None."""
     found = _WORDS.match(content, start)
     return found.end() if found else None
 
 
 class ArrayBrackets:
-    """Where the objects and arrays end that are elements of an array.
+    """Finds the ends of the objects and arrays that are elements of an array.
 
-    :param start: where the array begins.
+    :param start: the position of the array's opening bracket.
     """
 
     def __init__(self, content: Content, start: int) -> None:
@@ -122,9 +122,9 @@ class ArrayBrackets:
         self._next = -1
 
     def end(self, start: int) -> int | None:
-        """Where the element that begins at ``start`` with a bracket ends, by brackets alone; None where it does not.
+        """The end of the element that begins at ``start`` with a bracket; None if no bracket closes it.
 
-        :param start: behind the elements that were asked for before.
+        :param start: a position after all elements of earlier calls.
         """
         while self._next <= start:
             found = next(self._ends, None)
@@ -140,7 +140,7 @@ def _element_ends(content: Content, start: int) -> Iterator[int]:
 
 
 def _is_closed_at_its_end(content: Content, start: int, end: int) -> bool:
-    """Whether the brackets of a part that begins with one are closed at its end for the first time."""
+    """Whether the first bracket of a part is closed exactly at the end of the part."""
     for piece in _brackets(content, start, end):
         closed = piece.positions[piece.depths <= 0]
         if closed.size:
@@ -150,14 +150,14 @@ def _is_closed_at_its_end(content: Content, start: int, end: int) -> bool:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some of a text's brackets outside of strings: where they are, and how many are open behind each."""
+    """Some brackets outside of strings: their positions, and how many brackets are open after each."""
 
     positions: npt.NDArray[np.int64]
     depths: npt.NDArray[np.int64]
 
 
 def _brackets(content: Content, start: int, end: int) -> Iterator[_Piece]:
-    """The brackets outside of strings from a position on, which is outside of strings, in pieces."""
+    """The brackets outside of strings, in pieces. ``start`` has to be outside of strings."""
     is_inside, backslashes, depth = False, 0, 0
     for begin in range(start, end, _PIECE):
         piece = np.frombuffer(content[begin : min(begin + _PIECE, end)], np.uint8)
@@ -177,10 +177,10 @@ def _brackets(content: Content, start: int, end: int) -> Iterator[_Piece]:
 
 
 def _quotes(piece: npt.NDArray[np.uint8], is_inside: bool, backslashes: int) -> tuple[npt.NDArray[np.int64], int]:
-    """Where strings begin and end in a piece, and how many backslashes it ends with.
+    """The quotes that begin or end a string in a piece, and the number of backslashes at its end.
 
-    :param is_inside: whether a string is open where the piece begins.
-    :param backslashes: how many backslashes stand right before it.
+    :param is_inside: whether the piece begins inside a string.
+    :param backslashes: the number of backslashes directly before the piece.
     """
     quotes = np.flatnonzero(piece == _QUOTE)
     is_backslash = piece == _BACKSLASH
@@ -189,13 +189,13 @@ def _quotes(piece: npt.NDArray[np.uint8], is_inside: bool, backslashes: int) -> 
         return (quotes[1:] if first_is_escaped else quotes), 0
     others = np.where(is_backslash, -1, np.arange(len(piece)))
     last_other = np.concatenate(([-1], np.maximum.accumulate(others)))
-    # How many backslashes stand right before each position.
+    # The number of backslashes directly before each position.
     runs = np.arange(len(piece) + 1) - 1 - last_other + np.where(last_other < 0, backslashes, 0)
     after_odd_run = runs[quotes] % 2 == 1
     plain, doubtful = quotes[~after_odd_run], quotes[after_odd_run]
     plain_before = np.searchsorted(plain, doubtful)
     if not ((plain_before + is_inside) % 2).all():
-        # A backslash outside of a string escapes nothing, so each of these quotes depends on those before it.
+        # A backslash outside of a string escapes nothing, so each doubtful quote depends on those before it.
         begins = [False] * len(doubtful)
         more = int(is_inside)
         for number, before in enumerate(plain_before.tolist()):
