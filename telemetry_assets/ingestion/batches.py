@@ -188,7 +188,7 @@ class BatchWriter:
                 if is_storage_error(error):
                     raise
                 problem = error.strerror or str(error)
-            logger.info("%s is not ingested: %s", item.upload.uri, problem or "it was replaced or removed")
+            logger.info("%s is left out: %s", item.upload.uri, problem or "it was replaced or removed")
             return replace(item, outcome="gone", problem=problem)
 
         return replace(entry, uploads=tuple(self._each(claim, entry.uploads)))

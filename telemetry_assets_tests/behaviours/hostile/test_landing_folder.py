@@ -240,7 +240,7 @@ for place in (".released/z", ".claimed/y"):
     shared.process()
     assert {row["source_uri"] for row in shared.rows(UPLOADS)} == {f"file://{shared.landing}/victim/honest.json"}
     problems = [problem for place, problem in shared.pipeline.landing.obstacles() if place.endswith("ed")]
-    assert problems == ["it is not this pipeline's, so nothing in it is taken; remove it"] * 2
+    assert problems == ["it does not belong to this pipeline, so nothing in it is ingested; remove it"] * 2
 
 
 def test_a_file_and_a_folder_of_one_name_are_two_batches(deployed: Deployment) -> None:

@@ -71,7 +71,7 @@ def test_a_missing_folder_has_nothing_waiting_and_says_so(place: FolderPlace) ->
     shutil.rmtree(place.folder)
     assert names(place.landing) == []
     assert list(place.landing.obstacles()) == [
-        (str(place.folder), "the folder does not exist; make it, or correct TELEMETRY_LANDING_URI")
+        (str(place.folder), "the folder does not exist; create it, or correct TELEMETRY_LANDING_URI")
     ]
     assert list(place.landing.claimed()) == []
 
