@@ -22,6 +22,8 @@ from telemetry_assets.tables import REJECTED, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.expensive import EXPENSIVE, MEBIBYTE, empty_members
 
+pytestmark = pytest.mark.long
+
 CPU_SECONDS = 60
 """What all of them may take together, with the starting of a process and of the embedded engine."""
 BYTES = 1024 * MEBIBYTE

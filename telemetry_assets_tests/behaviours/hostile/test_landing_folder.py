@@ -167,6 +167,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_a_claim_cannot_be_exchanged(shared: Deployment) -> None:
     with acting(SWAP, shared.landing, secret_of(shared) / "key.json") as attack:
         assert attack.stdout is not None
