@@ -11,6 +11,9 @@ PIP_AUDIT_VERSION := 2.10.1
 # Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# Tests start hundreds of processes: each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup constraints audit demo dev test test-unit test-long test-exhaustive lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
 
 help: ## Say what each target does

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.tables.contract import TableContract
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ def frames_in(folder: Path) -> Iterator[Frames]:
     """A Sail server in this process and one session on it, configured as every engine's is."""
     from pysail.spark import SparkConnectServer
     from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    from telemetry_assets.engines.spark.configuration import SESSION
 
     os.environ.setdefault("SPARK_CONNECT_MODE_ENABLED", "1")
     os.environ.setdefault("RUST_LOG", "error")
