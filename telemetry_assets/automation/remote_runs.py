@@ -35,7 +35,7 @@ def remote_runs_sensor() -> SensorDefinition:
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
         from telemetry_assets.engines.remote.engine import open_service
-        from telemetry_assets.engines.remote.programs import of_lakehouse
+        from telemetry_assets.engines.remote.job_runs import of_lakehouse
 
         settings = load_settings()
         with translate_errors(settings):

@@ -66,7 +66,7 @@ def remote_run_metrics(settings: Settings, now: datetime | None = None) -> list[
     require_engine_settings(settings)
     from telemetry_assets.aws.errors import translate_aws_errors
     from telemetry_assets.engines.remote.engine import open_service
-    from telemetry_assets.engines.remote.programs import of_lakehouse
+    from telemetry_assets.engines.remote.job_runs import of_lakehouse
 
     now = now or datetime.now(UTC)
     with translate_aws_errors():

@@ -18,10 +18,10 @@ from telemetry_assets.engines.package.build import find_package, package_name
 from telemetry_assets.engines.plan import Refresh, begin_refresh
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
+from telemetry_assets.engines.remote.job_runs import Ended, RemotePrograms
 from telemetry_assets.engines.remote.parsed_batch import load_parsed
-from telemetry_assets.engines.remote.programs import Ended, RemotePrograms
-from telemetry_assets.engines.remote.run import RemoteStep, result_from_json
 from telemetry_assets.engines.remote.service import RemoteService
+from telemetry_assets.engines.remote.step import RemoteStep, result_from_json
 from telemetry_assets.engines.spark.configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
 from telemetry_assets.ingestion.batch_parser import ParsedBatch

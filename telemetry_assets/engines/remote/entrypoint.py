@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.engines.remote.parsed_batch import save_parsed
 from telemetry_assets.engines.remote.pipes import MessageWriter
-from telemetry_assets.engines.remote.run import MESSAGES, RemoteStep, error_to_json, opened_step, result_to_json
+from telemetry_assets.engines.remote.step import MESSAGES, RemoteStep, error_to_json, opened_step, result_to_json
 from telemetry_assets.engines.spark.engine import SparkEngine
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.journal.base import JournalEntry

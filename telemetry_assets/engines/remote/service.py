@@ -15,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_d
 
 from telemetry_assets.aws.errors import error_code
 from telemetry_assets.engines.package.build import Package
-from telemetry_assets.engines.remote.run import StepFolder
+from telemetry_assets.engines.remote.step import StepFolder
 from telemetry_assets.settings import RemoteSize
 from telemetry_assets.text.plain import plain_logger
 

@@ -14,7 +14,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, SkipReason, b
 from telemetry_assets.automation import remote_runs
 from telemetry_assets.definitions import definitions
 from telemetry_assets.engines.remote.engine import open_service
-from telemetry_assets.engines.remote.programs import of_lakehouse
+from telemetry_assets.engines.remote.job_runs import of_lakehouse
 from telemetry_assets.errors import RemoteRunError
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings

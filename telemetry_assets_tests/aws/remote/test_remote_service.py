@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from telemetry_assets.cli.main import main
-from telemetry_assets.engines.remote import programs as remote_programs
+from telemetry_assets.engines.remote import job_runs
 from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 from telemetry_assets.errors import PackageError, RemoteRunError, SettingsError
 from telemetry_assets.monitoring.measurements import remote_run_metrics
@@ -113,20 +113,20 @@ def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account:
         cancel_when_running(account, deployed)
         working.join()
         failed = open_service(deployed.settings).failed_since(datetime.now(UTC))
-        assert remote_programs.of_lakehouse(failed, deployed.settings) == []
+        assert job_runs.of_lakehouse(failed, deployed.settings) == []
 
 
 def test_an_account_is_not_proved_by_a_table_that_a_program_works_on(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What its first runs have left stays at work.
-    monkeypatch.setattr(remote_programs.RemotePrograms, "_try_to_cancel", lambda *_: None)
+    monkeypatch.setattr(job_runs.RemotePrograms, "_try_to_cancel", lambda *_: None)
     with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
         settings, service = deployed.settings, open_service(deployed.settings)
         account.aws.order("stay/PENDING")
         with pytest.raises(RemoteRunError):
             RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
-        [(_, folder)] = remote_programs.of_lakehouse(service.living(), settings)
+        [(_, folder)] = job_runs.of_lakehouse(service.living(), settings)
         # Of Silver, which has taken nothing yet, everything would be taken.
         assert folder.step is not None
         assert folder.step.table == FUEL_EFFICIENCY.full_name
