@@ -40,7 +40,7 @@ def remote_runs_sensor() -> SensorDefinition:
         settings = load_settings()
         with translate_errors(settings):
             service = open_service(settings)
-            living = of_lakehouse(service.living(), settings)
+            living = of_lakehouse(service.active_runs(), settings)
             orphans = [run.run_id for run, folder in living if _is_orphan(context.instance, folder.followers())]
             for remote_id in orphans:
                 context.log.warning(f"Run {remote_id} of {service.name} is to end: its Dagster run is over.")

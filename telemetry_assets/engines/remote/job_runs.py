@@ -1,4 +1,4 @@
-"""One remote program at a time, from its start to its end, whatever the service does meanwhile."""
+"""Starts job runs of a remote service and follows them to their end: retries, time limits, cancellation."""
 
 from __future__ import annotations
 
@@ -23,89 +23,116 @@ from telemetry_assets.text.plain import TrustedText, plain_logger, plain_text
 logger = plain_logger(__name__)
 
 _ATTEMPTS = 3
-_LOOKS_BETWEEN_ATTEMPTS = 6
+_POLLS_BETWEEN_ATTEMPTS = 6
 _LINES_QUOTED = 20
-# The service's own limit comes first, and says more.
+# The service cancels the job run at its own time limit, and its message says more than ours.
 _GRACE_MINUTES = 5
 
 
 @dataclass
-class Ended:
-    """How a program ended: with a result, with an error that it told, or with neither."""
+class FollowedRun:
+    """A job run, as far as its state and its messages have been read.
+
+    :param folder: the folder of the step that it does.
+    :param state: its state when it was last read.
+    :param report: what it has reported: a ``result``, a ``parsed`` batch, or an ``error``.
+    :param lines: the last lines of its output.
+    """
 
     folder: StepFolder
     remote: RemoteRun
     state: State
-    told: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_QUOTED))
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether the step is done. A program tells that last, so what the service says of its end changes nothing."""
-        return self.state.phase is Phase.SUCCEEDED or bool(self.told.keys() & {"result", "parsed"})
+        """Whether the step is done. A program reports that last, so after the report its final state is irrelevant."""
+        return self.state.phase is Phase.SUCCEEDED or bool(self.report.keys() & {"result", "parsed"})
 
     @property
-    def would_end_so_again(self) -> bool:
-        """Whether another attempt is in vain: the program has found something wrong, or somebody meant it to end."""
-        found = "error" in self.told and not self.told["error"].get("unforeseen")
-        return found or self.state.phase is Phase.CANCELLED or self.state.is_final_failure
+    def is_final_failure(self) -> bool:
+        """Whether a retry would fail too: the program reported the cause, or the job run was cancelled."""
+        is_reported = "error" in self.report and not self.report["error"].get("unforeseen")
+        return is_reported or self.state.phase is Phase.CANCELLED or self.state.is_final_failure
 
-    def is_of(self, step: RemoteStep) -> bool:
-        """Whether it has succeeded in what a step wants."""
+    def has_done(self, step: RemoteStep) -> bool:
+        """Whether it has succeeded, and its step is the same work as this one."""
         return self.has_succeeded and self.folder.step is not None and self.folder.step.is_same_work(step)
 
+    def receive(self, message: dict[str, Any], table: str) -> None:
+        """Take in a message of Dagster Pipes. Lines of output are logged.
 
-class RemotePrograms:
-    """Starts programs in a service, and follows them."""
+        :param table: the table that log lines begin with.
+        """
+        params = message.get("params") or {}
+        if message["method"] == "report_custom_message":
+            self.report.update(params["payload"])
+        elif message["method"] == "log_external_stream":
+            for line in params["text"].splitlines():
+                self.lines.append(line)
+                logger.info("%s: | %s", table, line)
+        elif message["method"] == "closed" and params.get("exception"):
+            exception = params["exception"]
+            text = plain_text(f"{exception['name']}: {exception['message']}")
+            self.report.setdefault("error", {"message": text, "unforeseen": True})
+            self.lines.extend("".join(exception.get("stack") or []).splitlines())
+
+
+class JobRuns:
+    """The job runs of a service that do steps of a lakehouse."""
 
     def __init__(self, settings: Settings, service: RemoteService) -> None:
         self._settings = settings
         self._service = service
 
-    def completed(self, step: RemoteStep) -> Ended:
-        """The end of a program that has succeeded.
+    def run(self, step: RemoteStep) -> FollowedRun:
+        """Run a step until a job run succeeds.
 
-        :raises PackageError: where the package of this code is not in the scripts location.
-        :raises RemoteRunError: where no program succeeded.
+        :raises PackageError: if the scripts location does not have the package of this code.
+        :raises RemoteRunError: if no job run succeeded.
         """
         package = find_package(self._settings)
         for attempt in range(1, _ATTEMPTS + 1):
-            ended = self._run(step, package)
-            if ended.has_succeeded:
-                return ended
-            error = self._error(step, ended)
-            if ended.would_end_so_again:
+            run = self._start_and_follow(step, package)
+            if run.has_succeeded:
+                return run
+            error = self._error(step, run)
+            if run.is_final_failure:
                 raise error
             if attempt < _ATTEMPTS:
                 logger.warning("%s Trying again (%d of %d).", error, attempt + 1, _ATTEMPTS)
-                # Room that was lacking a moment ago will not be there in this one.
-                time.sleep(self._settings.remote_poll_seconds * _LOOKS_BETWEEN_ATTEMPTS * attempt)
+                # If the service had no capacity, it will have none immediately afterwards.
+                time.sleep(self._settings.remote_poll_seconds * _POLLS_BETWEEN_ATTEMPTS * attempt)
         raise error
 
-    def tables_at_work(self) -> set[str]:
-        """The tables of this lakehouse that a program works on now."""
-        living = of_lakehouse(self._service.living(), self._settings)
-        return {folder.step.table for _, folder in living if folder.step is not None}
+    def tables_in_progress(self) -> set[str]:
+        """The tables of this lakehouse for which a job run is active."""
+        active = of_lakehouse(self._service.active_runs(), self._settings)
+        return {folder.step.table for _, folder in active if folder.step is not None}
 
-    def end_of_earlier(self, table: str, run_id: str) -> Ended | None:
-        """The end of a program that works on the table already, whoever has started it; None where there is none."""
-        ended = None
-        for run, folder in of_lakehouse(self._service.living(), self._settings):
+    def follow_active(self, table: str, run_id: str) -> FollowedRun | None:
+        """Follow the active job run of a table to its end, whichever run started it; None if there is none.
+
+        :param run_id: the run that follows.
+        """
+        followed = None
+        for run, folder in of_lakehouse(self._service.active_runs(), self._settings):
             if folder.step is None or folder.step.table != table:
                 continue
-            logger.info("%s: run %s has left a program at work, which is followed", table, folder.step.run_id)
+            logger.info("%s: following the active job run that run %s has started", table, folder.step.run_id)
             folder.follow(run_id)
             try:
-                ended = self._watched(folder, table, self._remote(table, run.run_id))
+                followed = self._follow(folder, table, self._remote_run(table, run.run_id))
             except BaseException as error:
-                # Whether the others still follow is not known here, so the program is left to them, and to the sensor,
-                # which sees of Dagster's runs by itself that they are over.
+                # Other runs may still follow the job run, so it is not cancelled here. The sensor cancels it when all
+                # its Dagster runs are over; it cannot know that of a run of the command line, so that one is removed.
                 if not isinstance(error, Exception) and run_id.startswith(COMMAND_LINE):
                     folder.leave(run_id)
                 raise
-        return ended
+        return followed
 
-    def _run(self, step: RemoteStep, package: Package) -> Ended:
+    def _start_and_follow(self, step: RemoteStep, package: Package) -> FollowedRun:
         folder = StepFolder.new(step, self._settings)
         size = self._settings.remote_size(step.table, rebuild=step.rebuild)
         submission = Submission(
@@ -119,107 +146,95 @@ class RemotePrograms:
         what, run_id = f"{step.table}: the start in {self._service.name}", None
         try:
             run_id = retry_while_busy(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
-            return self._watched(folder, step.table, self._remote(step.table, run_id))
+            return self._follow(folder, step.table, self._remote_run(step.table, run_id))
         except BaseException as error:
-            # After an interruption nobody is left to follow the program. Where AWS cannot be reached, nothing can be
-            # cancelled either: the next run follows it.
+            # If this process is interrupted, no run follows the job run any more. After an error of AWS, it cannot be
+            # cancelled either, and the next run follows it.
             if not isinstance(error, Exception):
                 for one in [run_id] if run_id else self._started(folder, step.table):
-                    logger.warning("%s: run %s of %s is asked to end", step.table, one, self._service.name)
+                    logger.warning("%s: cancelling job run %s of %s", step.table, one, self._service.name)
                     self._try_to_cancel(one)
             raise
 
     def _started(self, folder: StepFolder, table: str) -> list[str]:
-        """The run of a step whose start was interrupted, if there is one."""
+        """The job run of a step whose start was interrupted, if there is one."""
         try:
-            return [run.run_id for run in self._service.living() if run.step_uri == folder.uri]
+            return [run.run_id for run in self._service.active_runs() if run.step_uri == folder.uri]
         except (ClientError, BotoCoreError, TelemetryAssetsError) as error:
-            logger.warning("%s: what is at work in %s is not known: %s", table, self._service.name, error)
+            logger.warning("%s: the active job runs of %s cannot be listed: %s", table, self._service.name, error)
             return []
 
-    def _remote(self, table: str, run_id: str) -> RemoteRun:
+    def _remote_run(self, table: str, run_id: str) -> RemoteRun:
         remote = RemoteRun(self._service.name, run_id, self._service.link(run_id))
         logger.info("%s: run %s of %s, %s", table, run_id, self._service.name, TrustedText(remote.link))
         return remote
 
     def _try_to_cancel(self, run_id: str) -> None:
-        """Ask for a run's end where something else is being told, which a refusal must not hide."""
+        """Cancel a job run while another error is raised, which an error of this request must not hide."""
         try:
             self._service.cancel(run_id)
         except (ClientError, BotoCoreError) as error:
             logger.warning("run %s of %s could not be cancelled: %s", run_id, self._service.name, error)
 
-    def _watched(self, folder: StepFolder, table: str, remote: RemoteRun) -> Ended:
-        ended = Ended(folder, remote, State(Phase.WAITING, ""))
+    def _follow(self, folder: StepFolder, table: str, remote: RemoteRun) -> FollowedRun:
+        followed = FollowedRun(folder, remote, State(Phase.WAITING, ""))
         began, ran = time.monotonic(), 0.0
         while True:
             state = retry_while_busy(
                 table, self._settings.remote_wait_minutes, lambda: self._service.state(remote.run_id)
             )
-            # Before it was looked at, the program had told all that it tells.
-            self._listen(ended, table)
-            if state.name != ended.state.name:
-                logger.info(
-                    "%s: run %s is %s%s", table, remote.run_id, state.name, state.details and f": {state.details}"
-                )
+            # After the state: if that is final, all messages have been written.
+            for message in retry_while_busy(table, self._settings.remote_wait_minutes, folder.new_messages):
+                followed.receive(message, table)
+            if state.name != followed.state.name:
+                details = state.details and f": {state.details}"
+                logger.info("%s: run %s is %s%s", table, remote.run_id, state.name, details)
                 ran = ran or (time.monotonic() if state.phase is Phase.RUNNING else 0.0)
-            ended.state = state
+            followed.state = state
             if state.phase.is_over:
-                return ended
-            self._hold_limit(ended, table, began, ran)
+                return followed
+            self._require_in_time(followed, table, began, ran)
             time.sleep(self._settings.remote_poll_seconds)
 
-    def _hold_limit(self, ended: Ended, table: str, began: float, ran: float) -> None:
-        """Cancel a run that waits, or runs, for longer than it may."""
-        settings, remote = self._settings, ended.remote
+    def _require_in_time(self, run: FollowedRun, table: str, began: float, ran: float) -> None:
+        """Cancel a job run that waits or runs for too long.
+
+        :raises RemoteRunError: if it does.
+        """
+        settings = self._settings
         limit = settings.remote_timeout_minutes + _GRACE_MINUTES if ran else settings.remote_wait_minutes
         if time.monotonic() - (ran or began) <= limit * 60:
             return
-        self._try_to_cancel(remote.run_id)
-        raise _failed(table, ended, f"was {ended.state.name} for {limit:g} minutes, and is asked to end", ended.lines)
+        self._try_to_cancel(run.remote.run_id)
+        raise _failed(table, run, f"was {run.state.name} for {limit:g} minutes, and is being cancelled", run.lines)
 
-    def _listen(self, ended: Ended, table: str) -> None:
-        for message in retry_while_busy(table, self._settings.remote_wait_minutes, ended.folder.new_messages):
-            params = message.get("params") or {}
-            if message["method"] == "report_custom_message":
-                ended.told.update(params["payload"])
-            elif message["method"] == "log_external_stream":
-                for line in params["text"].splitlines():
-                    ended.lines.append(line)
-                    logger.info("%s: | %s", table, line)
-            elif message["method"] == "closed" and params.get("exception"):
-                exception = params["exception"]
-                said = plain_text(f"{exception['name']}: {exception['message']}")
-                ended.told.setdefault("error", {"message": said, "unforeseen": True})
-                ended.lines.extend("".join(exception.get("stack") or []).splitlines())
-
-    def _error(self, step: RemoteStep, ended: Ended) -> TelemetryAssetsError:
-        lines = list(ended.lines)
-        # Of a death that it did not see coming, what the program has told says nothing: Java's own words may.
-        if not lines or not ended.would_end_so_again:
-            lines += self._last_lines(ended.remote.run_id)
-        if "error" in ended.told:
-            return error_from_json(ended.told["error"], lines)
-        return _failed(step.table, ended, f"ended {ended.state.name}", lines)
+    def _error(self, step: RemoteStep, run: FollowedRun) -> TelemetryAssetsError:
+        lines = list(run.lines)
+        # If the program did not report the cause, the driver's log may have it, e.g. an error of the JVM.
+        if not lines or not run.is_final_failure:
+            lines += self._last_lines(run.remote.run_id)
+        if "error" in run.report:
+            return error_from_json(run.report["error"], lines)
+        return _failed(step.table, run, f"ended {run.state.name}", lines)
 
     def _last_lines(self, run_id: str) -> list[str]:
-        """The end of the driver's own log; that it cannot be had must not hide how the run ended."""
+        """The last lines of the driver's log. If it cannot be read, the message says why."""
         try:
             return self._service.last_lines(run_id)
         except (ClientError, BotoCoreError, OSError, EOFError) as error:
             return [f"(its log cannot be read: {error})"]
 
 
-def _failed(table: str, ended: Ended, how: str, lines: Iterable[str]) -> RemoteRunError:
-    remote, details = ended.remote, f" {plain_text(ended.state.details)}" if ended.state.details else ""
+def _failed(table: str, run: FollowedRun, how: str, lines: Iterable[str]) -> RemoteRunError:
+    remote, details = run.remote, f" {plain_text(run.state.details)}" if run.state.details else ""
     return RemoteRunError(
         f"{table} could not be brought up to date: run {remote.run_id} of {remote.service} {how}.{details} "
-        f"{remote.link} docs/spark.md has every state and what to do.",
+        f"{remote.link} docs/spark.md explains every state and what to do.",
         list(lines),
     )
 
 
 def of_lakehouse(runs: Iterable[StepRun], settings: Settings) -> list[tuple[StepRun, StepFolder]]:
-    """Those of a service's runs that are of a lakehouse's steps, with the steps' folders."""
+    """The job runs that do steps of the settings' lakehouse, with the folders of the steps."""
     found = [(run, StepFolder.of(run.step_uri, settings)) for run in runs]
     return [(run, folder) for run, folder in found if folder is not None]
