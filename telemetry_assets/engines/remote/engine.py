@@ -14,7 +14,8 @@ from typing import Any
 from pyiceberg.table import Table
 
 from telemetry_assets.engines.base import PartitionResult, RefreshResult, RemoteRun, refresh_result
-from telemetry_assets.engines.package.build import find_package, package_name
+from telemetry_assets.engines.package.build import find_package
+from telemetry_assets.engines.package.modules import package_name
 from telemetry_assets.engines.plan import RefreshPlan, plan_refresh
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
