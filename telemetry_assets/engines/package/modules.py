@@ -22,6 +22,7 @@ NOT_IN_JOB_RUNS = (
     "telemetry_assets.engines.embedded",
     "telemetry_assets.engines.remote.engine",
     "telemetry_assets.engines.spark.session",
+    "telemetry_assets.ingestion.journal.file",
     "telemetry_assets.ingestion.journal.s3",
     "telemetry_assets.ingestion.landing.folder",
 )
