@@ -105,8 +105,8 @@ machine:
 spark-jars: setup ## Bring the jars that TELEMETRY_ENGINE=spark needs into jars/ (about 120 MB)
 	$(BIN)/python -m telemetry_assets.engines.spark.jars
 
-package: setup ## Build what remote Spark runs, and put it to TELEMETRY_SCRIPTS_URI (ARCHITECTURES="x86_64 aarch64")
-	$(BIN)/python -m telemetry_assets.engines.package.build --architecture $(or $(ARCHITECTURES),x86_64)
+package: setup ## Build the package for remote Spark, and upload it to TELEMETRY_SCRIPTS_URI (ARCHITECTURES="x86_64 aarch64")
+	$(BIN)/python -m telemetry_assets.engines.package --architecture $(or $(ARCHITECTURES),x86_64)
 
 docs: setup ## Write docs/tables.md from the contracts, and the inputs and outputs in the READMEs of infra/
 	$(BIN)/python -m telemetry_assets.tables.documentation > docs/tables.md

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
+from telemetry_assets.engines import open_engine, parses_batches
 from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.file_system.errors import translate_storage_errors
@@ -20,7 +22,7 @@ from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile, require_conservation
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
-from telemetry_assets.lakehouse.changes import is_behind
+from telemetry_assets.lakehouse.watermarks import is_behind
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import derived_tables
 from telemetry_assets.tables.derived import DerivedTable
@@ -48,33 +50,14 @@ class Pipeline:
 
     @cached_property
     def ingestion(self) -> Ingestion:
-        """Uploads into Bronze; where the engine is Spark, it parses large backlogs."""
-        scaled_parser = None if self.settings.engine == "embedded" else self._start_spark
-        return open_ingestion(self.settings, self.landing, self.lakehouse, scaled_parser)
+        """Ingestion of uploads into Bronze. If the engine is Spark, it parses large backlogs."""
+        parser = (lambda: cast(ParsingEngine, self.engine)) if parses_batches(self.settings) else None
+        return open_ingestion(self.settings, self.landing, self.lakehouse, parser)
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that the settings name, started when it is first needed."""
-        if self.settings.engine != "embedded":
-            return self._spark
-        from telemetry_assets.engines.embedded import EmbeddedEngine
-
-        return EmbeddedEngine(self.lakehouse)
-
-    @cached_property
-    def _spark(self) -> ParsingEngine:
-        require_engine_settings(self.settings)
-        if self.settings.is_remote:
-            from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
-
-            return RemoteEngine(self.lakehouse, self.settings, open_service(self.settings))
-        from telemetry_assets.engines.spark.engine import SparkEngine
-        from telemetry_assets.engines.spark.session import open_session
-
-        return SparkEngine(self.lakehouse, self.settings, open_session(self.settings))
-
-    def _start_spark(self) -> ParsingEngine:
-        return self._spark
+        """The engine that the settings name. It is opened when it is first used."""
+        return open_engine(self.settings, self.lakehouse)
 
     def close(self) -> None:
         """Release the engine, if it was started, and the catalog."""

@@ -35,12 +35,12 @@ def remote_runs_sensor() -> SensorDefinition:
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
         from telemetry_assets.engines.remote.engine import open_service
-        from telemetry_assets.engines.remote.programs import of_lakehouse
+        from telemetry_assets.engines.remote.job_runs import of_lakehouse
 
         settings = load_settings()
         with translate_errors(settings):
             service = open_service(settings)
-            living = of_lakehouse(service.living(), settings)
+            living = of_lakehouse(service.active_runs(), settings)
             orphans = [run.run_id for run, folder in living if _is_orphan(context.instance, folder.followers())]
             for remote_id in orphans:
                 context.log.warning(f"Run {remote_id} of {service.name} is to end: its Dagster run is over.")

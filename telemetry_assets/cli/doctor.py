@@ -11,6 +11,7 @@ import click
 
 from telemetry_assets.cli.environment import unknown_settings
 from telemetry_assets.cli.terminal import print_errors, say, say_first
+from telemetry_assets.engines import engine_problems
 from telemetry_assets.engines.base import COMMAND_LINE
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.landing import open_landing
@@ -78,19 +79,9 @@ def _examine_settings(settings: Settings) -> int:
 
 def _examine_engine(settings: Settings) -> int:
     with translate_errors(settings):
-        found = _engine_problems(settings)
+        found = engine_problems(settings)
     say("\n".join(f"  {problem}" for problem in found) or f"  {settings.engine} can run steps")
     return len(found)
-
-
-def _engine_problems(settings: Settings) -> list[str]:
-    if settings.is_remote:
-        from telemetry_assets.engines.remote import engine
-
-        return engine.problems(settings)
-    from telemetry_assets.engines.spark import session
-
-    return session.problems(settings)
 
 
 def _examine_uploads(settings: Settings) -> int:

@@ -1,43 +1,53 @@
-"""What every engine answers, and what is asked of it."""
+"""The protocol of an engine, and the result of a refresh. Every engine builds its results here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel
+from pyiceberg.table import Table
 
 from telemetry_assets.engines.figures import figure_of_rows
+from telemetry_assets.engines.plan import RefreshPlan
 from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.transforms.refresh import RefreshParameters
 
 PREVIEW_ROWS = 5
 COMMAND_LINE = "cli-"
-"""What the ids of the command line's runs begin with. No Dagster has a record of them that says how they ended."""
+"""The prefix of the run ids of the command line. Dagster has no record of these runs, so it cannot say that they ended.
+"""
 
 
 @dataclass(frozen=True)
 class PartitionResult:
-    """What a partition of a table holds after a refresh.
+    """A partition of a table after a refresh.
 
-    :param figures: numbers worth a plot over partitions, by name.
+    :param rows: the number of its rows.
+    :param figures: numbers that the UI plots over partitions, by name.
+    :param preview: its first rows.
     """
 
     rows: int
-    figures: dict[str, float]
+    figures: dict[str, int | float]
     preview: list[dict[str, Any]]
+
+
+Partitioned = dict[date | None, PartitionResult]
+"""Partitions by their value; a table without partitions has one, under None."""
 
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """Where a step ran that did not run on this machine.
+    """A job run of a remote service.
 
-    :param service: the service's name, as people know it.
-    :param link: where people see the run.
+    :param service: the service's name, for messages.
+    :param link: the job run's page or logs in the AWS console.
     """
 
     service: str
@@ -50,61 +60,140 @@ class RefreshResult:
     """What a refresh did to a table.
 
     :param event_dates: the event dates that it took, oldest first.
-    :param rows_read: rows in the upstream's files that were read, by their event date.
-    :param rows_written: rows put into the replaced partitions; 0 where they were as they are.
-    :param partitions: the replaced partitions that hold rows; a table without partitions has one, under None.
+    :param rows_read: rows in the upstream's data files that were read, by event date.
+    :param partitions: the replaced partitions that have rows.
     :param changed: whether any row differs from before; if not, no snapshot was made.
-    :param snapshot_id: the table's current snapshot, None where it never had a row.
-    :param remote: the run of a remote service that did it, if any.
+    :param snapshot_id: the table's current snapshot; None if it never had a row.
+    :param seconds: how long the refresh took, including the start of a remote service.
+    :param remote: the job run that did it, if an engine is remote.
     """
 
     contract: DerivedTable
     event_dates: tuple[date, ...]
     rows_read: Mapping[date, int]
-    rows_written: int
-    partitions: dict[date | None, PartitionResult]
+    partitions: Partitioned
     changed: bool
     snapshot_id: int | None
     seconds: float
     remote: RemoteRun | None = None
 
+    @property
+    def rows_written(self) -> int:
+        """Rows that were written into the replaced partitions; 0 if no row differs from before."""
+        return sum(one.rows for one in self.partitions.values()) if self.changed else 0
+
     def dated_partitions(self) -> frozenset[date] | None:
-        """The replaced partitions that hold rows, None for a table without partitions."""
+        """The replaced partitions that have rows; None for a table without partitions."""
         if self.contract.partition is None:
             return None
         return frozenset(day for day in self.partitions if day is not None)
 
     def of_event_date(self, day: date) -> PartitionResult:
-        """The partition that the rows of an event date went to."""
+        """The partition that has the rows of an event date."""
         return self.partitions.get(self.contract.partition_of(day), PartitionResult(0, {}, []))
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a job run reports it, without the contract. Cells of the previews become texts."""
+        partitions = [(day, replace(one, preview=_texts(one.preview))) for day, one in self.partitions.items()]
+        return _ResultJson(
+            event_dates=self.event_dates,
+            rows_read=dict(self.rows_read),
+            partitions=partitions,
+            changed=self.changed,
+            snapshot_id=self.snapshot_id,
+        ).model_dump(mode="json")
+
+    @staticmethod
+    def from_json(contract: DerivedTable, value: dict[str, Any], remote: RemoteRun, seconds: float) -> RefreshResult:
+        """The result of which :meth:`to_json` returned ``value``.
+
+        :param seconds: how long the caller waited for it.
+        """
+        reported = _ResultJson.model_validate(value)
+        return RefreshResult(
+            contract=contract,
+            event_dates=reported.event_dates,
+            rows_read=reported.rows_read,
+            partitions=dict(reported.partitions),
+            changed=reported.changed,
+            snapshot_id=reported.snapshot_id,
+            seconds=seconds,
+            remote=remote,
+        )
+
+
+class _ResultJson(BaseModel):
+    """A :class:`RefreshResult` in JSON."""
+
+    event_dates: tuple[date, ...]
+    rows_read: dict[date, int]
+    partitions: list[tuple[date | None, PartitionResult]]
+    changed: bool
+    snapshot_id: int | None
+
+
+def _texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose cells JSON can represent."""
+    return [{name: _text(cell) for name, cell in row.items()} for row in rows]
+
+
+def _text(cell: object) -> object:
+    return cell if cell is None or isinstance(cell, bool | int | float | str) else str(cell)
 
 
 class Engine(Protocol):
-    """Runs steps. One engine per process."""
+    """Refreshes tables. A process has one engine at most."""
 
     def refresh(
         self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
-        """Bring a derived table up to date, in one commit, redone from the read where others commit in between.
+        """Bring a derived table up to date, in one commit. If another writer commits first, the refresh is repeated.
 
-        :param event_dates: the dates to take; None for those that the table is behind on.
+        :param event_dates: the event dates to take; None for those on which the table is behind.
         """
         ...
 
     def close(self) -> None:
-        """Release what the engine holds."""
+        """Release the engine's resources."""
         ...
 
 
 class ParsingEngine(Engine, Parser, Protocol):
-    """An engine that also parses backlogs that are too large for this process."""
+    """An engine that also parses batches that are too large for this process."""
 
 
-def partition_results(contract: DerivedTable, rows: pa.Table) -> dict[date | None, PartitionResult]:
-    """What each partition holds, of a table's rows in the order of their partitions."""
+def refresh_result(
+    plan: RefreshPlan,
+    target: Table,
+    partitions: Partitioned,
+    *,
+    changed: bool,
+    rows_read: Mapping[date, int],
+    seconds: float,
+    remote: RemoteRun | None = None,
+) -> RefreshResult:
+    """The result of a refresh.
+
+    :param target: the refreshed table, after its commit.
+    """
+    current = target.current_snapshot()
+    return RefreshResult(
+        contract=plan.contract,
+        event_dates=tuple(sorted(plan.changes.dates)),
+        rows_read=rows_read,
+        partitions=partitions,
+        changed=changed,
+        snapshot_id=current.snapshot_id if current else None,
+        seconds=seconds,
+        remote=remote,
+    )
+
+
+def partition_results(contract: DerivedTable, rows: pa.Table) -> Partitioned:
+    """The partitions of these rows, which are sorted by partition."""
     if contract.partition is None:
         return {None: _partition_result(contract, rows)}
-    results: dict[date | None, PartitionResult] = {}
+    results: Partitioned = {}
     start = 0
     for counted in pc.value_counts(rows[contract.partition]).to_pylist():
         results[counted["values"]] = _partition_result(contract, rows.slice(start, counted["counts"]))

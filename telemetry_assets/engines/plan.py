@@ -1,17 +1,26 @@
-"""One attempt at a refresh, as every engine begins it: the tables as they were loaded, and which dates it takes."""
+"""The plan of a refresh: the two tables, each at one snapshot, and which event dates are taken.
+
+Every engine begins an attempt at a refresh with a plan. A plan reads metadata only.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import applied_mark, changes_since_applied, partition_date
+from telemetry_assets.lakehouse.changes import (
+    changes_since_watermark,
+    files_appended_since_watermark,
+    partition_date,
+)
 from telemetry_assets.lakehouse.quality import partition_filter
+from telemetry_assets.lakehouse.watermarks import watermark_of, watermark_properties
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Changes, DerivedTable, Partitions
 
@@ -19,70 +28,103 @@ _DATES_LISTED = 100
 
 
 @dataclass(frozen=True)
-class Refresh:
-    """A derived table and its upstream, each at one snapshot, and what is to be taken.
+class TableScan:
+    """Rows of a table, at the snapshot with which it was loaded.
 
-    :param mark: the table properties that say what the table has taken; none where it is behind on more.
+    :param partitions: their partitions; None for the whole table.
+    :param after: if given, only rows that were appended after the snapshot with this id.
+    :param paths: if given, only rows of these data files.
+    """
+
+    contract: TableContract
+    table: Table
+    partitions: Partitions
+    after: str | None = None
+    paths: frozenset[str] | None = None
+
+    @cached_property
+    def files(self) -> list[FileScanTask]:
+        """The data files that have the rows."""
+        planned = self.table.scan(partition_filter(self.contract, self.partitions)).plan_files()
+        return [task for task in planned if self.paths is None or task.file.file_path in self.paths]
+
+    def rows_by_date(self) -> Counter[date]:
+        """The number of rows in the data files, by partition date."""
+        rows: Counter[date] = Counter()
+        for task in self.files:
+            rows[partition_date(task.file)] += task.file.record_count
+        return rows
+
+
+@dataclass(frozen=True)
+class RefreshPlan:
+    """What one attempt at a refresh takes.
+
+    :param contract: the table that is refreshed.
+    :param target: that table.
+    :param changes: the event dates that are taken.
+    :param watermark: the table properties that the refresh sets; empty if the table is then still behind.
+    :param run_id: the run that refreshes the table.
     """
 
     contract: DerivedTable
     target: Table
     upstream: Table
     changes: Changes
-    mark: Mapping[str, str]
+    watermark: Mapping[str, str]
     run_id: str
-    rows_read: Counter[date] = field(default_factory=Counter)
-
-    @property
-    def upstream_contract(self) -> TableContract:
-        """The contract of the upstream."""
-        return self.contract.upstream
 
     @property
     def summary(self) -> dict[str, str]:
-        """What the summaries of the snapshots that it makes say."""
+        """The properties in the summary of each snapshot that the refresh makes."""
         return {
             "telemetry.run-id": self.run_id,
             "telemetry.step": self.contract.full_name,
             "telemetry.event-dates": _dates_text(self.changes.dates),
         }
 
-    def upstream_files(self, event_dates: Partitions, paths: frozenset[str] | None = None) -> list[FileScanTask]:
-        """The upstream's files of these dates, of these paths if they are given; their rows count as read."""
-        planned = self.upstream.scan(partition_filter(self.upstream_contract, event_dates)).plan_files()
-        tasks = [task for task in planned if paths is None or task.file.file_path in paths]
-        for task in tasks:
-            self.rows_read[partition_date(task.file)] += task.file.record_count
-        return tasks
+    def upstream_rows(self, event_dates: Partitions) -> TableScan:
+        """The upstream's rows of these event dates."""
+        return TableScan(self.contract.upstream, self.upstream, event_dates)
 
-    def target_files(self, partitions: Partitions) -> Iterable[FileScanTask]:
-        """The table's own files of these partitions."""
-        return self.target.scan(partition_filter(self.contract, partitions)).plan_files()
+    def appended_rows(self, event_dates: Partitions) -> TableScan | None:
+        """The upstream's rows of these event dates that batches appended after the watermark.
+
+        None if other commits are among the snapshots after the watermark.
+        """
+        upstream = self.contract.upstream
+        paths = files_appended_since_watermark(self.target, upstream, self.upstream)
+        if paths is None:
+            return None
+        return TableScan(upstream, self.upstream, event_dates, watermark_of(self.target, upstream), paths)
+
+    def previous_rows(self, partitions: Partitions) -> TableScan:
+        """The table's own rows of these partitions before the refresh."""
+        return TableScan(self.contract, self.target, partitions)
 
 
-def begin_refresh(
+def plan_refresh(
     lakehouse: Lakehouse, contract: DerivedTable, event_dates: frozenset[date] | None, run_id: str
-) -> Refresh:
-    """Load the tables and choose the dates; see :meth:`telemetry_assets.engines.base.Engine.refresh`."""
-    upstream_contract = contract.upstream
-    target, upstream = lakehouse.table(contract), lakehouse.table(upstream_contract)
-    behind = changes_since_applied(target, upstream_contract, upstream)
-    changes = _chosen(behind, event_dates, contract)
-    mark = applied_mark(upstream_contract, upstream.current_snapshot()) if _covers(changes, behind) else {}
-    return Refresh(contract, target, upstream, changes, mark, run_id)
+) -> RefreshPlan:
+    """Load the tables, and decide which event dates are taken.
+
+    :param event_dates: the event dates to take; None for those on which the table is behind.
+    """
+    target, upstream = lakehouse.table(contract), lakehouse.table(contract.upstream)
+    behind = changes_since_watermark(target, contract.upstream, upstream)
+    changes = _changes_to_take(behind, event_dates, contract)
+    covers_all = changes.everything or (not behind.everything and behind.dates <= changes.dates)
+    watermark = watermark_properties(contract.upstream, upstream.current_snapshot()) if covers_all else {}
+    return RefreshPlan(contract, target, upstream, changes, watermark, run_id)
 
 
-def _chosen(behind: Changes, event_dates: frozenset[date] | None, contract: TableContract) -> Changes:
+def _changes_to_take(behind: Changes, event_dates: frozenset[date] | None, contract: TableContract) -> Changes:
     if event_dates is None or behind.everything:
         return behind
     if contract.partition is None:
-        # One row gathers many dates, so what else has changed has to be taken with them.
+        # A row of such a table depends on many event dates, so the other changed dates have to be taken too.
         return Changes(event_dates | behind.dates)
     return Changes(event_dates)
-
-
-def _covers(changes: Changes, behind: Changes) -> bool:
-    return changes.everything or (not behind.everything and behind.dates <= changes.dates)
 
 
 def _dates_text(dates: frozenset[date]) -> str:

@@ -1,142 +1,108 @@
-"""What a derived table is behind on: which event dates of its upstream changed since it last took them.
+"""Changes: the event dates and data files of an upstream that came after a derived table's watermark.
 
-Each derived table remembers the upstream snapshot that it has taken, as a table property. What came
-after is read from the upstream's own manifests, so nothing has to be remembered anywhere else.
+They are read from the snapshots and manifests of the upstream, so no other record of changes is kept.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator
+from datetime import date, timedelta
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, ManifestEntryStatus
+from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import BATCH_ID, holds_what_properties_say, summary_of
+from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, watermark_of
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Changes
 
 MAINTENANCE = "telemetry.maintenance"
-"""Set in the summary of a snapshot that rewrites files and changes no row."""
+"""The property in the summary of a snapshot that rewrites files and changes no row."""
 
-_NO_SNAPSHOT = "none"
 _EPOCH = date(1970, 1, 1)
 
 
-def applied_property(upstream: TableContract) -> str:
-    """The table property that holds the id of the upstream snapshot that a derived table has taken."""
-    return f"telemetry.applied.{upstream.full_name}"
+def changes_since_watermark(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:
+    """The event dates of rows that were added to or removed from the upstream after the watermark.
 
-
-def applied_mark(upstream: TableContract, snapshot: Snapshot | None) -> dict[str, str]:
-    """The table property that says that a derived table has taken this snapshot of its upstream."""
-    return {applied_property(upstream): str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
-
-
-def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table) -> bool:
-    """Whether the upstream has another snapshot than the derived table holds. Reads no manifest."""
-    if not holds_what_properties_say(derived):
-        return True
-    applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT)
-    current = upstream.current_snapshot()
-    return applied != (str(current.snapshot_id) if current else _NO_SNAPSHOT)
-
-
-def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
-    """When the first change came that a derived table has not taken; None where it has taken all. Reads no manifest.
-
-    Of a table that is not there it is the upstream's first change that is known; where one of the two was rolled back,
-    it is when that was last written to.
+    Everything changed if the derived table was rolled back, was never refreshed, or if the snapshot of the watermark is
+    not an ancestor of the upstream's current snapshot.
     """
-    if derived is not None and not is_behind(derived, upstream_contract, upstream):
-        return None
-    if derived is not None and not holds_what_properties_say(derived):
-        return _moment(derived.metadata.last_updated_ms)
-    applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT) if derived else _NO_SNAPSHOT
-    first, snapshot = None, upstream.current_snapshot()
-    while snapshot is not None and str(snapshot.snapshot_id) != applied:
-        first, parent = snapshot, snapshot.parent_snapshot_id
-        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    if snapshot is None and applied != _NO_SNAPSHOT:
-        return _moment(upstream.metadata.last_updated_ms)
-    return _moment(first.timestamp_ms) if first else None
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def changes_since_applied(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:
-    """The dates on which rows of the upstream were added or removed since the derived table last took it."""
-    current = upstream.current_snapshot()
-    applied = derived.properties.get(applied_property(upstream_contract))
     if not holds_what_properties_say(derived):
         return Changes(_dates_in(upstream), everything=True)
-    if applied is None or applied == _NO_SNAPSHOT:
-        nothing_to_take = current is None and derived.current_snapshot() is None
-        return Changes(_dates_in(upstream), everything=not nothing_to_take)
-    newer: list[Snapshot] = []
-    snapshot = current
-    while snapshot is not None and str(snapshot.snapshot_id) != applied:
-        newer.append(snapshot)
-        parent = snapshot.parent_snapshot_id
-        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    if snapshot is None:
+    watermark = watermark_of(derived, upstream_contract)
+    if watermark in (None, NO_SNAPSHOT):
+        both_empty = upstream.current_snapshot() is None and derived.current_snapshot() is None
+        return Changes(_dates_in(upstream), everything=not both_empty)
+    newer = _snapshots_after(watermark, upstream)
+    if newer is None:
         return Changes(_dates_in(upstream), everything=True)
-    return Changes(frozenset(day for one in newer for day in _dates_changed_by(one, upstream.io)))
+    return Changes(frozenset(day for snapshot in newer for day in _dates_changed_by(snapshot, upstream.io)))
 
 
-def files_appended_since_applied(
+def files_appended_since_watermark(
     derived: Table, upstream_contract: TableContract, upstream: Table
 ) -> frozenset[str] | None:
-    """The paths of the data files that batches have added since; None where more happened, or nobody can say.
+    """The paths of the data files that batches appended after the watermark.
 
-    What is appended by hand may be as old as what is there already, and only all rows together tell which one wins.
+    None if other commits are among the snapshots after the watermark, or if the snapshot of the watermark is not an
+    ancestor of the current one. Rows that another writer appended may be older than rows with the same key that were
+    there before, so all rows of the key are needed to find the newest.
     """
-    applied = derived.properties.get(applied_property(upstream_contract))
-    paths: set[str] = set()
-    snapshot = upstream.current_snapshot()
-    while snapshot is not None and str(snapshot.snapshot_id) != applied:
-        if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
-            return None
-        if BATCH_ID not in summary_of(snapshot):
-            return None
-        for manifest in snapshot.manifests(upstream.io):
-            if manifest.added_snapshot_id == snapshot.snapshot_id:
-                paths.update(
-                    entry.data_file.file_path
-                    for entry in manifest.fetch_manifest_entry(upstream.io)
-                    if entry.status == ManifestEntryStatus.ADDED
-                )
-        parent = snapshot.parent_snapshot_id
-        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    return frozenset(paths) if snapshot is not None else None
+    newer = _snapshots_after(watermark_of(derived, upstream_contract), upstream)
+    if newer is None or not all(map(_is_batch, newer)):
+        return None
+    return frozenset(
+        entry.data_file.file_path
+        for snapshot in newer
+        for entry in _entries(snapshot, upstream.io)
+        if entry.status == ManifestEntryStatus.ADDED
+    )
 
 
 def changes_no_row(snapshot: Snapshot) -> bool:
-    """Whether a snapshot only rewrites files: maintenance that says so, or a replacement of files by others."""
+    """Whether a snapshot only rewrites files: marked maintenance, or Iceberg's operation ``replace``."""
     is_replacement = snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
     return is_replacement or bool(summary_of(snapshot).get(MAINTENANCE))
+
+
+def partition_date(file: DataFile) -> date:
+    """The partition value of a data file, in a table that is partitioned by a date."""
+    value = file.partition[0]
+    return value if isinstance(value, date) else _EPOCH + timedelta(days=value)
+
+
+def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] | None:
+    """The snapshots after the watermark, newest first; None if its snapshot is no ancestor of the current one."""
+    newer: list[Snapshot] = []
+    snapshot = upstream.current_snapshot()
+    while snapshot is not None and str(snapshot.snapshot_id) != watermark:
+        newer.append(snapshot)
+        parent = snapshot.parent_snapshot_id
+        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
+    return newer if snapshot is not None else None
+
+
+def _is_batch(snapshot: Snapshot) -> bool:
+    is_append = snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND
+    return is_append and BATCH_ID in summary_of(snapshot)
 
 
 def _dates_changed_by(snapshot: Snapshot, io: FileIO) -> set[date]:
     if changes_no_row(snapshot):
         return set()
-    return {
-        partition_date(entry.data_file)
-        for manifest in snapshot.manifests(io)
-        if manifest.added_snapshot_id == snapshot.snapshot_id
-        for entry in manifest.fetch_manifest_entry(io, discard_deleted=False)
-        if entry.status in (ManifestEntryStatus.ADDED, ManifestEntryStatus.DELETED)
-    }
+    changed = (ManifestEntryStatus.ADDED, ManifestEntryStatus.DELETED)
+    return {partition_date(entry.data_file) for entry in _entries(snapshot, io) if entry.status in changed}
+
+
+def _entries(snapshot: Snapshot, io: FileIO) -> Iterator[ManifestEntry]:
+    """The entries of the manifests that a snapshot added."""
+    for manifest in snapshot.manifests(io):
+        if manifest.added_snapshot_id == snapshot.snapshot_id:
+            yield from manifest.fetch_manifest_entry(io, discard_deleted=False)
 
 
 def _dates_in(table: Table) -> frozenset[date]:
     return frozenset(partition_date(task.file) for task in table.scan().plan_files())
-
-
-def partition_date(file: DataFile) -> date:
-    """The date of a data file's partition, of a table that is partitioned by a date."""
-    value = file.partition[0]
-    return value if isinstance(value, date) else _EPOCH + timedelta(days=value)

@@ -17,7 +17,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import changes_since_applied
+from telemetry_assets.lakehouse.changes import changes_since_watermark
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
@@ -170,7 +170,7 @@ class _Examination:
 
     def _behind(self, upstream: TableContract, table: Table) -> Iterator[Finding]:
         try:
-            changes = changes_since_applied(table, upstream, self.lakehouse.table(upstream))
+            changes = changes_since_watermark(table, upstream, self.lakehouse.table(upstream))
         except (NoSuchTableError, TableMismatchError, OSError):
             # The upstream's own finding says so.
             return

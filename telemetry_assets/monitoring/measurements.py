@@ -13,7 +13,7 @@ from typing import Literal
 from pyiceberg.expressions import GreaterThanOrEqual
 
 from telemetry_assets.errors import SettingsError
-from telemetry_assets.lakehouse.changes import behind_since
+from telemetry_assets.lakehouse.watermarks import behind_since
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import REJECTED, derived_tables
@@ -66,13 +66,13 @@ def remote_run_metrics(settings: Settings, now: datetime | None = None) -> list[
     require_engine_settings(settings)
     from telemetry_assets.aws.errors import translate_aws_errors
     from telemetry_assets.engines.remote.engine import open_service
-    from telemetry_assets.engines.remote.programs import of_lakehouse
+    from telemetry_assets.engines.remote.job_runs import of_lakehouse
 
     now = now or datetime.now(UTC)
     with translate_aws_errors():
         service = open_service(settings)
         failed = of_lakehouse(service.failed_since(now - _PERIOD), settings)
-        started = [run.started for run, _ in of_lakehouse(service.living(), settings)]
+        started = [run.started for run, _ in of_lakehouse(service.active_runs(), settings)]
     oldest = _seconds(min(started, default=now), now)
     return [Metric("RemoteRunsFailed", len(failed)), Metric("LongestRemoteRunSeconds", oldest)]
 

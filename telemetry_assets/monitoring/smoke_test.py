@@ -141,5 +141,5 @@ def _service(settings: Settings) -> str:
 
 def _step(settings: Settings) -> str:
     engine = RemoteEngine(open_lakehouse(settings), settings, open_service(settings))
-    remote = engine.prove(f"check-{uuid.uuid4().hex}", datetime.now(UTC).date())
+    remote = engine.smoke_test(f"check-{uuid.uuid4().hex}", datetime.now(UTC).date())
     return f"run {remote.run_id} of {remote.service}, {remote.link}"

@@ -1,4 +1,4 @@
-"""Steps as job runs of an application of EMR Serverless."""
+"""EMR Serverless: steps are job runs of an application."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _PHASES: dict[str, Phase] = {
     "SUCCESS": Phase.SUCCEEDED,
     "FAILED": Phase.FAILED,
 }
-_LIVING: list[JobRunStateType] = ["SUBMITTED", "QUEUED", "PENDING", "SCHEDULED", "RUNNING", "CANCELLING"]
+_ACTIVE: list[JobRunStateType] = ["SUBMITTED", "QUEUED", "PENDING", "SCHEDULED", "RUNNING", "CANCELLING"]
 _NAME = "telemetry-assets "
-# Where EMR keeps the Iceberg that it brings.
+# The Iceberg runtime that EMR provides.
 _ICEBERG = "/usr/share/aws/iceberg/lib/iceberg-spark3-runtime.jar"
 _DEPENDENCIES = "dependencies"
-# The first one with Spark 3.5.6 and Iceberg 1.10.
+# The first release with Spark 3.5.6 and Iceberg 1.10.
 _OLDEST_RELEASE = [7, 13]
 _LINES = 20
 
 
 class EmrServerless:
-    """An application of EMR Serverless."""
+    """An application of EMR Serverless. See :class:`telemetry_assets.engines.remote.service.RemoteService`."""
 
     name = "EMR Serverless"
 
@@ -59,24 +59,27 @@ class EmrServerless:
     def problems(self) -> Iterator[str]:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.problems`."""
         try:
-            with self._application_there():
+            with self._require_application():
                 application = self._client.get_application(applicationId=self._application)["application"]
         except SettingsError as error:
             yield str(error)
             return
         release = application["releaseLabel"]
         if application["state"] == "TERMINATED" or application["type"].lower() != "spark":
-            yield f"The application {self._application} is {application['type']}, {application['state']}: name another."
+            yield (
+                f"The application {self._application} has type {application['type']} and is {application['state']}. "
+                "Set TELEMETRY_EMR_APPLICATION_ID to a Spark application that is not terminated."
+            )
         numbers = re.match(r"emr-([0-9]+)\.([0-9]+)\.", release)
         if numbers and [int(one) for one in numbers.groups()] < _OLDEST_RELEASE:
-            yield f"The application {self._application} is of release {release}; steps need emr-7.13.0 or a newer one."
+            yield f"The application {self._application} has release {release}; steps need emr-7.13.0 or later."
 
     def start(self, submission: Submission) -> str:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.start`."""
-        with self._application_there():
+        with self._require_application():
             started = self._client.start_job_run(
                 applicationId=self._application,
-                # Of two requests with one token the second one finds the first one's run.
+                # If a request is repeated with the same token, EMR returns the job run of the first request.
                 clientToken=submission.folder.name[-64:],
                 executionRoleArn=self._settings.emr_job_role_arn,
                 name=f"{_NAME}{submission.folder.name}",
@@ -91,7 +94,7 @@ class EmrServerless:
                     "applicationConfiguration": [
                         {"classification": "spark-defaults", "properties": self._configuration(submission)}
                     ],
-                    # Encrypted as the bucket says: with a key that is named here EMR asks for grants of its own.
+                    # The default encryption of the bucket applies. With a key here, EMR would need grants on the key.
                     "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": self._logs_uri}},
                 },
                 tags=self._tags(submission),
@@ -101,26 +104,29 @@ class EmrServerless:
     def state(self, run_id: str) -> State:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.state`."""
         run = self._client.get_job_run(applicationId=self._application, jobRunId=run_id)["jobRun"]
-        # A state that is not known yet is waited for: every wait has its limit.
+        # An unknown state counts as waiting, which has a time limit.
         return State(_PHASES.get(run["state"], Phase.WAITING), run["state"], run.get("stateDetails") or "")
 
-    def living(self) -> list[StepRun]:
-        """See :meth:`telemetry_assets.engines.remote.service.RemoteService.living`."""
-        return [self._step_run(run) for run in self._listed(states=_LIVING)]
+    def active_runs(self) -> list[StepRun]:
+        """See :meth:`telemetry_assets.engines.remote.service.RemoteService.active_runs`."""
+        return [self._step_run(run) for run in self._listed(states=_ACTIVE)]
 
     def failed_since(self, moment: datetime) -> list[StepRun]:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.failed_since`."""
-        # A run is listed by when it was asked for, and may have waited and run for long before it failed.
+        # Job runs are filtered by their creation, which may be long before their failure.
         longest = timedelta(minutes=self._settings.remote_wait_minutes + self._settings.remote_timeout_minutes)
         failed = self._listed(states=["FAILED"], createdAtAfter=moment - longest)
         return [self._step_run(run) for run in failed if run["updatedAt"] >= moment]
 
-    def _listed(self, **chosen: Any) -> list[JobRunSummaryTypeDef]:
-        """The summaries of chosen runs of steps, of any lakehouse, oldest first."""
-        pages = self._client.get_paginator("list_job_runs").paginate(applicationId=self._application, **chosen)
-        with self._application_there():
+    def _listed(self, **filters: Any) -> list[JobRunSummaryTypeDef]:
+        """The summaries of job runs of steps, of any lakehouse, oldest first.
+
+        :param filters: arguments of the request ``ListJobRuns``.
+        """
+        pages = self._client.get_paginator("list_job_runs").paginate(applicationId=self._application, **filters)
+        with self._require_application():
             ours = [run for page in pages for run in page["jobRuns"] if run.get("name", "").startswith(_NAME)]
-        # The newest come first.
+        # EMR lists the newest first.
         return ours[::-1]
 
     def _step_run(self, listed: JobRunSummaryTypeDef) -> StepRun:
@@ -133,14 +139,14 @@ class EmrServerless:
         try:
             self._client.cancel_job_run(applicationId=self._application, jobRunId=run_id)
         except ClientError as error:
-            # It ended in this moment.
+            # The job run has ended.
             if error_code(error) != "ValidationException":
                 raise
 
     def link(self, run_id: str) -> str:
-        """Where the console shows the run's logs.
+        """The URL of the job run's logs in the console.
 
-        Not its Spark UI: a link to that lets in whoever has it, which is nothing for a log or for metadata.
+        Not of its Spark UI, because its URL grants access, so it must not be in logs or metadata.
         """
         logs = self._logs(run_id)
         where = s3_client().meta.region_name
@@ -161,14 +167,14 @@ class EmrServerless:
         return self._settings.scripts_in_s3().below("logs", "applications", self._application, "jobs", run_id)
 
     @contextmanager
-    def _application_there(self) -> Iterator[None]:
+    def _require_application(self) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
             if error_code(error) != "ResourceNotFoundException":
                 raise
             raise SettingsError(
-                f"There is no application {self._application}: correct TELEMETRY_EMR_APPLICATION_ID, or the region."
+                f"There is no application {self._application}: correct TELEMETRY_EMR_APPLICATION_ID or AWS_REGION."
             ) from error
 
     @property
@@ -186,23 +192,25 @@ class EmrServerless:
         if archive is None:
             raise PackageError(
                 f"The application {self._application} runs on {self._architecture}, and the package "
-                f"{submission.package.name} has no dependencies for that. Run `make package "
+                f"{submission.package.name} has no dependencies for that architecture. Run `make package "
                 f"ARCHITECTURES={self._architecture}`."
             )
         python, path = self._settings.emr_python, f"./{_DEPENDENCIES}"
         given, modules = submission.configuration, packages.uri(submission.package.modules.name)
         return {
             "spark.dynamicAllocation.enabled": "true",
-            # EMR begins with three, which may be more than the most.
+            # The default is three, which may be more than the maximum.
             "spark.dynamicAllocation.initialExecutors": "1",
             "spark.executor.instances": "1",
             "spark.dynamicAllocation.maxExecutors": str(submission.size.executors),
-            # Hive's would look for databases that are none of ours, and that the job's role may not see.
+            # The Hive catalog would access other databases, which the job role may not.
             "spark.sql.catalogImplementation": "in-memory",
             **given,
-            "spark.jars": _joined(_ICEBERG, given.get("spark.jars")),
-            "spark.submit.pyFiles": _joined(modules, given.get("spark.submit.pyFiles")),
-            "spark.archives": _joined(f"{packages.uri(archive.name)}#{_DEPENDENCIES}", given.get("spark.archives")),
+            "spark.jars": _comma_separated(_ICEBERG, given.get("spark.jars")),
+            "spark.submit.pyFiles": _comma_separated(modules, given.get("spark.submit.pyFiles")),
+            "spark.archives": _comma_separated(
+                f"{packages.uri(archive.name)}#{_DEPENDENCIES}", given.get("spark.archives")
+            ),
             "spark.emr-serverless.driverEnv.PYTHONPATH": path,
             "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": python,
             "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": python,
@@ -219,5 +227,5 @@ class EmrServerless:
         return {"telemetry:run-id": step.run_id, "telemetry:table": step.table} if step else {}
 
 
-def _joined(ours: str, theirs: str | None) -> str:
-    return f"{ours},{theirs}" if theirs else ours
+def _comma_separated(value: str, configured: str | None) -> str:
+    return f"{value},{configured}" if configured else value

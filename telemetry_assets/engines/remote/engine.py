@@ -1,27 +1,28 @@
-"""The remote engine: steps run as programs of a service, are followed to their end, and cancelled with their run.
+"""The remote engine: EMR Serverless or Glue refreshes tables and parses batches in job runs.
 
-It plans with PyIceberg what there is to do, so that nothing is started for nothing. At most one program at a time
-works on a table: one that an earlier life of a run has left is followed rather than doubled.
+The refresh is planned here, with PyIceberg, so that no job run is started if a table is up to date. At most one job run
+is active for a table: if an earlier run has left one, it is followed first.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections import Counter
 from datetime import date
 from typing import Any
 
 from pyiceberg.table import Table
 
-from telemetry_assets.engines.base import PartitionResult, RefreshResult, RemoteRun
-from telemetry_assets.engines.package.build import find_package, package_name
-from telemetry_assets.engines.plan import Refresh, begin_refresh
+from telemetry_assets.engines.base import PartitionResult, RefreshResult, RemoteRun, refresh_result
+from telemetry_assets.engines.package.build import find_package
+from telemetry_assets.engines.package.modules import package_name
+from telemetry_assets.engines.plan import RefreshPlan, plan_refresh
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
+from telemetry_assets.engines.remote.job_runs import FollowedRun, JobRuns
 from telemetry_assets.engines.remote.parsed_batch import load_parsed
-from telemetry_assets.engines.remote.programs import Ended, RemotePrograms
-from telemetry_assets.engines.remote.run import RemoteStep, result_from_json
 from telemetry_assets.engines.remote.service import RemoteService
+from telemetry_assets.engines.remote.step import RemoteStep
 from telemetry_assets.engines.spark.configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
 from telemetry_assets.ingestion.batch_parser import ParsedBatch
@@ -38,27 +39,31 @@ from telemetry_assets.transforms.refresh import RefreshParameters
 
 logger = plain_logger(__name__)
 
+_PROGRAM_SETTINGS = frozenset(
+    {"landing_uri", "lakehouse_uri", "catalog", "kms_key_id", "upload_max_bytes", "upload_max_documents"}
+)
+
 
 class RemoteEngine:
-    """Gives steps to EMR Serverless or Glue."""
+    """Refreshes tables and parses batches in job runs of a service."""
 
     def __init__(self, lakehouse: Lakehouse, settings: Settings, service: RemoteService) -> None:
         self._lakehouse = lakehouse
         self._settings = settings
-        self._programs = RemotePrograms(settings, service)
+        self._job_runs = JobRuns(settings, service)
 
     def close(self) -> None:
-        """Nothing is held here."""
+        """Do nothing. The engine has no resources."""
 
     def parse(self, entry: JournalEntry, run_id: str) -> ParsedBatch:
         """See :meth:`telemetry_assets.ingestion.batch_parser.Parser.parse`.
 
-        :raises PackageError: where the package of this code is not in the scripts location.
-        :raises RemoteRunError: where the service did not bring the step to its end.
+        :raises PackageError: if the scripts location does not have the package of this code.
+        :raises RemoteRunError: if no job run succeeded.
         """
-        ended = self._programs.end_of_earlier(BRONZE.full_name, run_id)
+        run = self._job_runs.follow_active(BRONZE.full_name, run_id)
         step = RemoteStep(
-            settings=self._settings_of_program(),
+            settings=self._program_settings(),
             table=BRONZE.full_name,
             event_dates=None,
             insurance_as_of=entry.ingested_at.date(),
@@ -68,70 +73,69 @@ class RemoteEngine:
             package=package_name(),
             journal_entry=entry.to_json().decode(),
         )
-        if ended is None or not ended.is_of(step):
-            ended = self._programs.completed(step)
-        return load_parsed(self._lakehouse, ended.folder.location.uri(), entry)
+        if run is None or not run.has_done(step):
+            run = self._job_runs.run(step)
+        return load_parsed(self._lakehouse, run.folder.location.uri(), entry)
 
     def refresh(
         self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`.
 
-        :raises PackageError: where the package of this code is not in the scripts location.
-        :raises RemoteRunError: where the service did not bring the step to its end.
+        :raises PackageError: if the scripts location does not have the package of this code.
+        :raises RemoteRunError: if no job run succeeded.
         """
         started = time.monotonic()
-        earlier = self._programs.end_of_earlier(contract.full_name, run_id)
-        plan = begin_refresh(self._lakehouse, contract, event_dates, run_id)
+        earlier = self._job_runs.follow_active(contract.full_name, run_id)
+        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id)
         step = self._step(plan, event_dates, parameters)
-        if earlier is not None and "result" in earlier.told and earlier.is_of(step):
-            return self._heard(contract, earlier, started)
-        if event_dates is None and not plan.changes and not _is_stale_by_itself(plan.target, contract, parameters):
-            return self._up_to_date(plan, time.monotonic() - started)
-        return self._done(plan, step)
+        if earlier is not None and "result" in earlier.report and earlier.has_done(step):
+            return _reported_result(contract, earlier, time.monotonic() - started)
+        if event_dates is None and not plan.changes and not _needs_refresh(plan.target, contract, parameters):
+            self._set_watermark(plan)
+            return refresh_result(
+                plan, plan.target, {}, changed=False, rows_read={}, seconds=time.monotonic() - started
+            )
+        return self._refresh_in_job_run(plan, step)
 
-    def prove(self, run_id: str, today: date) -> RemoteRun:
-        """Have a program do the step of a table for no event date, so that it uses what a step uses and changes no row.
+    def smoke_test(self, run_id: str, today: date) -> RemoteRun:
+        """Have a job run refresh a table for no event date: it uses everything that a refresh uses, and changes no row.
 
-        :raises PackageError: where the package of this code is not in the scripts location.
-        :raises RemoteRunError: where the service did not bring the step to its end, nothing was heard of it, or every
-            table is worked on, or would be made anew as a whole.
+        :raises PackageError: if the scripts location does not have the package of this code.
+        :raises RemoteRunError: if no job run succeeded or reported a result, or if for every table a job run is active
+            or everything has changed.
         """
-        at_work = self._programs.tables_at_work()
+        in_progress = self._job_runs.tables_in_progress()
         for contract in derived_tables():
-            # One that is not partitioned takes with it whatever has changed.
-            if contract.partition is None or contract.full_name in at_work:
+            # A refresh of a table without partitions takes all changes.
+            if contract.partition is None or contract.full_name in in_progress:
                 continue
-            plan = begin_refresh(self._lakehouse, contract, frozenset(), run_id)
+            plan = plan_refresh(self._lakehouse, contract, frozenset(), run_id)
             if not plan.changes:
                 break
         else:
             raise RemoteRunError(
-                "Every table is worked on, or to be made anew. Run this again when `ingest` has ended."
+                "Every table is being refreshed or has to be rebuilt. Repeat this after the job `ingest` has ended."
             )
-        ended = self._programs.completed(self._step(plan, frozenset(), RefreshParameters(today)))
-        if "result" not in ended.told:
-            raise RemoteRunError(f"Run {ended.remote.run_id} of {ended.remote.service} ended well, and told nothing.")
-        return ended.remote
+        run = self._job_runs.run(self._step(plan, frozenset(), RefreshParameters(today)))
+        if "result" not in run.report:
+            raise RemoteRunError(f"Run {run.remote.run_id} of {run.remote.service} succeeded, but reported no result.")
+        return run.remote
 
-    def _done(self, plan: Refresh, step: RemoteStep) -> RefreshResult:
+    def _refresh_in_job_run(self, plan: RefreshPlan, step: RemoteStep) -> RefreshResult:
         started = time.monotonic()
-        ended = self._programs.completed(step)
-        if "result" in ended.told:
-            return self._heard(plan.contract, ended, started)
-        logger.warning("%s: the program's last messages are lost; what it did is read from the table", step.table)
-        return self._result_in_tables(plan, ended.remote, time.monotonic() - started)
+        run = self._job_runs.run(step)
+        if "result" in run.report:
+            return _reported_result(plan.contract, run, time.monotonic() - started)
+        logger.warning("%s: the job run's last messages are missing; its result is read from the table", step.table)
+        return _result_in_table(plan, run.remote, time.monotonic() - started)
 
-    @staticmethod
-    def _heard(contract: DerivedTable, ended: Ended, started: float) -> RefreshResult:
-        # Who waited, waited for the service to start too.
-        result = result_from_json(contract, ended.told["result"], ended.remote)
-        return replace(result, seconds=time.monotonic() - started)
-
-    def _step(self, plan: Refresh, event_dates: frozenset[date] | None, parameters: RefreshParameters) -> RemoteStep:
+    def _step(
+        self, plan: RefreshPlan, event_dates: frozenset[date] | None, parameters: RefreshParameters
+    ) -> RemoteStep:
         upstream = plan.upstream.current_snapshot()
         return RemoteStep(
-            settings=self._settings_of_program(),
+            settings=self._program_settings(),
             table=plan.contract.full_name,
             event_dates=None if event_dates is None else tuple(sorted(event_dates)),
             insurance_as_of=parameters.insurance_as_of,
@@ -141,50 +145,47 @@ class RemoteEngine:
             package=package_name(),
         )
 
-    def _settings_of_program(self) -> dict[str, Any]:
-        names = {"landing_uri", "lakehouse_uri", "catalog", "kms_key_id", "upload_max_bytes", "upload_max_documents"}
-        return self._settings.model_dump(mode="json", include=names)
+    def _program_settings(self) -> dict[str, Any]:
+        return self._settings.model_dump(mode="json", include=set(_PROGRAM_SETTINGS))
 
-    def _up_to_date(self, plan: Refresh, seconds: float) -> RefreshResult:
-        """The result of a step that has nothing to do, which is found out here; only its mark may have to move."""
+    def _set_watermark(self, plan: RefreshPlan) -> None:
+        """Set the watermark of a table for which nothing has changed."""
 
-        def mark() -> None:
-            now = begin_refresh(self._lakehouse, plan.contract, None, plan.run_id)
+        def attempt() -> None:
+            now = plan_refresh(self._lakehouse, plan.contract, None, plan.run_id)
             if not now.changes:
-                set_table_properties(now.target, now.mark)
+                set_table_properties(now.target, now.watermark)
 
-        until_committed(plan.contract, mark)
-        snapshot = plan.target.current_snapshot()
-        return RefreshResult(plan.contract, (), {}, 0, {}, False, snapshot.snapshot_id if snapshot else None, seconds)
-
-    def _result_in_tables(self, plan: Refresh, remote: RemoteRun, seconds: float) -> RefreshResult:
-        """What a program did, as far as the tables say it: rows, and no figures."""
-        dates = plan.changes.dates
-        partitions = frozenset(filter(None, map(plan.contract.partition_of, dates)))
-        plan.upstream_files(dates)
-        before = plan.target.current_snapshot()
-        plan.target.refresh()
-        now = plan.target.current_snapshot()
-        rows: dict[date | None, int] = {}
-        for task in plan.target_files(partitions):
-            day = partition_date(task.file) if plan.contract.partition else None
-            rows[day] = rows.get(day, 0) + task.file.record_count
-        changed = now != before
-        return RefreshResult(
-            contract=plan.contract,
-            event_dates=tuple(sorted(dates)),
-            rows_read=plan.rows_read,
-            rows_written=sum(rows.values()) if changed else 0,
-            partitions={day: PartitionResult(count, {}, []) for day, count in rows.items()},
-            changed=changed,
-            snapshot_id=now.snapshot_id if now else None,
-            seconds=seconds,
-            remote=remote,
-        )
+        until_committed(plan.contract, attempt)
 
 
-def _is_stale_by_itself(target: Table, contract: DerivedTable, parameters: RefreshParameters) -> bool:
-    """Whether a table has to be made anew though its upstream is as it was: insurances of another day, doubled rows."""
+def _reported_result(contract: DerivedTable, run: FollowedRun, seconds: float) -> RefreshResult:
+    return RefreshResult.from_json(contract, run.report["result"], run.remote, seconds)
+
+
+def _result_in_table(plan: RefreshPlan, remote: RemoteRun, seconds: float) -> RefreshResult:
+    """The result as far as the table shows it: numbers of rows, but no figures and previews."""
+    contract, dates = plan.contract, plan.changes.dates
+    rows_read = plan.upstream_rows(dates).rows_by_date()
+    before = plan.target.current_snapshot()
+    plan.target.refresh()
+    partitions = frozenset(filter(None, map(contract.partition_of, dates)))
+    rows: Counter[date | None] = Counter()
+    for task in plan.previous_rows(partitions).files:
+        rows[partition_date(task.file) if contract.partition else None] += task.file.record_count
+    return refresh_result(
+        plan,
+        plan.target,
+        {day: PartitionResult(count, {}, []) for day, count in rows.items()},
+        changed=plan.target.current_snapshot() != before,
+        rows_read=rows_read,
+        seconds=seconds,
+        remote=remote,
+    )
+
+
+def _needs_refresh(target: Table, contract: DerivedTable, parameters: RefreshParameters) -> bool:
+    """Whether a table whose upstream has not changed needs a refresh: its rows are of another day, or keys repeat."""
     if contract.as_of is None:
         return False
     rows = target.scan(selected_fields=(*contract.key, contract.as_of)).to_arrow()
@@ -195,16 +196,16 @@ def _is_stale_by_itself(target: Table, contract: DerivedTable, parameters: Refre
 
 
 def problems(settings: Settings) -> list[str]:
-    """What keeps steps from being given to the service, each in words; nothing is started.
+    """Problems that would keep the service from running steps, as far as they can be found without a job run.
 
-    :raises SettingsError: where a setting is missing that the service needs.
+    :raises SettingsError: if a setting is missing that the service needs.
     """
     require_engine_settings(settings)
     found = [*open_service(settings).problems(), *without_effect(settings), *readable_secrets(settings)]
     known = {contract.full_name for contract in (BRONZE, *derived_tables())} | {"default"}
     unknown = sorted(name for name in settings.remote_sizes if name.removesuffix("/rebuild") not in known | {"rebuild"})
     if unknown:
-        found.append(f"TELEMETRY_REMOTE_SIZES: no table is named {' or '.join(unknown)}, so that changes nothing.")
+        found.append(f"TELEMETRY_REMOTE_SIZES: no table has the name {' or '.join(unknown)}, so it has no effect.")
     try:
         find_package(settings)
     except PackageError as error:
@@ -213,5 +214,5 @@ def problems(settings: Settings) -> list[str]:
 
 
 def open_service(settings: Settings) -> RemoteService:
-    """The service that the settings give steps to."""
+    """The remote service that the settings name."""
     return Glue(settings) if settings.engine == "glue" else EmrServerless(settings)

@@ -1,6 +1,6 @@
-"""The program that runs inside remote Spark: it does one step, and tells over Dagster Pipes what it did.
+"""The program of a job run: it does one step, and reports the result with Dagster Pipes.
 
-``make package`` puts it into the scripts location by itself; the project's modules come beside it.
+``make package`` uploads this file as the entry point, and the modules that it imports as a zip file.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ from pyspark.sql import SparkSession
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.engines.remote.parsed_batch import save_parsed
 from telemetry_assets.engines.remote.pipes import MessageWriter
-from telemetry_assets.engines.remote.run import MESSAGES, RemoteStep, error_to_json, opened_step, result_to_json
+from telemetry_assets.engines.remote.step import MESSAGES, RemoteStep, error_to_json, load_step
 from telemetry_assets.engines.spark.engine import SparkEngine
 from telemetry_assets.errors import TelemetryAssetsError
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.text.plain import plain_logger
 
-_TELLING_SECONDS = 2
+_UPLOAD_SECONDS = 2
 
-# As a program it is named `__main__`.
+# The name of the entry point's module is `__main__`.
 logger = plain_logger("telemetry_assets.engines.remote.entrypoint")
 
 
 def main() -> int:
-    """Do the step that ``--step`` names; 1 where it could not be done, and why is told."""
+    """Do the step of ``--step``. Returns the exit status: 1 if the step failed; the error is reported."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--step", required=True, help="The step's description in S3.")
+    parser.add_argument("--step", required=True, help="The URI of step.json.")
     parser.add_argument("--region", required=True)
-    # Glue adds arguments of its own.
+    # Glue adds other arguments.
     arguments, _ = parser.parse_known_args()
     os.environ.setdefault("AWS_REGION", arguments.region)
-    folder, step = opened_step(arguments.step)
+    folder, step = load_step(arguments.step)
     with _open_pipes(folder, step) as pipes:
         logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
         logging.getLogger("telemetry_assets").setLevel(logging.INFO)  # noqa: TID251  # sets a level, logs nothing
         try:
-            told = _done(folder, step)
+            report = _run(folder, step)
         except TelemetryAssetsError as error:
             pipes.report_custom_message({"error": error_to_json(error)})
             return 1
-        pipes.report_custom_message(told)
+        pipes.report_custom_message(report)
     return 0
 
 
-def _done(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
-    """Do the step in the session that the service has configured, by what the run was started with."""
+def _run(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
+    """Do the step in the session that the service has configured. Returns the report."""
     settings, spark = step.program_settings, SparkSession.builder.getOrCreate()
     logger.info("%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism)
     lakehouse = open_lakehouse(settings)
     engine = SparkEngine(lakehouse, settings, spark)
     if step.journal_entry is None:
-        return {"result": result_to_json(engine.refresh(step.contract, step.dates, step.parameters, step.run_id))}
+        return {"result": engine.refresh(step.contract, step.dates, step.parameters, step.run_id).to_json()}
     entry = JournalEntry.from_json(step.journal_entry.encode(), "", folder.uri())
     parsed = engine.parse(entry, step.run_id)
     save_parsed(lakehouse, folder.uri(), parsed)
@@ -94,12 +94,12 @@ def _open_pipes(folder: S3Location, step: RemoteStep) -> PipesContext:
             }
         ),
         context_loader=PipesDefaultContextLoader(),
-        message_writer=MessageWriter(step.program_settings, interval=_TELLING_SECONDS),
+        message_writer=MessageWriter(step.program_settings, interval=_UPLOAD_SECONDS),
     )
 
 
 if __name__ == "__main__":
     status = main()
-    # Glue takes an exit for a failure, whatever its code.
+    # In Glue, every call of `sys.exit` is a failure.
     if status:
         sys.exit(status)

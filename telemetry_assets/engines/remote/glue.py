@@ -1,4 +1,4 @@
-"""Steps as runs of a Glue job."""
+"""Glue: steps are runs of a job."""
 
 from __future__ import annotations
 
@@ -32,61 +32,61 @@ _PHASES: dict[str, Phase] = {
     "FAILED": Phase.FAILED,
     "ERROR": Phase.FAILED,
     "TIMEOUT": Phase.FAILED,
-    # Flexible execution that found no room for a day.
+    # Flexible execution that got no capacity for a day.
     "EXPIRED": Phase.FAILED,
 }
 _STEP = "--step"
-_RUNS_LOOKED_AT = 200
+_MOST_RUNS_LISTED = 200
 _LINES = 20
-# The first one with Spark 3.5.6 and Iceberg 1.10.
+# The first version with Spark 3.5.6 and Iceberg 1.10.
 _OLDEST_VERSION = [5, 1]
 _LOG_GROUP = "/aws-glue/jobs/error"
 
 
 class Glue:
-    """A Glue job."""
+    """A Glue job. See :class:`telemetry_assets.engines.remote.service.RemoteService`."""
 
     name = "Glue"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._job = settings.glue_job_name
-        self._asked: set[str] = set()
+        self._requested: set[str] = set()
 
     def problems(self) -> Iterator[str]:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.problems`."""
-        yield from filter(None, map(_with_space, self._settings.spark_configurations()))
+        yield from filter(None, map(_space_problem, self._settings.spark_configurations()))
         try:
-            with self._job_there():
+            with self._require_job():
                 job = glue_client().get_job(JobName=self._job)["Job"]
         except SettingsError as error:
             yield str(error)
             return
         found = job.get("GlueVersion", "0")
         if [int(part) for part in found.split(".")] < _OLDEST_VERSION:
-            yield f"The job {self._job} is of Glue {found}; steps need 5.1 or a newer one."
+            yield f"The job {self._job} has Glue version {found}; steps need 5.1 or later."
         if (command := job["Command"].get("Name")) != "glueetl":
-            yield f"The job {self._job} is of the kind {command}; steps need a Spark job (glueetl)."
+            yield f"The job {self._job} has type {command}; steps need a Spark job (glueetl)."
         if retries := job.get("MaxRetries", 0):
-            yield f"The job {self._job} has MaxRetries {retries}: set it to 0, as the project tries again by itself."
+            yield f"The job {self._job} has MaxRetries {retries}. Set it to 0: the project retries steps itself."
 
     def start(self, submission: Submission) -> str:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.start`.
 
-        Glue takes no token that would tell two requests for one run: of an answer that was lost its runs are asked.
+        Glue has no client token for repeated requests. So if a response is lost, the job's runs are searched.
         """
         size = submission.size
         arguments = self._arguments(submission)
-        if submission.folder.uri in self._asked and (found := self._started(submission)):
+        if submission.folder.uri in self._requested and (found := self._started(submission)):
             return found
-        self._asked.add(submission.folder.uri)
+        self._requested.add(submission.folder.uri)
         try:
-            with self._job_there():
+            with self._require_job():
                 started = glue_client(retries=False).start_job_run(
                     JobName=self._job,
                     Arguments=arguments,
                     Timeout=submission.timeout_minutes,
-                    WorkerType=size.glue_worker_type,  # type: ignore[arg-type]  # new ones come
+                    WorkerType=size.glue_worker_type,  # type: ignore[arg-type]  # AWS adds new types
                     NumberOfWorkers=size.executors + 1,
                 )
         except (ClientError, BotoCoreError) as error:
@@ -98,7 +98,7 @@ class Glue:
         return started["JobRunId"]
 
     def _started(self, submission: Submission) -> str | None:
-        """The run that an earlier request to start it has made."""
+        """The job run that an earlier request has started."""
         return next((run["Id"] for run in self._runs() if _step_uri(run) == submission.folder.uri), None)
 
     def state(self, run_id: str) -> State:
@@ -108,8 +108,8 @@ class Glue:
         details = run.get("ErrorMessage") or run.get("StateDetail") or ""
         return State(_phase(run), state, details, is_final_failure=state == "TIMEOUT")
 
-    def living(self) -> list[StepRun]:
-        """See :meth:`telemetry_assets.engines.remote.service.RemoteService.living`."""
+    def active_runs(self) -> list[StepRun]:
+        """See :meth:`telemetry_assets.engines.remote.service.RemoteService.active_runs`."""
         return [_step_run(run) for run in self._step_runs() if not _phase(run).is_over]
 
     def failed_since(self, moment: datetime) -> list[StepRun]:
@@ -118,18 +118,18 @@ class Glue:
         return [_step_run(run) for run in failed if run.get("CompletedOn", run["StartedOn"]) >= moment]
 
     def _step_runs(self) -> list[JobRunTypeDef]:
-        """The runs of steps among the newest, of any lakehouse, oldest first."""
+        """The job runs of steps among the newest ones, of any lakehouse, oldest first."""
         return [run for run in reversed(self._runs()) if _step_uri(run)]
 
     def cancel(self, run_id: str) -> None:
         """See :meth:`telemetry_assets.engines.remote.service.RemoteService.cancel`."""
         answer = glue_client().batch_stop_job_run(JobName=self._job, JobRunIds=[run_id])
         for refused in answer.get("Errors", []):
-            # Mostly that it is over. Where it is not, the state says so, and the sensor asks again.
-            logger.warning("Glue does not stop run %s: %s", run_id, refused.get("ErrorDetail"))
+            # Usually because it has ended. Otherwise the sensor requests it again.
+            logger.warning("Glue did not stop run %s: %s", run_id, refused.get("ErrorDetail"))
 
     def link(self, run_id: str) -> str:
-        """The run's page in the console."""
+        """The URL of the job run's page in the console."""
         where = region() or glue_client().meta.region_name
         return f"https://{where}.console.aws.amazon.com/gluestudio/home?region={where}#/job/{self._job}/run/{run_id}"
 
@@ -146,24 +146,24 @@ class Glue:
         return [line for event in events for line in event["message"].splitlines()][-_LINES:]
 
     def _runs(self) -> list[JobRunTypeDef]:
-        """The newest runs of the job, the newest first."""
+        """The newest runs of the job, newest first."""
         pages = (
             glue_client()
             .get_paginator("get_job_runs")
-            .paginate(JobName=self._job, PaginationConfig={"MaxItems": _RUNS_LOOKED_AT})
+            .paginate(JobName=self._job, PaginationConfig={"MaxItems": _MOST_RUNS_LISTED})
         )
-        with self._job_there():
+        with self._require_job():
             return [run for page in pages for run in page["JobRuns"]]
 
     @contextmanager
-    def _job_there(self) -> Iterator[None]:
+    def _require_job(self) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
             if error_code(error) != "EntityNotFoundException":
                 raise
             raise SettingsError(
-                f"There is no Glue job {self._job}: correct TELEMETRY_GLUE_JOB_NAME, or the region."
+                f"There is no Glue job {self._job}: correct TELEMETRY_GLUE_JOB_NAME or AWS_REGION."
             ) from error
 
     def _arguments(self, submission: Submission) -> dict[str, str]:
@@ -179,27 +179,30 @@ class Glue:
             "--python-modules-installer-option": "--no-index",
             "--datalake-formats": "iceberg",
             "--enable-auto-scaling": "true",
-            "--conf": _in_one_argument(submission.configuration),
+            "--conf": _as_one_argument(submission.configuration),
             _STEP: submission.folder.uri,
             "--region": submission.region,
         }
 
 
-def _in_one_argument(configuration: dict[str, str]) -> str:
-    """Spark's configuration as Glue takes it: ``a=b --conf c=d``."""
-    if spaced := _with_space(configuration):
+def _as_one_argument(configuration: dict[str, str]) -> str:
+    """Spark's configuration in one argument: ``a=b --conf c=d``.
+
+    :raises SettingsError: if a name or a value has a space.
+    """
+    if spaced := _space_problem(configuration):
         raise SettingsError(spaced)
     return " --conf ".join(f"{name}={value}" for name, value in configuration.items())
 
 
-def _with_space(configuration: dict[str, str]) -> str:
-    """What is said of settings that Glue cannot be given; nothing where there are none."""
+def _space_problem(configuration: dict[str, str]) -> str:
+    """The problem of configuration with spaces, which Glue cannot pass on; empty if there is none."""
     spaced = sorted(name for name, value in configuration.items() if any(map(str.isspace, name + value)))
-    return f"Glue takes no space in Spark's configuration, and {', '.join(spaced)} has one." if spaced else ""
+    return f"Glue does not support spaces in Spark's configuration, and {', '.join(spaced)} has one." if spaced else ""
 
 
 def _phase(run: JobRunTypeDef) -> Phase:
-    # A state that is not known yet is waited for: every wait has its limit.
+    # An unknown state counts as waiting, which has a time limit.
     return _PHASES.get(str(run["JobRunState"]), Phase.WAITING)
 
 

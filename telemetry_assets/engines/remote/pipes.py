@@ -1,4 +1,4 @@
-"""How a remote program tells: Dagster Pipes' messages in S3, encrypted as all else, and not lost with one request."""
+"""Writes messages of Dagster Pipes to S3, with the deployment's encryption; failed requests lose no message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from telemetry_assets.settings import Settings
 
 
 class MessageWriter(PipesS3MessageWriter):
-    """Writes messages as :class:`PipesS3MessageWriter` does, for a deployment."""
+    """A :class:`PipesS3MessageWriter` that encrypts with the deployment's KMS key.
+
+    :param interval: seconds between two uploads.
+    """
 
     def __init__(self, settings: Settings, interval: float) -> None:
         super().__init__(s3_client(), interval=interval)
@@ -25,7 +28,10 @@ class MessageWriter(PipesS3MessageWriter):
 
 
 class _Channel(PipesS3MessageWriterChannel):
-    """Pipes' own upload thread ends with its first failure, and with it all that would be told after that."""
+    """Keeps messages that could not be written for the next request.
+
+    In :class:`PipesS3MessageWriterChannel`, the first failure would end the upload thread.
+    """
 
     def __init__(self, kms_key_id: str, bucket: str, key_prefix: str, interval: float) -> None:
         super().__init__(s3_client(), bucket, key_prefix, interval=interval)
@@ -33,7 +39,7 @@ class _Channel(PipesS3MessageWriterChannel):
         self._unsent: list[str] = []
 
     def upload_messages_chunk(self, payload: IO[str], index: int) -> None:
-        """Write a piece, and with it what could not be written before."""
+        """Write messages, and before them those that could not be written before."""
         self._unsent.append(payload.read())
         key = f"{self._key_prefix}/{index}.json"
         try:
@@ -41,7 +47,7 @@ class _Channel(PipesS3MessageWriterChannel):
                 Bucket=self._bucket, Key=key, Body="\n".join(self._unsent).encode(), **self._encryption
             )
         except (ClientError, BotoCoreError) as error:
-            # To the driver's own log: what is printed is a message itself.
-            print(f"messages could not be told, and will be with the next ones: {error}")
+            # Printed, because the output of the program is in the driver's log too.
+            print(f"messages could not be written, and are written with the next ones: {error}")
             return
         self._unsent.clear()

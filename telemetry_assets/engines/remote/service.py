@@ -15,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_d
 
 from telemetry_assets.aws.errors import error_code
 from telemetry_assets.engines.package.build import Package
-from telemetry_assets.engines.remote.run import StepFolder
+from telemetry_assets.engines.remote.step import StepFolder
 from telemetry_assets.settings import RemoteSize
 from telemetry_assets.text.plain import plain_logger
 
@@ -48,7 +48,7 @@ Answer = TypeVar("Answer")
 
 
 class Phase(Enum):
-    """What a state of a service means to a step."""
+    """The phase of a job run, which the states of all services map to."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -59,17 +59,17 @@ class Phase(Enum):
 
     @property
     def is_over(self) -> bool:
-        """Whether the run will not change any more."""
+        """Whether the phase is final."""
         return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
 
 
 @dataclass(frozen=True)
 class State:
-    """A run's state.
+    """The state of a job run.
 
-    :param name: as the service names it.
-    :param details: what the service says of it.
-    :param is_final_failure: whether another attempt would end the same way, as after a time limit.
+    :param name: the service's name of the state.
+    :param details: the service's message about the state.
+    :param is_final_failure: whether a retry would fail too, as after a time limit.
     """
 
     phase: Phase
@@ -80,9 +80,9 @@ class State:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a run is started with.
+    """What a job run is started with.
 
-    :param configuration: Spark's, all of it.
+    :param configuration: the whole Spark configuration.
     """
 
     folder: StepFolder
@@ -95,10 +95,10 @@ class Submission:
 
 @dataclass(frozen=True)
 class StepRun:
-    """A run of a step, as a service lists it.
+    """A job run in the list of a service.
 
-    :param step_uri: what it was started with; of any lakehouse.
-    :param started: when the service was asked for it.
+    :param step_uri: the argument that it was started with; see :attr:`StepFolder.uri`.
+    :param started: when its start was requested.
     """
 
     run_id: str
@@ -107,40 +107,40 @@ class StepRun:
 
 
 class RemoteService(Protocol):
-    """Runs submitted programs."""
+    """A service that runs Spark programs, such as EMR Serverless."""
 
     name: str
 
     def problems(self) -> Iterator[str]:
-        """What keeps it from running steps, as far as that can be seen without starting one."""
+        """Problems that would keep the service from running steps, as far as they can be found without a job run."""
         ...
 
     def start(self, submission: Submission) -> str:
-        """Start a run, or find the one that an earlier attempt to start it has made, and answer its id."""
+        """Start a job run and return its id. If an earlier attempt has started it, return the id of that one."""
         ...
 
     def state(self, run_id: str) -> State:
-        """How a run is."""
+        """The state of a job run."""
         ...
 
-    def living(self) -> list[StepRun]:
-        """The runs of steps that are not over, oldest first."""
+    def active_runs(self) -> list[StepRun]:
+        """The job runs of steps, of any lakehouse, whose phase is not final, oldest first."""
         ...
 
     def failed_since(self, moment: datetime) -> list[StepRun]:
-        """The runs of steps that have failed since a moment."""
+        """The job runs of steps, of any lakehouse, that failed at or after a time."""
         ...
 
     def cancel(self, run_id: str) -> None:
-        """Ask for a run's end. One that is over stays as it is."""
+        """Request the cancellation of a job run. If it has ended, nothing happens."""
         ...
 
     def link(self, run_id: str) -> str:
-        """Where people see the run."""
+        """The URL of the job run's page or logs in the AWS console."""
         ...
 
     def last_lines(self, run_id: str) -> list[str]:
-        """The last lines of the driver's log, as far as they can be had."""
+        """The last lines of the driver's log; none if there is no log."""
         ...
 
 

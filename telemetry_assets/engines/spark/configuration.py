@@ -1,4 +1,4 @@
-"""How Spark is told about the tables: all configuration of Iceberg, the catalog and S3, for every kind of Spark."""
+"""Spark configuration for Iceberg, the catalog and S3, the same for local and remote sessions."""
 
 from __future__ import annotations
 
@@ -11,45 +11,51 @@ from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.masking import is_secret
 
 SESSION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
-"""What the transforms rely on, in every engine's session."""
+"""The configuration that the transforms rely on, in the sessions of all engines."""
 
 _CATALOG = f"spark.sql.catalog.{CATALOG_NAME}"
 _ICEBERG_AWS = "org.apache.iceberg.aws"
 
 
 def table_name(contract: TableContract) -> str:
-    """The table as Spark names it."""
+    """The name of a table in Spark."""
     return f"{CATALOG_NAME}.{contract.full_name}"
 
 
 def iceberg_configuration(settings: Settings) -> dict[str, str]:
-    """What lets a Spark session read and write the tables of a lakehouse; it can be set while the session runs."""
+    """The configuration with which a session reads and writes the tables of a lakehouse.
+
+    All of it can be set in a running session.
+    """
     options = _glue(settings) if settings.catalog == "glue" else _sqlite(settings)
     return {
         **SESSION,
         _CATALOG: "org.apache.iceberg.spark.SparkCatalog",
-        # A step reads the tables as they are, whoever has written them since the last one.
+        # Every refresh has to read the current table, which other writers may have changed.
         f"{_CATALOG}.cache-enabled": "false",
         **{f"{_CATALOG}.{name}": value for name, value in options.items()},
     }
 
 
 def without_effect(settings: Settings) -> Iterator[str]:
-    """What is said of Spark's own configuration that a deployment sets, and that the project sets otherwise."""
+    """A message for each name in the settings' Spark configuration that the project sets to another value."""
     ours = iceberg_configuration(settings)
     given = [(name, value) for one in settings.spark_configurations() for name, value in one.items()]
     for name in sorted({name for name, value in given if ours.get(name, value) != value}):
-        yield f"{name} is the project's to set ({ours[name]}), so what is set of it changes nothing."
+        yield f"{name} has no effect, because the project sets it to {ours[name]}."
 
 
 def readable_secrets(settings: Settings) -> Iterator[str]:
-    """What of Spark's configuration looks like a secret, and would be readable with the runs of a remote service."""
+    """A message for each name in the settings' Spark configuration that looks like a secret, if the engine is remote.
+
+    Everyone who may describe job runs can read the configuration.
+    """
     if not settings.is_remote:
         return
     for name in sorted({name for one in settings.spark_configurations() for name in one if is_secret(name, one[name])}):
         yield (
-            f"{name} looks like a secret, and everybody who may look at runs of {settings.engine} can read it. Keep it "
-            "in Secrets Manager, and name it as docs/security.md says."
+            f"{name} looks like a secret, and everyone who may describe job runs of {settings.engine} can read it. "
+            "Store it in Secrets Manager, and refer to it as docs/security.md explains."
         )
 
 
@@ -59,9 +65,9 @@ def _sqlite(settings: Settings) -> dict[str, str]:
         "type": "jdbc",
         "uri": f"jdbc:sqlite:{folder / CATALOG_FILE}",
         "warehouse": f"file://{folder}",
-        # sqlite-jdbc's own name, in milliseconds.
+        # A property of sqlite-jdbc, in milliseconds.
         "jdbc.busy_timeout": str(round(settings.catalog_busy_seconds * 1000)),
-        # They are there; and looking for them leaves a result open, which keeps every other writer out.
+        # They exist. The check for them leaves a result set open, which blocks every other writer.
         "jdbc.init-catalog-tables": "false",
     }
 
@@ -73,7 +79,7 @@ def _glue(settings: Settings) -> dict[str, str]:
         "catalog-impl": f"{_ICEBERG_AWS}.glue.GlueCatalog",
         "io-impl": f"{_ICEBERG_AWS}.s3.S3FileIO",
         "warehouse": settings.lakehouse_uri,
-        # A bucket may be in another region than the catalog.
+        # The bucket may be in another region than the catalog.
         "s3.cross-region-access-enabled": "true",
     }
     if settings.kms_key_id:

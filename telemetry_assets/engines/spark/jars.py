@@ -1,13 +1,14 @@
-"""What a JVM Spark session needs beside pyspark: ``python -m telemetry_assets.engines.spark.jars`` (`make spark-jars`).
+"""The jars of a local Spark session: ``python -m telemetry_assets.engines.spark.jars`` (`make spark-jars`).
 
-They are brought into an ignored folder, once; nothing is downloaded in a run. Spark's own resolver would load what it
-has downloaded before anybody has looked at it.
+They are downloaded once, into a folder that git ignores; a run downloads nothing. Spark's own resolver is not used,
+because it verifies no checksum of ours before the JVM loads a jar.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import project_root
 
 _REPOSITORY = "https://repo1.maven.org/maven2"
-_CHUNK = 1024 * 1024
 _TIMEOUT_SECONDS = 60
 
 
@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 60
 class Jar:
     """A jar of Maven Central.
 
-    :param sha256: of the file, in hexadecimal.
+    :param sha256: the checksum of the file, in hexadecimal.
     """
 
     group: str
@@ -36,18 +36,17 @@ class Jar:
 
     @property
     def coordinates(self) -> str:
-        """As Maven names it."""
+        """Its Maven coordinates."""
         return f"{self.group}:{self.artifact}:{self.version}"
 
     @property
     def url(self) -> str:
-        """Where Maven Central has it."""
-        folder = "/".join((_REPOSITORY, self.group.replace(".", "/"), self.artifact, self.version))
-        return f"{folder}/{self.file_name}"
+        """Its URL in Maven Central."""
+        return f"{_REPOSITORY}/{self.group.replace('.', '/')}/{self.artifact}/{self.version}/{self.file_name}"
 
     @property
     def file_name(self) -> str:
-        """As it is named in the folder."""
+        """Its file name, in Maven Central and in the folder of jars."""
         return f"{self.artifact}-{self.version}.jar"
 
 
@@ -69,69 +68,70 @@ JARS = (
 
 
 def jars_folder() -> Path:
-    """Where the jars are kept."""
+    """The folder of jars."""
     return project_root() / "jars"
 
 
 def jars() -> list[Path]:
-    """The jars of a session, each with the checksum that is written here, before a JVM loads it.
+    """The paths of the jars. Their checksums are verified.
 
-    :raises SettingsError: where one is missing, or is another file than it should be.
+    :raises SettingsError: if a jar is missing, or its checksum differs.
     """
     paths = [jars_folder() / jar.file_name for jar in JARS]
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise SettingsError(
             f"TELEMETRY_ENGINE=spark needs {', '.join(missing)} in {jars_folder()}. Run `make spark-jars`, which "
-            "brings them from Maven Central (about 120 MB), or set TELEMETRY_ENGINE=embedded, which needs none."
+            "downloads about 120 MB from Maven Central, or set TELEMETRY_ENGINE=embedded, which needs no jars."
         )
     for path, jar in zip(paths, JARS, strict=True):
         found = path.stat()
         if _checksum(path, found.st_size, found.st_mtime_ns) != jar.sha256:
             raise SettingsError(
                 f"{path} is another file than {jar.coordinates} of Maven Central (its SHA-256 differs), so no JVM "
-                "loads it. Find out who has put it there, remove it, and run `make spark-jars`."
+                "loads it. Find out where it comes from, remove it, and run `make spark-jars`."
             )
     return paths
 
 
 @lru_cache
 def _checksum(path: Path, size: int, modified: int) -> str:
-    """The SHA-256 of a file; size and time are there so that one that changes is read again."""
+    """The SHA-256 of a file. Its size and time are part of the cache's key, so a changed file is read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch() -> None:
-    """Bring the jars that are missing, each only with the checksum that is written here.
+    """Download the missing jars. A file whose checksum differs is not kept.
 
-    :raises SettingsError: where a jar cannot be had, or is another than it should be.
+    :raises SettingsError: if a jar cannot be downloaded, or its checksum differs.
     """
-    folder = jars_folder()
     for jar in JARS:
-        if (folder / jar.file_name).exists():
+        path = jars_folder() / jar.file_name
+        if path.exists():
             continue
-        folder.mkdir(exist_ok=True)
-        # Two processes may bring it at a time.
-        draft = folder / f".{jar.file_name}.{os.getpid()}"
+        path.parent.mkdir(exist_ok=True)
+        # Two processes may download it at the same time.
+        draft = path.with_name(f".{jar.file_name}.{os.getpid()}")
         try:
             _download(jar, draft)
-            draft.rename(folder / jar.file_name)
+            draft.rename(path)
         finally:
             draft.unlink(missing_ok=True)
 
 
 def _download(jar: Jar, target: Path) -> None:
-    digest = hashlib.sha256()
     try:
-        with urllib.request.urlopen(jar.url, timeout=_TIMEOUT_SECONDS) as answer, target.open("wb") as file:
-            while chunk := answer.read(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
+        with urllib.request.urlopen(jar.url, timeout=_TIMEOUT_SECONDS) as response, target.open("wb+") as file:
+            shutil.copyfileobj(response, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except urllib.error.URLError as error:
-        raise SettingsError(f"{jar.coordinates} cannot be had from {jar.url}: {error.reason}.") from error
-    if digest.hexdigest() != jar.sha256:
-        raise SettingsError(f"{jar.coordinates} is another file than it should be; it is not kept.")
+        raise SettingsError(f"{jar.coordinates} cannot be downloaded from {jar.url}: {error.reason}.") from error
+    if digest != jar.sha256:
+        raise SettingsError(
+            f"{jar.coordinates} is another file than it should be (its SHA-256 differs), and is not kept."
+        )
 
 
 if __name__ == "__main__":

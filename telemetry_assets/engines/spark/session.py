@@ -1,4 +1,4 @@
-"""The Spark session of the JVM engine, in a JVM of this process's own."""
+"""Starts the Spark session of the Spark engine, in a JVM that this process starts."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _NO_JAVA = "TELEMETRY_ENGINE=spark needs Java 17 at JAVA_HOME, or a `java` on the path"
-_INSTEAD = "Install it, or set TELEMETRY_ENGINE=embedded, which needs none."
+_INSTEAD = "Install it, or set TELEMETRY_ENGINE=embedded, which does not need Java."
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 _SUBMIT_ARGUMENTS = "PYSPARK_SUBMIT_ARGS"
 
 
 def problems(settings: Settings) -> list[str]:
-    """What keeps a session from being opened, each in words, as far as that can be seen without opening one."""
+    """Problems that would keep a session from starting, as far as they can be found without starting one."""
     found = list(without_effect(settings))
-    for hold in (_hold_java, jars):
+    for require in (_require_java, jars):
         try:
-            hold()
+            require()
         except SettingsError as error:
             found.append(str(error))
     return found
 
 
-def _hold_java() -> None:
+def _require_java() -> None:
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java", path=os.path.join(home, "bin") if home else None) is None:
         raise SettingsError(f"{_NO_JAVA} (JAVA_HOME={home or ''}). {_INSTEAD}")
 
 
 def open_session(settings: Settings) -> SparkSession:
-    """A session with catalogs and settings of its own, in a JVM that lasts as long as this process.
+    """Start a session with its own catalogs and configuration. The JVM ends with this process.
 
-    :raises SettingsError: where there is no Java, a jar is missing, or Spark does not take its configuration.
+    :raises SettingsError: if Java or a jar is missing, or Spark does not accept its configuration.
     """
-    _hold_java()
+    _require_java()
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
     from telemetry_assets.engines.spark.parser import java_cause
 
-    # Where the embedded engine has run in this process, `pyspark.sql` would hand out Spark Connect's functions.
+    # If the embedded engine has run in this process, functions of `pyspark.sql` would be those of Spark Connect.
     os.environ.pop(_CONNECT_MODE, None)
-    # Otherwise Spark takes whatever `python3` is on the path for its Python functions.
+    # Otherwise Spark runs Python functions with the first `python3` on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder
     options = _options(settings)
@@ -73,8 +73,8 @@ def open_session(settings: Settings) -> SparkSession:
     except Py4JJavaError as error:
         cause = masked_text(java_cause(error)).rstrip(".")
         raise SettingsError(
-            f"Spark did not start in its JVM: {cause}. Correct TELEMETRY_SPARK_CONFIGURATION, or take "
-            "Java 17 where JAVA_HOME names a newer one than Spark knows."
+            f"Spark did not start in its JVM: {cause}. Correct TELEMETRY_SPARK_CONFIGURATION, or use Java 17 if "
+            "JAVA_HOME names a version that Spark does not support."
         ) from error
     for name, value in iceberg_configuration(settings).items():
         session.conf.set(name, value)
@@ -83,9 +83,9 @@ def open_session(settings: Settings) -> SparkSession:
 
 @contextmanager
 def _properties_file(secrets: Mapping[str, str]) -> Iterator[None]:
-    """Let the JVM read options from a file that only this user can read: its arguments are open to the whole machine.
+    """Pass options to the JVM in a file that only this user can read, because every user can see its arguments.
 
-    Spark takes one such file only, so it begins with what is in `spark-defaults.conf`.
+    Spark reads one properties file only, so the file includes `spark-defaults.conf`.
     """
     if not secrets:
         yield
@@ -109,12 +109,12 @@ def _properties_file(secrets: Mapping[str, str]) -> Iterator[None]:
 
 
 def _property(value: str) -> str:
-    """A value as `java.util.Properties` reads it."""
+    """A value, escaped for `java.util.Properties`."""
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _options(settings: Settings) -> dict[str, str]:
-    """What the JVM is started with; the first session of a process decides."""
+    """The configuration with which the JVM starts. Only the first session of a process can set it."""
     given = settings.spark_configuration
     return {
         "spark.master": "local[*]",

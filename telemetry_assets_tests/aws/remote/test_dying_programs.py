@@ -12,8 +12,8 @@ from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.aws.requests import get_object
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.engine import RemoteEngine
-from telemetry_assets.engines.remote.run import StepFolder
 from telemetry_assets.engines.remote.service import Phase, State, Submission, retry_while_busy
+from telemetry_assets.engines.remote.step import StepFolder
 from telemetry_assets.errors import QualityError, RemoteRunError
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import SILVER
@@ -102,7 +102,7 @@ def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_i
             raise failures.pop()
         return get_object(client, bucket, key)
 
-    monkeypatch.setattr("telemetry_assets.engines.remote.run.get_object", failing_once)
+    monkeypatch.setattr("telemetry_assets.engines.remote.step.get_object", failing_once)
     assert retry_while_busy("a step", 1, folder.new_messages) == [{"n": 1}, {"n": 2}]
     assert folder.new_messages() == []
 

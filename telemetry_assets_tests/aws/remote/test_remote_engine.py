@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_assets.engines.remote import programs as remote_programs
+from telemetry_assets.engines.remote import job_runs
 from telemetry_assets.engines.remote.engine import open_service
 from telemetry_assets.errors import AwsError, RemoteRunError
 from telemetry_assets.pipeline import open_pipeline
@@ -97,7 +97,7 @@ def test_a_run_that_never_starts_is_cancelled_when_its_time_is_over(
 ) -> None:
     with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
         account.aws.order(order)
-        with pytest.raises(RemoteRunError, match="minutes, and is asked to end"):
+        with pytest.raises(RemoteRunError, match="minutes, and is being cancelled"):
             deployed.pipeline.refresh(SILVER, "a run")
         until_cancelled(account, deployed)
 
@@ -107,7 +107,7 @@ def test_a_run_that_runs_for_too_long_is_cancelled(
 ) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
-        monkeypatch.setattr(remote_programs, "_GRACE_MINUTES", 0.02 - deployed.settings.remote_timeout_minutes)
+        monkeypatch.setattr(job_runs, "_GRACE_MINUTES", 0.02 - deployed.settings.remote_timeout_minutes)
         with pytest.raises(RemoteRunError, match="was RUNNING for"):
             deployed.pipeline.refresh(SILVER, "a run")
         until_cancelled(account, deployed)
@@ -175,11 +175,11 @@ def test_who_has_joined_a_run_and_is_interrupted_leaves_it_at_work(
             ("third", interrupted, KeyboardInterrupt),
         ):
             with monkeypatch.context() as patched:
-                patched.setattr(remote_programs.RemotePrograms, "_watched", ends)
+                patched.setattr(job_runs.JobRuns, "_follow", ends)
                 with pytest.raises(error):
                     deployed.pipeline.refresh(SILVER, run_id)
         # The sensor judges by those of Dagster.
-        living = remote_programs.of_lakehouse(open_service(deployed.settings).living(), deployed.settings)
+        living = job_runs.of_lakehouse(open_service(deployed.settings).active_runs(), deployed.settings)
         assert [folder.followers() for _, folder in living] == [["first", "third"]]
 
 
@@ -195,7 +195,7 @@ def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
         with monkeypatch.context() as patched:
-            patched.setattr(remote_programs.RemotePrograms, "_watched", killed)
+            patched.setattr(job_runs.JobRuns, "_follow", killed)
             with pytest.raises(KilledError):
                 deployed.pipeline.refresh(SILVER, "a run")
         [(left, state)] = account.runs(deployed.settings)
@@ -221,9 +221,9 @@ def test_runs_of_other_lakehouses_are_left_alone(account: RemoteAccount, engine:
         working.start()
         until(lambda: states(account, other) == ["RUNNING"])
         mine = other.settings.model_copy(update={"lakehouse_uri": f"s3://{BUCKET}/mine"})
-        living = open_service(mine).living()
-        assert remote_programs.of_lakehouse(living, mine) == []
-        assert len(remote_programs.of_lakehouse(living, other.settings)) == 1
+        living = open_service(mine).active_runs()
+        assert job_runs.of_lakehouse(living, mine) == []
+        assert len(job_runs.of_lakehouse(living, other.settings)) == 1
         cancel_when_running(account, other)
         working.join()
 

@@ -14,7 +14,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, SkipReason, b
 from telemetry_assets.automation import remote_runs
 from telemetry_assets.definitions import definitions
 from telemetry_assets.engines.remote.engine import open_service
-from telemetry_assets.engines.remote.programs import of_lakehouse
+from telemetry_assets.engines.remote.job_runs import of_lakehouse
 from telemetry_assets.errors import RemoteRunError
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
@@ -195,7 +195,7 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     instance.report_run_canceled(run)
     job = definitions(load_settings()).resolve_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-    [(_, folder)] = of_lakehouse(open_service(settings).living(), settings)
+    [(_, folder)] = of_lakehouse(open_service(settings).active_runs(), settings)
     folder.follow(another.run_id)
     assert "To end" not in tick(instance)
 
@@ -205,7 +205,7 @@ def test_a_remote_run_that_the_command_line_follows_is_not_judged(
 ) -> None:
     settings, run = left_over
     instance.report_run_canceled(run)
-    [(_, folder)] = of_lakehouse(open_service(settings).living(), settings)
+    [(_, folder)] = of_lakehouse(open_service(settings).active_runs(), settings)
     folder.follow("cli-123")
     assert "To end" not in tick(instance)
     folder.follow(run.run_id)

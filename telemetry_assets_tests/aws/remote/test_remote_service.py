@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from telemetry_assets.cli.main import main
-from telemetry_assets.engines.remote import programs as remote_programs
+from telemetry_assets.engines.remote import job_runs
 from telemetry_assets.engines.remote.engine import RemoteEngine, open_service
 from telemetry_assets.errors import PackageError, RemoteRunError, SettingsError
 from telemetry_assets.monitoring.measurements import remote_run_metrics
@@ -69,14 +69,14 @@ def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Ca
     glue.create_job(Name="other", Role="role", Command={"Name": "pythonshell"}, GlueVersion="5.1", MaxRetries=2)
     for settings, engine, said in (
         ({"emr_application_id": "00nothing"}, "emr_serverless", "There is no application 00nothing"),
-        ({"emr_application_id": old["applicationId"]}, "emr_serverless", "is of release emr-6.9.0"),
+        ({"emr_application_id": old["applicationId"]}, "emr_serverless", "has release emr-6.9.0"),
         ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
-        ({"glue_job_name": "old"}, "glue", "is of Glue 4.0"),
-        ({"glue_job_name": "other"}, "glue", "is of the kind pythonshell"),
-        ({"glue_job_name": "other"}, "glue", "has MaxRetries 2: set it to 0"),
+        ({"glue_job_name": "old"}, "glue", "has Glue version 4.0"),
+        ({"glue_job_name": "other"}, "glue", "has type pythonshell"),
+        ({"glue_job_name": "other"}, "glue", "has MaxRetries 2. Set it to 0"),
         ({"scripts_uri": "s3://scripts/telemetry/packages/none"}, "glue", "There is no package of this code"),
         ({"spark_configuration": {"spark.a": "b c"}}, "glue", "spark.a has one"),
-        ({"remote_sizes": {"defualt": {}}}, "glue", "no table is named defualt"),
+        ({"remote_sizes": {"defualt": {}}}, "glue", "no table has the name defualt"),
         ({"emr_application_id": ""}, "emr_serverless", "needs TELEMETRY_EMR_APPLICATION_ID"),
     ):
         told = doctor(engine, **settings)
@@ -113,25 +113,25 @@ def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account:
         cancel_when_running(account, deployed)
         working.join()
         failed = open_service(deployed.settings).failed_since(datetime.now(UTC))
-        assert remote_programs.of_lakehouse(failed, deployed.settings) == []
+        assert job_runs.of_lakehouse(failed, deployed.settings) == []
 
 
 def test_an_account_is_not_proved_by_a_table_that_a_program_works_on(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What its first runs have left stays at work.
-    monkeypatch.setattr(remote_programs.RemotePrograms, "_try_to_cancel", lambda *_: None)
+    monkeypatch.setattr(job_runs.JobRuns, "_try_to_cancel", lambda *_: None)
     with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
         settings, service = deployed.settings, open_service(deployed.settings)
         account.aws.order("stay/PENDING")
         with pytest.raises(RemoteRunError):
-            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
-        [(_, folder)] = remote_programs.of_lakehouse(service.living(), settings)
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).smoke_test("a check", date(2026, 1, 1))
+        [(_, folder)] = job_runs.of_lakehouse(service.active_runs(), settings)
         # Of Silver, which has taken nothing yet, everything would be taken.
         assert folder.step is not None
         assert folder.step.table == FUEL_EFFICIENCY.full_name
         account.aws.order("stay/PENDING")
         with pytest.raises(RemoteRunError):
-            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
-        with pytest.raises(RemoteRunError, match="Every table is worked on, or to be made anew"):
-            RemoteEngine(deployed.pipeline.lakehouse, settings, service).prove("a check", date(2026, 1, 1))
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).smoke_test("a check", date(2026, 1, 1))
+        with pytest.raises(RemoteRunError, match="Every table is being refreshed or has to be rebuilt"):
+            RemoteEngine(deployed.pipeline.lakehouse, settings, service).smoke_test("a check", date(2026, 1, 1))

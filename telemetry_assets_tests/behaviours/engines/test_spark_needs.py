@@ -70,7 +70,11 @@ def test_the_doctor_says_what_the_engine_lacks(
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
     told = CliRunner().invoke(main, ["doctor"])
     assert told.exit_code == 1
-    for said in ("needs Java 17", "Run `make spark-jars`", "spark.sql.session.timeZone is the project's to set (UTC)"):
+    for said in (
+        "needs Java 17",
+        "Run `make spark-jars`",
+        "spark.sql.session.timeZone has no effect, because the project sets it to UTC",
+    ):
         assert said in told.output
 
 

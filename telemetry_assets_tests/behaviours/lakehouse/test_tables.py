@@ -15,9 +15,10 @@ from pyiceberg.types import LongType, StringType
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.catalog import open_lakehouse
-from telemetry_assets.lakehouse.changes import MAINTENANCE, applied_mark, changes_since_applied, is_behind
+from telemetry_assets.lakehouse.changes import MAINTENANCE, changes_since_watermark
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.doctor import examine
+from telemetry_assets.lakehouse.watermarks import is_behind, watermark_properties
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import (
     ALERTS,
@@ -180,30 +181,30 @@ class TestCommits:
 class TestChanges:
     def test_a_new_table_is_behind_on_everything_once_its_upstream_has_rows(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
-        assert not changes_since_applied(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
+        assert not changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1, 2), {})
-        changes = changes_since_applied(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
+        changes = changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
         assert (changes.everything, changes.dates) == (True, frozenset({date(2025, 11, 1), date(2025, 11, 2)}))
 
     def test_dates_of_rows_that_came_and_of_rows_that_went(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1, 2, 3), {})
-        mark = applied_mark(BRONZE, lakehouse.table(BRONZE).current_snapshot())
+        mark = watermark_properties(BRONZE, lakehouse.table(BRONZE).current_snapshot())
         set_table_properties(lakehouse.table(SILVER), mark)
         assert not is_behind(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
         append_batch(lakehouse, BRONZE, "batch-2", bronze_rows(5), {})
         lakehouse.table(BRONZE).delete(EqualTo(term="event_date", value=date(2025, 11, 2)))
         assert is_behind(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
-        changes = changes_since_applied(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
+        changes = changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
         assert (changes.everything, changes.dates) == (False, frozenset({date(2025, 11, 2), date(2025, 11, 5)}))
 
     def test_maintenance_changes_no_date(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1), {})
-        mark = applied_mark(BRONZE, lakehouse.table(BRONZE).current_snapshot())
+        mark = watermark_properties(BRONZE, lakehouse.table(BRONZE).current_snapshot())
         set_table_properties(lakehouse.table(SILVER), mark)
         lakehouse.table(BRONZE).overwrite(bronze_rows(1), snapshot_properties={MAINTENANCE: "true"})
-        assert not changes_since_applied(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
+        assert not changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
 
     @pytest.mark.parametrize("table", [SILVER, FUEL_EFFICIENCY, ALERTS, CURRENT_STATE], ids=lambda one: one.full_name)
     def test_a_table_that_was_rolled_back_is_made_good_by_the_next_run(
@@ -225,7 +226,7 @@ class TestChanges:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1), {})
         set_table_properties(lakehouse.table(SILVER), {"telemetry.applied.bronze.car_telemetry": "12345"})
-        changes = changes_since_applied(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
+        changes = changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
         assert changes.everything
 
 
