@@ -16,10 +16,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup constraints audit demo dev test test-unit test-long test-exhaustive lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
 
-help: ## Say what each target does
+help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-setup: $(INSTALLED) ## Make .venv with the exact versions and files of constraints.txt
+setup: $(INSTALLED) ## Create .venv with the exact versions and files of constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about two minutes"
@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Take simulated uploads to Gold by the job `ingest` and print the three Gold tables
+demo: setup ## Simulate uploads, process them with the job ingest, and print the three Gold tables
 	$(BIN)/telemetry-assets simulate --mess
 	@mkdir -p .dagster
 	@echo "Running the job ingest: its log is .dagster/demo.log, and the UI will show it"
@@ -43,21 +43,21 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	mkdir -p data/landing
 	$(BIN)/python -m telemetry_assets.webserver dev
 
-test: lint ## Check style and types, and run every test that is not long: what CI runs first
+test: lint ## Run lint and every test that is not long (CI runs this first)
 	$(PYTEST) -m "not long and not alone and not exhaustive"
 
-test-unit: setup ## Run the tests that need no service, no JVM and no browser, in less than a minute
+test-unit: setup ## Run the tests that need no service, JVM or browser (under a minute)
 	$(PYTEST) telemetry_assets_tests/unit
 
-test-long: setup ## Run what CI runs after `make test`: JVM, remote services, Dagster's processes, browser, kills, infra/
+test-long: setup ## Run the long tests: JVM, remote steps, Dagster servers, browser, kills, chaos (CI runs this second)
 	@$(MAKE) --jobs=2 infra-scan machine
 	$(PYTEST) -m "long and not alone and not exhaustive"
 	$(PYTEST) -m "alone and not exhaustive"
 
-test-exhaustive: setup ## Run what CI does not: more seeds and places, many uploads on EMR Serverless and Glue, infra-e2e
+test-exhaustive: setup ## Run the tests that CI does not run: more seeds and places, larger remote runs, infra-e2e (hours)
 	$(BIN)/pytest -m exhaustive
 
-lint: setup ## Style, types, and which module may import which
+lint: setup ## Check style, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -74,18 +74,18 @@ constraints: ## Update constraints.txt after a change of pyproject.toml; keeps v
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe --strip-extras \
 		--output-file infra/image/requirements.txt pyproject.toml
 
-audit: ## Ask for known vulnerabilities of what constraints.txt pins; it needs the network
+audit: ## List known vulnerabilities of the versions in constraints.txt; needs the network
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT_VERSION)
 	$(TOOLS)/bin/pip-audit --requirement constraints.txt --disable-pip
 
-aws-check: setup ## Prove by use that the account has what the settings need; starts one remote step, if the engine is remote
+aws-check: setup ## Check that the AWS account has what the settings need; starts one remote step if the engine is remote
 	@$(BIN)/telemetry-assets aws-check
 
-infra-check: setup infra-scan ## Look at infra/ with what of Terraform is on this machine, and with a scanner of policies
+infra-check: setup infra-scan ## Scan infra/ and run its tests, with Terraform if it is installed
 	$(BIN)/pytest -m "not exhaustive" telemetry_assets_tests/infra
 
-infra-e2e: setup ## Apply infra/ to a local AWS, take uploads to Gold with what it made, and destroy it
+infra-e2e: setup ## Apply infra/ to a local AWS, process uploads with what it created, and destroy it
 	$(BIN)/pytest -m exhaustive telemetry_assets_tests/infra
 
 infra-scan: $(CHECKOV)/.installed
@@ -102,7 +102,7 @@ machine:
 	@if [ -n "$$CI" ] && ! { command -v chromedriver && command -v java; } >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver openjdk-17-jre-headless >/dev/null; fi
 
-spark-jars: setup ## Bring the jars that TELEMETRY_ENGINE=spark needs into jars/ (about 120 MB)
+spark-jars: setup ## Download the jars of TELEMETRY_ENGINE=spark into jars/ (about 120 MB)
 	$(BIN)/python -m telemetry_assets.engines.spark.jars
 
 package: setup ## Build the package for remote Spark, and upload it to TELEMETRY_SCRIPTS_URI (ARCHITECTURES="x86_64 aarch64")
@@ -112,17 +112,17 @@ docs: setup ## Write docs/tables.md from the contracts, and the inputs and outpu
 	$(BIN)/python -m telemetry_assets.tables.documentation > docs/tables.md
 	$(BIN)/python -m infra.readme_tables
 
-bench: setup ## Measure what the README and docs state
+bench: setup ## Measure what README and docs/measurements.md state
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.upload_to_gold
 	$(BIN)/python -m benchmarks.uploads_in_s3
 
-chaos: setup ## Play random lives of deployments, with kills, faults and pauses, and judge each (SCHEDULES=1000 SEED=1)
+chaos: setup ## Run random schedules of kills, faults and pauses, and check the result of each (SCHEDULES=1000 SEED=1)
 	$(BIN)/python -m telemetry_assets_tests.chaos --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),1)
 
-clean: ## Remove the virtual environment and caches; data/ stays
+clean: ## Remove the virtual environments and caches; keeps data/
 	rm -rf $(VENV) $(CHECKOV) $(TOOLS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tmp_dagster_home_*
 
-clean-data: ## Remove data/ and .dagster/: all tables, the archive, uploads that wait, Dagster's history
+clean-data: ## Remove data/ and .dagster/: tables, archive, waiting uploads, Dagster's history
 	rm -rf data .dagster

@@ -5,39 +5,16 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from datetime import UTC, datetime
-from typing import NamedTuple, get_args
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from telemetry_assets.ingestion.parsing.documents import BronzeRow, Reason, Rejection
-from telemetry_assets.ingestion.parsing.framing import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS
-from telemetry_assets_tests.harness.contract_reading import Batch, Upload, read_batches
 from telemetry_assets_tests.harness.made_documents import FRAMINGS, UPLOADS, Document, event, framed
+from telemetry_assets_tests.harness.parsed_uploads import LIMIT, parsed
 
-INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
-LIMIT = 100_000
-LIMITS = Limits(content_bytes=LIMIT, documents=10_000)
 GOOD = json.dumps(event())
-
-
-class Parsed(NamedTuple):
-    rows: list[BronzeRow]
-    rejections: list[Rejection]
-
-
-def parsed(name: str, content: bytes | str, limits: Limits = LIMITS) -> Parsed:
-    content = content if isinstance(content, bytes) else content.encode()
-    try:
-        judged = list(parse_upload(name, content, INGESTED_AT, limits))
-    except UploadRejectedError as rejected:
-        judged = [whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)]
-    return Parsed(
-        [one for one in judged if isinstance(one, BronzeRow)], [one for one in judged if isinstance(one, Rejection)]
-    )
 
 
 def outcome(name: str, content: bytes | str) -> tuple[int, list[tuple[int | None, str]]]:
@@ -202,44 +179,6 @@ def test_an_empty_array_holds_no_document() -> None:
 def test_line_separators_of_unicode_do_not_split_a_document() -> None:
     text = json.dumps(event("CAR\u2028\u0085X"), ensure_ascii=False)
     assert [row.car_chassis for row in parsed("x.jsonl", f"{text}\n{text}").rows] == ["CAR\u2028\u0085X"] * 2
-
-
-_HOSTILE_DOCUMENTS = st.one_of(
-    st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(codec=None))),
-        lambda inner: st.one_of(
-            st.lists(inner, max_size=3),
-            st.dictionaries(
-                st.sampled_from(["carChassis", "telemetryTimestamp", "event_id", "metrics", "year", "x"]), inner
-            ),
-        ),
-        max_leaves=8,
-    ),
-)
-_BYTES = st.one_of(
-    st.binary(max_size=200),
-    st.lists(_HOSTILE_DOCUMENTS.map(json.dumps), max_size=4).map(lambda texts: "\n".join(texts).encode()),
-    st.lists(_HOSTILE_DOCUMENTS, max_size=4).map(lambda documents: json.dumps(documents).encode()),
-    st.tuples(UPLOADS, st.integers(0, 400)).map(lambda cut: framed(*cut[0])[1][: cut[1]]),
-)
-_NAMES = st.sampled_from(["x.json", "x.jsonl", "x.ndjson", "x.json.gz", "x.jsonl.gz", "x.txt"])
-
-
-@settings(max_examples=2_000, deadline=None)
-@given(name=_NAMES, content=_BYTES, compressed=st.booleans())
-def test_any_bytes_at_all_are_accounted_for_as_the_contract_says(name: str, content: bytes, compressed: bool) -> None:
-    if compressed and name.endswith(".gz"):
-        content = gzip.compress(content)
-    batch = Batch("batch", INGESTED_AT, (Upload(name, content),))
-    reading = read_batches([batch], INGESTED_AT.date(), LIMIT)
-    found = parsed(name, content)
-    assert [(row.position, row.event_id, row.telemetry_timestamp, row.payload) for row in found.rows] == [
-        (row["source_position"], row["event_id"], row["telemetry_timestamp"], row["payload"]) for row in reading.bronze
-    ]
-    assert sorted((one.position or 0, one.reason) for one in found.rejections) == sorted(
-        (row["source_position"] or 0, row["reason"]) for row in reading.rejected
-    )
-    assert all(one.reason in get_args(Reason) and one.message for one in found.rejections)
 
 
 @settings(max_examples=200, deadline=None)
