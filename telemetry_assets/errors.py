@@ -34,9 +34,9 @@ class CatalogBusyError(TelemetryAssetsError):
 
     def __init__(self, file: str, seconds: float) -> None:
         super().__init__(
-            f"Another process has kept {file} locked for {seconds:g} s, so nothing was committed. The next run completes "
-            "the batch in progress. If this happens often, end long transactions of other programs on the catalog "
-            "(`lsof` lists the processes that have it open), or raise TELEMETRY_CATALOG_BUSY_SECONDS."
+            f"Another process has kept {file} locked for {seconds:g} s, so nothing was committed. The next run "
+            "completes the batch in progress. If this happens often, end long transactions of other programs on the "
+            "catalog (`lsof` lists the processes that have it open), or raise TELEMETRY_CATALOG_BUSY_SECONDS."
         )
 
 
@@ -98,8 +98,8 @@ class TableMissingError(TelemetryAssetsError):
 
     def __init__(self, table: str) -> None:
         super().__init__(
-            f"{table} is not in the catalog. If no run has created it yet, run `telemetry-assets process`. Otherwise its "
-            "catalog entry was lost; run `telemetry-assets doctor`."
+            f"{table} is not in the catalog. If no run has created it yet, run `telemetry-assets process`. Otherwise "
+            "its catalog entry was lost; run `telemetry-assets doctor`."
         )
 
 
@@ -163,9 +163,9 @@ class LandingUnsafeError(TelemetryAssetsError):
 
     def __init__(self, folder: str) -> None:
         super().__init__(
-            f"{folder} belongs to another user, or others may write to it, so nothing is moved to it. Remove it. Then make "
-            "this user the owner of the landing folder and set its sticky bit (docs/security.md). Or put the landing "
-            "folder and the lakehouse on one file system; then this folder is not used."
+            f"{folder} belongs to another user, or others may write to it, so nothing is moved to it. Remove it. Then "
+            "make this user the owner of the landing folder and set its sticky bit (docs/security.md). Or put the "
+            "landing folder and the lakehouse on one file system; then this folder is not used."
         )
 
 
@@ -176,8 +176,8 @@ class JournalUnreadableError(TelemetryAssetsError):
         super().__init__(
             f"{path} is not the journal of a batch ({plain_text(problem)}). Another program has written to it. "
             + (
-                "Restore an older version of the object. If there is none, remove the uploads that are already in a table "
-                "from the landing location, because they would be ingested again. Then delete the object."
+                "Restore an older version of the object. If there is none, remove the uploads that are already in a "
+                "table from the landing location, because they would be ingested again. Then delete the object."
                 if path.startswith("s3://")
                 else "Move the file away and run this again. The uploads that it claimed wait again, except those that "
                 "are already in a table."
