@@ -1,1 +1,4 @@
-"""Measurements of what the documentation states. Run them with `make bench`."""
+"""The benchmarks. `make bench` runs them, and ``docs/measurements.md`` contains their results.
+
+``measuring.py`` has what they share. Each other module is one benchmark, and prints a Markdown table.
+"""

@@ -1,6 +1,6 @@
-"""How long each engine takes from Bronze to all Gold tables: ``python -m benchmarks.engines --documents 1000000``.
+"""Benchmark of the engines. Run it with ``python -m benchmarks.engines --documents 1000000``.
 
-Bronze is filled once. Each engine then makes Silver and Gold from it in a process of its own.
+It fills Bronze once. Then each engine computes Silver and Gold from Bronze, in its own process.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from benchmarks.measuring import Place, measure_with_descendants, place, tell
+from benchmarks.measuring import TemporaryDeployment, measure_with_descendants, print_row, temporary_deployment
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.tables import derived_tables
 
 ENGINES = ("embedded", "spark")
-_TO_GOLD = """
+_REFRESH_ALL = """
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
 with open_pipeline(load_settings()) as pipeline:
@@ -23,33 +23,35 @@ with open_pipeline(load_settings()) as pipeline:
 """
 
 
-def fill_bronze(at: Place, documents: int) -> None:
-    """Take a fleet's uploads into Bronze."""
-    at.fill(documents=documents, uploads=max(documents // 1000, 1), cars=2000, days=30)
+def fill_bronze(deployment: TemporaryDeployment, documents: int) -> None:
+    """Ingest a fleet's uploads into Bronze."""
+    deployment.fill(documents=documents, uploads=max(documents // 1000, 1), cars=2000, days=30)
     with open_pipeline(load_settings()) as pipeline:
         pipeline.ingest("a benchmark")
 
 
-def forget_silver_and_gold() -> None:
-    """Let the next engine make these tables anew, from all of Bronze."""
+def drop_derived_tables() -> None:
+    """Drop Silver and Gold, so that the next engine computes them from all of Bronze."""
     with open_pipeline(load_settings()) as pipeline:
         for contract in derived_tables():
             pipeline.lakehouse.catalog.drop_table(contract.identifier)
 
 
 def main() -> None:
-    """Measure and print a Markdown table."""
+    """Run the benchmark and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=100_000)
     documents = parser.parse_args().documents
     print("| Bronze to Gold | fastest s | median s | slowest s | most memory MB |\n|---|---|---|---|---|")
-    with place() as at:
-        os.environ.update(at.environment)
-        fill_bronze(at, documents)
+    with temporary_deployment() as deployment:
+        os.environ.update(deployment.environment)
+        fill_bronze(deployment, documents)
         for engine in ENGINES:
             os.environ["TELEMETRY_ENGINE"] = engine
-            tell(f"{documents:,} documents, `{engine}`", [measure_with_descendants(("-c", _TO_GOLD), at)])
-            forget_silver_and_gold()
+            print_row(
+                f"{documents:,} documents, `{engine}`", [measure_with_descendants(("-c", _REFRESH_ALL), deployment)]
+            )
+            drop_derived_tables()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the ledger and the audit cost `process` of 1,000 uploads: ``python -m benchmarks.ledger``.
+"""Benchmark of the ledger and the archive audit. Run it with ``python -m benchmarks.ledger``.
 
-The work of both is timed inside the process, so that the share is of one and the same run.
+It measures their share of the time that `process` of 1,000 uploads takes. Both times are of the same run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measuring import place
+from benchmarks.measuring import temporary_deployment
 from telemetry_assets.ingestion import batches, intake
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -23,19 +23,19 @@ _RUNS = 3
 
 
 class _Clock:
-    """Sums up the time that is spent in functions, but for what one of them spends in another."""
+    """Sums the time spent in functions. A call within another timed call is not counted again."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._inside = False
 
-    def around(self, owner: Any, name: str, counts: Callable[..., bool] = lambda *_, **__: True) -> None:
-        """Time each call of a function, or those for whose arguments ``counts`` is true."""
+    def time_calls(self, owner: Any, name: str, matches: Callable[..., bool] = lambda *_, **__: True) -> None:
+        """Time the calls of a function for whose arguments ``matches`` returns True."""
         original = getattr(owner, name)
 
         @functools.wraps(original)
         def timed(*arguments: Any, **options: Any) -> Any:
-            if self._inside or not counts(*arguments, **options):
+            if self._inside or not matches(*arguments, **options):
                 return original(*arguments, **options)
             self._inside, started = True, time.perf_counter()
             try:
@@ -47,27 +47,27 @@ class _Clock:
         setattr(owner, name, timed)
 
 
-def _is_of_ledger(_: object, contract: TableContract, *__: object) -> bool:
+def _is_ledger(_: object, contract: TableContract, *__: object) -> bool:
     return contract is UPLOADS
 
 
 def main() -> None:
-    """Measure and print a Markdown table."""
+    """Run the benchmark and print a Markdown table."""
     clock = _Clock()
-    clock.around(Lakehouse, "_created", _is_of_ledger)
-    clock.around(Lakehouse, "table", _is_of_ledger)
-    clock.around(batches, "append_batch", _is_of_ledger)
-    clock.around(batches, "rows_of_batch")
-    clock.around(batches, "newest_moment")
-    clock.around(intake, "newest_moment")
-    clock.around(intake.TablePosition, "of")
+    clock.time_calls(Lakehouse, "_created", _is_ledger)
+    clock.time_calls(Lakehouse, "table", _is_ledger)
+    clock.time_calls(batches, "append_batch", _is_ledger)
+    clock.time_calls(batches, "rows_of_batch")
+    clock.time_calls(batches, "newest_moment")
+    clock.time_calls(intake, "newest_moment")
+    clock.time_calls(intake.TablePosition, "of")
     for name in ("complete_ledger", "newest"):
-        clock.around(ArchiveAudit, name)
-    print("| `process` of 1,000 uploads, 100,000 documents | s | of it ledger and audit s | share |\n|---|---|---|---|")
+        clock.time_calls(ArchiveAudit, name)
+    print("| `process` of 1,000 uploads, 100,000 documents | total s | ledger and audit s | share |\n|---|---|---|---|")
     for _ in range(_RUNS):
-        with place() as at:
-            at.fill(documents=100_000, uploads=1_000, cars=500, days=30)
-            settings = Settings(landing_uri=str(at.landing), lakehouse_uri=str(at.folder / "lakehouse"))
+        with temporary_deployment() as deployment:
+            deployment.fill(documents=100_000, uploads=1_000, cars=500, days=30)
+            settings = Settings(landing_uri=str(deployment.landing), lakehouse_uri=str(deployment.folder / "lakehouse"))
             clock.seconds, started = 0.0, time.perf_counter()
             with open_pipeline(settings) as pipeline:
                 pipeline.process("benchmark")

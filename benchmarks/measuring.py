@@ -1,4 +1,4 @@
-"""Runs a process to its end and says how long it took and how much memory it held."""
+"""Measures the time and memory of processes, in temporary deployments."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ LAST_DAY = date(2025, 11, 30)
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished process: wall-clock seconds, and the resident memory that it held at most, in megabytes."""
+    """The wall-clock seconds of a finished process, and its maximum resident memory in megabytes."""
 
     seconds: float
     megabytes: float
 
 
 class Environment(Protocol):
-    """Where a process that is measured works."""
+    """Has the environment variables of a process to measure."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a process that works here."""
+        """The environment variables of a process to measure."""
         ...
 
 
 @dataclass(frozen=True)
-class Place:
-    """A landing folder and a lakehouse that are gone after the measurement."""
+class TemporaryDeployment:
+    """A landing folder and a lakehouse in a temporary folder."""
 
     folder: Path
 
     @property
     def landing(self) -> Path:
-        """Where uploads are put."""
+        """The landing folder."""
         return self.folder / "landing"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a process that works here."""
+        """The environment variables of a process to measure."""
         return {
             **os.environ,
             "TELEMETRY_LANDING_URI": str(self.landing),
@@ -59,27 +59,27 @@ class Place:
         }
 
     def fill(self, *, documents: int, uploads: int, cars: int, days: int, seed: int = 1) -> None:
-        """Put a fleet's uploads into the landing folder, old enough to be taken."""
+        """Write a fleet's uploads to the landing folder, and wait until they are old enough to be ingested."""
         fleet = Fleet(LAST_DAY, cars=cars, days=days, uploads=uploads, documents=documents, seed=seed)
         write_uploads(simulate(fleet), self.landing)
         time.sleep(0.6)
 
 
 @contextmanager
-def place() -> Iterator[Place]:
-    """A new place."""
-    # Processes that were measured may still be writing when it is removed.
+def temporary_deployment() -> Iterator[TemporaryDeployment]:
+    """Create a deployment, and remove it afterwards."""
+    # Measured processes may still write files while the folder is removed.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield Place(Path(folder))
+        yield TemporaryDeployment(Path(folder))
 
 
-def measure(arguments: Sequence[str], at: Environment) -> Measured:
-    """Run ``python <arguments>`` to its end.
+def measure(arguments: Sequence[str], deployment: Environment) -> Measured:
+    """Measure ``python <arguments>``.
 
-    :raises CalledProcessError: where it fails.
+    :raises CalledProcessError: if it fails.
     """
     started = time.monotonic()
-    process = subprocess.Popen([sys.executable, *arguments], env=at.environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], env=deployment.environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -87,13 +87,13 @@ def measure(arguments: Sequence[str], at: Environment) -> Measured:
     return Measured(time.monotonic() - started, usage.ru_maxrss / 1024)
 
 
-def measure_with_descendants(arguments: Sequence[str], at: Environment) -> Measured:
-    """Run ``python <arguments>`` to its end; the memory is that of all its processes together, such as a JVM's.
+def measure_with_descendants(arguments: Sequence[str], deployment: Environment) -> Measured:
+    """Measure ``python <arguments>`` together with its descendants, such as a JVM.
 
-    :raises CalledProcessError: where it fails.
+    :raises CalledProcessError: if it fails.
     """
     started, most = time.monotonic(), 0.0
-    process = subprocess.Popen([sys.executable, *arguments], env=at.environment, stdout=sys.stderr)
+    process = subprocess.Popen([sys.executable, *arguments], env=deployment.environment, stdout=sys.stderr)
     while process.poll() is None:
         most = max(most, sum(map(_resident_megabytes, _with_descendants(process.pid))))
         time.sleep(0.2)
@@ -108,7 +108,7 @@ def _with_descendants(pid: int) -> Iterator[int]:
         try:
             found = children.read_text().split()
         except OSError:
-            # A thread that has ended meanwhile.
+            # The thread has ended in the meantime.
             continue
         for child in found:
             yield from _with_descendants(int(child))
@@ -121,8 +121,8 @@ def _resident_megabytes(pid: int) -> float:
         return 0.0
 
 
-def tell(what: str, runs: Sequence[Measured]) -> None:
-    """Print one line: the runs' fastest, median and slowest, and the most memory of any."""
+def print_row(what: str, runs: Sequence[Measured]) -> None:
+    """Print a row of a Markdown table: the fastest, median and slowest run, and the maximum memory."""
     seconds = sorted(run.seconds for run in runs)
     memory = max(run.megabytes for run in runs)
     print(

@@ -1,4 +1,4 @@
-"""``python -m telemetry_assets``: the command line."""
+"""Runs the command line with ``python -m telemetry_assets``."""
 
 from telemetry_assets.cli.main import main
 

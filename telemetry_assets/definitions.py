@@ -1,4 +1,4 @@
-"""What Dagster loads. Wiring only."""
+"""The Dagster definitions. This module only combines what ``assets``, ``automation`` and ``monitoring`` define."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dagster import BetaWarning, Definitions
 from telemetry_assets.assets.checks import every_batch_conserved
 from telemetry_assets.assets.lakehouse import lakehouse_assets
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.automation.executor import living_executor
+from telemetry_assets.automation.executor import heartbeat_executor
 from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
 from telemetry_assets.automation.schedules import insurance_schedule
@@ -19,11 +19,11 @@ from telemetry_assets.settings import Settings, load_settings, require_engine_se
 
 
 def definitions(settings: Settings) -> Definitions:
-    """The asset graph and what starts it, for a deployment's settings.
+    """The definitions for the settings of a deployment.
 
-    :raises SettingsError: where they lack what their engine needs.
+    :raises SettingsError: if a setting that the engine requires is missing.
     """
-    # Backfill policies, pools and owners are beta in 1.13; the version is pinned, so a user need not be told each time.
+    # Backfill policies, pools and owners are beta in Dagster 1.13. Its version is pinned, so the warnings do not help.
     warnings.simplefilter("ignore", BetaWarning)
     require_engine_settings(settings)
     ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
@@ -38,8 +38,8 @@ def definitions(settings: Settings) -> Definitions:
         ],
         schedules=[insurance_schedule(refresh_insurance)],
         resources={"telemetry": TelemetryResource()},
-        # A process per step costs 3 s each, and the embedded engine is one per process anyway.
-        executor=living_executor(),
+        # A process per step would take 3 s to start, and a process has only one embedded engine.
+        executor=heartbeat_executor(),
     )
 
 

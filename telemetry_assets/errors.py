@@ -1,7 +1,7 @@
-"""What can go wrong, each with what to do about it.
+"""The exceptions of this project. Each message states the problem and the solution.
 
-Only errors that a person has to act on. A bad document or upload is not one of them: it becomes
-a row of ``bronze.rejected_documents`` (``ingestion/parsing/documents.py``).
+Add an exception here if a person has to act on it. An invalid document or upload is not an exception: it becomes a row
+of ``bronze.rejected_documents`` (see ``ingestion/parsing/documents.py``).
 """
 
 from __future__ import annotations
@@ -10,63 +10,63 @@ from collections.abc import Sequence
 
 from telemetry_assets.text.plain import plain_text
 
-_LISTED = 20
+_MAX_LISTED = 20
 
 
 class TelemetryAssetsError(Exception):
-    """Base of every error that this project raises on purpose; its text says what to do."""
+    """Base class of all exceptions that this project raises."""
 
 
 class SettingsError(TelemetryAssetsError):
-    """A setting is missing, contradicts another, or names something that cannot be used."""
+    """A setting is missing or invalid, or contradicts another setting."""
 
 
 class AwsError(TelemetryAssetsError):
-    """AWS, or the way to it, refused a request, and the SDK's retries did not help."""
+    """A request to AWS failed after all retries of the SDK."""
 
 
 class CatalogBusyError(TelemetryAssetsError):
     """Another process kept the SQLite catalog locked for longer than :attr:`Settings.catalog_busy_seconds`.
 
-    :param file: the catalog's file.
-    :param seconds: how long this process has waited.
+    :param file: path of the catalog's file.
+    :param seconds: number of seconds that this process waited for the lock.
     """
 
     def __init__(self, file: str, seconds: float) -> None:
         super().__init__(
-            f"Another process has kept {file} locked for {seconds:g} s. Nothing of this commit is in a table: a batch "
-            "in progress waits, and the next run takes it. Where this happens often, end long transactions of other "
-            "programs on the catalog (`lsof` lists who has it open), or raise TELEMETRY_CATALOG_BUSY_SECONDS."
+            f"Another process has kept {file} locked for {seconds:g} s, so nothing was committed. The next run "
+            "completes the batch in progress. If this happens often, end long transactions of other programs on the "
+            "catalog (`lsof` lists the processes that have it open), or raise TELEMETRY_CATALOG_BUSY_SECONDS."
         )
 
 
 class CatalogUnusableError(TelemetryAssetsError):
     """The SQLite catalog cannot be read or written.
 
-    :param file: the catalog's file.
-    :param problem: what SQLite says, and what to do.
+    :param file: path of the catalog's file.
+    :param problem: SQLite's message and the solution.
     """
 
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(
-            f"The catalog {file} cannot be used. {problem[:1].upper()}{problem[1:]}. A batch in progress waits, and "
-            "the next run takes it."
+            f"The catalog {file} cannot be used. {problem[:1].upper()}{problem[1:]}. The next run "
+            "completes the batch in progress."
         )
 
 
 class StorageError(TelemetryAssetsError):
-    """A file system, or a limit of the operating system, refused a step. Nothing is half done: the next run goes on.
+    """A file operation failed because of the file system or a limit of the operating system.
 
-    ``file_system/errors.py`` makes its text.
+    Completed commits are unaffected, and the next run continues. ``file_system/errors.py`` creates the message.
     """
 
 
 class TableMismatchError(TelemetryAssetsError):
-    """A table is not what its contract says, or its catalog entry not what the table is, so nothing may write to it.
+    """A table differs from its contract, or a catalog entry differs from its table. Nothing was written to the table.
 
-    :param table: the table's name, e.g. ``silver.car_telemetry``.
-    :param differences: one sentence for each difference.
-    :param in_catalog: whether they are only in what the catalog says, which the table doctor mends.
+    :param table: name of the table, for example ``silver.car_telemetry``.
+    :param differences: one phrase for each difference.
+    :param in_catalog: whether only the catalog entry differs, which ``telemetry-assets doctor`` can repair.
     """
 
     def __init__(self, table: str, differences: Sequence[str], *, in_catalog: bool = False) -> None:
@@ -75,53 +75,53 @@ class TableMismatchError(TelemetryAssetsError):
         listed = "\n".join(f"  - {difference}" for difference in self.differences)
         if in_catalog:
             super().__init__(
-                f"What the catalog says of {table} is not what the table is, so nothing was written to it:\n{listed}\n"
-                "Run `telemetry-assets doctor --repair`: it changes what the catalog says, never a row, and says why "
-                "where it cannot mend it."
+                f"The catalog entry of {table} differs from the table, so nothing was written to it:\n{listed}\n"
+                "Run `telemetry-assets doctor --repair`. It repairs the entry and never changes rows. If it cannot "
+                "repair the entry, it prints the reason."
             )
             return
-        otherwise = (
-            "Do not drop it: only the archive holds its rows too. Where it is lost, move it away and copy the "
-            "archive's uploads into the landing location."
+        alternative = (
+            "Do not drop it, because only the archive contains its data too. If its rows are lost, rename it, and copy "
+            "the archive's uploads to the landing location."
             if table.startswith("bronze.")
-            else "Or move it away (rename or drop it): the next run makes it anew and fills it from Bronze."
+            else "Or drop or rename it, and the next run rebuilds it from Bronze."
         )
         super().__init__(
             f"{table} differs from its contract, so nothing was written to it:\n{listed}\n"
-            "`telemetry-assets doctor` shows every table. Change this one back to its contract. "
-            f"{otherwise}"
+            "`telemetry-assets doctor` checks all tables. Undo the changes to this table. "
+            f"{alternative}"
         )
 
 
 class TableMissingError(TelemetryAssetsError):
-    """A table that somebody wants to read is not in the catalog."""
+    """A table to read is not in the catalog."""
 
     def __init__(self, table: str) -> None:
         super().__init__(
-            f"{table} is not in the catalog. Before the first run that is as it should be: `telemetry-assets process` "
-            "makes it. Otherwise its entry was lost: `telemetry-assets doctor` says what can be done."
+            f"{table} is not in the catalog. If no run has created it yet, run `telemetry-assets process`. Otherwise "
+            "its catalog entry was lost; run `telemetry-assets doctor`."
         )
 
 
 class SparkError(TelemetryAssetsError):
-    """Spark could not do a step.
+    """The refresh of a table failed in Spark.
 
-    :param table: the table that was to be brought up to date.
-    :param cause: what Java says.
+    :param table: name of the table.
+    :param cause: message of the Java exception.
     """
 
     def __init__(self, table: str, cause: str) -> None:
         super().__init__(
-            f"Spark could not bring {table} up to date, and nothing of this step is in the table: {plain_text(cause)}. "
-            "docs/spark.md has the usual causes; the run's log has the whole of it."
+            f"Spark could not bring {table} up to date, and nothing was committed: {plain_text(cause)}. docs/spark.md "
+            "lists common causes. The run's log contains the full error."
         )
 
 
 class RemoteRunError(TelemetryAssetsError):
-    """A step that was given to EMR Serverless or Glue did not come to its end.
+    """A step on EMR Serverless or Glue failed, was cancelled, or exceeded a time limit.
 
-    :param message: what its program has told, or which run ended how.
-    :param log: the last lines of its driver.
+    :param message: the error that the step reported, or the state in which its run ended.
+    :param log: last lines of the driver's log.
     """
 
     def __init__(self, message: str, log: Sequence[str] = ()) -> None:
@@ -130,80 +130,79 @@ class RemoteRunError(TelemetryAssetsError):
 
 
 class PackageError(TelemetryAssetsError):
-    """What remote Spark is to run is not there, or is not of this code."""
+    """The package for remote Spark is missing, or was built from other code than this."""
 
 
 class ConcurrentWriteError(TelemetryAssetsError):
-    """Other writers kept changing a table until the attempts of this one ran out."""
+    """Each attempt to commit to a table failed because another writer committed first."""
 
     def __init__(self, table: str, attempts: int) -> None:
         super().__init__(
-            f"{table} was changed by somebody else during each of {attempts} attempts to commit to it. "
-            "Nothing of this commit is in the table. Find the other writer (the table's newest snapshots "
-            "say which run made them), then run this again."
+            f"{table} was changed by another writer during each of {attempts} attempts to commit to it, so nothing was "
+            "committed. Find the other writer (the summaries of the table's newest snapshots contain its run id), stop "
+            "it, and run this again."
         )
 
 
 class LandingUnavailableError(TelemetryAssetsError):
-    """The landing location does not hold the claims of the batch in progress, so it is not the one it was."""
+    """The landing location does not contain the claimed uploads of the batch in progress."""
 
     def __init__(self, location: str, claims: str, batch_id: str) -> None:
         super().__init__(
-            f"{location} is not there, or not the landing location that batch {batch_id} was begun with: {claims} is "
-            "missing. The batch stays as it is. Mount the location, then run this again; if its uploads are gone for "
-            f"good, make the folder {claims}."
+            f"{location} does not exist, or is not the landing location of batch {batch_id}: {claims} is missing. The "
+            "batch waits. Mount the landing location and run this again. If the batch's uploads are lost, create the "
+            f"folder {claims}."
         )
 
 
 class LandingUnsafeError(TelemetryAssetsError):
-    """Another user could exchange files in a folder that the pipeline needs for itself in the landing location.
+    """Another user could replace the pipeline's files in a folder of the landing location.
 
-    :param folder: the folder.
+    :param folder: path of the folder.
     """
 
     def __init__(self, folder: str) -> None:
         super().__init__(
-            f"{folder} belongs to another user, or others may write to it, so nothing is put there. Remove it, and let "
-            "this pipeline's user own the landing folder with the sticky bit set (docs/security.md), or put landing "
-            "folder and lakehouse on one file system, so that it is not needed."
+            f"{folder} belongs to another user, or others may write to it, so nothing is moved to it. Remove it. Then "
+            "make this user the owner of the landing folder and set its sticky bit (docs/security.md). Or put the "
+            "landing folder and the lakehouse on one file system; then this folder is not used."
         )
 
 
 class JournalUnreadableError(TelemetryAssetsError):
-    """The journal of the batch in progress is not what this project writes."""
+    """The journal of the batch in progress cannot be parsed."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path} is no journal of a batch ({plain_text(problem)}), so something else has written to it. "
+            f"{path} is not the journal of a batch ({plain_text(problem)}). Another program has written to it. "
             + (
-                "Bring back an older version of the object. Where there is none: of the batch's uploads, those that a "
-                "table has already would be taken again, so take them out of the landing location; then delete it."
+                "Restore an older version of the object. If there is none, remove the uploads that are already in a "
+                "table from the landing location, because they would be ingested again. Then delete the object."
                 if path.startswith("s3://")
-                else "Move it away, then run this again: the uploads that it claimed wait again, but for those that a "
-                "table has."
+                else "Move the file away and run this again. The uploads that it claimed wait again, except those that "
+                "are already in a table."
             )
         )
 
 
 class UnclaimableUploadsError(TelemetryAssetsError):
-    """Uploads are in the landing location and cannot be moved out of it; all others were taken."""
+    """Some uploads cannot be moved out of the landing location. All others were ingested."""
 
     def __init__(self, uploads: Sequence[tuple[str, str]]) -> None:
-        listed = "\n".join(f"  - {plain_text(uri)}: {plain_text(problem)}" for uri, problem in uploads[:_LISTED])
-        if len(uploads) > _LISTED:
-            listed += f"\n  - and {len(uploads) - _LISTED} more"
+        listed = "\n".join(f"  - {plain_text(uri)}: {plain_text(problem)}" for uri, problem in uploads[:_MAX_LISTED])
+        if len(uploads) > _MAX_LISTED:
+            listed += f"\n  - and {len(uploads) - _MAX_LISTED} more"
         super().__init__(
-            f"These uploads cannot be taken out of the landing location, and stay there:\n{listed}\n"
-            "Let the user or role of this process take them out of there (rename a file; copy and delete an object), "
-            "or take them away."
+            f"These uploads cannot be moved out of the landing location and stay there:\n{listed}\n"
+            "Allow this user or role to move them (in a folder: rename; in S3: copy and delete), or remove them."
         )
 
 
 class QualityError(TelemetryAssetsError):
-    """Tables hold, or were about to hold, what a consumer would be misled by, such as two rows for one key.
+    """Rows of a table are wrong, or rows that were about to be written. An example is two rows with one key.
 
-    :param table: the table's name.
-    :param rows: how many rows are wrong.
+    :param table: name of the table.
+    :param rows: number of wrong rows.
     """
 
     def __init__(self, message: str, table: str, rows: int) -> None:

@@ -1,4 +1,7 @@
-"""What a run does, with Dagster or without: take in what waits, bring tables up to date, judge them."""
+"""A complete run, with or without Dagster: ingest waiting uploads, then refresh Silver and Gold.
+
+This module only calls ingestion and engines in the right order. It does not import Dagster.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ logger = plain_logger(__name__)
 
 @dataclass(frozen=True)
 class Processed:
-    """What a whole run did: its batches' batch_reports, and its refreshes in their order."""
+    """The result of a complete run: the reports of its batches, and its refreshes in their order."""
 
     batch_reports: tuple[BatchReport, ...]
     refreshes: tuple[RefreshResult, ...]
@@ -42,7 +45,7 @@ class Processed:
 
 @dataclass
 class Pipeline:
-    """One run's view of the landing location and the lakehouse. Close it, or use :func:`open_pipeline`."""
+    """Ingests uploads and refreshes tables for one run. Use :func:`open_pipeline`, which also closes it."""
 
     settings: Settings
     lakehouse: Lakehouse
@@ -60,15 +63,16 @@ class Pipeline:
         return open_engine(self.settings, self.lakehouse)
 
     def close(self) -> None:
-        """Release the engine, if it was started, and the catalog."""
+        """Close the engine, if it was opened, and the catalog."""
         if "engine" in self.__dict__:
             self.engine.close()
         self.lakehouse.close()
 
     def ingest(self, run_id: str, progress: Callable[[BatchReport], None] = lambda _: None) -> list[BatchReport]:
-        """Take everything that waits into Bronze. See :meth:`Ingestion.ingest_waiting`.
+        """Ingest all waiting uploads into Bronze. See :meth:`Ingestion.ingest_waiting`.
 
-        :raises TableMismatchError: before anything is taken, where a table differs from its contract.
+        :param progress: called with the report of each committed batch.
+        :raises TableMismatchError: if a table differs from its contract. Then nothing is ingested.
         """
         with translate_errors(self.settings):
             look = self.landing.first_look()
@@ -76,9 +80,9 @@ class Pipeline:
             return self.ingestion.ingest_waiting(run_id, progress, look)
 
     def replay_rejected(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
-        """Put rejected documents through ingestion once more. See :meth:`Ingestion.replay`.
+        """Ingest rejected documents again. See :meth:`Ingestion.replay`.
 
-        :raises SettingsError: before anything is moved, where the settings lack what their engine needs.
+        :raises SettingsError: if a setting that the engine requires is missing. Then nothing is moved.
         """
         require_engine_settings(self.settings)
         with translate_errors(self.settings):
@@ -86,14 +90,14 @@ class Pipeline:
             return self.ingestion.replay(selection, run_id)
 
     def try_replay(self, selection: ReplaySelection) -> ReplayResult:
-        """What :meth:`replay_rejected` would do. Changes nothing."""
+        """Return the result that :meth:`replay_rejected` would have, without changing anything."""
         with translate_errors(self.settings):
             return self.ingestion.try_replay(selection)
 
     def refresh_all(
         self, run_id: str, insurance_as_of: date | None, progress: Callable[[RefreshResult], None]
     ) -> list[RefreshResult]:
-        """Bring Silver and Gold up to date with what they are behind on, after :meth:`ingest` has held the tables."""
+        """Refresh all derived tables that are behind their upstream. :meth:`ingest` must prepare the tables first."""
         results: list[RefreshResult] = []
         for contract in derived_tables():
             results.append(self._refresh(contract, run_id, None, insurance_as_of))
@@ -107,12 +111,12 @@ class Pipeline:
         event_dates: frozenset[date] | None = None,
         insurance_as_of: date | None = None,
     ) -> RefreshResult:
-        """Bring a derived table up to date; see :meth:`Engine.refresh`.
+        """Refresh a derived table. See :meth:`Engine.refresh`.
 
-        :param event_dates: dates to make anew; None for those that the table is behind on.
-        :param insurance_as_of: today in UTC where it is not given.
-        :raises TableMismatchError: before anything is written, where a table differs from its contract.
-        :raises QualityError: before anything is written, where its upstream or its new rows would mislead.
+        :param event_dates: dates to rebuild; None refreshes the dates that the table is behind on.
+        :param insurance_as_of: date for which the insurance status is computed; None is today in UTC.
+        :raises TableMismatchError: if the table or its upstream differs from its contract. Then nothing is written.
+        :raises QualityError: if the upstream or the new rows have duplicate keys. Then nothing is written.
         """
         with translate_errors(self.settings):
             self.lakehouse.prepare((contract.upstream, contract))
@@ -130,7 +134,7 @@ class Pipeline:
             len(result.event_dates),
             sum(result.rows_read.values()),
             result.rows_written,
-            "" if result.changed else " (as they were)",
+            "" if result.changed else " (unchanged)",
             result.seconds,
         )
         return result
@@ -141,12 +145,12 @@ class Pipeline:
         insurance_as_of: date | None = None,
         progress: Callable[[BatchReport | RefreshResult], None] = lambda _: None,
     ) -> Processed:
-        """Take everything that waits all the way to Gold.
+        """Ingest all waiting uploads, then refresh Silver and Gold.
 
-        :param progress: is told of each finished batch and of each refreshed table.
-        :raises QualityError: where the tables then hold what would mislead a consumer.
-        :raises SettingsError: before anything is taken, where the settings lack what their engine needs.
-        :raises UnclaimableUploadsError: after all tables are up to date, where nothing else waited.
+        :param progress: called with the report of each committed batch and the result of each refresh.
+        :raises QualityError: if documents of a batch are missing from the tables, or a table has duplicate keys.
+        :raises SettingsError: if a setting that the engine requires is missing. Then nothing is ingested.
+        :raises UnclaimableUploadsError: if uploads cannot be moved, and no others waited. Raised after the refreshes.
         """
         require_engine_settings(self.settings)
         batch_reports: list[BatchReport] = []
@@ -154,7 +158,7 @@ class Pipeline:
         try:
             batch_reports = self.ingest(run_id, progress)
         except UnclaimableUploadsError as error:
-            # Tables that are behind do not wait for it.
+            # Refresh the tables that are behind first.
             unclaimable = error
         for batch_report in batch_reports:
             require_conservation(self.lakehouse, batch_report)
@@ -164,13 +168,13 @@ class Pipeline:
         return Processed(tuple(batch_reports), tuple(refreshes))
 
     def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:
-        """Compare the ledger with the rows of a time range. See :func:`reconciliation.reconcile`."""
+        """Compare the ledger with the Bronze rows of a time range. See :func:`reconciliation.reconcile`."""
         in_progress = self.ingestion.journal.load()
         with translate_errors(self.settings):
             return reconcile(self.lakehouse, since, until, in_progress=in_progress.batch_id if in_progress else None)
 
     def tables_behind(self) -> list[DerivedTable]:
-        """The derived tables that are missing or behind a change of their upstream. Makes and writes nothing."""
+        """The derived tables that do not exist or are behind their upstream. Creates and writes nothing."""
         return [contract for contract in derived_tables() if self._is_behind(contract)]
 
     def _is_behind(self, contract: DerivedTable) -> bool:
@@ -183,9 +187,9 @@ class Pipeline:
 
 @contextmanager
 def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
-    """Open the landing location and the lakehouse that the settings name.
+    """Open the landing location and the lakehouse of the settings, and close them afterwards.
 
-    :raises SettingsError: where one of them cannot be used.
+    :raises SettingsError: if one of them cannot be used.
     """
     with translate_errors(settings):
         pipeline = Pipeline(settings, open_lakehouse(settings), open_landing(settings))
@@ -197,12 +201,12 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
 
 @contextmanager
 def translate_errors(settings: Settings) -> Iterator[None]:
-    """Turn what a file system or AWS refuses into an error that says what to do.
+    """Convert errors of file systems and AWS to this project's exceptions.
 
-    :raises StorageError: where a file system has no space, is read-only, and the like.
-    :raises AwsError: where AWS refuses a request, if the settings name S3.
+    :raises StorageError: if a file operation fails, for example because a file system is full or read-only.
+    :raises AwsError: if AWS refuses a request, and the lakehouse is in S3.
     """
-    with translate_storage_errors(*_local_folders(settings)), _translated_of_aws(settings):
+    with translate_storage_errors(*_local_folders(settings)), _translate_aws(settings):
         yield
 
 
@@ -210,7 +214,7 @@ def _local_folders(settings: Settings) -> list[Path]:
     return [] if settings.is_in_s3 else [settings.lakehouse_folder(), settings.landing_folder()]
 
 
-def _translated_of_aws(settings: Settings) -> AbstractContextManager[None]:
+def _translate_aws(settings: Settings) -> AbstractContextManager[None]:
     if not settings.is_in_s3:
         return nullcontext()
     from telemetry_assets.aws.errors import translate_aws_errors

@@ -1,4 +1,4 @@
-"""The assets' checks: blocking where a consumer would be misled, warnings where a person should look."""
+"""The asset checks. A check is blocking if its failure would mislead consumers; all others are warnings."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,25 +31,27 @@ from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_lines, plain_values
 
-_BATCHES_LISTED = 20
+_MAX_BATCHES_LISTED = 20
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
 _WARNINGS = {
-    "no_rejected_documents": "Every document was accepted; of others, `bronze.rejected_documents` says what was wrong.",
-    "no_wrong_typed_fields": "Every known field has a value of its type. Others are null in Silver, whole in Bronze.",
-    "no_unknown_fields": "No producer sends a field that nobody here knows: schema drift.",
+    "no_rejected_documents": "No document was rejected. `bronze.rejected_documents` contains the reasons.",
+    "no_wrong_typed_fields": "No known field has a value of the wrong type. Such values are null in Silver.",
+    "no_unknown_fields": "No document has an unknown field. Such fields mean that a producer's schema has changed.",
 }
 
 
 def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
-    """The checks of a table's asset."""
+    """The specs of the checks of a table's asset."""
 
     def spec(name: str, description: str, blocking: bool) -> AssetCheckSpec:
         return AssetCheckSpec(name, asset=asset_key(contract), description=description, blocking=blocking)
 
-    specs = [spec(_SCHEMA, "Columns, types and partitioning are those of the contract.", True)]
+    specs = [spec(_SCHEMA, "Columns, types and partitioning match the contract.", True)]
     if contract is BRONZE:
-        specs.append(spec(_CONSERVED, "Documents received = Bronze rows + rejected rows, counted in the tables.", True))
+        specs.append(
+            spec(_CONSERVED, "For each batch of the run: documents received = Bronze rows + rejected rows.", True)
+        )
         specs += [spec(name, description, False) for name, description in _WARNINGS.items()]
     if isinstance(contract, DerivedTable):
         specs.append(spec(contract.key_check, f"No two rows share {', '.join(contract.key)}.", True))
@@ -57,50 +59,51 @@ def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
 
 
 class TimeRange(Config):
-    """``since`` and ``until`` (ISO 8601, UTC): moments of ingestion; empty is from the beginning, to the end."""
+    """A range of ingestion times: ``since`` and ``until`` (ISO 8601, UTC). An empty field sets no bound."""
 
     since: str = ""
     until: str = ""
 
 
 def every_batch_conserved() -> AssetChecksDefinition:
-    """A check of Bronze that people execute when they want to know: of all batches, or of a time range."""
+    """The check ``every_batch_conserved`` of Bronze. It is only executed manually, for all batches or a time range."""
 
     @asset_check(
         asset=asset_key(BRONZE),
         name="every_batch_conserved",
-        description="For every batch of a time range: documents received = accepted + rejected, from the tables alone.",
+        description="For every batch of a time range: documents received = accepted + rejected, counted in the tables.",
     )
     def check(context: AssetCheckExecutionContext, telemetry: TelemetryResource, config: TimeRange) -> AssetCheckResult:
-        moments = [moment(name, text) for name, text in (("since", config.since), ("until", config.until))]
-        batches = telemetry.pipeline.reconcile(*moments).batches
+        bounds = [parse_time(name, text) for name, text in (("since", config.since), ("until", config.until))]
+        batches = telemetry.pipeline.reconcile(*bounds).batches
         differing = [one.batch_id for one in batches if not one.conserved]
         figures: dict[str, Any] = {
             "batches": len(batches),
             "received": sum(one.documents or 0 for one in batches),
             "accepted": sum(one.accepted for one in batches),
             "rejected": sum(one.rejected for one in batches),
-            "batches_that_do_not_add_up": differing[:_BATCHES_LISTED],
+            "batches_that_do_not_add_up": differing[:_MAX_BATCHES_LISTED],
         }
         return AssetCheckResult(passed=not differing, metadata=figures)
 
     return check
 
 
-def moment(name: str, text: str) -> datetime | None:
-    """A moment (UTC) that a person has written into a configuration; None where it is empty.
+def parse_time(name: str, text: str) -> datetime | None:
+    """Parse a time of a run's config. A time without an offset is UTC; an empty text gives None.
 
-    :raises Failure: where it is none.
+    :param name: name of the config field, for the error message.
+    :raises Failure: if the text is not in ISO 8601.
     """
     try:
-        read = datetime.fromisoformat(text) if text else None
+        parsed = datetime.fromisoformat(text) if text else None
     except ValueError:
-        raise Failure(f"{name} is no date or moment in ISO 8601; write one, or leave it empty.") from None
-    return read.replace(tzinfo=UTC) if read and read.tzinfo is None else read
+        raise Failure(f"{name} is not a date or time in ISO 8601. Correct it, or leave it empty.") from None
+    return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed
 
 
 def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[AssetCheckResult]:
-    """Judge a refreshed Silver or Gold table by what is in it now."""
+    """Evaluate the checks of a refreshed Silver or Gold table."""
     contract = result.contract
     yield _schema_check(lakehouse, contract)
     repeated = repeated_keys(lakehouse.table(contract), contract, result.dated_partitions())
@@ -109,11 +112,11 @@ def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[Asset
 
 @contextmanager
 def as_dagster_failure(context: OpExecutionContext | AssetExecutionContext) -> Iterator[None]:
-    """Around work on tables: what stops it is the first thing that the run's page says.
+    """Convert this project's exceptions to Dagster failures, so that the run's page shows the message first.
 
-    Where it is rows of a table, the key check of that table fails too, refreshed or not.
+    A :class:`QualityError` also fails the key check of the table that it names.
 
-    :raises Failure: with the text of the error.
+    :raises Failure: with the message of the exception.
     """
     try:
         yield
@@ -127,7 +130,7 @@ def as_dagster_failure(context: OpExecutionContext | AssetExecutionContext) -> I
 
 
 def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
-    """A check's result as an op logs it."""
+    """Convert a check's result to an event that an op can log."""
     return AssetCheckEvaluation(
         asset_key=result.asset_key,  # type: ignore[arg-type]
         check_name=str(result.check_name),
@@ -138,18 +141,18 @@ def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
 
 
 def require_passed(results: Iterable[AssetCheckResult]) -> None:
-    """Stop a run before later tables are refreshed from rows that would mislead.
+    """Require that all blocking checks of a table passed, before the tables after it are refreshed.
 
     :raises Failure: if a blocking check failed.
     """
     failed = [one for one in results if not one.passed and one.severity == AssetCheckSeverity.ERROR]
     if failed:
         shown = "; ".join(f"{one.check_name}: {dict(one.metadata)}" for one in failed)
-        raise Failure(f"Later tables are not refreshed from misleading rows: {shown}")
+        raise Failure(f"A blocking check failed, so the tables downstream were not refreshed: {shown}")
 
 
 def check_ingest(lakehouse: Lakehouse, batch_reports: Sequence[BatchReport]) -> Iterator[AssetCheckResult]:
-    """Judge some ingested batches by what is in the tables now."""
+    """Evaluate the checks of Bronze after some batches were ingested."""
     yield _schema_check(lakehouse, BRONZE)
     found = check_conservation(lakehouse, batch_reports)
     figures = {"documents": found.documents, "bronze_rows": found.accepted, "rejected_rows": found.rejected}

@@ -1,9 +1,10 @@
-"""The assets: one multi-asset of all tables, from the registry.
+"""The multi-asset of all tables, derived from the registry.
 
-A run of chosen event dates yields one result per table, as Dagster's backfills expect. A run without a partition (the
-job ``ingest``) finds out itself which dates change. It logs a materialization for each of them and an evaluation for
-each check, because Dagster has no result without a partition for a partitioned asset. All tables are in one step: a run
-without a partition fails in a step whose upstream was materialized by another step.
+A run of chosen event dates yields one result per table, as Dagster's backfills require. A run without a partition, such
+as a run of the job ``ingest``, reads from the tables which event dates have changed. It logs a materialization for each
+of these dates and an evaluation for each check, because Dagster supports no result without a partition for a
+partitioned asset. All tables are refreshed in one step, because Dagster fails a step without a partition if another
+step materializes its partitioned upstream.
 """
 
 from collections.abc import Iterator
@@ -23,25 +24,35 @@ from dagster import (
 
 from telemetry_assets.assets.checks import as_dagster_failure, check_specs, require_passed
 from telemetry_assets.assets.metadata import POOL, asset_key, table_metadata
-from telemetry_assets.assets.partitions import event_date_partitions, event_dates_of
-from telemetry_assets.assets.reports import TableReport, ingest_reports, log_report, refresh_report, result_of
+from telemetry_assets.assets.partitions import event_date_partitions, to_event_dates
+from telemetry_assets.assets.reports import (
+    TableReport,
+    ingest_reports,
+    log_report,
+    refresh_report,
+    to_materialize_result,
+)
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE, DerivedTable, TableContract, derived_tables
 
 OWNER = "team:vehicle-data"
-_KEPT_UP_TO_DATE = "The job `ingest`, which the sensor `uploads` starts, keeps it up to date."
-_BRONZE_BY_HAND = "Materializing takes in every upload that waits, whatever its event dates."
+_UPDATED_BY = "The job `ingest`, which the sensor `uploads` starts, keeps it up to date."
+_BRONZE_MATERIALIZATION = "Materializing ingests all waiting uploads, including those with other event dates."
 
 
 class LakehouseConfig(Config):
-    """``insurance_as_of`` (YYYY-MM-DD): the date for which the insurance status is computed; if empty, today in UTC."""
+    """The config of the step.
+
+    ``insurance_as_of`` (YYYY-MM-DD) is the date for which the insurance status is computed. If empty, it is
+    today in UTC.
+    """
 
     insurance_as_of: str = ""
 
 
 def lakehouse_assets(settings: Settings) -> AssetsDefinition:
-    """``bronze/car_telemetry`` and every derived table, partitioned by event date."""
+    """The assets of ``bronze/car_telemetry`` and of all derived tables, partitioned by event date."""
     tables = asset_tables()
     specs = [_spec(table, settings) for table in tables]
     checks = [check for table in tables for check in check_specs(table)]
@@ -56,8 +67,8 @@ def lakehouse_assets(settings: Settings) -> AssetsDefinition:
     )
     def lakehouse(
         context: AssetExecutionContext, telemetry: TelemetryResource, config: LakehouseConfig
-    ) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]  # Dagster reads it, and takes no other
-        chosen = event_dates_of(context.partition_keys) if context.has_partition_key_range else None
+    ) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]  # Dagster requires this annotation
+        chosen = to_event_dates(context.partition_keys) if context.has_partition_key_range else None
         for table in tables:
             if asset_key(table) not in context.selected_asset_keys:
                 continue
@@ -65,7 +76,7 @@ def lakehouse_assets(settings: Settings) -> AssetsDefinition:
                 if chosen is None:
                     log_report(context, report)
                 else:
-                    yield result_of(context, report, chosen)
+                    yield to_materialize_result(context, report, chosen)
                 require_passed(report.checks)
 
     return lakehouse
@@ -78,12 +89,12 @@ def asset_tables() -> tuple[TableContract, ...]:
 
 def _spec(table: TableContract, settings: Settings) -> AssetSpec:
     derived = table if isinstance(table, DerivedTable) else None
-    by_hand = derived.rebuild_description if derived else _BRONZE_BY_HAND
+    materialization = derived.rebuild_description if derived else _BRONZE_MATERIALIZATION
     fresh_within = derived.fresh_within if derived else None
     return AssetSpec(
         key=asset_key(table),
         deps=[asset_key(derived.upstream)] if derived else [],
-        description=f"{table.description} {_KEPT_UP_TO_DATE} {by_hand}",
+        description=f"{table.description} {_UPDATED_BY} {materialization}",
         group_name=table.layer,
         kinds={"iceberg", "spark" if derived else "json"},
         owners=[OWNER],
@@ -101,7 +112,7 @@ def _reports(
     chosen: frozenset[date] | None,
     as_of: date | None,
 ) -> Iterator[TableReport]:
-    """Bring a table up to date, or rebuild the chosen dates, and report it."""
+    """Ingest uploads or refresh a derived table, and report the result."""
     pipeline = telemetry.pipeline
     if not isinstance(table, DerivedTable):
         yield from ingest_reports(context, pipeline, chosen)
@@ -115,4 +126,4 @@ def _as_of(config: LakehouseConfig) -> date | None:
     try:
         return date.fromisoformat(config.insurance_as_of) if config.insurance_as_of else None
     except ValueError:
-        raise Failure("insurance_as_of is not a date; write it as YYYY-MM-DD, or leave it empty for today.") from None
+        raise Failure("insurance_as_of is not a date. Use YYYY-MM-DD, or leave it empty for today.") from None

@@ -1,4 +1,4 @@
-"""A table as Dagster knows it: its key, and the metadata of its asset and of each materialization."""
+"""The asset key of a table, and the metadata of its asset, materializations and observations."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from telemetry_assets.text.plain import plain_start
 Metadata = dict[str, Any]
 
 POOL = "lakehouse"
-"""The pool of every step that writes tables: one at a time, whichever run it belongs to."""
+"""The pool of every step that writes tables. Its limit is 1, so one step writes at a time, across all runs."""
 
-_LONGEST_CELL = 40
-_PREVIEW_COLUMNS = 16
+_MAX_CELL_LENGTH = 40
+_MAX_PREVIEW_COLUMNS = 16
 _DECIMALS = 3
 
 
 def asset_key(contract: TableContract) -> AssetKey:
-    """``[layer, table]``."""
+    """The asset key of a table: ``[layer, table]``."""
     return AssetKey(list(contract.identifier))
 
 
 def table_metadata(contract: TableContract) -> Metadata:
-    """The table's name, columns with descriptions and, where it is simple, the columns they come from."""
+    """The metadata of a table's asset: its name, its columns and, for a derived table, its column lineage."""
     columns = [
         TableColumn(
             column.name,
@@ -68,13 +68,16 @@ def _lineage(table: DerivedTable) -> TableColumnLineage:
 
 
 def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
-    """Of one event date of a refreshed Silver or Gold table; what begins with ``run_`` is of all its dates together."""
+    """The metadata of one event date of a refreshed Silver or Gold table.
+
+    Entries whose names begin with ``run_`` are totals of all event dates of the run.
+    """
     partition = result.of_event_date(day)
     return {
         **_table_figures(result.contract, result.snapshot_id, partition.rows),
         "rows_read": result.rows_read.get(day, 0),
         "rows_written": partition.rows if result.changed else 0,
-        # Rejecting is ingestion's alone.
+        # Only ingestion rejects documents.
         "rejected": 0,
         "changed": result.changed,
         "run_rows_read": sum(result.rows_read.values()),
@@ -99,17 +102,20 @@ def _remote_run(remote: RemoteRun | None) -> Metadata:
 def ingest_metadata(
     batch_reports: Sequence[BatchReport], day: date, snapshot_id: int | None, partition_rows: int, sample: Metadata
 ) -> Metadata:
-    """Of one event date of Bronze, after some batches; what begins with ``run_`` is of all their dates together.
+    """The metadata of one event date of Bronze after some batches were ingested.
 
-    Names of fields are not in it, or an upload of 400 dates would store them 400 times; the run's checks name them.
+    Entries whose names begin with ``run_`` are totals of all event dates of the run. Names of fields are not included,
+    because a run with 400 event dates would store them 400 times. The run's observation and checks contain them.
 
-    :param snapshot_id: the table's current snapshot.
+    :param snapshot_id: the table's current snapshot; None if it has none.
+    :param partition_rows: number of rows of the event date in the table.
+    :param sample: metadata with a preview of the event date's rows.
     """
     return {
         **_table_figures(BRONZE, snapshot_id, partition_rows),
         "rows_written": sum(one.event_dates.get(day.isoformat(), 0) for one in batch_reports),
         **{f"run_{name}": figure for name, figure in _figures(batch_reports).items()},
-        # What is rejected has no event date of its own, and is looked for on every one; its reasons are a few.
+        # Rejected documents have no event date, so each event date shows the totals of the run.
         "rejected": sum(one.rejected for one in batch_reports),
         "rejected_by_reason": shown_counts(one.rejected_by_reason for one in batch_reports),
         "unknown_fields": sum(sum(one.unknown_fields.values()) for one in batch_reports),
@@ -119,7 +125,7 @@ def ingest_metadata(
 
 
 def batch_report_metadata(batch_reports: Sequence[BatchReport]) -> Metadata:
-    """What became of the uploads of some batches: numbers to plot, and counts by name."""
+    """The metadata of a run's observation of Bronze: totals of its batches, and counts by name."""
     return {
         **_figures(batch_reports),
         "rejected": sum(one.rejected for one in batch_reports),
@@ -143,16 +149,16 @@ def _table_figures(contract: TableContract, snapshot_id: int | None, partition_r
     return {
         "dagster/table_name": contract.full_name,
         "dagster/partition_row_count": partition_rows,
-        # As text: a browser rounds integers of this size.
+        # A text, because browsers round integers of this size.
         "snapshot_id": str(snapshot_id) if snapshot_id is not None else "none",
     }
 
 
 def preview(rows: Sequence[Mapping[str, Any]]) -> MetadataValue:
-    """The first rows of a partition, as a table of values: the UI shows what is in them as text, whatever it is."""
+    """A table of a partition's first rows. The UI shows the values as text and renders no markup in them."""
     if not rows:
         return MetadataValue.text("no rows")
-    names = list(rows[0])[:_PREVIEW_COLUMNS]
+    names = list(rows[0])[:_MAX_PREVIEW_COLUMNS]
     return MetadataValue.table(
         [TableRecord({name: _cell(row[name]) for name in names}) for row in rows],
         TableSchema([TableColumn(name) for name in names]),
@@ -164,9 +170,9 @@ def _cell(value: object) -> str | int | float | None:
         return _number(value)
     if value is None or isinstance(value, int):
         return value
-    return plain_start(value, _LONGEST_CELL)
+    return plain_start(value, _MAX_CELL_LENGTH)
 
 
 def _number(value: float) -> float | str:
-    """A number as it is shown; as text where JSON has no such number, as the sum of extreme ones is."""
+    """A rounded number, or a text for infinities and NaN, which JSON does not support."""
     return round(value, _DECIMALS) if math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""The partitions of all assets: event dates."""
+"""The partitions of all assets, which are event dates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from telemetry_assets.settings import Settings
 
 
 def event_date_partitions(settings: Settings) -> DailyPartitionsDefinition:
-    """Every event date from the setting's first to today; tables take dates outside of it all the same."""
+    """One partition for each event date from the first one in the settings to today. Tables accept other dates too."""
     return DailyPartitionsDefinition(start_date=settings.first_event_date.isoformat(), end_offset=1)
 
 
-def event_dates_of(partition_keys: Iterable[str]) -> frozenset[date]:
-    """The event dates of partition keys."""
+def to_event_dates(partition_keys: Iterable[str]) -> frozenset[date]:
+    """Convert partition keys to event dates."""
     return frozenset(date.fromisoformat(key) for key in partition_keys)

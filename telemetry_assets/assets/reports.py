@@ -1,4 +1,4 @@
-"""What a run reports of a table: metadata of each event date, check results, and a line in the run's log."""
+"""What a run records about a table: metadata of each event date, check results, and log lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from telemetry_assets.assets.metadata import (
     preview,
     refresh_metadata,
 )
-from telemetry_assets.assets.partitions import event_dates_of
+from telemetry_assets.assets.partitions import to_event_dates
 from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.batch_reports import BatchReport
@@ -40,10 +40,10 @@ _BRONZE_PREVIEW = ("event_id", "car_chassis", "event_primary_timestamp", "docume
 
 @dataclass(frozen=True)
 class TableReport:
-    """What happened to a table in a run.
+    """The result of one table in a run.
 
-    :param metadata: of each event date that was chosen or has changed.
-    :param checks: the results of the table's checks; empty if the table was up to date already.
+    :param metadata: metadata of each event date that was chosen or has changed.
+    :param checks: results of the table's checks; empty if the table was already up to date.
     """
 
     table: TableContract
@@ -52,15 +52,17 @@ class TableReport:
 
 
 def log_report(context: AssetExecutionContext, report: TableReport) -> None:
-    """Log a materialization for each event date and an evaluation for each check, in a run without a partition."""
+    """Log the result of a table in a run without a partition: materializations and check evaluations."""
     for day, metadata in report.metadata.items():
         _log_materialization(context, report.table, day, metadata)
     for result in report.checks:
         context.log_event(evaluation(result))
 
 
-def result_of(context: AssetExecutionContext, report: TableReport, chosen: frozenset[date]) -> MaterializeResult:  # type: ignore[type-arg]
-    """The result of a run of chosen event dates; other dates that changed are logged as materializations."""
+def to_materialize_result(
+    context: AssetExecutionContext, report: TableReport, chosen: frozenset[date]
+) -> MaterializeResult:  # type: ignore[type-arg]
+    """Convert the result of a table in a run of chosen event dates. Other event dates that changed are logged."""
     key = asset_key(report.table)
     for day, metadata in report.metadata.items():
         if day in chosen:
@@ -78,11 +80,14 @@ def _is_selected(context: AssetExecutionContext, table: TableContract, result: A
 def ingest_reports(
     context: AssetExecutionContext, pipeline: Pipeline, chosen: frozenset[date] | None
 ) -> Iterator[TableReport]:
-    """Ingest every upload that waits. Batches that were finished before an error are reported too."""
-    finished: list[BatchReport] = []
+    """Ingest all waiting uploads, and report the batches.
+
+    If ingestion fails, the batches that were committed before are logged, and the exception is raised.
+    """
+    committed: list[BatchReport] = []
 
     def add(one: BatchReport) -> None:
-        finished.append(one)
+        committed.append(one)
         context.log.info(
             f"batch {one.batch_id}: {counted(one.uploads, 'upload')}, {counted(one.documents, 'document')} = "
             f"{one.accepted} accepted + {one.rejected} rejected"
@@ -92,24 +97,24 @@ def ingest_reports(
         with as_dagster_failure(context):
             _ingest(context, pipeline, add)
     except BaseException:
-        # No later run reports these batches, also if this run was cancelled.
-        log_report(context, _ingest_report(context, pipeline, finished, None))
+        # No later run reports these batches. This also applies if the run is cancelled.
+        log_report(context, _ingest_report(context, pipeline, committed, None))
         raise
-    yield _ingest_report(context, pipeline, finished, chosen)
+    yield _ingest_report(context, pipeline, committed, chosen)
 
 
 def refresh_report(
     context: AssetExecutionContext, pipeline: Pipeline, result: RefreshResult, chosen: frozenset[date] | None
 ) -> TableReport:
-    """What a refresh did to a derived table."""
+    """Report the result of a refresh of a derived table."""
     table = result.contract
-    rows = f"{counted(result.rows_written, 'row')} written" if result.changed else "all rows as they were"
+    rows = f"{counted(result.rows_written, 'row')} written" if result.changed else "no row changed"
     context.log.info(
         f"{table.full_name}: {counted(len(result.event_dates), 'event date')}, {rows}, {result.seconds:.2f} s"
     )
     days = frozenset(result.event_dates) if chosen is None else chosen
     if not days and table.as_of is not None:
-        # A refresh without a changed date is the daily one: it concerns today.
+        # The daily refresh changes rows without events, so it is recorded for today.
         days = frozenset({datetime.now(UTC).date()})
     has_changed = bool(result.event_dates) or result.changed or chosen is not None
     checks = tuple(check_refresh(pipeline.lakehouse, result)) if has_changed else ()
@@ -122,7 +127,7 @@ def _ingest(context: AssetExecutionContext, pipeline: Pipeline, add: Callable[[B
     except UnclaimableUploadsError as error:
         if not pipeline.tables_behind():
             raise
-        # Tables that are behind are refreshed first; the next run fails with this error.
+        # This run refreshes the tables that are behind. The next run has nothing to refresh and raises this error.
         context.log.error(plain_lines(str(error)))
 
 
@@ -133,17 +138,17 @@ def _ingest_report(
     chosen: frozenset[date] | None,
 ) -> TableReport:
     if batch_reports:
-        # Names of fields and ids of batches are stored once per run, not once per event date.
+        # Field names and batch ids are stored once per run, not once per event date.
         context.log_event(AssetObservation(asset_key(BRONZE), metadata=batch_report_metadata(batch_reports)))
     elif chosen is None:
         return TableReport(BRONZE, {}, ())
-    days = _event_dates_of_batches(batch_reports) | (chosen or frozenset())
+    days = _to_event_dates_batches(batch_reports) | (chosen or frozenset())
     checks = tuple(check_ingest(pipeline.lakehouse, batch_reports))
     return TableReport(BRONZE, _metadata_of_dates(pipeline, batch_reports, days), checks)
 
 
-def _event_dates_of_batches(batch_reports: Iterable[BatchReport]) -> frozenset[date]:
-    return event_dates_of({day for one in batch_reports for day in one.event_dates if day != OTHERS})
+def _to_event_dates_batches(batch_reports: Iterable[BatchReport]) -> frozenset[date]:
+    return to_event_dates({day for one in batch_reports for day in one.event_dates if day != OTHERS})
 
 
 def _metadata_of_dates(

@@ -1,4 +1,4 @@
-"""What assets and ops are given: the pipeline, open for as long as their run."""
+"""The Dagster resource of assets, checks and ops: the pipeline of a run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from telemetry_assets.settings import load_settings
 
 
 class TelemetryResource(ConfigurableResource[Any]):
-    """Opens the pipeline that the settings name."""
+    """Opens the pipeline of the settings for the duration of a run."""
 
     _pipeline: Pipeline = PrivateAttr()
 
     @property
     def pipeline(self) -> Pipeline:
-        """The run's pipeline."""
+        """The pipeline of the run."""
         return self._pipeline
 
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Iterator[TelemetryResource]:
-        """Open the pipeline around a run."""
+        """Open the pipeline before a run, and close it afterwards."""
         with open_pipeline(load_settings()) as pipeline:
             self._pipeline = pipeline
             yield self

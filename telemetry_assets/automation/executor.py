@@ -1,6 +1,6 @@
-"""How each run of this project is executed: in one process, with a life sign, and never behind a dead run.
+"""The executor of all runs: Dagster's in-process executor, extended with heartbeats and the detection of dead runs.
 
-It is Dagster's in-process executor, with more at two places: around all steps, and while a step waits for its pool.
+It extends Dagster's executor in two places: around the execution of all steps, and while a step waits for its pool.
 """
 
 from __future__ import annotations
@@ -20,33 +20,36 @@ from dagster._core.execution.plan.instance_concurrency_context import InstanceCo
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.executor.in_process import InProcessExecutor
 
-from telemetry_assets.automation.dead_runs import end_dead_runs, free_left_slots, users_of
-from telemetry_assets.automation.heartbeats import life_sign
+from telemetry_assets.automation.dead_runs import describe_occupants, end_dead_runs, free_stale_slots
+from telemetry_assets.automation.heartbeats import heartbeat
 
-_LOOK_SECONDS = 1.0
-_JUDGE_SECONDS = 5.0
+_POLL_SECONDS = 1.0
+_DEAD_RUN_CHECK_SECONDS = 5.0
 
 
-def living_executor() -> ExecutorDefinition:
-    """Dagster's in-process executor, with its configuration, whose runs show that they live and end dead ones."""
+def heartbeat_executor() -> ExecutorDefinition:
+    """An in-process executor whose runs send heartbeats, and mark dead runs as failed.
+
+    It has the same configuration as Dagster's in-process executor.
+    """
 
     def create(context: InitExecutorContext) -> Executor:
         create_standard = in_process_executor.executor_creation_fn
         assert create_standard is not None
         standard = create_standard(context)
-        return _LivingExecutor(standard.retries, standard.step_dependency_config)
+        return _HeartbeatExecutor(standard.retries, standard.step_dependency_config)
 
     return ExecutorDefinition(
-        name="living_in_process",
-        config_schema=in_process_executor.config_schema,  # type: ignore[arg-type]  # Dagster takes its own kind too
+        name="in_process_with_heartbeats",
+        config_schema=in_process_executor.config_schema,  # type: ignore[arg-type]  # Dagster accepts it
         executor_creation_fn=create,
     )
 
 
-class _LivingExecutor(InProcessExecutor):
+class _HeartbeatExecutor(InProcessExecutor):
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        """Execute a run's steps in this process, with a life sign from before the first wait for a pool to the end."""
-        with life_sign(plan_context.instance, plan_context.dagster_run):
+        """Execute a run's steps in this process. Heartbeats start before the run waits for its first pool."""
+        with heartbeat(plan_context.instance, plan_context.dagster_run):
             end_dead_runs(plan_context.instance)
             yield DagsterEvent.engine_event(
                 plan_context,
@@ -56,7 +59,7 @@ class _LivingExecutor(InProcessExecutor):
             yield from iter(self._steps(plan_context))
 
     def _steps(self, plan_context: PlanOrchestrationContext) -> ExecuteRunWithPlanIterable:
-        """As the base class has it, but for how steps wait for their pools."""
+        """The same as in the base class, except for how steps wait for their pools."""
         return ExecuteRunWithPlanIterable(
             execution_plan=plan_context.execution_plan,
             iterator=_execute_steps,
@@ -80,41 +83,46 @@ def _execute_steps(job_context: PlanExecutionContext, execution_plan: ExecutionP
 
 
 class _Pools(InstanceConcurrencyContext):
-    """The pools of a run's steps. While no step can go on, it frees what dead runs have, and says what it waits for."""
+    """The pools of a run's steps.
+
+    While all steps wait for pools, it frees the slots of dead runs and logs which runs occupy the pools.
+    """
 
     def __init__(self, context: PlanExecutionContext) -> None:
         super().__init__(context.instance, context.dagster_run)
         self._context = context
-        self._waited_for: set[str] = set()
-        self._said: dict[str, list[str]] = {}
-        self._judged = 0.0
+        self._pending_pools: set[str] = set()
+        self._logged_occupants: dict[str, list[str]] = {}
+        self._last_check = 0.0
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
-        """Whether a step has its pool now."""
+        """Claim a slot of a pool for a step, and return whether the step has it."""
         claimed = super().claim(concurrency_key, step_key, step_priority)
         if claimed:
-            self._waited_for.discard(concurrency_key)
+            self._pending_pools.discard(concurrency_key)
         else:
-            self._waited_for.add(concurrency_key)
+            self._pending_pools.add(concurrency_key)
         return claimed
 
     def interval_to_next_pending_claim_check(self) -> float:
-        """The seconds until the next look. Dagster asks where no step can go on, and then sleeps.
+        """The seconds until the next attempt to claim a slot. Dagster calls this while all steps wait.
 
-        :raises DagsterExecutionInterruptedError: where the run is to end, which Dagster looks at in steps only.
+        :raises DagsterExecutionInterruptedError: if the run is interrupted. Dagster itself checks this only within
+            steps.
         """
         with raise_execution_interrupts():
-            if time.monotonic() - self._judged > _JUDGE_SECONDS:
-                self._judge()
-                self._judged = time.monotonic()
-        return _LOOK_SECONDS
+            if time.monotonic() - self._last_check > _DEAD_RUN_CHECK_SECONDS:
+                self._free_dead_slots()
+                self._last_check = time.monotonic()
+        return _POLL_SECONDS
 
-    def _judge(self) -> None:
+    def _free_dead_slots(self) -> None:
         instance = self._context.instance
         end_dead_runs(instance)
-        for pool in sorted(self._waited_for):
-            free_left_slots(instance, pool)
-            users = users_of(instance, pool)
-            if users and users != self._said.get(pool):
-                self._context.log.info(f"Waiting for the pool {pool}, which {' and '.join(users)} has.")
-            self._said[pool] = users
+        for pool in sorted(self._pending_pools):
+            free_stale_slots(instance, pool)
+            occupants = describe_occupants(instance, pool)
+            if occupants and occupants != self._logged_occupants.get(pool):
+                verb = "occupies" if len(occupants) == 1 else "occupy"
+                self._context.log.info(f"Waiting for the pool {pool}, which {' and '.join(occupants)} {verb}.")
+            self._logged_occupants[pool] = occupants

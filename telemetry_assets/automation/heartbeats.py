@@ -1,11 +1,11 @@
-"""How a run shows that its process lives, and how anybody else reads that.
+"""Run liveness: how a run shows that its process is alive, and how other processes check it.
 
-A run shows it in two ways, from before it waits for its first pool until its end:
+A run shows it in two ways, from before it waits for its first pool until it ends:
 
-- a locked file in the instance's storage folder. The kernel releases the lock with the process, so on the same machine
-  a dead run is known at once;
-- a line in its event log every 30 s, which Dagster's storage keeps. It is what counts where that folder is not the
-  run's own: a replaced task of Fargate begins with an empty one, and another machine has one of its own.
+- It locks a file in the instance's storage folder. The kernel releases the lock when the process ends, so processes on
+  the same machine detect a dead run immediately.
+- It writes a heartbeat to its event log every 30 s. Processes that do not share the storage folder use this: another
+  machine has its own folder, and a replaced Fargate task starts with an empty one.
 """
 
 from __future__ import annotations
@@ -21,67 +21,68 @@ from pathlib import Path
 
 from dagster import DagsterInstance, DagsterRun, RunRecord
 
-from telemetry_assets.automation.servers import servers_above
+from telemetry_assets.automation.servers import ancestor_servers
 from telemetry_assets.text.plain import plain_logger
 
-_LINE = "The run is at work. This line, every 30 s, shows other processes that it lives."
-_LINE_SECONDS = 30.0
-# Three lines that did not come. Clocks of machines that share an instance may differ by less than this.
-SILENCE_SECONDS = 90.0
-_LOOK_SECONDS = 1.0
+_HEARTBEAT = "Heartbeat: the run is active. It writes this line every 30 s."
+_HEARTBEAT_SECONDS = 30.0
+# Three heartbeats. The clocks of machines that share an instance may differ by less than this.
+_TIMEOUT_SECONDS = 90.0
+_POLL_SECONDS = 1.0
 
 _log = plain_logger(__name__)
 
 
 @contextmanager
-def life_sign(instance: DagsterInstance, run: DagsterRun) -> Iterator[None]:
-    """Show that a run lives for as long as the context is open, and end the run when its server is gone."""
+def heartbeat(instance: DagsterInstance, run: DagsterRun) -> Iterator[None]:
+    """Send a run's heartbeats while the context is open, and interrupt the run if its Dagster server ends."""
     ended = threading.Event()
-    companion = threading.Thread(target=_accompany, args=(instance, run, ended), name="life-sign", daemon=True)
+    thread = threading.Thread(target=_send_heartbeats, args=(instance, run, ended), name="heartbeat", daemon=True)
     with _locked_file(instance, run.run_id):
-        companion.start()
+        thread.start()
         try:
             yield
         finally:
             ended.set()
-            companion.join()
+            thread.join()
 
 
 def is_dead(instance: DagsterInstance, run_id: str) -> bool:
-    """Whether the process of a run of this machine ended without the run's end: its file is there, without a lock.
+    """Whether the process of a run on this machine is gone: the run's lock file exists and is not locked.
 
-    A run that has shown no life sign yet, or is on another machine, counts as alive.
+    :returns: False for a run without a lock file: it has not started its heartbeats, has ended, or is on another
+        machine.
     """
     path = _path(instance, run_id)
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A run that ends removes its file before it releases the lock: it may have done so since the opening.
+            # A run removes its file before it releases the lock. It may have ended since this file was opened.
             return path.exists()
     except (FileNotFoundError, BlockingIOError):
         return False
 
 
 def is_alive(instance: DagsterInstance, run_id: str) -> bool:
-    """Whether the process of a run of this machine has its life sign."""
+    """Whether a run on this machine holds the lock of its file."""
     return _path(instance, run_id).exists() and not is_dead(instance, run_id)
 
 
-def is_silent(instance: DagsterInstance, record: RunRecord) -> bool:
-    """Whether a run has written nothing to its event log for as long as three of its lines take."""
+def has_missed_heartbeats(instance: DagsterInstance, record: RunRecord) -> bool:
+    """Whether a run has written nothing to its event log for 90 s, which is three heartbeats."""
     started = record.start_time or record.create_timestamp.timestamp()
     events = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
     newest = max(started, events[0].timestamp) if events else started
-    return time.time() - newest > SILENCE_SECONDS
+    return time.time() - newest > _TIMEOUT_SECONDS
 
 
-def forget(instance: DagsterInstance, run_id: str) -> None:
-    """Remove the life sign of a dead run."""
+def remove_lock_file(instance: DagsterInstance, run_id: str) -> None:
+    """Remove the lock file of a dead run."""
     _path(instance, run_id).unlink(missing_ok=True)
 
 
 def _path(instance: DagsterInstance, run_id: str) -> Path:
-    # Where this instance keeps its own files: other instances' runs are none of its business.
+    # The storage directory separates the runs of this instance from those of other instances.
     return Path(instance.storage_directory()) / "telemetry_assets_running" / run_id
 
 
@@ -89,44 +90,44 @@ def _path(instance: DagsterInstance, run_id: str) -> Path:
 def _locked_file(instance: DagsterInstance, run_id: str) -> Iterator[None]:
     path = _path(instance, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    drafted = path.with_name(f".{run_id}")
-    with drafted.open("w") as file:
+    draft = path.with_name(f".{run_id}")
+    with draft.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        # It appears with its lock: without one it would be the sign of a dead run.
-        drafted.rename(path)
+        # Lock the file before it gets its name, because an unlocked file means a dead run.
+        draft.rename(path)
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
-def _accompany(instance: DagsterInstance, run: DagsterRun, ended: threading.Event) -> None:
-    """Write the run's lines, and interrupt the run once when a Dagster server above its process is gone."""
-    servers = _servers_above(())
-    next_line = time.monotonic() + _LINE_SECONDS
-    while not ended.wait(_LOOK_SECONDS):
-        if servers and _servers_above(servers)[: len(servers)] != servers:
+def _send_heartbeats(instance: DagsterInstance, run: DagsterRun, ended: threading.Event) -> None:
+    """Write heartbeats until the run ends. If a Dagster server that started the run ends, interrupt the run once."""
+    servers = _ancestor_servers(())
+    next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
+    while not ended.wait(_POLL_SECONDS):
+        if servers and _ancestor_servers(servers)[: len(servers)] != servers:
             servers = ()
-            _write(instance, run, "The Dagster server that started this run is gone, so the run ends.")
-            # As a cancelled run: the main thread raises it in the step, which cancels what is remote.
+            _write(instance, run, "The Dagster server that started this run has ended, so the run ends too.")
+            # The same signal as for a cancelled run. It interrupts the step, which then cancels its remote run.
             os.kill(os.getpid(), signal.SIGTERM)
-        if time.monotonic() >= next_line:
-            _write(instance, run, _LINE)
-            next_line = time.monotonic() + _LINE_SECONDS
+        if time.monotonic() >= next_heartbeat:
+            _write(instance, run, _HEARTBEAT)
+            next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
 
 
-def _servers_above(otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    """The Dagster servers above this process; ``otherwise`` where they cannot be read."""
+def _ancestor_servers(default: tuple[int, ...]) -> tuple[int, ...]:
+    """The Dagster servers among this process's ancestors, or ``default`` if the ancestors cannot be read."""
     try:
-        return servers_above()
+        return ancestor_servers()
     except OSError as error:
-        _log.debug("The servers above this process cannot be read: %s", error)
-        return otherwise
+        _log.debug("The ancestors of this process cannot be read: %s", error)
+        return default
 
 
 def _write(instance: DagsterInstance, run: DagsterRun, line: str) -> None:
     try:
         instance.report_engine_event(line, run)
     except Exception:
-        # The storage may be away for a moment. The run itself finds out where that matters.
-        _log.warning("The event log did not take a line of run %s.", run.run_id, exc_info=True)
+        # The storage may be unavailable for a moment. If it stays unavailable, the run's own events fail too.
+        _log.warning("Could not write to the event log of run %s.", run.run_id, exc_info=True)

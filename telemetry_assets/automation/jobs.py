@@ -1,4 +1,4 @@
-"""The jobs: uploads to Gold, the daily refresh of insurance statuses, and the replay of rejected documents."""
+"""The jobs `ingest`, `refresh_insurance` and `replay_rejected`."""
 
 from typing import get_args
 
@@ -6,7 +6,7 @@ from dagster import AssetSelection, Config, Failure, JobDefinition, OpExecutionC
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
-from telemetry_assets.assets.checks import as_dagster_failure, moment
+from telemetry_assets.assets.checks import as_dagster_failure, parse_time
 from telemetry_assets.assets.lakehouse import asset_tables
 from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.assets.resources import TelemetryResource
@@ -15,40 +15,43 @@ from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.tables import derived_tables
 from telemetry_assets.text.plain import plain_values
 
-# The sensor retries: it reads from the tables what is left to do.
+# The upload sensor starts a new run instead, because it reads the remaining work from the tables.
 _NO_RETRY = {"dagster/max_retries": "0"}
 
 
 def ingest_job() -> UnresolvedAssetJobDefinition:
-    """``ingest``: every upload that waits, all the way to Gold, in one run without a partition.
+    """The job ``ingest``. It ingests all waiting uploads and refreshes Silver and Gold, in one run without a partition.
 
-    It also refreshes tables that are behind their upstream for another reason, such as a killed run or a change by
-    hand.
+    It also refreshes tables that are behind their upstream for another reason, such as a killed run or a manual commit.
     """
     return define_asset_job(
         "ingest",
-        # The run evaluates the checks of the tables that changed. A selected check without a result shows as skipped.
+        # The run evaluates only the checks of tables that changed. A selected check without a result shows as skipped.
         AssetSelection.assets(*map(asset_key, asset_tables())).without_checks(),
-        description="Takes every upload that waits to Bronze, Silver and Gold, and refreshes tables that are behind.",
+        description="Ingests all waiting uploads into Bronze, and refreshes all tables that are behind their upstream.",
         tags=_NO_RETRY,
     )
 
 
 def refresh_insurance_job() -> UnresolvedAssetJobDefinition:
-    """``refresh_insurance``: the insurance status of every car, including cars that did not report.
+    """The job ``refresh_insurance``. It refreshes the insurance status of every car, with and without new events.
 
-    It is run for today's partition: a run of a part of the assets needs one.
+    Launch it for today's partition. A run that selects only some of the assets needs a partition.
     """
     return define_asset_job(
         "refresh_insurance",
         AssetSelection.assets(*(asset_key(table) for table in derived_tables() if table.as_of is not None)),
-        description="Brings insurance_status, insurance_days_expired and insurance_as_of of all cars up to date.",
+        description="Refreshes insurance_status, insurance_days_expired and insurance_as_of of all cars.",
         tags=_NO_RETRY,
     )
 
 
 class ReplayConfig(Config):
-    """Which rejected documents: of any of these reasons and uploads, since a moment (ISO 8601, UTC); empty is all."""
+    """Selects the rejected documents to replay. An empty field selects all.
+
+    ``reasons`` are reasons of rejection. ``uploads`` are URIs, or ends of URIs that follow a slash. ``since`` is the
+    earliest time of rejection (ISO 8601, UTC).
+    """
 
     reasons: list[str] = Field(default_factory=list)
     uploads: list[str] = Field(default_factory=list)
@@ -56,23 +59,23 @@ class ReplayConfig(Config):
     dry_run: bool = False
 
     def selection(self) -> ReplaySelection:
-        """The documents to replay.
+        """The selection of documents.
 
-        :raises Failure: if a reason does not exist, or ``since`` is not a moment.
+        :raises Failure: if a reason does not exist, or ``since`` is not a time.
         """
         unknown = [number for number, reason in enumerate(self.reasons) if reason not in get_args(Reason)]
         if unknown:
             raise Failure(
-                f"reasons has entries that are none (numbers {unknown}, from 0); a document is rejected for "
+                f"reasons has invalid entries (numbers {unknown}, from 0). Valid reasons are: "
                 f"{', '.join(get_args(Reason))}."
             )
-        return ReplaySelection(tuple(self.reasons), tuple(self.uploads), moment("since", self.since))
+        return ReplaySelection(tuple(self.reasons), tuple(self.uploads), parse_time("since", self.since))
 
 
 def replay_rejected_job() -> JobDefinition:
-    """``replay_rejected``: ingests rejected documents again. The upload sensor then refreshes Silver and Gold."""
+    """The job ``replay_rejected``. It ingests rejected documents again; the upload sensor then starts ``ingest``."""
 
-    @op(pool=POOL, description="Moves rejected documents that are accepted now to Bronze.")
+    @op(pool=POOL, description="Moves rejected documents that are now accepted to Bronze.")
     def replay_rejected_documents(
         context: OpExecutionContext, telemetry: TelemetryResource, config: ReplayConfig
     ) -> None:
@@ -94,7 +97,7 @@ def replay_rejected_job() -> JobDefinition:
 
     @job(
         name="replay_rejected",
-        description="Ingests rejected documents again after a fix; `ingest` then takes them to Silver and Gold.",
+        description="Ingests rejected documents again after a fix. `ingest` then refreshes Silver and Gold.",
         tags=_NO_RETRY,
     )
     def replay_rejected() -> None:

@@ -1,4 +1,4 @@
-"""The sensor that leaves no remote run without a Dagster run that follows it."""
+"""The sensor `remote_runs`. It cancels runs in EMR Serverless or Glue whose Dagster runs have ended."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from telemetry_assets.pipeline import translate_errors
 from telemetry_assets.settings import load_settings
 
 _INTERVAL_SECONDS = 10
-# A run that died is followed by another one, which goes on with what it has left; after failures the upload sensor
-# waits for up to five minutes before it starts that.
+# After a run fails, the upload sensor starts another one within five minutes, which may follow the same remote run.
 _GRACE_SECONDS = 330
 
 
 def remote_runs_sensor() -> SensorDefinition:
-    """Cancels remote runs whose Dagster run is over. It starts nothing."""
+    """The sensor that cancels remote runs whose Dagster runs have ended. It starts no runs."""
 
     @sensor(
         name="remote_runs",
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Cancels runs in EMR Serverless or Glue that no Dagster run follows any more, and nobody else.",
+        description="Cancels runs in EMR Serverless or Glue whose Dagster runs have ended. Starts no runs.",
     )
     def remote_runs(context: SensorEvaluationContext) -> SkipReason:
         from telemetry_assets.engines.remote.engine import open_service
@@ -40,21 +39,21 @@ def remote_runs_sensor() -> SensorDefinition:
         settings = load_settings()
         with translate_errors(settings):
             service = open_service(settings)
-            living = of_lakehouse(service.active_runs(), settings)
-            orphans = [run.run_id for run, folder in living if _is_orphan(context.instance, folder.followers())]
+            active = of_lakehouse(service.active_runs(), settings)
+            orphans = [run.run_id for run, folder in active if _is_orphan(context.instance, folder.followers())]
             for remote_id in orphans:
-                context.log.warning(f"Run {remote_id} of {service.name} is to end: its Dagster run is over.")
+                context.log.warning(f"Cancelling run {remote_id} in {service.name}, because its Dagster run has ended.")
                 service.cancel(remote_id)
-        cancelled = f" To end, as their Dagster runs are over: {', '.join(orphans)}." if orphans else ""
-        return SkipReason(f"Runs of {service.name} that are at work: {len(living)}.{cancelled}")
+        cancelled = f" Cancelled, because their Dagster runs have ended: {', '.join(orphans)}." if orphans else ""
+        return SkipReason(f"Active runs in {service.name}: {len(active)}.{cancelled}")
 
     return remote_runs
 
 
 def _is_orphan(instance: DagsterInstance, followers: list[str]) -> bool:
-    """Whether nobody follows a remote run, or will.
+    """Whether no run follows a remote run any more, and none is going to.
 
-    What somebody follows of whom this Dagster knows nothing, such as the command line, is not judged.
+    It is False if a follower is unknown to this instance, such as the command line.
     """
     records = [record for run_id in followers if (record := instance.get_run_record_by_id(run_id)) is not None]
     if not records or len(records) < len(followers) or any(not record.dagster_run.is_finished for record in records):
@@ -62,7 +61,7 @@ def _is_orphan(instance: DagsterInstance, followers: list[str]) -> bool:
     newest = records[-1]
     if newest.dagster_run.status != DagsterRunStatus.FAILURE:
         return True
-    # Another run of this Dagster may come to the same table later.
+    # The active run may follow the remote run when it refreshes the same table.
     if active_run(instance, "ingest") is not None:
         return False
     ended = newest.end_time or newest.update_timestamp.timestamp()

@@ -1,4 +1,4 @@
-"""What runs by the clock."""
+"""The schedules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 
 def insurance_schedule(refresh_insurance: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
-    """Daily after midnight UTC, for the new date: an insurance expires also if its car does not report."""
+    """The schedule ``daily_insurance``. It starts the job every day for the new date.
+
+    It is needed because an insurance can expire without a new upload.
+    """
 
     @schedule(
         name="daily_insurance",

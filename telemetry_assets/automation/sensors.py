@@ -1,10 +1,11 @@
-"""The upload sensor: run when an upload waits, a batch is unfinished, or a table is behind its upstream."""
+"""The sensor `uploads`. It starts `ingest` if an upload waits, a batch is unfinished, or a table is behind."""
 
 import time
 from collections.abc import Sequence
 
 from dagster import (
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
     RunRecord,
@@ -24,21 +25,24 @@ from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.plain import plain_text
 
-_ACTIVE = [
+_ACTIVE_STATUSES = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-_FIRST_WAIT_SECONDS = 5
-_LONGEST_WAIT_SECONDS = 300
-_RUNS_LOOKED_AT = 10
-_OBSTACLES_TOLD = 5
+_MIN_WAIT_SECONDS = 5
+_MAX_WAIT_SECONDS = 300
+_MAX_RUNS_READ = 10
+_MAX_OBSTACLES_SHOWN = 5
 
 
 def upload_sensor(ingest: UnresolvedAssetJobDefinition, settings: Settings) -> SensorDefinition:
-    """The sensor that starts ``ingest``. It keeps no cursor: what there is to do is read where it is."""
+    """The sensor that starts ``ingest``.
+
+    It has no cursor. It reads the remaining work from the landing location and the tables.
+    """
 
     @sensor(
         name="uploads",
@@ -50,71 +54,75 @@ def upload_sensor(ingest: UnresolvedAssetJobDefinition, settings: Settings) -> S
     def uploads(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         current = load_settings()
         end_dead_runs(context.instance)
-        reason_to_wait = active_run(context.instance, ingest.name) or _after_ends(context.instance, ingest.name)
-        if reason_to_wait:
+        active = active_run(context.instance, ingest.name)
+        if active is not None:
+            return SkipReason(
+                f"Run {active.run_id} is active. The next run ingests everything that arrives in the meantime."
+            )
+        reason_to_wait = _reason_to_wait(context.instance, ingest.name)
+        if reason_to_wait is not None:
             return SkipReason(reason_to_wait)
         try:
             with open_pipeline(current) as pipeline:
-                work = what_is_to_do(pipeline)
-                obstacles = list(pipeline.ingestion.landing.obstacles()) if work is None else []
+                reason = reason_to_run(pipeline)
+                obstacles = list(pipeline.ingestion.landing.obstacles()) if reason is None else []
         except CatalogBusyError as error:
-            # Nothing is wrong: the next look comes in some seconds.
+            # The next evaluation tries again in a few seconds.
             return SkipReason(str(error))
-        if work is None:
-            told = "".join(
-                f" {plain_text(place)} is not taken: {problem}." for place, problem in obstacles[:_OBSTACLES_TOLD]
+        if reason is None:
+            shown = "".join(
+                f" {plain_text(place)} is not taken: {problem}." for place, problem in obstacles[:_MAX_OBSTACLES_SHOWN]
             )
-            return SkipReason(f"Nothing waits in {current.landing_uri}, and every table is up to date.{told}")
-        context.log.info(work)
-        return RunRequest(tags={"telemetry/reason": work})
+            return SkipReason(f"No upload waits in {current.landing_uri}, and all tables are up to date.{shown}")
+        context.log.info(reason)
+        return RunRequest(tags={"telemetry/reason": reason})
 
     return uploads
 
 
-def what_is_to_do(pipeline: Pipeline) -> str | None:
-    """Why a run is needed, in words; None where it is not."""
+def reason_to_run(pipeline: Pipeline) -> str | None:
+    """The reason to start a run, or None if nothing is left to do."""
     if pipeline.ingestion.has_work():
         return "an upload waits, or a batch is unfinished"
     behind = pipeline.tables_behind()
     if not behind:
         return None
-    # It is a tag of the run too, which is no place for five names.
+    # The reason is also a tag of the run, so it names only one table.
     others = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
     return f"behind upstream: {behind[0].full_name}{others}"
 
 
-def active_run(instance: DagsterInstance, job_name: str) -> str | None:
-    """What is said of a job's run that is at work or will be; None where there is none."""
-    runs = instance.get_runs(RunsFilter(job_name=job_name, statuses=_ACTIVE), limit=1)
-    return f"Run {runs[0].run_id} is at work; the next run takes all that gathers meanwhile." if runs else None
+def active_run(instance: DagsterInstance, job_name: str) -> DagsterRun | None:
+    """The newest run of a job that is queued or executing, or None."""
+    return next(iter(instance.get_runs(RunsFilter(job_name=job_name, statuses=_ACTIVE_STATUSES), limit=1)), None)
 
 
-def _after_ends(instance: DagsterInstance, job_name: str) -> str | None:
-    """Why there is a moment to wait after how the last runs ended; None where there is none."""
-    records = instance.get_run_records(RunsFilter(job_name=job_name), limit=_RUNS_LOOKED_AT)
+def _reason_to_wait(instance: DagsterInstance, job_name: str) -> str | None:
+    """The reason to wait after runs that failed or were cancelled, or None if the wait is over."""
+    records = instance.get_run_records(RunsFilter(job_name=job_name), limit=_MAX_RUNS_READ)
     if records and records[0].dagster_run.status == DagsterRunStatus.CANCELED:
-        left = _left(records[0], _LONGEST_WAIT_SECONDS)
+        left = _seconds_left(records[0], _MAX_WAIT_SECONDS)
         if left is None:
             return None
-        # Somebody meant it: there is time to turn this sensor off, or to launch the job.
+        # The wait leaves time to stop this sensor after cancelling a run.
         return (
-            f"Run {records[0].dagster_run.run_id} was cancelled. What it left is taken up in {left:.0f} s; turn this "
-            "sensor off where it is not to be."
+            f"Run {records[0].dagster_run.run_id} was cancelled. A new run continues its work in {left:.0f} s. To "
+            "prevent this, stop this sensor."
         )
     failures = _leading_failures(records)
     if not failures:
         return None
-    left = _left(failures[0], min(_FIRST_WAIT_SECONDS * 2 ** (len(failures) - 1), _LONGEST_WAIT_SECONDS))
+    left = _seconds_left(failures[0], min(_MIN_WAIT_SECONDS * 2 ** (len(failures) - 1), _MAX_WAIT_SECONDS))
     if left is None:
         return None
     return (
-        f"{counted(len(failures), 'run')} failed, the newest being {failures[0].dagster_run.run_id}. "
-        f"Trying again in {left:.0f} s; waits grow to {_LONGEST_WAIT_SECONDS} s."
+        f"{counted(len(failures), 'run')} failed. The newest is {failures[0].dagster_run.run_id}. Trying again in "
+        f"{left:.0f} s. The wait grows with each failure, up to {_MAX_WAIT_SECONDS} s."
     )
 
 
-def _left(record: RunRecord, wait: float) -> float | None:
-    """The seconds that are left of a wait since a run's end; None where it is over."""
+def _seconds_left(record: RunRecord, wait: float) -> float | None:
+    """The remaining seconds of a wait that began when a run ended, or None if the wait is over."""
     left = (record.end_time or record.update_timestamp.timestamp()) + wait - time.time()
     return left if left > 0 else None
 

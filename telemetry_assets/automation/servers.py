@@ -1,4 +1,4 @@
-"""The Dagster processes that a run's process descends from: `dagster dev`, the code server, and its server of code."""
+"""The Dagster server processes among the ancestors of a run's process, such as `dagster dev` and the code server."""
 
 from __future__ import annotations
 
@@ -17,43 +17,46 @@ _NAMES = {
 }
 
 
-def servers_above() -> tuple[int, ...]:
-    """The process ids of the Dagster processes above this one, the nearest first.
+def ancestor_servers() -> tuple[int, ...]:
+    """The process ids of the Dagster servers that this process descends from, the nearest first.
 
-    One of them is gone where the answer becomes shorter: what it leaves goes to another parent. A shell, `make` or
-    `nohup` above them is not among them, so its end means nothing. A run of `dagster job execute` has none.
+    If one of them ends, its children get another parent, and the result becomes shorter. The result does not include
+    ancestors that are not Dagster servers, such as a shell, `make` or `nohup`. It is empty for a run of
+    `dagster job execute`.
 
-    :raises OSError: where nobody can say, as with too many open files.
+    :raises OSError: if the ancestors cannot be read, for example because too many files are open.
     """
-    found: list[int] = []
+    servers: list[int] = []
     pid = os.getppid()
     while pid > 0:
         parent, command = _parent_and_command(pid)
-        if not _is_dagsters(command):
+        if not _is_dagster(command):
             break
-        found.append(pid)
+        servers.append(pid)
         pid = parent
-    return tuple(found)
+    return tuple(servers)
 
 
-def _is_dagsters(command: list[str]) -> bool:
+def _is_dagster(command: list[str]) -> bool:
     """Whether a command line is `dagster …`, `python …/dagster …` or `python -m dagster …`."""
     return any(Path(word).name in _NAMES for word in command[:3])
 
 
 def _parent_and_command(pid: int) -> tuple[int, list[str]]:
-    """A process's parent and command line; without words where it is gone."""
+    """A process's parent and command line; 0 and an empty list if the process is gone."""
     if sys.platform != "linux":
-        return _as_ps_has_it(pid)
+        return _parent_and_command_from_ps(pid)
     try:
-        # After the name, which is in brackets and may have any characters: the state, and the parent.
+        # The state and the parent follow the name, which is in parentheses and may contain any character.
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         return parent, Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return 0, []
 
 
-def _as_ps_has_it(pid: int) -> tuple[int, list[str]]:
-    asked = subprocess.run(["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    parent, *command = asked.stdout.split() or ["0"]
+def _parent_and_command_from_ps(pid: int) -> tuple[int, list[str]]:
+    completed = subprocess.run(
+        ["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    parent, *command = completed.stdout.split() or ["0"]
     return int(parent), command

@@ -156,7 +156,7 @@ def test_a_catalog_and_a_journal_that_somebody_has_overwritten_are_named(shell: 
     journal, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
     journal.parent.mkdir(parents=True)
     journal.write_text("{")
-    assert f"{journal} is no journal of a batch" in shell.run("process").stderr
+    assert f"{journal} is not the journal of a batch" in shell.run("process").stderr
     catalog.write_text("no database")
     assert f"The catalog {catalog} cannot be used" in shell.run("process").stderr
     told = shell.run("doctor")

@@ -14,9 +14,9 @@ import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, execute_job, instance_for_test
 
 from telemetry_assets.assets.metadata import POOL, asset_key
-from telemetry_assets.automation import heartbeats as heartbeats
+from telemetry_assets.automation import heartbeats
 from telemetry_assets.automation.dead_runs import end_dead_runs
-from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
+from telemetry_assets.automation.heartbeats import heartbeat, is_alive, is_dead
 from telemetry_assets.tables import BRONZE
 from telemetry_assets_tests.harness.made_runs import ASSETS, job_of, started_run, status, take, users
 from telemetry_assets_tests.harness.waiting import until
@@ -40,7 +40,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
 
 
-def folder_of_life_signs(instance: DagsterInstance) -> Path:
+def folder_of_lock_files(instance: DagsterInstance) -> Path:
     return Path(instance.storage_directory()) / "telemetry_assets_running"
 
 
@@ -50,9 +50,9 @@ def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def lose_process(instance: DagsterInstance, run: DagsterRun) -> None:
-    """Leave what a killed run leaves: its life sign, without a lock."""
-    folder_of_life_signs(instance).mkdir(parents=True, exist_ok=True)
-    (folder_of_life_signs(instance) / run.run_id).touch()
+    """Leave what a killed run leaves: its lock file, without a lock."""
+    folder_of_lock_files(instance).mkdir(parents=True, exist_ok=True)
+    (folder_of_lock_files(instance) / run.run_id).touch()
 
 
 @pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected", ASSETS])
@@ -67,14 +67,14 @@ def test_a_dead_run_of_any_job_is_ended_and_its_pool_is_free(instance: DagsterIn
 
 
 @pytest.mark.parametrize("job", ["ingest", ASSETS])
-def test_a_run_whose_life_signs_went_with_its_task_is_ended_within_two_minutes(
+def test_a_run_whose_lock_file_went_with_its_task_is_ended_within_two_minutes(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
     run = started_run(instance, job)
     take(instance, run, POOL)
-    with life_sign(instance, run):
+    with heartbeat(instance, run):
         # The new task's storage folder is empty.
-        shutil.rmtree(folder_of_life_signs(instance))
+        shutil.rmtree(folder_of_lock_files(instance))
         end_dead_runs(instance)
         assert status(instance, run.run_id) == DagsterRunStatus.STARTED
     later(monkeypatch, 100)
@@ -83,16 +83,16 @@ def test_a_run_whose_life_signs_went_with_its_task_is_ended_within_two_minutes(
     assert users(instance, POOL) == set()
 
 
-def test_a_run_on_another_machine_is_left_at_work_while_it_writes_its_lines(
+def test_a_run_on_another_machine_is_left_at_work_while_it_sends_heartbeats(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeats, "_LINE_SECONDS", 0.1)
-    monkeypatch.setattr(heartbeats, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "_HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "_POLL_SECONDS", 0.1)
     run = started_run(instance)
     now = time.time()
-    with life_sign(instance, run):
-        shutil.rmtree(folder_of_life_signs(instance))
-        # Its clock, and that of its lines.
+    with heartbeat(instance, run):
+        shutil.rmtree(folder_of_lock_files(instance))
+        # Its clock, and that of its heartbeats.
         later(monkeypatch, 1000)
         until(lambda: any(one.timestamp > now + 900 for one in instance.all_logs(run.run_id)))
         end_dead_runs(instance)
@@ -106,7 +106,7 @@ def test_a_living_run_of_this_machine_is_left_at_work_however_silent_it_is(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = started_run(instance)
-    with life_sign(instance, run):
+    with heartbeat(instance, run):
         later(monkeypatch, 10_000)
         end_dead_runs(instance)
         assert status(instance, run.run_id) == DagsterRunStatus.STARTED
@@ -134,7 +134,7 @@ def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
         lock(file, how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fcntl, "flock", lock_after_a_look)
-    with life_sign(instance, run):
+    with heartbeat(instance, run):
         assert is_alive(instance, run.run_id)
 
 
@@ -145,7 +145,7 @@ def test_a_run_is_never_taken_for_dead_while_it_ends(
     lock = fcntl.flock
 
     def lock_after_the_end(file: object, how: int) -> None:
-        (folder_of_life_signs(instance) / run.run_id).unlink()
+        (folder_of_lock_files(instance) / run.run_id).unlink()
         lock(file, how)  # type: ignore[arg-type]
 
     lose_process(instance, run)
@@ -187,5 +187,5 @@ def test_a_run_that_cannot_look_for_its_server_does_not_take_it_for_gone(monkeyp
     def failing() -> tuple[int, ...]:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(heartbeats, "servers_above", failing)
-    assert heartbeats._servers_above((12, 3)) == (12, 3)
+    monkeypatch.setattr(heartbeats, "ancestor_servers", failing)
+    assert heartbeats._ancestor_servers((12, 3)) == (12, 3)

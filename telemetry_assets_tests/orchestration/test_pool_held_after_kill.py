@@ -14,7 +14,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
 from telemetry_assets.assets.metadata import POOL
-from telemetry_assets.automation.heartbeats import is_alive, is_dead, life_sign
+from telemetry_assets.automation.heartbeats import heartbeat, is_alive, is_dead
 from telemetry_assets.settings import project_root
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run, status, take, users
@@ -82,9 +82,9 @@ def test_a_run_that_waits_for_a_living_one_says_so_shows_that_it_lives_and_ends_
 ) -> None:
     living = started_run(instance)
     take(instance, living, POOL)
-    with life_sign(instance, living):
+    with heartbeat(instance, living):
         processes = [start(), start()]
-        said = f"Waiting for the pool {POOL}, which run {living.run_id} (ingest, STARTED) has."
+        said = f"Waiting for the pool {POOL}, which run {living.run_id} (ingest, STARTED) occupies."
 
         def waiting() -> list[str]:
             others = [run.run_id for run in instance.get_runs() if run.run_id != living.run_id]
@@ -109,7 +109,7 @@ def test_the_ancestors_of_a_process_are_the_same_for_ps_as_for_linux() -> None:
 
     if sys.platform != "linux" or shutil.which("ps") is None:
         pytest.skip("needs Linux, and ps")
-    parent, command = servers._as_ps_has_it(os.getpid())
+    parent, command = servers._parent_and_command_from_ps(os.getpid())
     assert parent == os.getppid()
     linux_parent, linux_command = servers._parent_and_command(os.getpid())
     assert linux_parent == parent

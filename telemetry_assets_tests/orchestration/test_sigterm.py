@@ -9,7 +9,7 @@ import pytest
 from dagster import DagsterRunStatus
 
 from telemetry_assets.assets.metadata import POOL
-from telemetry_assets.automation.heartbeats import life_sign
+from telemetry_assets.automation.heartbeats import heartbeat
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.made_runs import started_run, status, take
 from telemetry_assets_tests.harness.running_code_server import running_code_server
@@ -30,7 +30,7 @@ def test_a_run_ends_when_only_its_code_server_gets_sigterm(tmp_path: Path, monke
         # So that the run does not end by itself, it waits for a living one after its first step.
         living = started_run(server.instance, "replay_rejected")
         take(server.instance, living, POOL)
-        with life_sign(server.instance, living):
+        with heartbeat(server.instance, living):
             run = server.launch("ingest")
             waits = f"Waiting for the pool {POOL}"
             until(lambda: any(waits in one.message for one in server.instance.all_logs(run.run_id)), seconds=120)

@@ -60,7 +60,7 @@ def reason(decision: RunRequest | SkipReason) -> str:
 
 
 def test_nothing_to_do_is_said_so(tick: Tick) -> None:
-    assert "Nothing waits" in reason(tick())
+    assert "No upload waits" in reason(tick())
 
 
 def test_what_keeps_an_upload_from_being_taken_is_said_too(tick: Tick, deployed: Deployment) -> None:
@@ -81,7 +81,7 @@ def test_a_waiting_upload_starts_a_run_that_may_be_asked_for_again(tick: Tick, d
 @pytest.mark.parametrize("name", [".x.json", "_x.json", "x.json.tmp", "x.part", "x.crdownload"])
 def test_an_unfinished_writer_starts_nothing(tick: Tick, deployed: Deployment, name: str) -> None:
     deployed.upload(name, b"{}")
-    assert "Nothing waits" in reason(tick())
+    assert "No upload waits" in reason(tick())
 
 
 def test_an_unfinished_batch_starts_a_run(tick: Tick, deployed: Deployment) -> None:
@@ -95,7 +95,7 @@ def test_an_unfinished_batch_starts_a_run(tick: Tick, deployed: Deployment) -> N
 def test_a_table_behind_its_upstream_starts_a_run(tick: Tick, deployed: Deployment) -> None:
     deployed.upload("x.json", framed([event()], "array")[1])
     deployed.process()
-    assert "Nothing waits" in reason(tick())
+    assert "No upload waits" in reason(tick())
     deployed.pipeline.lakehouse.table(SILVER).delete(AlwaysTrue())
     decision = tick()
     assert isinstance(decision, RunRequest)
@@ -110,7 +110,7 @@ def test_a_derived_table_that_is_lost_starts_a_run_which_makes_it_anew(tick: Tic
     assert isinstance(decision, RunRequest)
     assert "gold.fuel_efficiency_monthly" in decision.tags["telemetry/reason"]
     deployed.process()
-    assert "Nothing waits" in reason(tick())
+    assert "No upload waits" in reason(tick())
     deployed.assert_equals_the_contract()
 
 
@@ -125,8 +125,8 @@ def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, 
     run_id = ingest_run(instance, DagsterRunStatus.STARTED)
     running = Path(instance.storage_directory()) / "telemetry_assets_running"
     running.mkdir(parents=True)
-    with (running / run_id).open("w") as life_sign:
-        fcntl.flock(life_sign, fcntl.LOCK_EX)
+    with (running / run_id).open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         assert run_id in reason(tick())
     tick()
     run = instance.get_run_by_id(run_id)

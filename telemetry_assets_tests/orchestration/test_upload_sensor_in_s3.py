@@ -54,7 +54,7 @@ def test_an_upload_in_s3_starts_a_run_and_an_empty_prefix_does_not(
 ) -> None:
     decision = tick(instance)
     assert isinstance(decision, SkipReason)
-    assert "Nothing waits in s3://cars/landing" in str(decision.skip_message)
+    assert "No upload waits in s3://cars/landing" in str(decision.skip_message)
     deployed.upload("x.json", b"{}")
     assert isinstance(tick(instance), RunRequest)
 

@@ -158,7 +158,7 @@ def tick(instance: DagsterInstance) -> str:
 def test_a_remote_run_is_left_at_work_for_as_long_as_its_dagster_run_is(
     account: RemoteAccount, left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
-    assert tick(instance) == "Runs of EMR Serverless that are at work: 1."
+    assert tick(instance) == "Active runs in EMR Serverless: 1."
     until(lambda: states(account, left_over[0]) == ["PENDING"])
 
 
@@ -167,7 +167,7 @@ def test_a_remote_run_whose_dagster_run_was_cancelled_is_cancelled(
 ) -> None:
     settings, run = left_over
     instance.report_run_canceled(run)
-    assert "To end, as their Dagster runs are over" in tick(instance)
+    assert "Cancelled, because their Dagster runs have ended" in tick(instance)
     until(lambda: states(account, settings) == ["CANCELLED"])
 
 
@@ -179,13 +179,13 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
 ) -> None:
     _, run = left_over
     instance.report_run_failed(run)
-    assert "To end" not in tick(instance)
+    assert "Cancelled" not in tick(instance)
     monkeypatch.setattr(remote_runs, "_GRACE_SECONDS", -1)
     job = definitions(load_settings()).resolve_job_def("ingest")
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-    assert "To end" not in tick(instance)
+    assert "Cancelled" not in tick(instance)
     instance.report_run_failed(another)
-    assert "To end" in tick(instance)
+    assert "Cancelled" in tick(instance)
 
 
 def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
@@ -197,7 +197,7 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     another = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
     [(_, folder)] = of_lakehouse(open_service(settings).active_runs(), settings)
     folder.follow(another.run_id)
-    assert "To end" not in tick(instance)
+    assert "Cancelled" not in tick(instance)
 
 
 def test_a_remote_run_that_the_command_line_follows_is_not_judged(
@@ -207,11 +207,11 @@ def test_a_remote_run_that_the_command_line_follows_is_not_judged(
     instance.report_run_canceled(run)
     [(_, folder)] = of_lakehouse(open_service(settings).active_runs(), settings)
     folder.follow("cli-123")
-    assert "To end" not in tick(instance)
+    assert "Cancelled" not in tick(instance)
     folder.follow(run.run_id)
-    assert "To end" not in tick(instance)
+    assert "Cancelled" not in tick(instance)
     folder.leave("cli-123")
-    assert "To end" in tick(instance)
+    assert "Cancelled" in tick(instance)
 
 
 @pytest.mark.alone
