@@ -15,7 +15,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, history, summary_of, until_committed
-from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows
+from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes, decoded_rows
 from telemetry_assets.tables.contract import TableContract
 
 _BYTES_IN_PIECE = 128 * 1024 * 1024

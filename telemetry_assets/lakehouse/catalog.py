@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
-from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
+from telemetry_assets.lakehouse.metadata_files import holds_rows, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import all_tables
@@ -195,7 +195,7 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
             "location may."
         )
     if settings.catalog == "glue":
-        from telemetry_assets.lakehouse.glue import open_glue_catalog
+        from telemetry_assets.lakehouse.glue_catalog import open_glue_catalog
 
         catalog = open_glue_catalog(CATALOG_NAME, settings.lakehouse_uri, settings.kms_key_id)
         return Lakehouse(catalog, settings.lakehouse_uri)

@@ -20,7 +20,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_since_applied
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
-from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
+from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable
