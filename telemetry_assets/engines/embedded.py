@@ -34,12 +34,12 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import files_appended_since_applied
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.quality import (
-    partition_filter,
     repeated_among,
     repeated_keys,
     require_unique_new_keys,
     require_unique_upstream_keys,
 )
+from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable, Partitions
 from telemetry_assets.transforms.refresh import RefreshParameters, transform_of

@@ -11,7 +11,7 @@ from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import applied_mark, changes_since_applied, partition_date
-from telemetry_assets.lakehouse.quality import partition_filter
+from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Changes, DerivedTable, Partitions
 

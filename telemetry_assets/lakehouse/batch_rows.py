@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import AlwaysTrue, EqualTo
+from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
@@ -16,6 +16,7 @@ from pyiceberg.table.snapshots import Snapshot
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, history, summary_of, until_committed
 from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes, decoded_rows
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 
 _BYTES_IN_PIECE = 128 * 1024 * 1024
@@ -78,6 +79,17 @@ def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence
     ]
     scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue())
     return scan.to_table([FileScanTask(file) for file in files])
+
+
+def uploads_with_rows(lakehouse: Lakehouse, batch_ids: Set[str]) -> set[tuple[str, str]]:
+    """The uploads of which a table of Bronze has rows, by batch and URI."""
+    of_batches = In(term="batch_id", literals=set(batch_ids))
+    columns = ("batch_id", "source_uri")
+    found: set[tuple[str, str]] = set()
+    for contract in (BRONZE, REJECTED, UPLOADS):
+        rows = lakehouse.table(contract).scan(of_batches, selected_fields=columns).to_arrow().group_by(list(columns))
+        found.update((row["batch_id"], row["source_uri"]) for row in rows.aggregate([]).to_pylist())
+    return found
 
 
 def _has_newer_files(table: Table, since: TablePosition) -> bool:

@@ -14,14 +14,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
+from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import StagedTable, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetPropertiesUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+from pyiceberg.typedef import Identifier
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt
 
 from telemetry_assets.errors import ConcurrentWriteError
@@ -222,3 +231,35 @@ def _for_one_commit(metadata: TableMetadata) -> TableMetadata:
             "metadata_log": [],
         }
     )
+
+
+class OrderedCommits(MetastoreCatalog):
+    """A base class of catalogs that makes the timestamps of a table's commits increase, whatever the clock says.
+
+    Iceberg's Java library, and with it Spark, Trino and Athena, does not open a table whose snapshots are out of order
+    by more than a minute (``TableMetadata``: "Expected sorted snapshot log entries"). PyIceberg writes the time of the
+    machine's clock. A catalog class must inherit from this class first.
+    """
+
+    def _update_and_stage_table(
+        self,
+        current_table: Table | None,
+        table_identifier: Identifier,
+        requirements: tuple[TableRequirement, ...],
+        updates: tuple[TableUpdate, ...],
+    ) -> StagedTable:
+        if current_table is None:
+            return super()._update_and_stage_table(current_table, table_identifier, requirements, updates)
+        latest = current_table.metadata.last_updated_ms
+        in_order = tuple(_not_before(update, latest) for update in updates)
+        staged = super()._update_and_stage_table(current_table, table_identifier, requirements, in_order)
+        # Of updates without a snapshot.
+        if staged.metadata.last_updated_ms < latest:
+            staged.metadata = staged.metadata.model_copy(update={"last_updated_ms": latest})
+        return staged
+
+
+def _not_before(update: TableUpdate, moment: int) -> TableUpdate:
+    if not isinstance(update, AddSnapshotUpdate) or update.snapshot.timestamp_ms >= moment:
+        return update
+    return update.model_copy(update={"snapshot": update.snapshot.model_copy(update={"timestamp_ms": moment})})

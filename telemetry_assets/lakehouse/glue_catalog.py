@@ -12,7 +12,7 @@ from pyiceberg.serializers import FromInputFile
 
 from telemetry_assets.aws.clients import glue_client
 from telemetry_assets.aws.errors import error_code, is_unknown_outcome
-from telemetry_assets.lakehouse.commit_times import OrderedCommits
+from telemetry_assets.lakehouse.commits import OrderedCommits
 from telemetry_assets.text.plain import plain_logger
 
 if TYPE_CHECKING:

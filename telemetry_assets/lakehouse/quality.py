@@ -6,26 +6,11 @@ from collections.abc import Set
 from datetime import date
 
 import pyarrow as pa
-from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, In
-from pyiceberg.io.pyarrow import ArrowScan
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
-from telemetry_assets.errors import QualityError, TableMissingError
-from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import partition_date
-from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.errors import QualityError
+from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.tables.contract import TableContract
-
-_SAMPLED_PARTITIONS = 100
-"""Above so many partitions nobody looks at a few rows of each."""
-
-
-def partition_filter(contract: TableContract, partitions: Set[date] | None) -> BooleanExpression:
-    """Rows of these partitions; all rows for None, or where the table has one partition only."""
-    if partitions is None or contract.partition is None:
-        return AlwaysTrue()
-    return In(term=contract.partition, literals=set(partitions))
 
 
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
@@ -69,55 +54,3 @@ def require_unique_upstream_keys(contract: TableContract, partitions: Set[date] 
 def repeated_among(rows: pa.Table, contract: TableContract) -> int:
     """How many of these rows share their key with an earlier one."""
     return int(rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows)
-
-
-def uploads_with_rows(lakehouse: Lakehouse, batch_ids: Set[str]) -> set[tuple[str, str]]:
-    """The uploads of which a table of Bronze has rows, by batch and URI."""
-    of_batches = In(term="batch_id", literals=set(batch_ids))
-    columns = ("batch_id", "source_uri")
-    found: set[tuple[str, str]] = set()
-    for contract in (BRONZE, REJECTED, UPLOADS):
-        rows = lakehouse.table(contract).scan(of_batches, selected_fields=columns).to_arrow().group_by(list(columns))
-        found.update((row["batch_id"], row["source_uri"]) for row in rows.aggregate([]).to_pylist())
-    return found
-
-
-def partition_sample(
-    table: Table, contract: TableContract, partitions: Set[date], columns: tuple[str, ...], rows: int = 5
-) -> dict[date, tuple[int, list[dict[str, object]]]]:
-    """For each partition how many rows it holds, from the manifests, and a few of them, from one of its files."""
-    sample: dict[date, tuple[int, list[dict[str, object]]]] = {day: (0, []) for day in partitions}
-    for task in table.scan(partition_filter(contract, partitions)).plan_files():
-        day = partition_date(task.file)
-        count, shown = sample[day]
-        if not shown and len(partitions) <= _SAMPLED_PARTITIONS:
-            shown = _head(table, task, columns, rows)
-        sample[day] = (count + task.file.record_count, shown)
-    return sample
-
-
-def _head(table: Table, task: FileScanTask, columns: tuple[str, ...], rows: int) -> list[dict[str, object]]:
-    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue(), limit=rows)
-    head: list[dict[str, object]] = scan.to_table([task]).to_pylist()
-    return head
-
-
-def first_rows(
-    lakehouse: Lakehouse, contract: TableContract, car: str | None, limit: int, *, internal: bool
-) -> tuple[pa.Table, int]:
-    """A table's first rows, and how many there are, of one car or of all: by key, but the newest batch's of Bronze.
-
-    :param internal: whether the columns that only keep the table incremental are wanted too.
-    :raises TableMissingError: where the catalog has no such table.
-    """
-    where = EqualTo(term="car_chassis", value=car) if car is not None else AlwaysTrue()
-    columns = contract.column_names if internal else contract.reader_columns
-    try:
-        table = lakehouse.table(contract)
-    except NoSuchTableError as error:
-        raise TableMissingError(contract.full_name) from error
-    rows = table.scan(where, selected_fields=columns).to_arrow()
-    order = [(name, "ascending") for name in contract.key if name in columns]
-    if contract.layer == "bronze":
-        order.insert(0, ("ingested_at", "descending"))
-    return rows.sort_by(order).slice(0, limit), rows.num_rows

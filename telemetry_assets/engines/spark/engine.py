@@ -35,7 +35,8 @@ from telemetry_assets.lakehouse.commits import (
     set_table_properties,
     until_committed,
 )
-from telemetry_assets.lakehouse.quality import partition_sample, require_unique_new_keys, require_unique_upstream_keys
+from telemetry_assets.lakehouse.quality import require_unique_new_keys, require_unique_upstream_keys
+from telemetry_assets.lakehouse.scans import partition_sample
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable, Partitions
