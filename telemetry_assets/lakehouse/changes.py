@@ -13,7 +13,7 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from telemetry_assets.lakehouse.commits import BATCH_ID, holds_what_properties_say, summary_of
+from telemetry_assets.lakehouse.commits import BATCH_ID, summary_of, was_rolled_back
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Changes
 
@@ -36,7 +36,7 @@ def applied_mark(upstream: TableContract, snapshot: Snapshot | None) -> dict[str
 
 def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table) -> bool:
     """Whether the upstream has another snapshot than the derived table holds. Reads no manifest."""
-    if not holds_what_properties_say(derived):
+    if was_rolled_back(derived):
         return True
     applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT)
     current = upstream.current_snapshot()
@@ -51,7 +51,7 @@ def behind_since(derived: Table | None, upstream_contract: TableContract, upstre
     """
     if derived is not None and not is_behind(derived, upstream_contract, upstream):
         return None
-    if derived is not None and not holds_what_properties_say(derived):
+    if derived is not None and was_rolled_back(derived):
         return _moment(derived.metadata.last_updated_ms)
     applied = derived.properties.get(applied_property(upstream_contract), _NO_SNAPSHOT) if derived else _NO_SNAPSHOT
     first, snapshot = None, upstream.current_snapshot()
@@ -71,7 +71,7 @@ def changes_since_applied(derived: Table, upstream_contract: TableContract, upst
     """The dates on which rows of the upstream were added or removed since the derived table last took it."""
     current = upstream.current_snapshot()
     applied = derived.properties.get(applied_property(upstream_contract))
-    if not holds_what_properties_say(derived):
+    if was_rolled_back(derived):
         return Changes(_dates_in(upstream), everything=True)
     if applied is None or applied == _NO_SNAPSHOT:
         nothing_to_take = current is None and derived.current_snapshot() is None

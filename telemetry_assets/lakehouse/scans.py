@@ -17,11 +17,14 @@ from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.tables.contract import TableContract
 
 _SAMPLED_PARTITIONS = 100
-"""Above so many partitions nobody looks at a few rows of each."""
+"""If there are more partitions, :func:`partition_sample` returns no rows."""
 
 
 def partition_filter(contract: TableContract, partitions: Set[date] | None) -> BooleanExpression:
-    """Rows of these partitions; all rows for None, or where the table has one partition only."""
+    """A filter for the rows of some partitions.
+
+    It matches all rows if ``partitions`` is None or the table is not partitioned.
+    """
     if partitions is None or contract.partition is None:
         return AlwaysTrue()
     return In(term=contract.partition, literals=set(partitions))
@@ -30,7 +33,10 @@ def partition_filter(contract: TableContract, partitions: Set[date] | None) -> B
 def partition_sample(
     table: Table, contract: TableContract, partitions: Set[date], columns: tuple[str, ...], rows: int = 5
 ) -> dict[date, tuple[int, list[dict[str, object]]]]:
-    """For each partition how many rows it holds, from the manifests, and a few of them, from one of its files."""
+    """For each partition, the number of its rows, from the manifests, and some of the rows, from one data file.
+
+    :param rows: the greatest number of rows for a partition.
+    """
     sample: dict[date, tuple[int, list[dict[str, object]]]] = {day: (0, []) for day in partitions}
     for task in table.scan(partition_filter(contract, partitions)).plan_files():
         day = partition_date(task.file)
@@ -50,10 +56,14 @@ def _head(table: Table, task: FileScanTask, columns: tuple[str, ...], rows: int)
 def first_rows(
     lakehouse: Lakehouse, contract: TableContract, car: str | None, limit: int, *, internal: bool
 ) -> tuple[pa.Table, int]:
-    """A table's first rows, and how many there are, of one car or of all: by key, but the newest batch's of Bronze.
+    """The first rows of a table, in the order of its key, and the number of all rows.
 
-    :param internal: whether the columns that only keep the table incremental are wanted too.
-    :raises TableMissingError: where the catalog has no such table.
+    The rows of Bronze tables are in descending order of their ingestion time.
+
+    :param car: the chassis number of a car whose rows are read; None for all cars.
+    :param limit: the greatest number of rows.
+    :param internal: whether to include internal columns.
+    :raises TableMissingError: if the table is not in the catalog.
     """
     where = EqualTo(term="car_chassis", value=car) if car is not None else AlwaysTrue()
     columns = contract.column_names if internal else contract.reader_columns

@@ -31,7 +31,7 @@ from telemetry_assets.lakehouse.changes import applied_property, files_appended_
 from telemetry_assets.lakehouse.commits import (
     COMMIT_ID,
     has_commit,
-    holds_commit,
+    is_current_commit,
     set_table_properties,
     until_committed,
 )
@@ -119,7 +119,7 @@ class SparkEngine:
 
         def mark() -> Table:
             table = self._lakehouse.table(refresh.contract)
-            if holds_commit(table, commit_id):
+            if is_current_commit(table, commit_id):
                 set_table_properties(table, refresh.mark)
             return table
 
