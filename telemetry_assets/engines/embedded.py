@@ -33,7 +33,8 @@ from telemetry_assets.engines.refresh import TransformingEngine
 from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import replace_rows
-from telemetry_assets.lakehouse.quality import partition_filter, repeated_among, repeated_keys
+from telemetry_assets.lakehouse.quality import repeated_among, repeated_keys
+from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Partitions
 from telemetry_assets.transforms.refresh import Replacement

@@ -19,7 +19,7 @@ from telemetry_assets.lakehouse.changes import (
     files_appended_since_watermark,
     partition_date,
 )
-from telemetry_assets.lakehouse.quality import partition_filter
+from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.lakehouse.watermarks import watermark_of, watermark_properties
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Changes, DerivedTable, Partitions

@@ -41,8 +41,8 @@ from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
     append_files,
     append_rows,
+    current_ancestors,
     delete_rows,
-    history,
     set_table_properties,
     summary_of,
     until_committed,
@@ -428,7 +428,7 @@ def _summary(run_id: str) -> dict[str, str]:
 def _batch_snapshots(table: Table) -> dict[str, int]:
     """The snapshots of batches of which the table certainly still has every row, by batch id."""
     snapshots: dict[str, int] = {}
-    for snapshot in history(table):
+    for snapshot in current_ancestors(table):
         summary = summary_of(snapshot)
         if batch := summary.get(BATCH_ID):
             snapshots[batch] = snapshot.snapshot_id

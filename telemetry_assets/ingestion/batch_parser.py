@@ -23,7 +23,7 @@ from telemetry_assets.ingestion.parsing.arrow_rows import (
     upload_rows,
 )
 from telemetry_assets.ingestion.parsing.framing import Limits, whole_upload
-from telemetry_assets.lakehouse.batch_rows import holds_batch
+from telemetry_assets.lakehouse.batch_rows import contains_batch
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import REJECTED
@@ -130,7 +130,7 @@ class LocalParser:
             if is_storage_error(error):
                 # The file system is at fault. The upload must not be rejected for it.
                 raise
-            if entry.settled and holds_batch(self.lakehouse.table(REJECTED), entry.batch_id):
+            if entry.settled and contains_batch(self.lakehouse.table(REJECTED), entry.batch_id):
                 # The batch's rejected documents are committed, so no rejection can be added.
                 raise
             return replace(item, outcome="unreadable", problem=error.strerror or str(error)), None

@@ -34,7 +34,7 @@ from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, attempt
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
-from telemetry_assets.lakehouse.batch_rows import append_batch, holds_batch
+from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger
@@ -136,13 +136,13 @@ class BatchWriter:
         table = self.context.lakehouse.table
         ledger = table(UPLOADS)
         # The rows of the ledger are the last that a batch commits.
-        if not holds_batch(ledger, entry.batch_id, entry.positions.get(UPLOADS.full_name)):
+        if not contains_batch(ledger, entry.batch_id, entry.positions.get(UPLOADS.full_name)):
             return False
         of_batch = EqualTo(term="batch_id", value=entry.batch_id)
         counts = ledger.scan(of_batch, selected_fields=("accepted", "rejected")).to_arrow()
         # The other tables may have been rolled back since.
         return all(
-            holds_batch(table(contract), entry.batch_id, entry.positions.get(contract.full_name))
+            contains_batch(table(contract), entry.batch_id, entry.positions.get(contract.full_name))
             for contract, column in ((BRONZE, "accepted"), (REJECTED, "rejected"))
             if pc.sum(counts[column]).as_py()
         )

@@ -20,9 +20,8 @@ from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, R
 from telemetry_assets.ingestion.landing.base import FirstLook, Landing, WaitingUpload, new_batch_id
 from telemetry_assets.ingestion.ledger import newest_moment
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
-from telemetry_assets.lakehouse.batch_rows import TablePosition
+from telemetry_assets.lakehouse.batch_rows import TablePosition, uploads_with_rows
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.quality import uploads_with_rows
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_logger

@@ -20,7 +20,7 @@ from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing.base import Landing, WaitingUpload
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, BoundedCounter, UploadReport
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, accept
-from telemetry_assets.lakehouse.commits import history, summary_of
+from telemetry_assets.lakehouse.commits import current_ancestors, summary_of
 from telemetry_assets.tables import UPLOADS
 
 INGESTED_AT = "telemetry.ingested-at"
@@ -110,7 +110,7 @@ def newest_moment(ledger: Table) -> datetime | None:
     Batches are committed in the order of their moments, so the newest snapshot of a batch has it. If maintenance has
     expired all of these snapshots, it is read from the rows.
     """
-    for snapshot in history(ledger):
+    for snapshot in current_ancestors(ledger):
         if moment := summary_of(snapshot).get(INGESTED_AT):
             return datetime.fromisoformat(moment)
     moments = ledger.scan(selected_fields=("ingested_at",)).to_arrow()["ingested_at"]

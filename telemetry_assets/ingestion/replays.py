@@ -29,7 +29,7 @@ from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, a
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
-from telemetry_assets.lakehouse.encoded_rows import decoded_rows
+from telemetry_assets.lakehouse.dictionary_encoding import decoded_rows
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 

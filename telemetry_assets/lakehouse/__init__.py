@@ -1,4 +1,4 @@
-"""The Iceberg tables: what they are, how they are made, written and judged.
+"""The Iceberg tables: opening the catalog, creating, reading, writing and repairing tables.
 
-Knows neither Dagster nor Spark.
+Imports neither Dagster nor Spark. The tables' contracts are in :mod:`telemetry_assets.tables`.
 """

@@ -1,33 +1,44 @@
-"""Which batches a table holds, by its rows: maintenance by any tool may remove every snapshot that a batch has made."""
+"""The rows of ingestion batches in the Bronze tables: appending them exactly once, and finding them.
+
+Batches are found by their rows, because maintenance may expire or rewrite the snapshots that a batch committed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import AlwaysTrue, EqualTo
+from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows, history, summary_of, until_committed
-from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows
+from telemetry_assets.lakehouse.commits import (
+    BATCH_ID,
+    append_files,
+    append_rows,
+    current_ancestors,
+    summary_of,
+    until_committed,
+)
+from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes, decoded_rows
+from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 
 _BYTES_IN_PIECE = 128 * 1024 * 1024
-"""Of so many bytes of rows a data file is written; a batch of more has several for a partition."""
+"""The size of rows in memory that are written at a time. A larger batch has several data files per partition."""
 
 
 @dataclass(frozen=True)
 class TablePosition:
-    """How far a table was written at a moment: rows that came later are in files of a greater sequence number.
+    """A point in a table's history: rows that are appended later are in files with a greater sequence number.
 
-    :param table_uuid: the table's identity; a table that was dropped and created again has another one.
-    :param sequence_number: the last sequence number that was given.
+    :param table_uuid: the table's UUID; a table that was dropped and created again has another one.
+    :param sequence_number: the table's last sequence number.
     """
 
     table_uuid: str
@@ -35,25 +46,27 @@ class TablePosition:
 
     @classmethod
     def of(cls, table: Table) -> TablePosition:
-        """The position of a table as it was loaded."""
+        """The current position of a loaded table."""
         return cls(str(table.metadata.table_uuid), int(getattr(table.metadata, "last_sequence_number", 0)))
 
     def precedes(self, table: Table) -> bool:
-        """Whether the table has come this far: it is the same, and no older one that was brought back."""
+        """Whether it is the same table, at this position or a later one. False if an older state was restored."""
         now = TablePosition.of(table)
         return self.table_uuid == now.table_uuid and self.sequence_number <= now.sequence_number
 
 
 def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
-    """The snapshot that brought a batch into the table; None where it is not there, was rolled back or has expired."""
-    return next((snapshot for snapshot in history(table) if summary_of(snapshot).get(BATCH_ID) == batch_id), None)
+    """The snapshot that appended a batch; None if there is none, or if it was rolled back or has expired."""
+    return next(
+        (snapshot for snapshot in current_ancestors(table) if summary_of(snapshot).get(BATCH_ID) == batch_id), None
+    )
 
 
-def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:
-    """Whether the table holds the batch: a snapshot of its own, or rows of it wherever maintenance has put them.
+def contains_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:
+    """Whether the table contains a batch: the batch's snapshot, or rows with the batch's id.
 
-    :param table: freshly loaded.
-    :param since: the table's position before the batch was begun, so that only what came later is read.
+    :param table: the table, loaded just before.
+    :param since: the table's position before the batch began. If there are no data files after it, no rows are read.
     """
     if batch_snapshot(table, batch_id) is not None:
         return True
@@ -63,9 +76,9 @@ def holds_batch(table: Table, batch_id: str, since: TablePosition | None = None)
 
 
 def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence[str]) -> pa.Table:
-    """The rows that some snapshots have appended, as far as their files are still in the table.
+    """The rows that some snapshots appended, if their data files are still in the table.
 
-    Reads the manifests of these snapshots and no others.
+    Only the manifests of these snapshots are read.
     """
     snapshot = table.current_snapshot()
     manifests = snapshot.manifests(table.io) if snapshot is not None else []
@@ -80,8 +93,19 @@ def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence
     return scan.to_table([FileScanTask(file) for file in files])
 
 
+def uploads_with_rows(lakehouse: Lakehouse, batch_ids: Set[str]) -> set[tuple[str, str]]:
+    """The uploads of some batches that have rows in a Bronze table, as pairs of batch id and URI."""
+    of_batches = In(term="batch_id", literals=set(batch_ids))
+    columns = ("batch_id", "source_uri")
+    found: set[tuple[str, str]] = set()
+    for contract in (BRONZE, REJECTED, UPLOADS):
+        rows = lakehouse.table(contract).scan(of_batches, selected_fields=columns).to_arrow().group_by(list(columns))
+        found.update((row["batch_id"], row["source_uri"]) for row in rows.aggregate([]).to_pylist())
+    return found
+
+
 def _has_newer_files(table: Table, since: TablePosition) -> bool:
-    """Whether the table has data files that came after a position. Reads only manifests that came after it too."""
+    """Whether the table has data files after a position. Only manifests after the position are read."""
     snapshot = table.current_snapshot()
     if snapshot is None:
         return False
@@ -101,26 +125,27 @@ def append_batch(
     summary: Mapping[str, str],
     since: TablePosition | None = None,
 ) -> Snapshot | None:
-    """Append an ingestion batch's rows exactly once, as one snapshot that names the batch.
+    """Append the rows of an ingestion batch exactly once, as one snapshot with the batch's id in its summary.
 
-    A batch that is in the table already is not appended again: the commit stands only on the snapshot in which the
-    batch was seen to be absent.
+    If the table already contains the batch, nothing is appended. The commit fails, and is tried again, if the table has
+    changed since the check for the batch.
 
-    :param rows: the rows, with texts that may be dictionary-encoded, or data files that hold them and no table has yet.
-    :param since: the table's position before the batch was begun; the whole table is searched where it is not given.
-    :returns: the batch's snapshot; None where it has expired.
+    :param rows: the rows, whose columns may be dictionary-encoded, or data files that belong to no table.
+    :param since: the table's position before the batch began; if not given, the whole table is searched for the batch.
+    :returns: the batch's snapshot; None if it has expired.
+    :raises ConcurrentWriteError: if another writer committed during each attempt.
     """
     properties = {**summary, BATCH_ID: batch_id}
 
     def attempt() -> Snapshot | None:
         table = lakehouse.table(contract)
-        if holds_batch(table, batch_id, since):
+        if contains_batch(table, batch_id, since):
             return batch_snapshot(table, batch_id)
         if isinstance(rows, pa.Table):
             _append_in_pieces(table, contract, rows, properties)
         else:
             append_files(table, rows, properties)
-        if not holds_batch(table, batch_id, since):
+        if not contains_batch(table, batch_id, since):
             raise CommitFailedException(f"batch {batch_id} is not in {contract.full_name} after its commit")
         return batch_snapshot(table, batch_id)
 
@@ -128,7 +153,7 @@ def append_batch(
 
 
 def _append_in_pieces(table: Table, contract: TableContract, rows: pa.Table, properties: Mapping[str, str]) -> None:
-    """Append rows as one snapshot, a bounded part of them being plain in memory at a time."""
+    """Append rows as one snapshot; only a part of bounded size is decoded at a time."""
     pieces = -(-decoded_bytes(rows) // _BYTES_IN_PIECE)
     if pieces <= 1:
         append_rows(table, decoded_rows(contract, rows), properties)

@@ -1,4 +1,4 @@
-"""Opens the Iceberg catalog; makes every table from its contract and refuses one that differs from it."""
+"""Opens the Iceberg catalog, creates the tables from their contracts, and compares existing tables with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
-from telemetry_assets.lakehouse.recovery import holds_rows, metadata_files
+from telemetry_assets.lakehouse.metadata_files import has_snapshot, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import all_tables
@@ -36,20 +36,20 @@ CATALOG_FILE = "catalog.sqlite"
 
 @dataclass(frozen=True)
 class Lakehouse:
-    """The seven tables in one catalog.
+    """The tables in one catalog.
 
-    :param catalog: any PyIceberg catalog.
-    :param location: what all table locations begin with, without a slash at the end.
+    :param catalog: the PyIceberg catalog.
+    :param location: the common prefix of all table locations, without a slash at the end.
     """
 
     catalog: Catalog
     location: str
 
     def table(self, contract: TableContract) -> Table:
-        """The table as it is now, freshly loaded.
+        """Load a table from the catalog.
 
-        :raises NoSuchTableError: before :meth:`prepare` has made it.
-        :raises TableMismatchError: where the catalog has an entry of its name that is no Iceberg table.
+        :raises NoSuchTableError: if the table does not exist; :meth:`prepare` creates it.
+        :raises TableMismatchError: if the catalog's entry is not an Iceberg table.
         """
         try:
             return self.catalog.load_table(contract.identifier)
@@ -61,17 +61,17 @@ class Lakehouse:
             ) from error
 
     def existing(self, contract: TableContract) -> Table | None:
-        """The table as it is now, None where it is not made yet."""
+        """Load a table from the catalog; None if it does not exist."""
         try:
             return self.table(contract)
         except NoSuchTableError:
             return None
 
     def prepare(self, contracts: Iterable[TableContract] | None = None) -> None:
-        """Create the tables that are missing, and compare each table and its catalog entry with the contract.
+        """Create missing tables, and compare each table and its catalog entry with the contract.
 
-        :param contracts: the tables; all tables if not given.
-        :raises TableMismatchError: for the first table that differs, listing all its differences.
+        :param contracts: the contracts of the tables; all tables if not given.
+        :raises TableMismatchError: for the first table that differs; it lists all differences of that table.
         """
         entries = catalog_entries(self.catalog)
         for contract in all_tables() if contracts is None else contracts:
@@ -81,15 +81,15 @@ class Lakehouse:
                 raise TableMismatchError(contract.full_name, [*of_table, *of_entry], in_catalog=not of_table)
 
     def table_location(self, contract: TableContract) -> str:
-        """Where the table's files are."""
+        """The location of the table's files."""
         return "/".join((self.location, *contract.identifier))
 
     def _created(self, contract: TableContract) -> Table:
         try:
             return self.table(contract)
         except NoSuchTableError:
-            if (lost := self._lost_rows(contract)) is not None:
-                return self._just_made(contract, lost)
+            if (metadata := self._orphaned_metadata(contract)) is not None:
+                return self._created_meanwhile(contract, metadata)
             self.create_database(contract.layer)
         except (FileNotFoundError, ValidationError) as error:
             unreadable = f"its metadata cannot be read: {error}"
@@ -105,44 +105,51 @@ class Lakehouse:
         except TableAlreadyExistsError:
             return self.table(contract)
 
-    def _lost_rows(self, contract: TableContract) -> str | None:
-        """The metadata of rows of Bronze of which the catalog says nothing; a new table would hide them.
+    def _orphaned_metadata(self, contract: TableContract) -> str | None:
+        """The metadata file of a Bronze table with rows, whose catalog entry is missing; None if there is none.
 
-        Only the archive has them too. A file without a snapshot is what a run leaves that is about to make the table.
+        A new table would hide these rows, and only the archive has them otherwise. Metadata without a snapshot does not
+        count, because another run may be creating the table.
         """
         if contract.layer != "bronze":
             return None
         files = metadata_files(self.table_location(contract))
-        return next((file for file in files if holds_rows(file, self._io(file))), None)
+        return next((file for file in files if has_snapshot(file, self._io(file))), None)
 
-    def _just_made(self, contract: TableContract, metadata: str) -> Table:
-        """The table, which another run may have made and filled since it was looked for."""
+    def _created_meanwhile(self, contract: TableContract, metadata: str) -> Table:
+        """Load a table again, because another run may have created and filled it since the first attempt.
+
+        :raises TableMismatchError: if the table still does not exist.
+        """
         table = self.existing(contract)
         if table is None:
-            lost = f"the catalog has no entry of it, and its rows are in {metadata}"
-            raise TableMismatchError(contract.full_name, [lost], in_catalog=True)
+            missing = f"the catalog has no entry for it, but its rows are in {metadata}"
+            raise TableMismatchError(contract.full_name, [missing], in_catalog=True)
         return table
 
     def _io(self, location: str) -> FileIO:
         return load_file_io(dict(self.catalog.properties), location)
 
     def close(self) -> None:
-        """Move what SQLite's WAL holds into the catalog's file. The lakehouse can still be used."""
+        """Move the content of SQLite's WAL into the catalog's file. The lakehouse can still be used."""
         if isinstance(self.catalog, SqlCatalog):
             checkpoint(Path(self.location.removeprefix("file://")) / CATALOG_FILE)
 
     def create_database(self, name: str) -> None:
-        """Make a database where there is none of this name."""
+        """Create a database if it does not exist."""
         try:
-            # Asked first, because making one needs a permission that a user of existing ones may lack.
+            # Creating a database needs a permission that a user of an existing database may lack.
             if not self.catalog.namespace_exists(name):
                 self.catalog.create_namespace_if_not_exists(name)
         except IntegrityError:
-            # SQLite: another process made it between the look and the creation.
-            logger.info("another process has just made the database %s", name)
+            # SQLite: another process created it after the query above.
+            logger.info("another process created the database %s at the same time", name)
 
     def differences(self, table: Table, contract: TableContract) -> list[str]:
-        """What in the table is not as its contract says, one sentence each."""
+        """The differences between a table and its contract, one sentence each.
+
+        Descriptions and table properties are not compared.
+        """
         return [*_column_differences(table, contract), *_layout_differences(table, contract, self)]
 
 
@@ -153,10 +160,10 @@ def _column_differences(table: Table, contract: TableContract) -> Iterable[str]:
         if field is None:
             yield f"column `{wanted.name}` ({wanted.field_type}) is missing"
         elif field.field_type != wanted.field_type:
-            yield f"column `{wanted.name}` is {field.field_type}, by contract {wanted.field_type}"
+            yield f"column `{wanted.name}` is {field.field_type}; the contract says {wanted.field_type}"
         elif field.required != wanted.required:
             nullable = {True: "may not be null", False: "may be null"}
-            yield f"column `{wanted.name}` {nullable[field.required]}, by contract it {nullable[wanted.required]}"
+            yield f"column `{wanted.name}` {nullable[field.required]}; the contract says it {nullable[wanted.required]}"
     for name, field in found.items():
         yield f"column `{name}` ({field.field_type}) is not in the contract"
 
@@ -168,11 +175,11 @@ def _layout_differences(table: Table, contract: TableContract, lakehouse: Lakeho
         (contract.column_names[part.source_id - 1], str(part.transform)) for part in contract.partition_spec.fields
     ]
     if found != wanted:
-        yield f"it is partitioned by {_partitioning(found)}, by contract by {_partitioning(wanted)}"
+        yield f"it is partitioned by {_partitioning(found)}; the contract says {_partitioning(wanted)}"
     if table.format_version != 2:
-        yield f"its format version is {table.format_version}, by contract 2"
+        yield f"its format version is {table.format_version}; the contract says 2"
     if table.location().rstrip("/") != lakehouse.table_location(contract):
-        yield f"its location is {table.location()}, by contract {lakehouse.table_location(contract)}"
+        yield f"its location is {table.location()}; the contract says {lakehouse.table_location(contract)}"
 
 
 def _partitioning(fields: Sequence[tuple[str | None, str]]) -> str:
@@ -180,22 +187,22 @@ def _partitioning(fields: Sequence[tuple[str | None, str]]) -> str:
 
 
 def open_lakehouse(settings: Settings) -> Lakehouse:
-    """Open the catalog that the settings name, making an empty one where there is none. Makes no table.
+    """Open the catalog of the settings, or create an empty one if it does not exist. No table is created.
 
-    With a folder the catalog is SQLite at ``<lakehouse>/catalog.sqlite``, named ``telemetry``; with S3 it is the Glue
-    Data Catalog.
+    If the lakehouse is a folder, the catalog is the SQLite file ``<lakehouse>/catalog.sqlite``, and its name is
+    ``telemetry``. If the lakehouse is in S3, the catalog is the Glue Data Catalog.
 
-    :raises SettingsError: where the folder cannot be made, or its path cannot stand in a file's URI.
-    :raises CatalogBusyError: where another process keeps the SQLite catalog locked.
-    :raises CatalogUnusableError: where the SQLite catalog cannot be read or written.
+    :raises SettingsError: if the folder cannot be created, or its path contains a character that is not allowed.
+    :raises CatalogBusyError: if another process keeps the SQLite catalog locked.
+    :raises CatalogUnusableError: if the SQLite catalog cannot be read or written.
     """
     if any(character in settings.lakehouse_uri for character in "#?%*[]{}"):
         raise SettingsError(
-            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} has one of #?%*[] or a brace in it, which no table "
-            "location may."
+            f"TELEMETRY_LAKEHOUSE_URI={settings.lakehouse_uri} contains one of the characters #?%*[]{{}}, which "
+            "table locations must not contain."
         )
     if settings.catalog == "glue":
-        from telemetry_assets.lakehouse.glue import open_glue_catalog
+        from telemetry_assets.lakehouse.glue_catalog import open_glue_catalog
 
         catalog = open_glue_catalog(CATALOG_NAME, settings.lakehouse_uri, settings.kms_key_id)
         return Lakehouse(catalog, settings.lakehouse_uri)
@@ -203,12 +210,12 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} cannot be made a folder: {error.strerror}.") from error
+        raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} cannot be created: {error.strerror}.") from error
     file = folder / CATALOG_FILE
     catalog = open_sqlite_catalog(CATALOG_NAME, file, f"file://{folder}", settings.catalog_busy_seconds)
     return Lakehouse(catalog, f"file://{folder}")
 
 
 def has_lakehouse(settings: Settings) -> bool:
-    """Whether the lakehouse that the settings name has a catalog already. Makes nothing."""
+    """Whether the catalog of the settings exists. Nothing is created; Glue always counts as existing."""
     return settings.catalog == "glue" or (settings.lakehouse_folder() / CATALOG_FILE).exists()

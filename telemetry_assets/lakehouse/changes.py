@@ -13,7 +13,7 @@ from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from telemetry_assets.lakehouse.commits import BATCH_ID, holds_what_properties_say, summary_of
+from telemetry_assets.lakehouse.commits import BATCH_ID, summary_of, was_rolled_back
 from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, watermark_of
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import Changes
@@ -30,7 +30,7 @@ def changes_since_watermark(derived: Table, upstream_contract: TableContract, up
     Everything changed if the derived table was rolled back, was never refreshed, or if the snapshot of the watermark is
     not an ancestor of the upstream's current snapshot.
     """
-    if not holds_what_properties_say(derived):
+    if was_rolled_back(derived):
         return Changes(_dates_in(upstream), everything=True)
     watermark = watermark_of(derived, upstream_contract)
     if watermark in (None, NO_SNAPSHOT):

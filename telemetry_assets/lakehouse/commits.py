@@ -1,8 +1,9 @@
-"""Every write that PyIceberg makes, and what to do when a commit's outcome is unknown.
+"""Commits with PyIceberg: appends, replacements, deletions, table properties, and commits with an unknown outcome.
 
-PyIceberg rebases an append or an overwrite by itself when somebody else commits in between. For a
-read-modify-write that loses or doubles rows, so rebasing is off here: a commit succeeds on exactly
-the table that was read, or raises ``CommitFailedException`` and is redone from the read.
+If another writer has committed in between, PyIceberg retries an append or an overwrite on the new snapshot. For a
+read-modify-write, this loses or duplicates rows. So these functions turn retries off: a commit succeeds only on the
+table as it was read, and otherwise raises ``CommitFailedException``. The caller then repeats the read and the commit,
+see :func:`until_committed`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
+from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import StagedTable, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetPropertiesUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+from pyiceberg.typedef import Identifier
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt
 
 from telemetry_assets.errors import ConcurrentWriteError
@@ -32,8 +42,9 @@ logger = plain_logger(__name__)
 
 _ATTEMPTS = 8
 COMMIT_ID = "telemetry.commit-id"
-"""In the summary of each snapshot: the commit that made it, perhaps together with another snapshot."""
+"""The property in a snapshot's summary with the id of its commit. An overwrite may commit two snapshots."""
 BATCH_ID = "telemetry.batch-id"
+"""The property in a snapshot's summary with the id of the ingestion batch that it appended."""
 _SET_IN = "telemetry.properties-set-in"
 _NO_SNAPSHOT = "none"
 
@@ -41,14 +52,14 @@ Result = TypeVar("Result")
 
 
 def until_committed(contract: TableContract, attempt: Callable[[], Result]) -> Result:
-    """Run ``attempt``, which reads the table and commits, and repeat it while other writers commit in between.
+    """Run ``attempt``, which reads the table and commits; repeat it if another writer commits in between.
 
-    :raises ConcurrentWriteError: if every attempt lost to another writer.
+    :raises ConcurrentWriteError: if another writer committed during each of 8 attempts.
     """
 
     def log(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.info("%s changed during a commit (%s); reading it again", contract.full_name, error)
+        logger.info("another writer changed %s during a commit (%s); trying again", contract.full_name, error)
 
     conflict = retry_if_exception_type(CommitFailedException)
     try:
@@ -63,10 +74,12 @@ def _wait(state: RetryCallState) -> float:
 
 
 def append_files(table: Table, files: Sequence[DataFile], summary: Mapping[str, str]) -> None:
-    """Append data files that no table has yet, as one snapshot.
+    """Append data files as one snapshot.
 
-    :param table: as it was loaded before it was found out that it lacks their rows.
-    :raises CommitFailedException: where the table has changed since; read again, then try again.
+    :param table: the table as it was loaded before the caller checked that the rows are missing.
+    :param files: data files that belong to no table.
+    :param summary: properties for the snapshot's summary.
+    :raises CommitFailedException: if the table has changed since it was loaded.
     """
 
     def change(transaction: Transaction, properties: dict[str, str]) -> None:
@@ -80,10 +93,10 @@ def append_files(table: Table, files: Sequence[DataFile], summary: Mapping[str, 
 def append_rows(
     table: Table, rows: pa.Table, summary: Mapping[str, str], table_properties: Mapping[str, str] | None = None
 ) -> None:
-    """Append rows, as one snapshot, and set table properties, in one commit.
+    """Append rows as one snapshot, and set table properties in the same commit.
 
-    :param table: as it was loaded before it was found out which rows it lacks.
-    :raises CommitFailedException: where the table has changed since; read again, then try again.
+    :param table: the table as it was loaded before the caller checked which rows are missing.
+    :raises CommitFailedException: if the table has changed since it was loaded.
     """
 
     def change(transaction: Transaction, properties: dict[str, str]) -> None:
@@ -94,10 +107,10 @@ def append_rows(
     _commit(table, change, summary)
 
 
-def history(table: Table) -> Iterator[Snapshot]:
-    """The current snapshot and its ancestors, the newest first.
+def current_ancestors(table: Table) -> Iterator[Snapshot]:
+    """The current snapshot and its ancestors, newest first.
 
-    PyIceberg's own ``ancestors_of`` searches all snapshots for each ancestor.
+    PyIceberg's ``ancestors_of`` searches all snapshots for each ancestor, so its time grows with their square.
     """
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     snapshot = table.current_snapshot()
@@ -107,7 +120,7 @@ def history(table: Table) -> Iterator[Snapshot]:
 
 
 def summary_of(snapshot: Snapshot) -> dict[str, str]:
-    """The snapshot's own properties."""
+    """The properties in a snapshot's summary."""
     return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
 
 
@@ -118,10 +131,10 @@ def replace_rows(
     summary: Mapping[str, str],
     table_properties: Mapping[str, str],
 ) -> None:
-    """Put ``rows`` in the place of all rows ``where`` holds for, and set table properties, in one commit.
+    """Replace all rows that match ``where`` with ``rows``, and set table properties in the same commit.
 
-    :param table: as it was loaded before its rows, or those of its upstream, were read.
-    :raises CommitFailedException: where the table has changed since; read again, then try again.
+    :param table: the table as it was loaded before its rows, or those of its upstream, were read.
+    :raises CommitFailedException: if the table has changed since it was loaded.
     """
 
     def change(transaction: Transaction, properties: dict[str, str]) -> None:
@@ -136,11 +149,10 @@ def replace_rows(
 
 
 def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, str]) -> bool:
-    """Delete all rows ``where`` holds for, as one snapshot; none where there is no such row.
+    """Delete all rows that match ``where`` as one snapshot. If no row matches, nothing is committed.
 
-    :param table: freshly loaded.
-    :returns: whether there was such a row.
-    :raises CommitFailedException: where the table has changed since; load it again, then try again.
+    :returns: whether a row matched.
+    :raises CommitFailedException: if the table has changed since it was loaded.
     """
     if not table.scan(where, limit=1).count():
         return False
@@ -149,10 +161,10 @@ def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, st
 
 
 def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> None:
-    """Set table properties where they differ, without a snapshot.
+    """Set table properties without a snapshot. If they already have these values, nothing is committed.
 
-    :param table: as it was loaded before what the properties say was found out.
-    :raises CommitFailedException: where the table has another current snapshot since.
+    :param table: the table as it was loaded before the values of the properties were determined.
+    :raises CommitFailedException: if the table's current snapshot has changed since it was loaded.
     """
     snapshot = table.current_snapshot()
     wanted = {**table_properties, **_set_in(snapshot)} if table_properties else {}
@@ -168,23 +180,27 @@ def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> N
     )
 
 
-def holds_what_properties_say(table: Table) -> bool:
-    """Whether what the table's properties say about its rows still holds: it was not rolled back since.
+def was_rolled_back(table: Table) -> bool:
+    """Whether the table was rolled back to a snapshot before its properties were set.
 
-    Properties do not roll back with a table, so they name the snapshot that they were set in.
+    A rollback does not change properties, so they may then describe rows that the table no longer has. One of the
+    properties is the id of the snapshot with which they were set.
     """
     set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
-    return set_in == _NO_SNAPSHOT or any(str(snapshot.snapshot_id) == set_in for snapshot in history(table))
+    return set_in != _NO_SNAPSHOT and all(str(snapshot.snapshot_id) != set_in for snapshot in current_ancestors(table))
 
 
 def has_commit(table: Table, commit_id: str) -> bool:
-    """Whether a commit is among the table's snapshots, whatever was answered to it."""
+    """Whether one of the table's snapshots was made by a commit, whatever the response to the commit was.
+
+    Snapshots before a rollback count too.
+    """
     return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in table.snapshots())
 
 
-def holds_commit(table: Table, commit_id: str) -> bool:
-    """Whether a commit is in the table as it is now: it was made, and not rolled back since."""
-    return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in history(table))
+def is_current_commit(table: Table, commit_id: str) -> bool:
+    """Whether the current snapshot or one of its ancestors was made by a commit: it was not rolled back."""
+    return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in current_ancestors(table))
 
 
 def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
@@ -193,7 +209,7 @@ def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
 
 def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:
     commit_id = uuid.uuid4().hex
-    table.metadata = _for_one_commit(table.metadata)
+    table.metadata = _metadata_for_commit(table.metadata)
     transaction = table.transaction()
     change(transaction, {**summary, COMMIT_ID: commit_id})
     try:
@@ -201,17 +217,17 @@ def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object
     except CommitFailedException:
         raise
     except Exception as error:
-        # What this process believes of a commit in doubt is worth nothing: the table is loaded as another one sees it.
+        # The outcome is unknown. The table is loaded again, on a new connection to the catalog.
         if not has_commit(table.refresh(), commit_id):
             raise
-        logger.warning("a commit answered with an error and is in the table all the same: %s", error)
+        logger.warning("a commit is in the table although its response was an error: %s", error)
 
 
-def _for_one_commit(metadata: TableMetadata) -> TableMetadata:
-    """The metadata as a commit is made from it: never rebased, and without the table's history.
+def _metadata_for_commit(metadata: TableMetadata) -> TableMetadata:
+    """The metadata that a commit is based on, with PyIceberg's retries off, and only with the current snapshot.
 
-    In memory only. Written into the table, the property would take the retries from every other writer too; and
-    PyIceberg copies the metadata some hundred times for each commit, which made a table slower with every snapshot.
+    PyIceberg copies the metadata about a hundred times per commit, so commits would become slower with each snapshot.
+    The change is only in memory: if the property was stored in the table, it would turn off the retries of all writers.
     """
     current = metadata.current_snapshot()
     return metadata.model_copy(
@@ -222,3 +238,35 @@ def _for_one_commit(metadata: TableMetadata) -> TableMetadata:
             "metadata_log": [],
         }
     )
+
+
+class OrderedCommits(MetastoreCatalog):
+    """A base class of catalogs that makes the timestamps of a table's commits increase, whatever the clock says.
+
+    Iceberg's Java library, and with it Spark, Trino and Athena, does not open a table whose snapshots are out of order
+    by more than a minute (``TableMetadata``: "Expected sorted snapshot log entries"). PyIceberg writes the time of the
+    machine's clock. A catalog class must inherit from this class first.
+    """
+
+    def _update_and_stage_table(
+        self,
+        current_table: Table | None,
+        table_identifier: Identifier,
+        requirements: tuple[TableRequirement, ...],
+        updates: tuple[TableUpdate, ...],
+    ) -> StagedTable:
+        if current_table is None:
+            return super()._update_and_stage_table(current_table, table_identifier, requirements, updates)
+        latest = current_table.metadata.last_updated_ms
+        in_order = tuple(_not_before(update, latest) for update in updates)
+        staged = super()._update_and_stage_table(current_table, table_identifier, requirements, in_order)
+        # Updates without a snapshot, e.g. of properties.
+        if staged.metadata.last_updated_ms < latest:
+            staged.metadata = staged.metadata.model_copy(update={"last_updated_ms": latest})
+        return staged
+
+
+def _not_before(update: TableUpdate, timestamp_ms: int) -> TableUpdate:
+    if not isinstance(update, AddSnapshotUpdate) or update.snapshot.timestamp_ms >= timestamp_ms:
+        return update
+    return update.model_copy(update={"snapshot": update.snapshot.model_copy(update={"timestamp_ms": timestamp_ms})})

@@ -1,7 +1,7 @@
-"""Holds contract, catalog entry and Iceberg metadata of every table against each other; says in words what differs.
+"""Compares each table's contract, catalog entry and Iceberg metadata, and repairs catalog entries.
 
-What is safe to mend can be mended: it changes what the catalog says, never a row. Everything else is refused, with the
-reason, for a person to decide.
+A repair changes a catalog entry or creates a missing table; it never changes a row. If a repair could lose data, the
+finding gives the reason instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_since_watermark
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
-from telemetry_assets.lakehouse.recovery import AmbiguousMetadataError, metadata_files, newest_metadata
+from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable
@@ -29,11 +29,13 @@ from telemetry_assets.text.formatting import counted
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about a table.
+    """One result of examining a table.
 
-    :param needs_action: whether somebody has to do something about it.
-    :param repair: mends it, where that is safe; it answers what it did.
-    :param refusal: why it is not mended, where somebody has to decide.
+    :param table: the table's name, e.g. ``silver.car_telemetry``.
+    :param text: what was found.
+    :param needs_action: whether it is a problem.
+    :param repair: repairs the problem and returns a description of the repair; None if no safe repair exists.
+    :param refusal: why the doctor does not repair the problem, and what to do; empty if ``repair`` is given.
     """
 
     table: str
@@ -44,7 +46,7 @@ class Finding:
 
 
 def examine(lakehouse: Lakehouse) -> list[Finding]:
-    """The findings of all tables, in the order of the contracts; a healthy table has one that says so."""
+    """The findings of all tables, in the order of the registry. Each table has at least one finding."""
     return [finding for contract in all_tables() for finding in _Examination(lakehouse, contract).findings()]
 
 
@@ -58,7 +60,7 @@ class _Examination:
         return self.lakehouse.catalog
 
     def findings(self) -> Iterator[Finding]:
-        """What is to be known about the table."""
+        """The findings of the table."""
         entry = catalog_entries(self._catalog).entry(self.contract.identifier)
         if entry is None:
             yield self._without_entry()
@@ -69,13 +71,13 @@ class _Examination:
         try:
             table = self.lakehouse.table(self.contract)
         except NoSuchTableError:
-            # Dropped since the entry was read.
+            # It was dropped after the entry was read.
             yield self._without_entry()
         except (FileNotFoundError, ValidationError) as error:
-            unreadable = f"its metadata cannot be read, so nobody can read or write the table: {error}"
+            unreadable = f"its metadata cannot be read, so the table cannot be read or written: {error}"
             yield self._without_metadata(unreadable, entry, entry.metadata_location)
         except OSError as error:
-            yield self._finding(f"its metadata cannot be read now: {error}", refusal="look again when it can be")
+            yield self._finding(f"its metadata cannot be read now: {error}", refusal="run the doctor again later")
         else:
             yield from self._of_table(table, entry)
 
@@ -91,34 +93,37 @@ class _Examination:
 
     def _without_entry(self) -> Finding:
         if not metadata_files(self.lakehouse.table_location(self.contract)):
-            return Finding(self.contract.full_name, "not there yet; the first run makes it", repair=self._make)
-        return self._without_metadata("the catalog has no entry of it, so no engine sees the rows in its files", None)
+            return Finding(self.contract.full_name, "not there yet; the first run creates it", repair=self._create)
+        return self._without_metadata("the catalog has no entry for it, so no engine sees its rows", None)
 
-    def _make(self) -> str:
+    def _create(self) -> str:
         self.lakehouse.prepare((self.contract,))
-        return "made it from its contract"
+        return "created the table from its contract"
 
     def _without_metadata(self, text: str, entry: CatalogEntry | None, lost: str | None = None) -> Finding:
-        """What to do about an entry that points at no metadata, or at some that is lost."""
+        """The finding for a missing entry, or an entry without readable metadata.
+
+        :param lost: the metadata file that the entry points at and that cannot be read.
+        """
         location = self.lakehouse.table_location(self.contract)
         files = metadata_files(location)
         if not files:
             return self._finding(
                 text,
-                refusal=f"there is no Iceberg metadata at {location}. If the entry is not yours, give this project an "
-                "account or a region of its own; if it is, drop it, and the next run makes the table",
+                refusal=f"there is no Iceberg metadata at {location}. If the entry belongs to another project, use a "
+                "separate account or region for this one; otherwise drop the entry, and the next run creates the table",
             )
         try:
             newest, metadata = newest_metadata(files, load_file_io(dict(self._catalog.properties), files[0]))
         except AmbiguousMetadataError as error:
-            anew = entry is None and isinstance(self.contract, DerivedTable)
-            otherwise = ", or let the next run make the table anew from its upstream" if anew else ""
-            return self._finding(text, refusal=f"{error}. Register the right one by hand{otherwise}")
+            can_rebuild = entry is None and isinstance(self.contract, DerivedTable)
+            otherwise = ", or let the next run rebuild the table from its upstream" if can_rebuild else ""
+            return self._finding(text, refusal=f"{error}. Register the right file by hand{otherwise}")
         if lost is not None and all(past.metadata_file != lost for past in metadata.metadata_log):
             return self._finding(
                 text,
-                refusal=f"the newest whole metadata there, {newest}, does not come after it, so commits could be "
-                f"undone. Bring {lost} back from a backup, or from an older version of the object",
+                refusal=f"the newest complete metadata file, {newest}, is not a later version of it, so commits could "
+                f"be lost. Restore {lost} from a backup, or from an older version of the object",
             )
         return self._pointing_at(newest, metadata, text, entry)
 
@@ -130,7 +135,11 @@ class _Examination:
         return self._finding(text, repair=lambda: self._point_at(newest, metadata, entry))
 
     def _point_at(self, metadata_location: str, metadata: TableMetadata, entry: CatalogEntry | None) -> str:
-        """Only where the entry still is as it was read: a run may have committed since."""
+        """Make the catalog's entry point at a metadata file.
+
+        :param entry: the entry as it was read before; None if there was none.
+        :raises ConcurrentWriteError: if the entry has changed since it was read, e.g. because a run committed.
+        """
         if entry is not None:
             entries = catalog_entries(self._catalog)
             entries.correct(self.contract.identifier, entry, metadata_location, metadata)
@@ -140,14 +149,14 @@ class _Examination:
                 self._catalog.register_table(self.contract.identifier, metadata_location)
             except TableAlreadyExistsError as error:
                 raise ConcurrentWriteError(self.contract.full_name, 1) from error
-        return f"the catalog points at {metadata_location} now, and shows what it says"
+        return f"the catalog points at {metadata_location} and agrees with it"
 
     def _of_table(self, table: Table, entry: CatalogEntry) -> Iterator[Finding]:
         differences = self.lakehouse.differences(table, self.contract)
         for difference in differences:
             yield self._finding(
                 f"{difference}, so no run writes to it",
-                refusal="a table's own schema is nobody's to guess: change it back, or see docs/operating.md",
+                refusal="the doctor does not change schemas: change the table back, or see docs/operating.md",
             )
         if entry.metadata_location == table.metadata_location:
             for difference in entry.differences(table.metadata):
@@ -161,7 +170,7 @@ class _Examination:
             yield from self._behind(self.contract.upstream, table)
 
     def _write_entry(self) -> str:
-        """The entry anew from the metadata that it points at now."""
+        """Write the entry again, from the metadata that it points at."""
         entry = catalog_entries(self._catalog).entry(self.contract.identifier)
         table = self.lakehouse.table(self.contract)
         if entry is None or entry.metadata_location != table.metadata_location:
@@ -172,8 +181,8 @@ class _Examination:
         try:
             changes = changes_since_watermark(table, upstream, self.lakehouse.table(upstream))
         except (NoSuchTableError, TableMismatchError, OSError):
-            # The upstream's own finding says so.
+            # The findings of the upstream report this.
             return
         if changes:
-            dates = "everything" if changes.everything else f"{len(changes.dates)} event dates"
-            yield Finding(self.contract.full_name, f"behind {upstream.full_name} by {dates}; the next run takes it")
+            dates = "all event dates" if changes.everything else counted(len(changes.dates), "event date")
+            yield Finding(self.contract.full_name, f"behind {upstream.full_name} by {dates}; the next run refreshes it")

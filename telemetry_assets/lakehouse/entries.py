@@ -1,4 +1,7 @@
-"""What the catalog itself says about a table, beside the Iceberg metadata that it points at."""
+"""Catalog entries: the metadata location, columns and location that a catalog stores for a table.
+
+The Glue Data Catalog shows an entry's columns to other programs, so they must agree with the Iceberg metadata.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,19 @@ if TYPE_CHECKING:
 
 _ICEBERG = "ICEBERG"
 _EXTERNAL_TABLE = "EXTERNAL_TABLE"
-# Named otherwise than Iceberg names them, among the types of the contract.
+# The types of contracts whose names in Glue differ from their names in Iceberg.
 _GLUE_TYPES = {LongType(): "bigint", TimestamptzType(): "timestamp"}
 
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A catalog's entry of a table.
+    """A catalog's entry for a table.
 
-    :param metadata_location: the Iceberg metadata that it points at, None where it points at none.
-    :param table_type: what the catalog says that the table is; Iceberg engines open ``ICEBERG`` only.
-    :param location: where the catalog says that the table's files are; None where it does not say.
-    :param columns: names and types that the catalog shows; None where it keeps none.
-    :param version: which state of the entry this is, where the catalog tells.
+    :param metadata_location: the Iceberg metadata file that the entry points at; None if it points at none.
+    :param table_type: the entry's table type; Iceberg engines open only ``ICEBERG``.
+    :param location: the entry's location of the table's files; None if the catalog does not store one.
+    :param columns: the names and types of the entry's columns; None if the catalog does not store columns.
+    :param version: the version of the entry; empty if the catalog does not count versions.
     """
 
     metadata_location: str | None
@@ -48,14 +51,14 @@ class CatalogEntry:
         return self.table_type.upper() == _ICEBERG and self.metadata_location is not None
 
     def differences(self, metadata: TableMetadata) -> Iterator[str]:
-        """What the entry says otherwise than the metadata that it points at, each with its consequence."""
+        """The differences between the entry and the metadata that it points at, each with its consequence."""
         wanted = tuple((field.name, _glue_type(field.field_type)) for field in metadata.schema().fields)
         if self.columns is not None and self.columns != wanted:
-            yield _columns_in_words(dict(self.columns), dict(wanted))
+            yield _column_differences(dict(self.columns), dict(wanted))
         if self.location is not None and self.location.rstrip("/") != metadata.location.rstrip("/"):
             yield (
                 f"the catalog says that its files are at {self.location}, the metadata says {metadata.location}: "
-                "permissions by location would be those of the wrong place"
+                "permissions that depend on the location would apply to the wrong one"
             )
 
 
@@ -63,41 +66,42 @@ def _glue_type(iceberg_type: Any) -> str:
     return _GLUE_TYPES.get(iceberg_type, str(iceberg_type))
 
 
-def _columns_in_words(found: dict[str, str], wanted: dict[str, str]) -> str:
+def _column_differences(found: dict[str, str], wanted: dict[str, str]) -> str:
     missing = [name for name in wanted if name not in found]
     other = [name for name in found if name in wanted and found[name] != wanted[name]]
     unknown = [name for name in found if name not in wanted]
     parts = [
-        f"{said} {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
-        for said, names in (("without", missing), ("with another type of", other), ("with an unknown", unknown))
+        f"{problem}: {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
+        for problem, names in (("missing", missing), ("different type", other), ("unknown", unknown))
         if names
     ]
     return (
         f"the catalog shows {len(found)} columns where the metadata has {len(wanted)}"
-        f" ({'; '.join(parts) or 'in another order'}): engines that go by the catalog refuse inserts, and readers miss "
-        "columns"
+        f" ({'; '.join(parts) or 'in a different order'}); engines that use the catalog's columns refuse inserts, and "
+        "readers miss columns"
     )
 
 
 class CatalogEntries(Protocol):
-    """Reads a catalog's entries and corrects them."""
+    """Reads and corrects the entries of a catalog."""
 
     def entry(self, identifier: tuple[str, str]) -> CatalogEntry | None:
-        """The entry of a table, None where there is none."""
+        """The entry of a table; None if there is none."""
         ...
 
     def correct(
         self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
     ) -> None:
-        """Let an entry, as it was read, say what the metadata says, and point at it.
+        """Make an entry point at a metadata file and agree with its content.
 
-        :raises ConcurrentWriteError: where somebody has changed the entry since it was read.
+        :param entry: the entry as it was read before.
+        :raises ConcurrentWriteError: if the entry has changed since it was read.
         """
         ...
 
 
 def catalog_entries(catalog: Catalog) -> CatalogEntries:
-    """The entries of a catalog of a kind that the settings can name."""
+    """The entries of a SQLite or Glue catalog."""
     return _SqliteEntries(catalog) if isinstance(catalog, SqlCatalog) else _GlueEntries(catalog)  # type: ignore[arg-type]  # the only other kind
 
 
@@ -147,9 +151,9 @@ class _GlueEntries:
         parameters, storage = found.get("Parameters", {}), found.get("StorageDescriptor", {})
         return CatalogEntry(
             metadata_location=parameters.get(METADATA_LOCATION),
-            table_type=parameters.get(TABLE_TYPE, found.get("TableType", "not said")),
-            location=storage.get("Location", "nowhere"),
-            # Columns of earlier schemas stay in the entry, marked as such.
+            table_type=parameters.get(TABLE_TYPE, found.get("TableType", "not set")),
+            location=storage.get("Location", "an unknown location"),
+            # The entry keeps the columns of earlier schemas and marks them as not current.
             columns=tuple(
                 (column["Name"], column.get("Type", ""))
                 for column in storage.get("Columns", [])
@@ -162,7 +166,7 @@ class _GlueEntries:
         self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
     ) -> None:
         """See :meth:`CatalogEntries.correct`."""
-        # The one maker of entries, at each commit too; a second one is what let entries and metadata differ.
+        # PyIceberg uses this function at each commit too, so an entry does not depend on who wrote it.
         from pyiceberg.catalog.glue import _construct_table_input
 
         from telemetry_assets.aws.clients import glue_client
@@ -172,9 +176,9 @@ class _GlueEntries:
         if found is None or found["VersionId"] != entry.version:
             raise ConcurrentWriteError(".".join(identifier), 1)
         before = entry.metadata_location if entry.metadata_location != metadata_location else None
-        corrected = _construct_table_input(name, metadata_location, metadata.properties, metadata, found, before)  # type: ignore[arg-type]  # as Glue answers
+        corrected = _construct_table_input(name, metadata_location, metadata.properties, metadata, found, before)  # type: ignore[arg-type]  # Glue's response
         try:
-            # Not the catalog's own client, which takes an update that leaves the pointer as it was for done.
+            # The catalog's own client would treat an update that keeps the metadata location as already done.
             glue_client().update_table(
                 DatabaseName=layer, TableInput=corrected, VersionId=entry.version, SkipArchive=False
             )
@@ -190,10 +194,10 @@ class _GlueEntries:
 
 
 def entry_differences(entries: CatalogEntries, table: Table) -> list[str]:
-    """What the catalog says about a loaded table otherwise than its metadata."""
+    """The differences between a loaded table's catalog entry and its metadata."""
     layer, name = table.name()
     entry = entries.entry((layer, name))
     if entry is None or entry.metadata_location != table.metadata_location:
-        # Somebody has committed since the table was loaded, and with that has written the entry.
+        # Another writer has committed since the table was loaded, and that commit wrote the entry.
         return []
     return list(entry.differences(table.metadata))

@@ -1,7 +1,7 @@
-"""How PyIceberg writes files in a folder: they are on the disk before a commit names them.
+"""The FileIO of a lakehouse in a folder: files are on the disk before a commit refers to them.
 
-The catalog's own commit is on the disk when it returns. Without this, a loss of power could leave an entry that points
-at files whose content was still in memory, of uploads that are in the archive.
+SQLite's commit is on the disk when it returns, but files that PyIceberg wrote may still be in the operating system's
+cache. After a loss of power, the catalog would point at files without content.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from telemetry_assets.file_system.posix import sync_file, sync_folder
 
 _THREADS = 8
 _written: set[Path] = set()
-_one_at_a_time = Lock()
+_lock = Lock()
 
 
 class LocalFileIO(PyArrowFileIO):
-    """PyIceberg's own, which also remembers the files that no commit has yet brought to the disk."""
+    """PyIceberg's FileIO for local files, which also records the files that :func:`sync_written_files` must sync."""
 
     def new_output(self, location: str) -> PyArrowFile:
-        """A file to be written."""
+        """A file to write, and a record of it."""
         _, _, path = self.parse_location(location, self.properties)
-        with _one_at_a_time:
+        with _lock:
             _written.add(Path(path))
         return super().new_output(location)
 
 
 def sync_written_files() -> None:
-    """Bring every file that this process has written through :class:`LocalFileIO` to the disk, with its folder.
+    """Sync all files that this process wrote through :class:`LocalFileIO` since the last call, and their folders.
 
-    :raises OSError: where the file system cannot, such as with an I/O error; nothing may be committed then.
+    :raises OSError: if the file system cannot, e.g. because of an I/O error; the caller must not commit then.
     """
-    with _one_at_a_time:
+    with _lock:
         paths = {path for path in _written if path.exists()}
         _written.difference_update(paths)
     try:
@@ -43,6 +43,6 @@ def sync_written_files() -> None:
             list(threads.map(sync_file, paths))
             list(threads.map(sync_folder, {path.parent for path in paths}))
     except OSError:
-        with _one_at_a_time:
+        with _lock:
             _written.update(paths)
         raise

@@ -1,4 +1,4 @@
-"""How PyIceberg reads and writes files in S3: with s3fs, by the same credential chain and retries as all else."""
+"""The FileIO of a lakehouse in S3: s3fs with the credentials and retries of all other AWS clients."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from telemetry_assets.aws.clients import environment, region
 from telemetry_assets.aws.limits import CONNECT_SECONDS, MOST_THREADS, READ_SECONDS, RETRIES
 from telemetry_assets.aws.requests import encryption
 
-_one_at_a_time = threading.Lock()
+_lock = threading.Lock()
 
 
 class _InputFile(FsspecInputFile):
-    """One request for a file that is read whole, as all metadata is; asking for its size first would make it two."""
+    """Reads metadata files with one request; s3fs would first request the size."""
 
     def open(self, seekable: bool = True) -> InputStream:
-        """The file's bytes; those of data files in parts, unless they are read from their beginning to their end."""
+        """Open the file. Metadata files and streams without seeking are read whole, other files in parts."""
         if not seekable or self.location.endswith((".json", ".avro")):
             return BytesIO(self._fs.cat_file(self.location, max_concurrency=1))
         return super().open(seekable)
 
 
 class _OutputFile(FsspecOutputFile):
-    """Does not ask whether a file is there before it is written: every name that Iceberg gives carries a UUID."""
+    """Writes without a request for whether the file exists: every file name of Iceberg contains a UUID."""
 
     def create(self, overwrite: bool = False) -> OutputStream:
-        """A stream into the file, which is there when that is closed."""
+        """Open a stream; the object exists once the stream is closed."""
         return super().create(overwrite=True)
 
 
 class S3FileIO(FsspecFileIO):
-    """PyIceberg's own, but for one client of S3 in the whole process, where it makes one for each thread."""
+    """PyIceberg's FileIO for fsspec, with one S3 client per process instead of one per thread."""
 
     def new_input(self, location: str) -> FsspecInputFile:
-        """A file to be read."""
+        """A file to read."""
         return _InputFile(location, self.get_fs(urlparse(location).scheme))
 
     def new_output(self, location: str) -> FsspecOutputFile:
-        """A file to be written."""
+        """A file to write."""
         return _OutputFile(location, self.get_fs(urlparse(location).scheme))
 
     def get_fs(self, scheme: str, hostname: str | None = None) -> AbstractFileSystem:
-        """The file system of a scheme; that of S3 may be used by several threads."""
+        """The file system of a scheme; the one of S3 is thread-safe."""
         if scheme != "s3":
             return super().get_fs(scheme, hostname)
         kms_key_id = self.properties.get(S3_SSE_KMS_KEY_ID, "")
-        with _one_at_a_time:
+        with _lock:
             return _file_system(environment(), kms_key_id)
 
 
@@ -69,10 +69,10 @@ def _file_system(_environment: frozenset[tuple[str, str]], kms_key_id: str) -> A
             "max_pool_connections": MOST_THREADS,
         },
         s3_additional_kwargs=encryption(kms_key_id),
-        # Other processes write there too.
+        # Other processes write to the bucket too.
         use_listings_cache=False,
         skip_instance_cache=True,
     )
-    # Beside the SDK's own: of answers that break off while they are read.
+    # These retries repeat reads whose response breaks off; the SDK retries only requests.
     file_system.retries = 3
     return file_system

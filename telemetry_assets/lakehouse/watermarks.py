@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from telemetry_assets.lakehouse.commits import holds_what_properties_say
+from telemetry_assets.lakehouse.commits import was_rolled_back
 from telemetry_assets.tables.contract import TableContract
 
 NO_SNAPSHOT = "none"
@@ -41,7 +41,7 @@ def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table)
 
     No manifest is read.
     """
-    if not holds_what_properties_say(derived):
+    if was_rolled_back(derived):
         return True
     current = upstream.current_snapshot()
     taken = watermark_of(derived, upstream_contract) or NO_SNAPSHOT
@@ -57,7 +57,7 @@ def behind_since(derived: Table | None, upstream_contract: TableContract, upstre
     """
     if derived is not None and not is_behind(derived, upstream_contract, upstream):
         return None
-    if derived is not None and not holds_what_properties_say(derived):
+    if derived is not None and was_rolled_back(derived):
         return _time(derived.metadata.last_updated_ms)
     taken = (watermark_of(derived, upstream_contract) if derived else None) or NO_SNAPSHOT
     first, snapshot = None, upstream.current_snapshot()

@@ -14,7 +14,7 @@ from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.landing.s3 import S3Landing
 from telemetry_assets.ingestion.reconciliation import require_conservation
 from telemetry_assets.lakehouse import batch_rows, commits
-from telemetry_assets.lakehouse.encoded_rows import decoded_rows
+from telemetry_assets.lakehouse.dictionary_encoding import decoded_rows
 
 
 def _double_append() -> None:

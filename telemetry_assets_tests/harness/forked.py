@@ -37,7 +37,7 @@ CONTEXT.set_forkserver_preload(
         "s3fs",
         "telemetry_assets.aws.clients",
         "telemetry_assets.engines.embedded",
-        "telemetry_assets.lakehouse.glue",
+        "telemetry_assets.lakehouse.glue_catalog",
         "telemetry_assets.lakehouse.s3_file_io",
         "telemetry_assets.ingestion.landing.s3",
         "telemetry_assets.ingestion.journal.s3",

@@ -32,11 +32,11 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import (
     COMMIT_ID,
     has_commit,
-    holds_commit,
+    is_current_commit,
     set_table_properties,
     until_committed,
 )
-from telemetry_assets.lakehouse.quality import partition_sample
+from telemetry_assets.lakehouse.scans import partition_sample
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.tables.derived import DerivedTable, Partitions
@@ -161,7 +161,7 @@ class _SparkRows:
 
         def set_watermark() -> Table:
             table = self.lakehouse.table(self.plan.contract)
-            if holds_commit(table, commit_id):
+            if is_current_commit(table, commit_id):
                 set_table_properties(table, self.plan.watermark)
             return table
 

@@ -26,7 +26,7 @@ from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.parsing.arrow_rows import Counts
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
-from telemetry_assets.lakehouse.encoded_rows import decoded_bytes, decoded_rows
+from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes, decoded_rows
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.settings import MEBIBYTE, Settings
 from telemetry_assets.tables import BRONZE, REJECTED

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.doctor import examine
-from telemetry_assets.lakehouse.recovery import metadata_files
+from telemetry_assets.lakehouse.metadata_files import metadata_files
 from telemetry_assets.tables import ALERTS, BRONZE, SILVER, all_tables
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.harness.deployment import Deployment, deployment

@@ -1,6 +1,6 @@
-"""Rows in which a text that many of them have is stored once (dictionary-encoded), and rows as tables have them.
+"""Arrow rows with dictionary-encoded columns, in which a text that occurs in many rows is stored once.
 
-An upload's URI is in each of its rows, and may be as long as a path of the file system.
+Each row of Bronze contains the URI of its upload, which may be thousands of characters long.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from telemetry_assets.tables.contract import TableContract
 
 
 def decoded_rows(contract: TableContract, rows: pa.Table) -> pa.Table:
-    """Rows in the schema of their table: each with all its texts, where these were dictionary-encoded."""
+    """Rows in the Arrow schema of their table, with dictionary-encoded columns decoded."""
     return rows.select(list(contract.column_names)).cast(contract.arrow_schema)
 
 
 def decoded_bytes(rows: pa.Table) -> int:
-    """How many bytes of memory :func:`decoded_rows` takes."""
+    """The memory that the result of :func:`decoded_rows` needs, in bytes."""
     return int(rows.nbytes) + sum(
         _bytes_of_texts(chunk)
         for column in rows.columns

@@ -1,4 +1,4 @@
-"""Finds the metadata of a table that the catalog no longer points at. Reads only."""
+"""The metadata files at a table's location, for tables whose catalog entry is missing or wrong. Nothing is written."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ _METADATA_FILE = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json$")
 
 
 class AmbiguousMetadataError(Exception):
-    """Nobody can say which of the metadata files is the table; its text says why, for a person to decide."""
+    """It is not clear which metadata file is the newest of a table; the text says why."""
 
 
 def metadata_files(table_location: str) -> list[str]:
-    """All metadata files where a table's files are, the newest first as far as their names tell."""
+    """All metadata files at a table's location, in descending order of the version in their names."""
     folder = f"{table_location}/metadata"
     found = _files_in_s3(folder) if is_s3(folder) else _files(folder)
-    return sorted((file for file in found if _METADATA_FILE.search(file)), key=_number, reverse=True)
+    return sorted((file for file in found if _METADATA_FILE.search(file)), key=_version, reverse=True)
 
 
-def holds_rows(file: str, io: FileIO) -> bool:
-    """Whether a metadata file is of a table that somebody has written to."""
+def has_snapshot(file: str, io: FileIO) -> bool:
+    """Whether a metadata file can be read and has a current snapshot."""
     metadata = _read(io, file)
     return metadata is not None and metadata.current_snapshot_id is not None
 
 
 def newest_metadata(files: Iterable[str], io: FileIO) -> tuple[str, TableMetadata]:
-    """The newest whole metadata among a table's files.
+    """The newest complete metadata file of a table, and its content.
 
-    A file of a commit that failed is not whole: its manifests have been deleted.
+    Metadata is complete if all manifests of its current snapshot exist. After a failed commit they do not, because
+    PyIceberg deletes them.
 
-    :raises AmbiguousMetadataError: where none is whole, or more than one could be the newest.
+    :param files: the result of :func:`metadata_files`.
+    :raises AmbiguousMetadataError: if no file is complete, if two files could be the newest, or if the files belong to
+        different tables.
     """
     read = [(file, metadata) for file in files if (metadata := _read(io, file)) is not None]
     tables = {metadata.table_uuid for _, metadata in read}
     if len(tables) > 1:
         raise AmbiguousMetadataError(f"the metadata files there belong to {len(tables)} different tables")
-    whole = ((file, metadata) for file, metadata in read if _is_whole(io, metadata))
-    newest = next(whole, None)
+    complete = ((file, metadata) for file, metadata in read if _is_complete(io, metadata))
+    newest = next(complete, None)
     if newest is None:
-        raise AmbiguousMetadataError("none of the metadata files there is whole")
-    second = next(whole, None)
-    if second is not None and _number(second[0]) == _number(newest[0]):
+        raise AmbiguousMetadataError("none of the metadata files there is complete")
+    second = next(complete, None)
+    if second is not None and _version(second[0]) == _version(newest[0]):
         raise AmbiguousMetadataError(f"{newest[0]} and {second[0]} could both be the newest")
     return newest
 
@@ -66,7 +69,7 @@ def _files_in_s3(folder: str) -> list[str]:
     return [f"s3://{location.bucket}/{entry['Key']}" for page in pages for entry in page.get("Contents", [])]
 
 
-def _number(file: str) -> int:
+def _version(file: str) -> int:
     found = _METADATA_FILE.search(file)
     return int(found[1] or found[2]) if found else -1
 
@@ -75,11 +78,11 @@ def _read(io: FileIO, file: str) -> TableMetadata | None:
     try:
         return FromInputFile.table_metadata(io.new_input(file))
     except (FileNotFoundError, ValueError, ValidationError):
-        # Gone since it was listed, or not yet written to its end. Any other error tells nothing, and is not hidden.
+        # It was deleted after the list was made, or its writer has not finished. Other errors are raised.
         return None
 
 
-def _is_whole(io: FileIO, metadata: TableMetadata) -> bool:
+def _is_complete(io: FileIO, metadata: TableMetadata) -> bool:
     snapshot = metadata.current_snapshot()
     if snapshot is None:
         return True

@@ -1,4 +1,4 @@
-"""The Glue Data Catalog, opened so that no commit's outcome is taken for another than it was."""
+"""The Glue Data Catalog, opened with a client that determines the outcome of an update whose response was lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyiceberg.serializers import FromInputFile
 
 from telemetry_assets.aws.clients import glue_client
 from telemetry_assets.aws.errors import error_code, is_unknown_outcome
-from telemetry_assets.lakehouse.commit_times import OrderedCommits
+from telemetry_assets.lakehouse.commits import OrderedCommits
 from telemetry_assets.text.plain import plain_logger
 
 if TYPE_CHECKING:
@@ -24,23 +24,28 @@ _LOCK_LOST = "ConcurrentModificationException"
 
 
 def open_glue_catalog(name: str, warehouse: str, kms_key_id: str) -> Catalog:
-    """The catalog of the account and region that AWS's own settings name."""
+    """Open the catalog of the account and region of AWS's own settings.
+
+    :param warehouse: the S3 URI below which the tables are.
+    :param kms_key_id: the KMS key that encrypts the tables' files; if empty, the bucket's default encryption applies.
+    """
     properties = {"warehouse": warehouse, PY_IO_IMPL: "telemetry_assets.lakehouse.s3_file_io.S3FileIO"}
     if kms_key_id:
         properties[S3_SSE_KMS_KEY_ID] = kms_key_id
     client = _ResolvingClient(glue_client(), load_file_io(properties))
-    return _OrderedGlueCatalog(name, client=client, **properties)  # type: ignore[arg-type]  # it answers like one
+    return _OrderedGlueCatalog(name, client=client, **properties)  # type: ignore[arg-type]  # it has the same methods
 
 
 class _OrderedGlueCatalog(OrderedCommits, GlueCatalog):
-    """PyIceberg's own, with moments of commits in their order."""
+    """PyIceberg's Glue catalog, with increasing timestamps of commits."""
 
 
 class _ResolvingClient:
-    """A client of Glue whose ``update_table`` reads what became of an update before it says that it failed.
+    """A Glue client whose ``update_table`` checks whether a failed update took effect before it raises.
 
-    An answer can be lost after the update took effect. The SDK then asks again and meets its own update, which looks
-    like another writer's; PyIceberg believes that, and deletes the manifests of a commit that stands.
+    The response can be lost after the update took effect. The SDK then repeats the request, which fails because of its
+    own first update. PyIceberg would treat this as a commit of another writer, and delete the manifests of a commit
+    that succeeded.
     """
 
     def __init__(self, client: GlueClient, io: FileIO) -> None:
@@ -51,14 +56,14 @@ class _ResolvingClient:
         return getattr(self._client, name)
 
     def update_table(self, **request: Any) -> Any:
-        """Glue's ``UpdateTable``; an update that is in the table has succeeded, however it was answered."""
+        """Call Glue's ``UpdateTable``; an update that took effect succeeds, whatever the response was."""
         try:
             return self._client.update_table(**request)
         except (ClientError, BotoCoreError) as error:
             is_lost = isinstance(error, ClientError) and error_code(error) == _LOCK_LOST
             if not (is_lost or is_unknown_outcome(error)) or not self._took_effect(request):
                 raise
-            logger.warning("an update of the catalog was answered with an error and stands all the same: %s", error)
+            logger.warning("an update of the catalog took effect although the response was an error: %s", error)
             return {}
 
     def _took_effect(self, request: dict[str, Any]) -> bool:
@@ -68,6 +73,6 @@ class _ResolvingClient:
         current = entry.get("Parameters", {}).get(METADATA_LOCATION)
         if current is None or current == ours:
             return bool(current == ours)
-        # Somebody may have committed after it.
+        # Another writer may have committed after this update.
         metadata = FromInputFile.table_metadata(self._io.new_input(current))
         return any(past.metadata_file == ours for past in metadata.metadata_log)
