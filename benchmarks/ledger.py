@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.measuring import temporary_deployment
 from telemetry_assets.ingestion import batches, intake
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
+from telemetry_assets.lakehouse.batch_rows import TablePosition
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
@@ -60,7 +61,7 @@ def main() -> None:
     clock.time_calls(batches, "rows_of_batch")
     clock.time_calls(batches, "newest_moment")
     clock.time_calls(intake, "newest_moment")
-    clock.time_calls(intake.TablePosition, "of")
+    clock.time_calls(TablePosition, "of")
     for name in ("complete_ledger", "newest"):
         clock.time_calls(ArchiveAudit, name)
     print("| `process` of 1,000 uploads, 100,000 documents | total s | ledger and audit s | share |\n|---|---|---|---|")

@@ -41,41 +41,43 @@ def dagster_dev(deployment: TemporaryDeployment) -> Iterator[int]:
             process.wait(60)
 
 
-def memory_of_group(group: int) -> dict[str, float]:
-    """The resident megabytes of each process of a group, by process id and command."""
-    listed = subprocess.run(["ps", "-e", "-o", "pgid=,pid=,rss=,args="], capture_output=True, text=True, check=True)
-    rows = (line.split(None, 3) for line in listed.stdout.splitlines())
-    return {f"{row[1]} {row[3][:60]}": int(row[2]) / 1024 for row in rows if int(row[0]) == group}
+def memory_of_group(group: int) -> list[float]:
+    """The resident memory of each process of a group, in megabytes."""
+    listed = subprocess.run(["ps", "-e", "-o", "pgid=,rss="], capture_output=True, text=True, check=True)
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return [int(memory) / 1024 for process_group, memory in rows if int(process_group) == group]
 
 
-def wait_for_gold(deployment: TemporaryDeployment, known: set[str], group: int, most: dict[str, float]) -> None:
-    """Wait until the table of alerts has a new metadata file, and record the maximum memory of each process."""
+def wait_for_gold(deployment: TemporaryDeployment, known: set[str], group: int) -> float:
+    """Wait until the table of alerts has a new metadata file.
+
+    :returns: the maximum memory of a process during the wait, in megabytes.
+    """
     metadata = deployment.folder / "lakehouse" / "gold" / "performance_alerts" / "metadata"
-    deadline = time.monotonic() + 120
+    most, deadline = 0.0, time.monotonic() + 120
     while {path.name for path in metadata.glob("*.metadata.json")} <= known:
         if time.monotonic() > deadline:
             raise TimeoutError((deployment.folder / "dagster.log").read_text()[-3000:])
-        for name, megabytes in memory_of_group(group).items():
-            most[name] = max(most.get(name, 0), megabytes)
+        most = max([most, *memory_of_group(group)])
         time.sleep(0.1)
+    return most
 
 
 def main() -> None:
     """Run the benchmark and print a Markdown table."""
     measured: list[Measured] = []
-    most: dict[str, float] = {}
     with temporary_deployment() as deployment:
         deployment.fill(documents=20, uploads=1, cars=5, days=1)
         metadata = deployment.folder / "lakehouse" / "gold" / "performance_alerts" / "metadata"
         with dagster_dev(deployment) as group:
-            wait_for_gold(deployment, {path.name for path in metadata.glob("00000-*")}, group, most)
+            most = wait_for_gold(deployment, {path.name for path in metadata.glob("00000-*")}, group)
             for seed in range(UPLOADS):
                 time.sleep(random.Random(seed).uniform(6, 11))
                 before = {path.name for path in metadata.glob("*.metadata.json")}
                 deployment.fill(documents=5, uploads=1, cars=5, days=1, seed=seed + 2)
                 started = time.monotonic() - 0.6
-                wait_for_gold(deployment, before, group, most)
-                measured.append(Measured(time.monotonic() - started, max(most.values())))
+                most = max(most, wait_for_gold(deployment, before, group))
+                measured.append(Measured(time.monotonic() - started, most))
     print("| upload to Gold, `dagster dev` | fastest s | median s | slowest s | most memory of a process MB |")
     print("|---|---|---|---|---|")
     print_row(f"{UPLOADS} small uploads, 6 to 11 s apart", measured)

@@ -130,7 +130,7 @@ class RemoteRunError(TelemetryAssetsError):
 
 
 class PackageError(TelemetryAssetsError):
-    """The package for remote Spark is missing, or was built from other code than this."""
+    """The package for remote Spark is missing, or was built from another version of the code."""
 
 
 class ConcurrentWriteError(TelemetryAssetsError):
@@ -199,7 +199,7 @@ class UnclaimableUploadsError(TelemetryAssetsError):
 
 
 class QualityError(TelemetryAssetsError):
-    """Rows of a table are wrong, or rows that were about to be written. An example is two rows with one key.
+    """Rows of a table, or rows to be written to it, are wrong. For example, two rows have the same key.
 
     :param table: name of the table.
     :param rows: number of wrong rows.

@@ -35,7 +35,7 @@ _MAX_BATCHES_LISTED = 20
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
 _WARNINGS = {
-    "no_rejected_documents": "No document was rejected. `bronze.rejected_documents` contains the reasons.",
+    "no_rejected_documents": "No document was rejected. `bronze.rejected_documents` contains all rejections.",
     "no_wrong_typed_fields": "No known field has a value of the wrong type. Such values are null in Silver.",
     "no_unknown_fields": "No document has an unknown field. Such fields mean that a producer's schema has changed.",
 }
@@ -82,7 +82,7 @@ def every_batch_conserved() -> AssetChecksDefinition:
             "received": sum(one.documents or 0 for one in batches),
             "accepted": sum(one.accepted for one in batches),
             "rejected": sum(one.rejected for one in batches),
-            "batches_that_do_not_add_up": differing[:_MAX_BATCHES_LISTED],
+            "batches_not_conserved": differing[:_MAX_BATCHES_LISTED],
         }
         return AssetCheckResult(passed=not differing, metadata=figures)
 

@@ -113,11 +113,11 @@ def test_people_can_have_the_documents_of_every_batch_counted(
         [found] = counting.execute_in_process(instance=instance).get_asset_check_evaluations()
         return found.passed, {name: value.value for name, value in found.metadata.items()}
 
-    counted = {"batches": 1, "received": 2, "accepted": 1, "rejected": 1, "batches_that_do_not_add_up": []}
+    counted = {"batches": 1, "received": 2, "accepted": 1, "rejected": 1, "batches_not_conserved": []}
     assert executed() == (True, counted)
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
     [batch_report] = deployed.batch_reports
-    lost = {**counted, "accepted": 0, "batches_that_do_not_add_up": [batch_report.batch_id]}
+    lost = {**counted, "accepted": 0, "batches_not_conserved": [batch_report.batch_id]}
     assert executed() == (False, lost)
 
 

@@ -128,7 +128,7 @@ def test_without_its_folder_nobody_says_that_an_upload_is_gone(place: FolderPlac
     place.folder.rename(place.folder.with_name("not-mounted"))
     place.folder.mkdir()
     for step in (place.landing.claim, place.landing.read, place.landing.archive):
-        with pytest.raises(LandingUnavailableError, match="Mount the location"):
+        with pytest.raises(LandingUnavailableError, match="Mount the landing location"):
             step(BATCH, upload)
 
 
