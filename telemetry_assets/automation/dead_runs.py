@@ -20,7 +20,7 @@ def end_dead_runs(instance: DagsterInstance) -> None:
     This includes runs of jobs, backfills and materializations.
     """
     for record in instance.get_run_records(RunsFilter(statuses=_EXECUTING)):
-        if _is_dead(instance, record):
+        if _has_no_process(instance, record):
             _end(instance, record.dagster_run.run_id)
 
 
@@ -46,8 +46,8 @@ def describe_occupants(instance: DagsterInstance, pool: str) -> list[str]:
     ]
 
 
-def _is_dead(instance: DagsterInstance, record: RunRecord) -> bool:
-    """Whether a run is dead: by its lock file on this machine, by its missed heartbeats on another machine."""
+def _has_no_process(instance: DagsterInstance, record: RunRecord) -> bool:
+    """Whether a run's process is gone: by its lock file on this machine, or by missed heartbeats on another one."""
     run_id = record.dagster_run.run_id
     if is_dead(instance, run_id):
         return True

@@ -34,9 +34,9 @@ def heartbeat_executor() -> ExecutorDefinition:
     """
 
     def create(context: InitExecutorContext) -> Executor:
-        create_standard = in_process_executor.executor_creation_fn
-        assert create_standard is not None
-        standard = create_standard(context)
+        create_in_process = in_process_executor.executor_creation_fn
+        assert create_in_process is not None
+        standard = create_in_process(context)
         return _HeartbeatExecutor(standard.retries, standard.step_dependency_config)
 
     return ExecutorDefinition(

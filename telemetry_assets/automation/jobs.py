@@ -34,7 +34,7 @@ def ingest_job() -> UnresolvedAssetJobDefinition:
 
 
 def refresh_insurance_job() -> UnresolvedAssetJobDefinition:
-    """The job ``refresh_insurance``. It refreshes the insurance status of every car, with and without new events.
+    """The job ``refresh_insurance``. It refreshes the insurance status of every car, including cars without new events.
 
     Launch it for today's partition. A run that selects only some of the assets needs a partition.
     """
@@ -75,7 +75,7 @@ class ReplayConfig(Config):
 def replay_rejected_job() -> JobDefinition:
     """The job ``replay_rejected``. It ingests rejected documents again; the upload sensor then starts ``ingest``."""
 
-    @op(pool=POOL, description="Moves rejected documents that are now accepted to Bronze.")
+    @op(pool=POOL, description="Ingests rejected documents again, and moves the accepted ones to Bronze.")
     def replay_rejected_documents(
         context: OpExecutionContext, telemetry: TelemetryResource, config: ReplayConfig
     ) -> None:

@@ -89,7 +89,7 @@ def _examine_uploads(settings: Settings) -> int:
         landing = open_landing(settings)
         waiting, obstacles = list(landing.waiting()), list(landing.obstacles())
     say(f"  {len(waiting)} waiting, {sum(one.size for one in waiting):,} bytes")
-    say_first([f"  {plain_text(place)} is not taken: {problem}" for place, problem in obstacles])
+    say_first([f"  {plain_text(place)} is not ingested: {problem}" for place, problem in obstacles])
     return len(obstacles)
 
 

@@ -169,11 +169,11 @@ class Ingestion(IngestionContext):
         more = 0
         for number, (place, problem) in enumerate(self.landing.obstacles()):
             if number < _OBSTACLES_LOGGED:
-                logger.warning("%s is not taken: %s", place, problem)
+                logger.warning("%s is not ingested: %s", place, problem)
             else:
                 more += 1
         if more:
-            logger.warning("%d more are not taken", more)
+            logger.warning("%d more are not ingested", more)
 
     def _finish_lost_claims(self, run_id: str) -> bool:
         """Archive claimed uploads whose journal entry is lost if their rows are in the tables, or else release them.

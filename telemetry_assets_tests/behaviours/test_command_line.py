@@ -107,7 +107,7 @@ def test_the_doctor_makes_nothing(shell: Shell) -> None:
 def test_the_doctor_tells_what_keeps_uploads_from_being_taken(shell: Shell) -> None:
     told = shell.run("doctor", TELEMETRY_LANDNG_URI="elsewhere")
     assert told.returncode == 1
-    assert f"{shell.landing} is not taken: the folder does not exist" in told.stdout
+    assert f"{shell.landing} is not ingested: the folder does not exist" in told.stdout
     assert "did you mean TELEMETRY_LANDING_URI?" in told.stdout
     assert told.stdout.endswith("2 problems above to be solved.\n")
 

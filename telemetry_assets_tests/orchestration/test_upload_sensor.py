@@ -67,7 +67,7 @@ def test_what_keeps_an_upload_from_being_taken_is_said_too(tick: Tick, deployed:
     assert "the folder does not exist" in reason(tick())
     deployed.landing.mkdir()
     (deployed.landing / "x.json").symlink_to("elsewhere.json")
-    assert "x.json is not taken: it is a link" in reason(tick())
+    assert "x.json is not ingested: it is a link" in reason(tick())
 
 
 def test_a_waiting_upload_starts_a_run_that_may_be_asked_for_again(tick: Tick, deployed: Deployment) -> None:

@@ -16,7 +16,7 @@ from telemetry_assets.tables import derived_tables
 
 IMPORTED_LATER = {
     "telemetry_assets.ingestion.landing.s3",
-    "telemetry_assets.lakehouse.glue",
+    "telemetry_assets.lakehouse.glue_catalog",
 }
 """Packaged modules that the program imports when it opens the lakehouse and the landing location."""
 
