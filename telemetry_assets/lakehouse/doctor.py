@@ -123,7 +123,7 @@ class _Examination:
             return self._finding(
                 text,
                 refusal=f"the newest complete metadata file, {newest}, is not a later version of it, so commits could "
-                f"be lost. Restore {lost} from a backup, or from an older version of the object",
+                f"be undone. Restore {lost} from a backup, or from an older version of the object",
             )
         return self._pointing_at(newest, metadata, text, entry)
 

@@ -37,7 +37,7 @@ def test_an_entry_with_another_type_or_location_is_told_and_mended(in_glue: Depl
     entry["StorageDescriptor"]["Location"] = "s3://elsewhere/alerts"
     write_glue_entry(aws, ALERTS, entry)
     columns, location = to_do(in_glue)
-    assert "with another type of alert_id" in columns.text
+    assert "different type: alert_id" in columns.text
     assert "s3://elsewhere/alerts" in location.text
     assert columns.repair is not None
     columns.repair()

@@ -37,7 +37,7 @@ def test_a_table_whose_entry_is_lost_is_brought_back(deployed: Deployment, contr
     before = deployed.rows(contract)
     deployed.pipeline.lakehouse.catalog.drop_table(contract.identifier)
     [finding] = to_do(deployed)
-    assert "no entry of it" in finding.text
+    assert "no entry for it" in finding.text
     repair(deployed)
     assert deployed.rows(contract) == before
     deployed.process()

@@ -109,7 +109,7 @@ class TestPreparing:
         lakehouse.catalog.create_table(
             SILVER.identifier, pa.schema([(name, pa.string()) for name in ("event_id", "car_chassis", "event_date")])
         )
-        with pytest.raises(TableMismatchError, match="by contract date") as told:
+        with pytest.raises(TableMismatchError, match="the contract says date") as told:
             lakehouse.prepare()
         assert any("is partitioned by nothing" in one for one in told.value.differences)
         assert len(told.value.differences) > 25
