@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 from pyiceberg.table import Table
 
-from telemetry_assets.engines.figures import figure_of_rows
 from telemetry_assets.engines.plan import RefreshPlan
 from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.figures import DistinctValues, Figure, RowsWhere, Total
 from telemetry_assets.transforms.refresh import RefreshParameters
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
 
 PREVIEW_ROWS = 5
 COMMAND_LINE = "cli-"
@@ -204,3 +207,29 @@ def partition_results(contract: DerivedTable, rows: pa.Table) -> Partitioned:
 def _partition_result(contract: DerivedTable, rows: pa.Table) -> PartitionResult:
     figures = {figure.name: figure_of_rows(figure, rows) for figure in contract.figures}
     return PartitionResult(rows.num_rows, figures, rows.slice(0, PREVIEW_ROWS).to_pylist())
+
+
+def figure_of_rows(figure: Figure, rows: pa.Table) -> float:
+    """The figure of rows in Arrow."""
+    column = rows[figure.column]
+    match figure:
+        case Total():
+            return float(pc.sum(column).as_py() or 0)
+        case RowsWhere():
+            return int(pc.sum(pc.equal(column, figure.value)).as_py() or 0)
+        case DistinctValues():
+            return int(pc.count_distinct(column).as_py())
+
+
+def figure_aggregate(figure: Figure) -> Column:
+    """The figure as an aggregate of rows in Spark, named after the figure."""
+    from pyspark.sql import functions as f
+
+    match figure:
+        case Total():
+            aggregate = f.coalesce(f.sum(figure.column), f.lit(0.0))
+        case RowsWhere():
+            aggregate = f.count(f.when(f.col(figure.column) == figure.value, 1))
+        case DistinctValues():
+            aggregate = f.countDistinct(figure.column)
+    return aggregate.alias(figure.name)

@@ -1,4 +1,4 @@
-"""Numbers of a partition that the UI plots. How an engine computes them is in ``engines/figures.py``."""
+"""Numbers of a partition that the UI plots. How an engine computes them is in ``engines/base.py``."""
 
 from __future__ import annotations
 

@@ -19,8 +19,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from telemetry_assets.engines.base import PREVIEW_ROWS, Partitioned, PartitionResult, RefreshResult
-from telemetry_assets.engines.figures import figure_aggregate
+from telemetry_assets.engines.base import PREVIEW_ROWS, Partitioned, PartitionResult, RefreshResult, figure_aggregate
 from telemetry_assets.engines.plan import RefreshPlan, TableScan
 from telemetry_assets.engines.refresh import TransformingEngine
 from telemetry_assets.engines.spark.configuration import table_name
