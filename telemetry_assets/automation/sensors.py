@@ -71,7 +71,8 @@ def upload_sensor(ingest: UnresolvedAssetJobDefinition, settings: Settings) -> S
             return SkipReason(str(error))
         if reason is None:
             shown = "".join(
-                f" {plain_text(place)} is not ingested: {problem}." for place, problem in obstacles[:_MAX_OBSTACLES_SHOWN]
+                f" {plain_text(place)} is not ingested: {problem}."
+                for place, problem in obstacles[:_MAX_OBSTACLES_SHOWN]
             )
             return SkipReason(f"No upload waits in {current.landing_uri}, and all tables are up to date.{shown}")
         context.log.info(reason)
