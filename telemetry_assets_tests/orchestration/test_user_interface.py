@@ -186,7 +186,7 @@ return found;
         ("/assets/silver/car_telemetry?view=partitions&partition=2025-11-04", "chassis.png"),
         ("/assets/gold/performance_alerts?view=partitions&partition=2025-11-04", "chassis.png"),
         ("/assets/gold/car_current_state?view=partitions&partition=2025-11-04", "chassis.png"),
-        ("/runs/{run}?logs=not%20taken", "is not taken"),
+        ("/runs/{run}?logs=not%20ingested", "is not ingested"),
     ],
 )
 def test_a_page_shows_what_a_document_says_as_text(
