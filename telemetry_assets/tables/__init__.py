@@ -1,8 +1,7 @@
-"""What each table is: one file per table, and this registry of them, in the data's order.
+"""The registry of tables: one file per table, each table after its upstream.
 
-A table's columns, key, partitions, upstream, figures and freshness are decided in its file. Everything else that knows
-tables (catalog, engines, assets, jobs, checks, documentation) is derived from the registry. Neither Dagster nor Spark
-is imported here.
+A table's file defines its columns, key, partitions, upstream, figures and freshness. Catalog tables, engine steps,
+assets, jobs, checks and documentation are derived from the registry. This package imports neither Dagster nor Spark.
 """
 
 from __future__ import annotations
@@ -44,14 +43,15 @@ def all_tables() -> tuple[TableContract, ...]:
 
 
 def derived_tables() -> tuple[DerivedTable, ...]:
-    """The tables that a transform makes, each after its upstream."""
+    """The tables that a transform computes, each after its upstream."""
     return tuple(table for table in all_tables() if isinstance(table, DerivedTable))
 
 
 def table_named(name: str) -> TableContract:
-    """The table of ``<layer>.<table>`` or ``<layer>/<table>``, or of ``<table>`` where only one layer has it.
+    """The table with a name.
 
-    :raises KeyError: where there is no such table; its text lists the tables.
+    :param name: ``<layer>.<table>``, ``<layer>/<table>``, or ``<table>`` if only one layer has a table of that name.
+    :raises KeyError: if there is no such table; the error's text lists the tables.
     """
     for table in all_tables():
         if name in (table.full_name, "/".join(table.identifier)):
@@ -63,11 +63,12 @@ def table_named(name: str) -> TableContract:
 
 
 def derived_table_named(name: str) -> DerivedTable:
-    """The derived table of a name, as :func:`table_named` takes it.
+    """The derived table with a name.
 
-    :raises KeyError: where there is no such table, or no transform makes it.
+    :param name: see :func:`table_named`.
+    :raises KeyError: if there is no such table, or if no transform computes it.
     """
     table = table_named(name)
     if not isinstance(table, DerivedTable):
-        raise KeyError(f"no transform makes {table.full_name}; uploads are ingested into it")
+        raise KeyError(f"{table.full_name} is not a derived table; uploads are ingested into it")
     return table

@@ -1,4 +1,4 @@
-"""``bronze.car_telemetry``: every accepted document, as received."""
+"""``bronze.car_telemetry``: one row per accepted document. docs/contract.md, section 2."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from telemetry_assets.tables.contract import Column, TableContract
 BRONZE = TableContract(
     layer="bronze",
     name="car_telemetry",
-    description="Every accepted document exactly as received, one row each, append-only.",
+    description="One row per accepted document, exactly as received. Append-only.",
     columns=(
         *EVENT_IDENTITY,
         EVENT_DATE,
         Column("document_shape", "string", "`event` (flat) or `vehicle` (nested).", True),
         Column("payload", "string", "The document's JSON text, as received.", True),
-        Column("source_uri", "string", "The upload that the document came from.", True),
+        Column("source_uri", "string", "The URI of the upload that contains the document.", True),
         Column("source_position", "int", "The document's position in the upload, from 0.", True),
         INGESTED_AT,
         BATCH_ID,

@@ -1,4 +1,4 @@
-"""``bronze.rejected_documents``: the quarantine."""
+"""``bronze.rejected_documents``: the quarantine. docs/contract.md, section 2."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from telemetry_assets.tables.contract import Column, TableContract
 REJECTED = TableContract(
     layer="bronze",
     name="rejected_documents",
-    description="Every document or upload that was not accepted, exactly as received, with the reason.",
+    description="One row per rejected document or upload, as received, with the reason.",
     columns=(
-        Column("source_uri", "string", "The upload.", True),
-        Column("source_position", "int", "The document's position in the upload, from 0; null for a whole upload."),
-        Column("reason", "string", "A code of a closed set.", True),
-        Column("message", "string", "What was wrong and what to do, for a person.", True),
-        Column("payload", "string", "What was received: text, or base64 where it is not text."),
+        Column("source_uri", "string", "The URI of the upload.", True),
+        Column(
+            "source_position",
+            "int",
+            "The document's position in the upload, from 0; null if the whole upload is rejected.",
+        ),
+        Column("reason", "string", "The reason code; docs/uploads.md lists all codes.", True),
+        Column("message", "string", "What is wrong and how to correct it.", True),
+        Column("payload", "string", "What was received, as text, or in base64 if it is not text."),
         INGESTED_AT,
         BATCH_ID,
     ),

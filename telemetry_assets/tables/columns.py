@@ -1,27 +1,29 @@
-"""Columns that several tables share."""
+"""Columns that several tables have."""
 
 from __future__ import annotations
 
 from telemetry_assets.tables.contract import Column
 
 EVENT_IDENTITY = (
-    Column("event_id", "string", "The event's id, or `<car_chassis>_<time as written>` where it has none.", True),
+    Column("event_id", "string", "The event's id, or `<car_chassis>_<event_primary_timestamp>` if it has none.", True),
     Column("car_chassis", "string", "The car's chassis number.", True),
-    Column("event_primary_timestamp", "string", "The time of the event, exactly as the upload writes it.", True),
+    Column("event_primary_timestamp", "string", "The time of the event, exactly as in the document.", True),
     Column("telemetry_timestamp", "timestamptz", "The time of the event, UTC.", True),
 )
 EVENT_DATE = Column("event_date", "date", "The UTC date of the event.", True)
-INGESTED_AT = Column("ingested_at", "timestamptz", "When the batch that brought the row was ingested, UTC.", True)
-BATCH_ID = Column("batch_id", "string", "The ingestion batch that brought the row.", True)
-UPDATED_AT = Column("updated_at", "timestamptz", "When anything else in the row last changed, UTC.", True)
+INGESTED_AT = Column("ingested_at", "timestamptz", "The ingestion time of the row's batch, UTC.", True)
+BATCH_ID = Column("batch_id", "string", "The id of the ingestion batch that added the row.", True)
+UPDATED_AT = Column(
+    "updated_at", "timestamptz", "The time at which any other column of the row last changed, UTC.", True
+)
 
 MANUFACTURER = Column("manufacturer", "string", "The car's manufacturer.")
 MODEL = Column("model", "string", "The car's model.")
 YEAR = Column("year", "int", "The car's year of construction.")
-GAS_TYPE = Column("gas_type", "string", "What the car runs on, e.g. `Flex` or `Electric`.")
+GAS_TYPE = Column("gas_type", "string", "The car's fuel type, e.g. `Flex` or `Electric`.")
 INSURANCE_PROVIDER = Column("insurance_provider", "string", "The car's insurer.")
 INSURANCE_VALID_UNTIL = Column("insurance_valid_until", "date", "The last day of the car's insurance.")
-MILEAGE = Column("current_mileage_km", "double", "The odometer's reading, kilometres.")
+MILEAGE = Column("current_mileage_km", "double", "The odometer reading, kilometres.")
 FUEL = Column("fuel_available_liters", "double", "The fuel in the tank, litres.")
-ENGINE_TEMPERATURE = Column("engine_temp_celsius", "double", "The engine's temperature, degrees Celsius.")
-OIL_PRESSURE = Column("oil_pressure_psi", "double", "The oil's pressure, psi.")
+ENGINE_TEMPERATURE = Column("engine_temp_celsius", "double", "The engine temperature, degrees Celsius.")
+OIL_PRESSURE = Column("oil_pressure_psi", "double", "The oil pressure, psi.")

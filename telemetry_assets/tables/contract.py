@@ -1,4 +1,4 @@
-"""What a table's contract can say, and what is derived from it: Iceberg and Arrow schemas, partitioning, properties."""
+"""Table contracts, and the Iceberg schema, Arrow schema, partition spec and table properties derived from them."""
 
 from __future__ import annotations
 
@@ -44,23 +44,33 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name (with the unit), type and meaning; ``required`` means never null."""
+    """A column of a table.
+
+    :param name: the name, with the unit, e.g. ``trip_distance_km``.
+    :param type: the type.
+    :param description: the meaning; stored in the Iceberg schema and shown in the documentation.
+    :param required: whether the column never contains null.
+    :param internal: whether the column is only for incremental refreshes and of no use to readers.
+    """
 
     name: str
     type: ColumnType
     description: str
     required: bool = False
     internal: bool = False
-    """Whether the column only keeps the table incremental and says nothing to a reader."""
 
 
 @dataclass(frozen=True)
 class TableContract:
-    """What one table is, on every catalog and for every engine.
+    """The definition of a table, for all catalogs and engines.
 
-    :param key: the columns that identify a row; no two rows share them.
-    :param partition: the column that partitions the table, ``None`` where it has one partition.
-    :param partition_by_day: whether the partition is the day of ``partition`` rather than its value.
+    :param layer: the layer, which is also the name of the table's database.
+    :param name: the name within the layer.
+    :param description: what a row is; stored as the table property ``comment``.
+    :param columns: the columns in order.
+    :param key: the columns that identify a row; no two rows have the same values in them.
+    :param partition: the column that partitions the table; None if it is not partitioned.
+    :param partition_by_day: whether the partition is the day of ``partition`` instead of its value.
     """
 
     layer: Layer
@@ -78,18 +88,18 @@ class TableContract:
 
     @property
     def full_name(self) -> str:
-        """``<layer>.<name>``, as a query writes it."""
+        """``<layer>.<name>``, the table's name in queries."""
         return f"{self.layer}.{self.name}"
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns in order."""
+        """The names of the columns in order."""
         return tuple(column.name for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """The column of a name.
+        """The column with a name.
 
-        :raises KeyError: where the table has no such column.
+        :raises KeyError: if the table has no such column.
         """
         for column in self.columns:
             if column.name == name:
@@ -98,12 +108,12 @@ class TableContract:
 
     @property
     def reader_columns(self) -> tuple[str, ...]:
-        """The columns that say something to a reader, in order."""
+        """The names of the columns that are not internal, in order."""
         return tuple(column.name for column in self.columns if not column.internal)
 
     @cached_property
     def schema(self) -> Schema:
-        """The Iceberg schema, with descriptions, ids from 1 in order."""
+        """The Iceberg schema, with descriptions; field ids are 1, 2, … in the order of the columns."""
         return Schema(
             *(
                 NestedField(
@@ -134,14 +144,14 @@ class TableContract:
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
-        """The schema that data has on its way into the table."""
+        """The Arrow schema of rows that are written to the table."""
         return pa.schema(
             [pa.field(column.name, _ARROW[column.type], nullable=not column.required) for column in self.columns]
         )
 
     @property
     def table_properties(self) -> dict[str, str]:
-        """The Iceberg table properties that the table is made with."""
+        """The Iceberg table properties that the table is created with."""
         return {
             "format-version": "2",
             "write.format.default": "parquet",

@@ -1,6 +1,7 @@
-"""The two document shapes: which field gives which Silver column, what a value may look like, which fields are known.
+"""The two document shapes: the field of each Silver column, conversion of values, and known fields.
 
-Pure, and used on every engine: :func:`payload_values` is what turns Bronze into typed columns.
+docs/contract.md, sections 1.1 and 1.3. All engines use these functions; :func:`payload_values` converts a Bronze row's
+payload into the values of typed columns. The functions have no side effects.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def text_of(value: object) -> str | None:
-    """The value where it is a text that UTF-8 can hold, else None."""
+    """The value if it is a text that can be encoded as UTF-8, otherwise None."""
     if not isinstance(value, str):
         return None
     try:
@@ -55,7 +56,7 @@ def _whole_number(value: object) -> float | None:
 
 
 def date_of(value: object) -> date | None:
-    """The date of an ISO 8601 date, else None."""
+    """The date if the value is a text with an ISO 8601 date, otherwise None."""
     if not isinstance(value, str) or not value.isascii():
         return None
     try:
@@ -64,7 +65,7 @@ def date_of(value: object) -> date | None:
         return None
 
 
-# For each shape: the object that holds the fields, then field -> Silver column. docs/contract.md, section 1.1.
+# For each shape and path of a JSON object: the fields of the object and their Silver columns.
 _TELEMETRY = ("trip_data", "vehicle_telemetry_snapshot", "data")
 _COLUMNS: dict[Shape, dict[tuple[str, ...], dict[str, str]]] = {
     "event": {
@@ -121,7 +122,7 @@ VALUE_COLUMNS: tuple[str, ...] = tuple(
         column for shape in ("vehicle", "event") for fields in _COLUMNS[shape].values() for column in fields.values()
     )
 )
-"""The Silver columns whose values come out of a payload, in the order of :func:`payload_values`."""
+"""The Silver columns whose values come from a payload, in the order of :func:`payload_values`."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,10 @@ _PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
 
 
 def values_of(document: dict[str, Any], shape: str) -> tuple[list[Any], list[str]]:
-    """The typed values of a document in the order of :data:`VALUE_COLUMNS`, and its wrong-typed fields by path.
+    """The typed values of a document, and the paths of its wrong-typed fields.
 
-    A value that is not there, of the wrong type, NaN or infinite is None.
+    :returns: the values are in the order of :data:`VALUE_COLUMNS`; a value that is missing, of the wrong type, NaN or
+        infinite is None.
     """
     values: list[Any] = [None] * len(VALUE_COLUMNS)
     wrong_typed: list[str] = []
@@ -182,7 +184,7 @@ def _descend(document: dict[str, Any], path: tuple[str, ...], wrong_typed: list[
 def payload_values(payload: str, shape: str) -> tuple[Any, ...]:
     """The typed values of a Bronze row's payload, in the order of :data:`VALUE_COLUMNS`.
 
-    A payload that cannot be parsed, which only a hand-made Bronze row has, gives nulls.
+    If the payload cannot be parsed, all values are None. Ingestion does not write such rows.
     """
     try:
         document = json.loads(payload)
@@ -193,7 +195,7 @@ def payload_values(payload: str, shape: str) -> tuple[Any, ...]:
     return tuple(values_of(document, shape)[0])
 
 
-# Fields that producers are known to send and that no column takes. They are not schema drift.
+# Known fields that no column uses. They do not count as unknown fields.
 _EXTRACTION = {"extraction_timestamp": None, "source_system": None}
 _KNOWN_UNUSED: dict[Shape, dict[str, Any]] = {
     "event": {"event_id": None, "carChassis": None, "telemetryTimestamp": None, "processing_timestamp": None},
@@ -236,7 +238,7 @@ _KNOWN_FIELDS: dict[Shape, dict[str, Any]] = {"event": _known_fields("event"), "
 
 
 def unknown_fields(document: dict[str, Any], shape: Shape) -> Iterator[str]:
-    """The fields that nobody here knows, by path: schema drift."""
+    """The paths of the unknown fields of a document, which indicate schema drift."""
     return _unknown_fields(document, _KNOWN_FIELDS[shape])
 
 

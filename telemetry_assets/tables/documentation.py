@@ -1,4 +1,4 @@
-"""The tables' documentation, written from their contracts: ``python -m telemetry_assets.tables.documentation``."""
+"""Generates ``docs/tables.md`` from the contracts: ``python -m telemetry_assets.tables.documentation``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from telemetry_assets.tables.contract import TableContract
 
 
 def tables_page() -> str:
-    """The page ``docs/tables.md``, in Markdown."""
+    """The content of ``docs/tables.md``, in Markdown."""
     head = (
-        "# Tables\n\nWritten from the contracts by `make docs`; a test holds the two together. All are Apache Iceberg "
-        "format 2, Parquet with zstd.\n"
+        "# Tables\n\n`make docs` generates this page from the contracts in the code. All tables are Apache Iceberg "
+        "tables of format version 2, with Parquet files and zstd compression.\n"
     )
     return "\n".join([head, *("\n".join(_section(contract)) for contract in all_tables())])
 
@@ -24,14 +24,14 @@ def _section(contract: TableContract) -> Iterator[str]:
     day = "the day of " if contract.partition_by_day else ""
     yield f"- Partitioned by: {f'{day}`{contract.partition}`' if contract.partition else 'nothing'}"
     if isinstance(contract, DerivedTable):
-        yield f"- Made from: `{contract.upstream.full_name}`"
+        yield f"- Computed from: `{contract.upstream.full_name}`"
     yield "\n| column | type | null | meaning |\n|---|---|---|---|"
     for column in contract.columns:
         if not column.internal:
             null = "no" if column.required else "yes"
             yield f"| `{column.name}` | {column.type} | {null} | {column.description} |"
     if internal := [column.name for column in contract.columns if column.internal]:
-        yield f"\nFurther columns keep the table incremental: `{internal[0]}` to `{internal[-1]}`."
+        yield f"\nFurther columns are only for incremental refreshes: `{internal[0]}` to `{internal[-1]}`."
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""Numbers of a partition that the UI plots. How an engine computes them is in ``engines/base.py``."""
+"""Figures: numbers per partition that the UI plots. ``engines/base.py`` computes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Total:
 
 @dataclass(frozen=True)
 class RowsWhere:
-    """The number of rows whose column has a value."""
+    """The number of rows with a given value in a column."""
 
     name: str
     column: str
@@ -31,4 +31,4 @@ class DistinctValues:
 
 
 Figure = Total | RowsWhere | DistinctValues
-"""A number of some rows; its name ends in its unit, e.g. ``driven_km``."""
+"""A number that is computed from the rows of a partition. Its name ends with its unit, e.g. ``driven_km``."""

@@ -1,4 +1,4 @@
-"""``gold.car_current_state``: the last known values of each car."""
+"""``gold.car_current_state``: the last known values of each car. docs/contract.md, section 4.1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from telemetry_assets.tables.derived import DerivedTable
 from telemetry_assets.tables.figures import RowsWhere
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
-# The attributes of which the current state keeps the last known value.
+# The columns with the last known value of an attribute.
 STATE_ATTRIBUTES = (
     MANUFACTURER,
     MODEL,
@@ -42,8 +42,10 @@ def _origin_columns() -> Iterator[Column]:
     yield Column("telemetry_event_id", "string", "The id of the car's latest event.", True, internal=True)
     for attribute in STATE_ATTRIBUTES:
         name = attribute.name
-        yield Column(f"{name}_known_at", "timestamptz", f"The time of the event that gave `{name}`.", internal=True)
-        yield Column(f"{name}_event_id", "string", f"The id of the event that gave `{name}`.", internal=True)
+        yield Column(
+            f"{name}_known_at", "timestamptz", f"The time of the event that `{name}` comes from.", internal=True
+        )
+        yield Column(f"{name}_event_id", "string", f"The id of the event that `{name}` comes from.", internal=True)
 
 
 def _whole_table(_: date) -> None:
@@ -53,7 +55,7 @@ def _whole_table(_: date) -> None:
 CURRENT_STATE = DerivedTable(
     layer="gold",
     name="car_current_state",
-    description="One row per car: the last known value of each attribute, and where its insurance stands.",
+    description="One row per car: the last known value of each attribute, and the insurance status.",
     columns=(
         Column("car_chassis", "string", "The car's chassis number.", True),
         *STATE_ATTRIBUTES,
@@ -64,8 +66,8 @@ CURRENT_STATE = DerivedTable(
             "`EXPIRED`, `EXPIRING_IN_90_DAYS`, `ACTIVE` or `UNKNOWN`, as of `insurance_as_of`.",
             True,
         ),
-        Column("insurance_days_expired", "int", "Days since the insurance expired; null unless it has."),
-        Column("insurance_as_of", "date", "The date that the insurance's status holds for.", True),
+        Column("insurance_days_expired", "int", "Days since the insurance expired; null if it has not expired."),
+        Column("insurance_as_of", "date", "The date for which the insurance status is computed.", True),
         UPDATED_AT,
         *_origin_columns(),
     ),
@@ -73,14 +75,14 @@ CURRENT_STATE = DerivedTable(
     upstream=SILVER,
     transform="telemetry_assets.transforms.gold_car_current_state",
     key_check="one_row_per_car",
-    rebuild_description="Materializing takes the chosen event dates, and all others that changed since, into every "
-    "car's row.",
+    rebuild_description="Materializing updates the rows of all cars from the chosen event dates, and from all other "
+    "dates that changed.",
     partition_of=_whole_table,
     figures=(
         RowsWhere("insurance_expired_cars", "insurance_status", "EXPIRED"),
         RowsWhere("insurance_expiring_in_90_days_cars", "insurance_status", "EXPIRING_IN_90_DAYS"),
     ),
-    # The daily refresh is the newest materialization of a fleet that does not report; it may be two hours late.
+    # If no uploads arrive, the newest materialization is the daily refresh, which may be two hours late.
     fresh_within=timedelta(hours=26),
     as_of="insurance_as_of",
 )

@@ -1,4 +1,4 @@
-"""``gold.fuel_efficiency_monthly``: kilometres and litres per car and month."""
+"""``gold.fuel_efficiency_monthly``: distance and fuel per car and month. docs/contract.md, section 4.2."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FUEL_EFFICIENCY = DerivedTable(
         Column("month", "date", "The first day of the month.", True),
         MANUFACTURER,
         MODEL,
-        Column("total_km_driven", "double", "Kilometres of all contributing events.", True),
-        Column("trip_count", "long", "Contributing events.", True),
-        Column("measured_km", "double", "Kilometres of the contributing events whose fuel is known.", True),
-        Column("total_fuel_liters", "double", "Litres used over `measured_km`.", True),
-        Column("avg_fuel_efficiency_kmpl", "double", "Kilometres per litre; null where no fuel was used."),
+        Column("total_km_driven", "double", "Kilometres driven, over all contributing events.", True),
+        Column("trip_count", "long", "The number of contributing events.", True),
+        Column("measured_km", "double", "Kilometres driven, over the contributing events whose fuel is known.", True),
+        Column("total_fuel_liters", "double", "Litres of fuel used, over the same events as `measured_km`.", True),
+        Column("avg_fuel_efficiency_kmpl", "double", "Kilometres per litre; null if no fuel was used."),
         UPDATED_AT,
     ),
     key=("car_chassis", "year_month"),
@@ -33,7 +33,7 @@ FUEL_EFFICIENCY = DerivedTable(
     upstream=SILVER,
     transform="telemetry_assets.transforms.gold_fuel_efficiency_monthly",
     key_check="one_row_per_car_and_month",
-    rebuild_description="Materializing makes the months of the chosen event dates anew, and the months after them.",
+    rebuild_description="Materializing rebuilds the months of the chosen event dates, and the month after each.",
     partition_of=first_of_month,
     figures=(Total("driven_km", "total_km_driven"), Total("fuel_liters", "total_fuel_liters")),
     fresh_within=timedelta(days=7),

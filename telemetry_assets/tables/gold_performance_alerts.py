@@ -1,4 +1,4 @@
-"""``gold.performance_alerts``: one row per event and rule whose bound it crossed."""
+"""``gold.performance_alerts``: one row per event and rule whose bound it crossed. docs/contract.md, section 4.3."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ALERTS = DerivedTable(
     description="One row per event and rule whose bound the event crossed.",
     columns=(
         Column("alert_id", "string", "SHA-256 of `<event_id>|<alert_type>`, lower-case hex.", True),
-        Column("event_id", "string", "The event.", True),
+        Column("event_id", "string", "The id of the event.", True),
         Column("car_chassis", "string", "The car's chassis number.", True),
-        Column("alert_type", "string", "The rule, e.g. `OVERHEAT_ENGINE`.", True),
+        Column("alert_type", "string", "The alert rule, e.g. `OVERHEAT_ENGINE`.", True),
         Column("alert_severity", "string", "`WARNING` or `CRITICAL`.", True),
-        Column("alert_value", "double", "The reading, in its column's unit.", True),
-        Column("alert_threshold", "double", "The bound that the reading crossed.", True),
-        Column("alert_message", "string", "What happened, for a person.", True),
+        Column("alert_value", "double", "The reading, in the unit of its Silver column.", True),
+        Column("alert_threshold", "double", "The bound of the severity.", True),
+        Column("alert_message", "string", "A sentence with the reading and the bound.", True),
         Column("telemetry_timestamp", "timestamptz", "The time of the event, UTC.", True),
         Column("alert_date", "date", "The UTC date of the event.", True),
         UPDATED_AT,

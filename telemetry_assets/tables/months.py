@@ -1,4 +1,4 @@
-"""Months as tables have them: by their first day."""
+"""Calendar months, each represented by its first day."""
 
 from __future__ import annotations
 

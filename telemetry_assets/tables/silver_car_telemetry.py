@@ -1,4 +1,4 @@
-"""``silver.car_telemetry``: one typed row per event."""
+"""``silver.car_telemetry``: one typed row per event. docs/contract.md, section 3."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ _CAR_AND_STATE = (
     INSURANCE_VALID_UNTIL,
 )
 _READINGS = (
-    Column("oil_temp_celsius", "double", "The oil's temperature, degrees Celsius."),
-    Column("battery_charge_percent", "double", "The battery's charge, percent."),
-    Column("tire_pressure_front_left_psi", "double", "Tire pressure, psi."),
-    Column("tire_pressure_front_right_psi", "double", "Tire pressure, psi."),
-    Column("tire_pressure_rear_left_psi", "double", "Tire pressure, psi."),
-    Column("tire_pressure_rear_right_psi", "double", "Tire pressure, psi."),
-    Column("trip_distance_km", "double", "The length of the trip that ended with this event, kilometres."),
-    Column("trip_fuel_liters", "double", "The fuel that the trip used, litres."),
-    Column("trip_max_speed_kmh", "double", "The trip's greatest speed, kilometres per hour."),
-    Column("trip_duration_minutes", "double", "The trip's duration, minutes."),
+    Column("oil_temp_celsius", "double", "The oil temperature, degrees Celsius."),
+    Column("battery_charge_percent", "double", "The battery charge, percent."),
+    Column("tire_pressure_front_left_psi", "double", "The pressure of the front left tire, psi."),
+    Column("tire_pressure_front_right_psi", "double", "The pressure of the front right tire, psi."),
+    Column("tire_pressure_rear_left_psi", "double", "The pressure of the rear left tire, psi."),
+    Column("tire_pressure_rear_right_psi", "double", "The pressure of the rear right tire, psi."),
+    Column("trip_distance_km", "double", "The distance of the trip that ended with this event, kilometres."),
+    Column("trip_fuel_liters", "double", "The fuel used on the trip, litres."),
+    Column("trip_max_speed_kmh", "double", "The highest speed of the trip, kilometres per hour."),
+    Column("trip_duration_minutes", "double", "The duration of the trip, minutes."),
 )
 
 SILVER = DerivedTable(
     layer="silver",
     name="car_telemetry",
-    description="One row per event, typed, the newest ingestion of it.",
+    description="One row per event, with typed columns, from the newest ingestion of the event.",
     columns=(
         *EVENT_IDENTITY,
         *_CAR_AND_STATE,
@@ -66,7 +66,7 @@ SILVER = DerivedTable(
     upstream=BRONZE,
     transform="telemetry_assets.transforms.silver_car_telemetry",
     key_check="one_row_per_event",
-    rebuild_description="Materializing makes the chosen event dates anew from all of Bronze.",
+    rebuild_description="Materializing rebuilds the chosen event dates from all of their Bronze rows.",
     figures=(DistinctValues("cars", "car_chassis"),),
     sources={
         **{column.name: "payload" for column in (*_CAR_AND_STATE, *_READINGS)},

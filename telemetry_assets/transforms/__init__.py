@@ -1,5 +1,5 @@
-"""The meaning of Silver and Gold, as PySpark DataFrame functions that every engine runs.
+"""The transforms of the Silver and Gold tables, as PySpark DataFrame functions that all engines run.
 
-No reading, no writing, no engine's own functions. What is portable between Sail and a JVM Spark,
-and what is not, is settled here: no plain string casts, no JSON functions, no ``collect``.
+Transforms read only their inputs, write nothing, and use no functions that only one engine has. Results must be equal
+on Sail and on JVM Spark, so transforms do not cast doubles to strings and do not use Spark's JSON functions.
 """

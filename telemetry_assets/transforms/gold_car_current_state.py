@@ -1,7 +1,7 @@
-"""Events become each car's current state: the last known value of every attribute.
+"""The transform of ``gold.car_current_state``: the last known value of each attribute of each car.
 
-The table keeps with each value the time and the id of the event that it came from, so that a change
-of some event dates costs those dates and not the whole history.
+For each value, internal columns contain the time and id of the event that it comes from, its origin. So an update for
+some event dates reads only the events of these dates, and not the whole history.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Repla
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 _ATTRIBUTES = tuple(attribute.name for attribute in STATE_ATTRIBUTES)
-# Every value that has an origin, with the columns of its origin. A car's latest event is its own origin.
+# Each value column, and the two columns of its origin. The origin of `telemetry_timestamp` is the car's latest event.
 _ORIGINS = {
     **{name: (f"{name}_known_at", f"{name}_event_id") for name in _ATTRIBUTES},
     "telemetry_timestamp": ("telemetry_timestamp", "telemetry_event_id"),
@@ -35,33 +35,33 @@ _MANY_CARS = 1000
 
 
 def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Update the state with the changed dates; rebuild it if too much has changed."""
+    """Update the state from the changed dates, or rebuild it if there are too many of them."""
     previous = inputs.previous(None)
     if changes.everything or len(changes.dates) > _MANY_DATES:
         known = last_known(inputs.upstream(None))
     elif changes.dates:
         known = _known_after(changes, inputs, previous)
     else:
-        # Rows may have been duplicated by hand.
+        # Another writer may have duplicated rows.
         known = previous.dropDuplicates(["car_chassis"])
     whole = with_insurance(known, parameters.insurance_as_of)
     return Replacement(keep_updated_at(CURRENT_STATE, whole, previous), None)
 
 
 def _known_after(changes: Changes, inputs: Inputs, previous: DataFrame) -> DataFrame:
-    judged = updated(previous, last_known(inputs.upstream(changes.dates)), changes.dates)
-    lost = [row[0] for row in judged.where(NEEDS_HISTORY).select("car_chassis").collect()]
-    if len(lost) > _MANY_CARS:
+    state = updated(previous, last_known(inputs.upstream(changes.dates)), changes.dates)
+    cars = [row[0] for row in state.where(NEEDS_HISTORY).select("car_chassis").collect()]
+    if len(cars) > _MANY_CARS:
         return last_known(inputs.upstream(None))
-    known = judged.where(~judged[NEEDS_HISTORY]).drop(NEEDS_HISTORY)
-    if not lost:
+    known = state.where(~state[NEEDS_HISTORY]).drop(NEEDS_HISTORY)
+    if not cars:
         return known
     history = inputs.upstream(None)
-    return known.unionByName(last_known(history.where(history["car_chassis"].isin(*lost))))
+    return known.unionByName(last_known(history.where(history["car_chassis"].isin(*cars))))
 
 
 def last_known(silver: DataFrame) -> DataFrame:
-    """Per car the last known value of each attribute among the Silver rows given, and where it came from."""
+    """The last known value of each attribute of each car in some Silver rows, and its origin."""
     car = Window.partitionBy("car_chassis").orderBy("telemetry_timestamp", "event_id")
     so_far = car.rowsBetween(Window.unboundedPreceding, Window.currentRow)
 
@@ -83,20 +83,20 @@ def last_known(silver: DataFrame) -> DataFrame:
 
 
 def updated(state: DataFrame, changed: DataFrame, dates: Set[date]) -> DataFrame:
-    """The state after all Silver rows of ``dates`` have been replaced.
+    """The state after all Silver rows of ``dates`` were replaced.
 
-    Where a stored value came from one of these dates and no row of them is as new, its event is gone, and only
-    the car's whole history can tell what is known now: such a car has ``_needs_history`` true, and its values
-    are not to be used.
+    If a stored value comes from one of these dates, and the new rows contain no event at least as new, the event of the
+    value was removed. The value must then be computed from all events of the car: ``_needs_history`` is true, and the
+    other columns of this car must not be used.
 
-    :param state: ``gold.car_current_state`` as it is.
-    :param changed: :func:`last_known` of all Silver rows of ``dates``.
-    :param dates: every date that changed since ``state`` was made.
+    :param state: the current rows of ``gold.car_current_state``.
+    :param changed: the result of :func:`last_known` for all Silver rows of ``dates``.
+    :param dates: all dates that changed since ``state`` was computed.
     """
     stored = state.select(
         f.col("car_chassis").alias("_stored_car"), *(f.col(name).alias(f"_stored_{name}") for name in _COLUMNS)
     )
-    # Rows that somebody doubled by hand must not double what is joined to them.
+    # If another writer duplicated rows, the join would duplicate the new rows too.
     stored = stored.dropDuplicates(["_stored_car"])
     both = stored.join(changed, f.col("_stored_car") == f.col("car_chassis"), "full_outer")
     values: dict[str, Column] = {}
@@ -114,7 +114,7 @@ def updated(state: DataFrame, changed: DataFrame, dates: Set[date]) -> DataFrame
 
 
 def _decide(known_at: str, event_id: str, dates: Set[date]) -> tuple[Column, Column]:
-    """Whether the new value is taken, and whether the stored one is lost without a new one being taken."""
+    """Whether to use the new value, and whether the stored value's event was removed and there is no newer value."""
     new_time, new_id = f.col(known_at), f.col(event_id)
     stored_time, stored_id = f.col(f"_stored_{known_at}"), f.col(f"_stored_{event_id}")
     as_new = (new_time > stored_time) | ((new_time == stored_time) & (new_id >= stored_id))
@@ -124,7 +124,7 @@ def _decide(known_at: str, event_id: str, dates: Set[date]) -> tuple[Column, Col
 
 
 def with_insurance(state: DataFrame, as_of: date) -> DataFrame:
-    """The whole table's rows: the state, and where each car's insurance stands on ``as_of``."""
+    """The rows of the table: the state, and each car's insurance status on ``as_of``. docs/contract.md, section 4.1."""
     days_left = f.datediff(f.col("insurance_valid_until"), f.lit(as_of))
     status = (
         f.when(f.col("insurance_valid_until").isNull(), f.lit("UNKNOWN"))

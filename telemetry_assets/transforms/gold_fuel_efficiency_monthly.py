@@ -1,4 +1,4 @@
-"""Events become kilometres and litres per car and month."""
+"""The transform of ``gold.fuel_efficiency_monthly``: distance and fuel per car and month."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")
 
 
 def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Replace the months of the changed dates and the months after them."""
+    """Replace the months of the changed dates, and the month after each."""
     months = None if changes.everything else _months_to_replace(changes)
     monthly = fuel_efficiency_monthly(inputs.upstream(_dates_to_read(months)))
     if months is not None:
@@ -40,9 +40,10 @@ def _dates_to_read(months: Partitions) -> Partitions:
 
 
 def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
-    """One row per car and month of the Silver rows given. docs/contract.md, section 4.2.
+    """Compute one row per car and month from some Silver rows. docs/contract.md, section 4.2.
 
-    A month's rows are right where all Silver rows of that month and of the month before are given.
+    :param silver: the rows of one or more months. The rows of a month are correct only if ``silver`` contains all
+        Silver rows of this month and of the month before.
     """
     events = _with_distance_and_fuel(silver)
     month = Window.partitionBy("car_chassis", "_month").orderBy(*_IN_EVENT_ORDER)
@@ -52,7 +53,7 @@ def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
     totals = events.select(
         "car_chassis",
         "_month",
-        # Sums run in the events' order, so that doubles add up to the same on every engine.
+        # The sums are in the order of events, because the sum of doubles depends on the order.
         f.sum(f.when(contributes, f.col("_km")).otherwise(f.lit(0.0))).over(so_far).alias("total_km_driven"),
         f.sum(f.when(contributes, f.lit(1)).otherwise(f.lit(0))).over(so_far).alias("trip_count"),
         f.sum(f.when(measured, f.col("_km")).otherwise(f.lit(0.0))).over(so_far).alias("measured_km"),
@@ -61,7 +62,7 @@ def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
         f.last("model", ignorenulls=True).over(so_far).alias("model"),
         _is_last(month).alias("_is_last"),
     ).where("_is_last")
-    # Sums beyond what a double holds are infinite, and one infinity by another is no number.
+    # If both sums exceed the range of doubles, they are infinite, and their quotient is NaN.
     efficiency = f.col("measured_km") / f.col("total_fuel_liters")
     return shaped(
         FUEL_EFFICIENCY,
@@ -80,7 +81,7 @@ def _is_last(window: WindowSpec) -> Column:
 
 
 def _with_distance_and_fuel(silver: DataFrame) -> DataFrame:
-    """Adds the event's month, and ``_km`` and ``_liters``, null where unknown."""
+    """Add the month of each event, and its distance ``_km`` and fuel ``_liters``; these are null if unknown."""
     car = Window.partitionBy("car_chassis").orderBy(*_IN_EVENT_ORDER)
     month = f.trunc("event_date", "month")
     earliest = f.add_months(month, -1)

@@ -1,4 +1,4 @@
-"""Events become alerts: one row per event and rule whose bound the event crossed."""
+"""The transform of ``gold.performance_alerts``: one row per event and rule whose bound the event crossed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class _Rule:
     warning: float
     critical: float | None
     above: bool = True
-    """Whether a reading above the bound is the bad one, else one below it."""
+    """Whether an alert is for readings above the bound; otherwise it is for readings below it."""
 
     def crossed(self, bound: float) -> Column:
-        """Whether the reading is on the bad side of a bound; null where there is no reading."""
+        """Whether the reading crosses a bound; null if there is no reading."""
         return f.col(self.reading) > f.lit(bound) if self.above else f.col(self.reading) < f.lit(bound)
 
     def applies(self) -> Column:
-        """Whether the rule is for this car at all."""
-        # An electric car's tank is always empty.
+        """Whether the rule applies to the car."""
+        # Electric cars have no fuel.
         if self.alert_type == "LOW_FUEL":
             return f.lower(f.coalesce(f.col("gas_type"), f.lit(""))) != "electric"
         return f.lit(True)
@@ -57,7 +57,7 @@ def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> 
 
 
 def performance_alerts(silver: DataFrame) -> DataFrame:
-    """All alerts of some Silver rows. docs/contract.md, section 4.3."""
+    """Compute all alerts of some Silver rows. docs/contract.md, section 4.3."""
     alerts = silver.withColumn("_alert", f.explode(f.array(*(_alert(rule) for rule in _RULES)))).where(
         "_alert is not null"
     )
@@ -100,9 +100,9 @@ def _alert(rule: _Rule) -> Column:
 
 
 def _one_decimal(value: Column) -> Column:
-    """A double with one decimal as text, by arithmetic that is the same on every engine.
+    """Format a double with one decimal place.
 
-    Casts of doubles to text or decimals are not.
+    It uses only arithmetic whose result is the same on all engines. Casts of doubles to strings or decimals differ.
     """
     tenths = f.floor(f.abs(value) * 10 + 0.5).cast("bigint")
     whole = f.floor(tenths / 10).cast("bigint")

@@ -1,4 +1,4 @@
-"""What a transform reads and what it replaces when a table is refreshed. Independent of the engine that runs it."""
+"""The interface between transforms and engines: inputs, parameters and the result of a refresh."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ if TYPE_CHECKING:
 
 
 class Inputs(Protocol):
-    """What a transform may read. Each table is read at one snapshot throughout the refresh."""
+    """The tables that a transform can read. Each table is read at the same snapshot during the whole refresh."""
 
     def upstream(self, event_dates: Partitions) -> DataFrame:
-        """The upstream's rows of these event dates."""
+        """The rows of the upstream with these event dates."""
         ...
 
     def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """The upstream's rows of these dates since the last refresh; None if rows were also changed or removed."""
+        """The rows of the upstream with these event dates that batches appended after the watermark.
+
+        None if other commits also changed the upstream after the watermark.
+        """
         ...
 
     def previous(self, partitions: Partitions) -> DataFrame:
-        """The table's own rows of these partitions before the refresh."""
+        """The rows of the table itself in these partitions, before the refresh."""
         ...
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """What a refresh writes: ``rows`` replace all rows of ``partitions`` (None: of the whole table)."""
+    """The result of a transform: ``rows`` replace all rows of ``partitions``, or of the whole table if that is None."""
 
     rows: DataFrame
     partitions: Partitions
@@ -39,10 +42,10 @@ class Replacement:
 
 @dataclass(frozen=True)
 class RefreshParameters:
-    """What a run decides about a refresh.
+    """The parameters of a refresh that a run sets.
 
     :param insurance_as_of: the date for which the insurance status is computed.
-    :param rebuild: whether the chosen dates are computed from all their upstream rows, as in a backfill.
+    :param rebuild: whether to compute the changed dates from all their upstream rows, as a backfill does.
     """
 
     insurance_as_of: date
@@ -53,7 +56,7 @@ class Transform(Protocol):
     """A module of this package that computes a derived table."""
 
     def refresh(self, changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-        """Compute the rows that replace those of the partitions that the changes concern."""
+        """Compute the new rows of the partitions that the changes affect."""
         ...
 
 

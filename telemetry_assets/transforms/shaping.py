@@ -1,4 +1,4 @@
-"""What the transforms share: the contract's columns and types, and when a row counts as updated."""
+"""Functions that all transforms use: the columns and types of a contract, and the column ``updated_at``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _SPARK_NAMES: dict[ColumnType, str] = {
 
 
 def shaped(contract: TableContract, rows: DataFrame, computed: Mapping[str, Column]) -> DataFrame:
-    """The contract's columns, in its order and types: computed where so given, else taken from ``rows``."""
+    """Select the columns of a contract in its order and cast them to its types.
+
+    :param computed: the expressions of columns that are not taken from ``rows``.
+    """
     return rows.select(
         *(
             computed.get(column.name, f.col(column.name)).cast(_SPARK_NAMES[column.type]).alias(column.name)
@@ -32,9 +35,9 @@ def shaped(contract: TableContract, rows: DataFrame, computed: Mapping[str, Colu
 
 
 def keep_updated_at(contract: TableContract, rows: DataFrame, previous: DataFrame) -> DataFrame:
-    """Rows that are as they were keep their ``updated_at``, so that it tells when a row last changed.
+    """Set ``updated_at`` of unchanged rows to its previous value, so that it is the time of a row's last change.
 
-    :param previous: the table's rows that ``rows`` will replace.
+    :param previous: the rows of the table that ``rows`` will replace.
     """
     content = [name for name in contract.column_names if name not in ("updated_at", *contract.key)]
     before = previous.select(

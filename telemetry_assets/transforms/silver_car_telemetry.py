@@ -1,4 +1,4 @@
-"""Bronze documents become Silver events: the newest ingestion of each, parsed into typed columns."""
+"""The transform of ``silver.car_telemetry``: the newest ingestion of each event, parsed into typed columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPARK_TYPES: dict[ColumnType, DataType] = {
 
 
 def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Parse what has arrived and merge it into the changed dates; a rebuild parses all of their Bronze rows."""
+    """Merge the appended Bronze rows into Silver; a rebuild parses all Bronze rows of the changed dates instead."""
     dates = changes.partitions
     arrived = None if parameters.rebuild or changes.everything else inputs.arrived(dates)
     if arrived is None:
@@ -32,7 +32,7 @@ def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> 
 
 
 def car_telemetry(bronze: DataFrame) -> DataFrame:
-    """Silver rows of all Bronze rows of some event dates. docs/contract.md, section 3."""
+    """Compute Silver rows from all Bronze rows of some event dates. docs/contract.md, section 3."""
     types = {column.name: _SPARK_TYPES[column.type] for column in SILVER.columns if column.name in VALUE_COLUMNS}
     parse = f.udf(payload_values, StructType([StructField(name, types[name]) for name in VALUE_COLUMNS]))
     events = newest_ingestion(bronze).withColumn("values", parse("payload", "document_shape"))
@@ -49,17 +49,20 @@ def car_telemetry(bronze: DataFrame) -> DataFrame:
 
 
 def newest_ingestion(bronze: DataFrame) -> DataFrame:
-    """Of the rows of one event the newest: greatest ingestion, then upload, then position in it."""
+    """Select the newest Bronze row of each event.
+
+    This is the row with the greatest (``ingested_at``, ``source_uri``, ``source_position``).
+    """
     order: list[Column] = [f.col(name).desc() for name in ("ingested_at", "source_uri", "source_position")]
     window = Window.partitionBy(*SILVER.key).orderBy(*order)
     return bronze.withColumn("_place", f.row_number().over(window)).where("_place = 1").drop("_place")
 
 
 def merged(silver: DataFrame, arrived: DataFrame) -> DataFrame:
-    """Silver rows of some event dates after more Bronze rows of these dates have come; the newer ingestion wins.
+    """Merge new Silver rows into the existing rows of some event dates. The newer ingestion of an event wins.
 
-    :param silver: the rows of these dates as they are.
-    :param arrived: :func:`car_telemetry` of only the Bronze rows that came since.
+    :param silver: the existing rows of these dates.
+    :param arrived: the result of :func:`car_telemetry` for the Bronze rows that were appended since.
     """
     both = silver.withColumn("_arrived", f.lit(0)).unionByName(arrived.withColumn("_arrived", f.lit(1)))
     newest = Window.partitionBy(*SILVER.key).orderBy(f.col("ingested_at").desc(), f.col("_arrived").desc())
