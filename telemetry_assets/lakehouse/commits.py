@@ -110,7 +110,7 @@ def append_rows(
 def current_ancestors(table: Table) -> Iterator[Snapshot]:
     """The current snapshot and its ancestors, newest first.
 
-    PyIceberg's ``ancestors_of`` searches all snapshots for each ancestor, so its time grows with their square.
+    PyIceberg's ``ancestors_of`` searches all snapshots for each ancestor.
     """
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     snapshot = table.current_snapshot()
@@ -193,7 +193,7 @@ def was_rolled_back(table: Table) -> bool:
 def has_commit(table: Table, commit_id: str) -> bool:
     """Whether one of the table's snapshots was made by a commit, whatever the response to the commit was.
 
-    Snapshots before a rollback count too.
+    Snapshots that a rollback removed from the current state count too.
     """
     return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in table.snapshots())
 
