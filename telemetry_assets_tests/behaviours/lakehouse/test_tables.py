@@ -160,7 +160,7 @@ class TestCommits:
             return "done"
 
         assert until_committed(BRONZE, attempt) == "done"
-        with pytest.raises(ConcurrentWriteError, match="somebody else"):
+        with pytest.raises(ConcurrentWriteError, match="by another writer"):
             until_committed(BRONZE, lambda: (_ for _ in ()).throw(CommitFailedException("always")))
 
     def test_a_commit_that_answers_with_an_error_and_stands_is_not_done_again(
