@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from dagster import (
@@ -21,7 +21,6 @@ from dagster import (
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
 from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
 from telemetry_assets.ingestion.reconciliation import check_conservation
@@ -102,12 +101,17 @@ def parse_time(name: str, text: str) -> datetime | None:
     return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed
 
 
-def check_refresh(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[AssetCheckResult]:
-    """Evaluate the checks of a refreshed Silver or Gold table."""
-    contract = result.contract
+def check_table(
+    lakehouse: Lakehouse, contract: TableContract, partitions: frozenset[date] | None = None
+) -> Iterator[AssetCheckResult]:
+    """Evaluate the checks that need nothing but the table: of its schema and, for a derived table, of its keys.
+
+    :param partitions: the partitions whose keys are checked; None for all.
+    """
     yield _schema_check(lakehouse, contract)
-    repeated = repeated_keys(lakehouse.table(contract), contract, result.dated_partitions())
-    yield _result(contract, contract.key_check, repeated == 0, {"repeated_keys": repeated})
+    if isinstance(contract, DerivedTable):
+        repeated = repeated_keys(lakehouse.table(contract), contract, partitions)
+        yield _result(contract, contract.key_check, repeated == 0, {"repeated_keys": repeated})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from dagster import (
+    AssetCheckResult,
     AssetExecutionContext,
     AssetsDefinition,
     AssetSpec,
@@ -22,7 +23,7 @@ from dagster import (
     multi_asset,
 )
 
-from telemetry_assets.assets.checks import as_dagster_failure, check_specs, require_passed
+from telemetry_assets.assets.checks import as_dagster_failure, check_specs, check_table, require_passed
 from telemetry_assets.assets.metadata import POOL, asset_key, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, to_event_dates
 from telemetry_assets.assets.reports import (
@@ -67,10 +68,11 @@ def lakehouse_assets(settings: Settings) -> AssetsDefinition:
     )
     def lakehouse(
         context: AssetExecutionContext, telemetry: TelemetryResource, config: LakehouseConfig
-    ) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]  # Dagster requires this annotation
+    ) -> Iterator[MaterializeResult | AssetCheckResult]:  # type: ignore[type-arg]  # Dagster requires this annotation
         chosen = to_event_dates(context.partition_keys) if context.has_partition_key_range else None
         for table in tables:
             if asset_key(table) not in context.selected_asset_keys:
+                yield from _selected_checks(context, telemetry, table)
                 continue
             for report in _reports(context, telemetry, table, chosen, _as_of(config)):
                 if chosen is None:
@@ -120,6 +122,16 @@ def _reports(
     with as_dagster_failure(context):
         result = pipeline.refresh(table, context.run.run_id, chosen, as_of)
     yield refresh_report(context, pipeline, result, chosen)
+
+
+def _selected_checks(
+    context: AssetExecutionContext, telemetry: TelemetryResource, table: TableContract
+) -> Iterator[AssetCheckResult]:
+    """Evaluate checks that are executed without their asset. Those of a run's batches have nothing to evaluate."""
+    selected = {key.name for key in context.selected_asset_check_keys if key.asset_key == asset_key(table)}
+    lakehouse = telemetry.pipeline.lakehouse
+    if selected and lakehouse.existing(table) is not None:
+        yield from (one for one in check_table(lakehouse, table) if one.check_name in selected)
 
 
 def _as_of(config: LakehouseConfig) -> date | None:

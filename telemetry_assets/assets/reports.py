@@ -15,7 +15,7 @@ from dagster import (
     MaterializeResult,
 )
 
-from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_refresh, evaluation
+from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_table, evaluation
 from telemetry_assets.assets.metadata import (
     Metadata,
     asset_key,
@@ -117,7 +117,7 @@ def refresh_report(
         # The daily refresh changes rows without events, so it is recorded for today.
         days = frozenset({datetime.now(UTC).date()})
     has_changed = bool(result.event_dates) or result.changed or chosen is not None
-    checks = tuple(check_refresh(pipeline.lakehouse, result)) if has_changed else ()
+    checks = tuple(check_table(pipeline.lakehouse, table, result.dated_partitions())) if has_changed else ()
     return TableReport(table, {day: refresh_metadata(result, day) for day in sorted(days)}, checks)
 
 

@@ -70,7 +70,7 @@ def test_an_entry_of_somebody_else_s_table_is_left_alone_with_the_reason(aws: Aw
     with deployment_in_s3(aws) as deployed:
         [finding] = to_do(deployed)
         assert finding.repair is None
-        assert "drop it" in finding.refusal
+        assert "drop the entry" in finding.refusal
 
 
 def test_a_repair_does_not_undo_what_was_committed_since_the_look(in_glue: Deployment, aws: AwsServices) -> None:

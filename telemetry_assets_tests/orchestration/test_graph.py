@@ -121,6 +121,25 @@ def test_people_can_have_the_documents_of_every_batch_counted(
     assert executed() == (False, lost)
 
 
+def test_the_checks_of_a_table_can_be_executed_without_its_asset(
+    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+) -> None:
+    deployed.upload("x.json", framed([event()], "array")[1])
+    assert run(defs, instance, "ingest").success
+    keys = [AssetCheckKey(asset_key(SILVER), name) for name in ("schema_as_contracted", "one_row_per_event")]
+
+    def executed() -> dict[str, bool]:
+        job = define_asset_job("check", selection=AssetSelection.checks(*keys))
+        checking = Definitions.merge(defs, Definitions(jobs=[job])).resolve_job_def("check")
+        evaluations = checking.execute_in_process(instance=instance, raise_on_error=False).get_asset_check_evaluations()
+        return {one.check_name: one.passed for one in evaluations}
+
+    assert executed() == {"schema_as_contracted": True, "one_row_per_event": True}
+    silver = deployed.pipeline.lakehouse.table(SILVER)
+    silver.append(silver.scan().to_arrow().cast(SILVER.arrow_schema))
+    assert executed() == {"schema_as_contracted": True, "one_row_per_event": False}
+
+
 def test_materializing_a_range_rebuilds_it_in_one_run(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:

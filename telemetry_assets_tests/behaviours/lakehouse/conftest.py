@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.harness.examined import filled
 
@@ -21,10 +20,3 @@ def in_each_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
     else:
         with deployment_in_s3(request.getfixturevalue("aws")) as one:
             yield filled(one)
-
-
-@pytest.fixture
-def in_glue(aws: AwsServices) -> Iterator[Deployment]:
-    """A deployment with rows in every table, in Glue."""
-    with deployment_in_s3(aws) as one:
-        yield filled(one)
