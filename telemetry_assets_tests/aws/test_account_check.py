@@ -94,7 +94,7 @@ def test_a_step_is_not_submitted_where_something_else_is_missing(checked: Checke
     assert "There is no Glue job nothing" in lines[-2]
     assert "There is no package of this code" in lines[-2]
     assert lines[-1].startswith("not tried  a remote step")
-    assert "StartJobRun" not in {request.operation for key, request in aws.asked() if key == PRODUCT}
+    assert "StartJobRun" not in {request.operation for key, request in aws.take_requests() if key == PRODUCT}
 
 
 def test_settings_that_name_no_aws_are_refused(tmp_path: Path) -> None:

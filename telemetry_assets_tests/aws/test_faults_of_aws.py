@@ -22,14 +22,14 @@ pytestmark = pytest.mark.long
 TRANSIENT = (FaultKind.SLOW_DOWN, FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER, FaultKind.ERROR_AFTER)
 STEPS = {
     "listing": ("ListObjectsV2", "landing/"),
-    "creating the manifest": ("PutObject", "in_progress.json"),
+    "creating the journal": ("PutObject", "in_progress.json"),
     "claiming": ("CopyObject", "archive/"),
     "reading": ("GetObject", "archive/"),
     "writing data": ("PutObject", "bronze/car_telemetry/data/"),
     "writing metadata": ("PutObject", "bronze/car_telemetry/metadata/"),
     "committing to Bronze": ("UpdateTable", ""),
     "taking out of the landing location": ("DeleteObject", "landing/"),
-    "removing the manifest": ("DeleteObject", "in_progress.json"),
+    "removing the journal": ("DeleteObject", "in_progress.json"),
     "looking up a table": ("GetTable", ""),
 }
 

@@ -61,16 +61,16 @@ _COMMITS = (
 _AFTER_BRONZE = (
     "appending to bronze.car_telemetry",
     "archiving",
-    "removing the manifest",
+    "removing the journal",
     "moving the mark",
     "replacing",
 )
 """Steps of a run around which a batch's rows are in Bronze and the run is not over."""
 _STEPS = (
     *(f"{step} {table}" for step in ("the commit to", "writing metadata of") for table in _TABLES),
-    *(f"{step} {table}" for step in ("replacing rows of", "moving the mark of") for table in _DERIVED),
+    *(f"{step} {table}" for step in ("replacing rows of", "moving the watermark of") for table in _DERIVED),
     *("appending to bronze.car_telemetry", "appending to bronze.rejected_documents"),
-    *("creating the manifest", "linking", "replacing the manifest", "removing the manifest", "renaming to in_progress"),
+    *("creating the journal", "linking", "replacing the journal", "removing the journal", "renaming to in_progress"),
     *("claiming", "reading", "archiving", "forgetting the claims", "renaming"),
     *("ending the catalog's transaction",) * 3,
 )

@@ -1,1 +1,1 @@
-"""What tests run on: deployments, documents, AWS, running Dagsters, programs that kill themselves."""
+"""What tests run on: deployments, documents, a local AWS, running Dagsters and processes that kill themselves."""

@@ -1,4 +1,4 @@
-"""Another user of the machine, who may write to the landing folder and to nothing else."""
+"""Runs programs as another user of the machine, who may write to the landing folder only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 _NOBODY = 65534
-# By the program itself: the other user may not even look at this project's interpreter.
+# The program changes its user itself, because the other user may not read this project's interpreter.
 _BECOME = f"import os\nos.setgroups([])\nos.setgid({_NOBODY})\nos.setuid({_NOBODY})\n"
 
 
 def require_root() -> None:
-    """Only root can act as somebody else."""
+    """Skip the test, or fail it in CI, unless the process runs as root."""
     if os.geteuid() == 0:
         return
     if "CI" in os.environ:
@@ -28,7 +28,7 @@ def require_root() -> None:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A folder that every user of the machine may look into; a test's own folder lets in nobody but its user."""
+    """A folder that every user of the machine may read; a test's own folder is readable by its user only."""
     with tempfile.TemporaryDirectory(prefix="telemetry-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -37,7 +37,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def acting(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A program of Python's, run as the other user until the end of this context."""
+    """A Python program that runs as the other user until the context ends."""
     command = [sys.executable, "-c", _BECOME + program, *map(str, arguments)]
     started = subprocess.Popen(command, cwd="/", text=True, stdout=subprocess.PIPE)
     try:
@@ -48,6 +48,6 @@ def acting(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def act(program: str, *arguments: object) -> None:
-    """Run a program of Python's as the other user, to its end."""
+    """Run a Python program as the other user and wait until it ends."""
     with acting(program, *arguments) as started:
         assert started.wait(60) == 0

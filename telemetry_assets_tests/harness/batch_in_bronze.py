@@ -1,4 +1,4 @@
-"""A deployment whose next step is a remote one."""
+"""A deployment with a batch in Bronze, whose next step runs remotely."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An independent reading of docs/contract.md in plain Python: what every table must hold after given uploads.
+"""An independent implementation of docs/contract.md in plain Python: the rows of every table after given uploads.
 
-It is the oracle of the property tests. It recomputes everything from the uploads' bytes, in the simplest way,
-and shares no code with `telemetry_assets`, so that a mistake would have to be made twice to go unseen.
+It is the oracle of the property tests. It recomputes everything from the uploads' bytes in the simplest way
+and shares no code with `telemetry_assets`, so that both would need the same defect for a test to miss it.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ ALERT_RULES = (
 
 @dataclass(frozen=True)
 class Upload:
-    """One object of the landing location."""
+    """An upload in the landing location."""
 
     source_uri: str
     content: bytes
@@ -77,7 +77,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Batch:
-    """Uploads that are ingested together, at one moment (aware, UTC)."""
+    """Uploads that are ingested together, at one time (aware, UTC)."""
 
     batch_id: str
     ingested_at: datetime
@@ -97,12 +97,12 @@ class Reading:
 
 
 def read_batches(batches: Sequence[Batch], insurance_as_of: date, max_upload_bytes: int = 256 * 1024 * 1024) -> Reading:
-    """All tables after these batches, as docs/contract.md defines them."""
+    """Compute all tables after these batches, as docs/contract.md defines them."""
     return _with_deep_recursion(lambda: _read_batches(batches, insurance_as_of, max_upload_bytes))
 
 
 def _with_deep_recursion(work: Callable[[], Reading]) -> Reading:
-    """Let json nest deeply, so that no result depends on how deep in the stack the caller happens to be."""
+    """Raise the recursion limit, so that no result depends on the caller's stack depth."""
     limit, stack_size = sys.getrecursionlimit(), threading.stack_size(256 * 1024 * 1024)
     sys.setrecursionlimit(200_000)
     try:
@@ -166,7 +166,7 @@ def _silver_row(bronze: Row) -> dict[str, object]:
 
 
 def _field(column: str, document: object, path: str | None) -> object:
-    """A field's value as its column has it: null where there is none, or one of a wrong type."""
+    """A field's value in its column: None if the field is missing or has a wrong type."""
     if path is None:
         return None
     for key in path.split("."):
@@ -184,7 +184,7 @@ def _int32(value: object) -> int | None:
 
 
 def _events_by_car(silver: Sequence[Row]) -> list[list[Row]]:
-    """Each car's Silver rows, in order of time and event id."""
+    """Each car's Silver rows, sorted by time and event id."""
     cars: defaultdict[str, list[Row]] = defaultdict(list)
     for row in sorted(silver, key=lambda row: (row["telemetry_timestamp"], row["event_id"])):
         cars[row["car_chassis"]].append(row)
@@ -214,7 +214,7 @@ def current_state(events: Sequence[Row], as_of: date) -> dict[str, object]:
 
 
 def fuel_rows(events: Sequence[Row]) -> list[dict[str, object]]:
-    """One row per month in which the car that all these events belong to has events."""
+    """One row per month with events of the car that all these events belong to."""
     months: defaultdict[date, list[tuple[Row | None, Row]]] = defaultdict(list)
     for previous, event in zip([None, *events[:-1]], events, strict=True):
         months[event["event_date"].replace(day=1)].append((previous, event))
@@ -222,7 +222,7 @@ def fuel_rows(events: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def _fuel_row(month: date, steps: Sequence[tuple[Row | None, Row]]) -> dict[str, object]:
-    """A car's month; each step is an event with the car's event before it."""
+    """The row of a car and month; each step is an event and the car's previous event."""
     events = [event for _, event in steps]
     total_km = measured_km = total_fuel = 0.0
     trip_count = 0
@@ -251,7 +251,7 @@ def _fuel_row(month: date, steps: Sequence[tuple[Row | None, Row]]) -> dict[str,
 
 
 def _contribution(previous: Row | None, event: Row) -> tuple[float | None, float | None]:
-    """The kilometres and litres of an event, where known."""
+    """The kilometers and liters of an event; None if unknown."""
     if event["trip_distance_km"] is not None and event["trip_fuel_liters"] is not None:
         return event["trip_distance_km"], event["trip_fuel_liters"]
     if previous is None or _month_number(event) - _month_number(previous) > 1:
@@ -271,7 +271,7 @@ def _difference(minuend: float | None, subtrahend: float | None) -> float | None
 
 
 def alert_rows(event: Row) -> list[dict[str, object]]:
-    """One row for each rule that the Silver row breaks."""
+    """One row per rule that the Silver row breaks."""
     alerts: list[dict[str, object]] = []
     for alert_type, reading, side, bounds in ALERT_RULES:
         value = event[reading]

@@ -1,7 +1,7 @@
-"""An independent reading of docs/contract.md, sections 1 and 2: from an upload's bytes to Bronze rows and rejections.
+"""An independent implementation of docs/contract.md, sections 1 and 2: an upload's Bronze rows and rejections.
 
-Like :mod:`telemetry_assets_tests.harness.contract_reading`, of which it is the first half, it shares no code with
-`telemetry_assets`.
+It is the first half of :mod:`telemetry_assets_tests.harness.contract_reading`, and shares no code with
+`telemetry_assets` either.
 """
 
 import gzip
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """A slice of an upload that counts as one document; `reason` is set where it is rejected even if it is JSON."""
+    """A slice of an upload that counts as one document; with a `reason`, it is rejected even if it is JSON."""
 
     text: str
     reason: str | None = None
@@ -39,7 +39,7 @@ class RejectedError(Exception):
 
 
 def upload_text(source_uri: str, content: bytes, max_upload_bytes: int) -> str:
-    """The upload's text without byte order mark."""
+    """The upload's text without its byte order mark."""
     if not source_uri.removesuffix(".gz").endswith(ENDINGS):
         raise RejectedError("unsupported_ending")
     if source_uri.endswith(".gz"):
@@ -84,10 +84,10 @@ def _is_json(text: str) -> bool:
 
 
 def _end_of_json(text: str, start: int) -> int:
-    """Where the JSON value that begins here ends; -1 where there is none.
+    """The end of the JSON value that begins at ``start``; -1 if there is none.
 
-    One that nests too deep for Python's parser, which gives up before it meets an error, ends where its brackets do:
-    it is rejected in any case, and its neighbours are not.
+    A value that nests too deep for Python's parser ends where its brackets end: it is rejected in any case, and its
+    neighbors are not.
     """
     try:
         return json.JSONDecoder(parse_int=str).raw_decode(text, start)[1]
@@ -96,7 +96,7 @@ def _end_of_json(text: str, start: int) -> int:
 
 
 def _array_elements(text: str) -> tuple[list[str], str | None]:
-    """The elements of the array that the text begins with, and what follows the last one; None where it is whole."""
+    """The elements of the array at the start of the text, and the rest after the last one; None if it is complete."""
     elements: list[str] = []
     start = len(text) - len(text[1:].lstrip(BLANKS))
     while text[start : start + 1] != "]":
@@ -114,7 +114,7 @@ def _array_elements(text: str) -> tuple[list[str], str | None]:
 
 
 def _end_of_broken(text: str, start: int) -> int:
-    """Where something that is not JSON ends, if it is seen to be an element by itself; else -1."""
+    """The end of invalid JSON that is an element by itself; -1 otherwise."""
     if text[start : start + 1] in ("{", "["):
         end = _end_of_brackets(text, start)
     else:
@@ -124,7 +124,7 @@ def _end_of_broken(text: str, start: int) -> int:
 
 
 def _end_of_brackets(text: str, start: int) -> int:
-    """Where the object or array that begins here ends by its brackets alone; -1 where it does not."""
+    """The end of the object or array at ``start``, by its brackets alone; -1 if it does not end."""
     level = 0
     for token in STRING_OR_BRACKET.finditer(text, start):
         level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
@@ -134,7 +134,7 @@ def _end_of_brackets(text: str, start: int) -> int:
 
 
 def _nesting(text: str) -> int:
-    """The greatest number of objects and arrays that are open at once."""
+    """The maximum nesting depth of objects and arrays."""
     level = deepest = 0
     for token in STRING_OR_BRACKET.findall(text):
         level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token, 0)
@@ -151,7 +151,7 @@ def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
     try:
         document = json.loads(piece.text)
     except ValueError:
-        # Broken, or with an integer of more digits than Python reads.
+        # Invalid JSON, or an integer with more digits than Python reads.
         raise RejectedError("not_json") from None
     if not isinstance(document, dict):
         raise RejectedError("not_an_object")
@@ -173,7 +173,7 @@ def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
 
 
 def event_moment(as_written: object, ingested_at: datetime) -> datetime:
-    """The moment in UTC of a document's time."""
+    """The time of a document, in UTC."""
     if as_written is None or as_written == "":
         raise RejectedError("missing_time")
     if not isinstance(as_written, str) or not _is_iso_8601(as_written):
@@ -191,7 +191,7 @@ def event_moment(as_written: object, ingested_at: datetime) -> datetime:
 
 
 def _is_iso_8601(text: str) -> bool:
-    """Whether this is a date, or a date and a time with `T` or a space between them."""
+    """Whether the text is a date, or a date and a time separated by `T` or a space."""
     try:
         datetime.fromisoformat(text)
     except ValueError:
@@ -203,14 +203,14 @@ def _is_iso_8601(text: str) -> bool:
         return True
     time, sign, offset = re.fullmatch(r"([^Z+-]*)([Z+-]?)(.*)", clock[0], re.DOTALL).groups()  # type: ignore[union-attr]  # matches anything
     hands, dot, fraction = re.fullmatch(r"([^.,]*)([.,]?)(.*)", time, re.DOTALL).groups()  # type: ignore[union-attr]  # matches anything
-    # Only seconds may have a fraction: 14:30.5 is half a minute in ISO 8601, and half a second for Python.
+    # Only seconds may have a fraction: 14:30.5 is half a minute in ISO 8601 and half a second in Python.
     has_whole_fraction = not dot or (fraction.isdigit() and len(hands.replace(":", "")) == 6)
     has_whole_offset = not offset if sign in ("", "Z") else re.fullmatch(r"\d\d(:?\d\d(:?\d\d)?)?", offset)
     return bool(re.fullmatch(r"\d\d(:\d\d){0,2}|(\d\d){1,3}", hands) and has_whole_fraction and has_whole_offset)
 
 
 def text_value(value: object) -> str | None:
-    """Text that can be written as UTF-8, which a lone surrogate cannot."""
+    """The value if it is text without lone surrogates, which UTF-8 cannot encode."""
     if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
         return None
     return value
@@ -224,7 +224,7 @@ def date_value(value: object) -> date | None:
 
 
 def number_value(value: object) -> float | None:
-    """A finite number, or a text of one."""
+    """A finite number, also if it is written as text."""
     if isinstance(value, str) and NUMBER.fullmatch(value.strip(BLANKS)):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Runs in this process, and what Dagster then shows of them."""
+"""Dagster runs in this process, and the metadata that Dagster shows of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry_assets.tables.contract import TableContract
 def run(
     defs: Definitions, instance: DagsterInstance, job: str, config: Mapping[str, Any] | None = None
 ) -> ExecuteInProcessResult:
-    """A run of a job as the sensor or the schedule starts it."""
+    """Run a job as the sensor or the schedule does."""
     day = datetime.now(UTC).date().isoformat() if job == "refresh_insurance" else None
     return defs.resolve_job_def(job).execute_in_process(
         run_config=config, instance=instance, partition_key=day, raise_on_error=False
@@ -29,7 +29,7 @@ def materialize(
     last: date,
     selection: Sequence[AssetKey] | None = None,
 ) -> ExecuteInProcessResult:
-    """What Dagster's own backfill does: the chosen assets or all, a range of dates, one run."""
+    """Materialize the selected assets, or all, for a range of dates in one run, as Dagster's backfill does."""
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         instance=instance,
@@ -40,10 +40,12 @@ def materialize(
 
 
 def metadata_by_date(instance: DagsterInstance, table: TableContract) -> dict[str, dict[str, Any]]:
-    """Each event date's newest metadata."""
+    """The newest metadata by event date."""
     newest: dict[str, dict[str, Any]] = {}
     for record in instance.fetch_materializations(asset_key(table), limit=100).records:
-        told = record.event_log_entry.asset_materialization
-        assert told is not None
-        newest.setdefault(str(told.partition), {name: value.value for name, value in told.metadata.items()})
+        materialization = record.event_log_entry.asset_materialization
+        assert materialization is not None
+        newest.setdefault(
+            str(materialization.partition), {name: value.value for name, value in materialization.metadata.items()}
+        )
     return newest

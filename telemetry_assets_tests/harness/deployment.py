@@ -1,4 +1,4 @@
-"""A whole deployment, in folders or in S3, and what its tables should hold by the independent reading."""
+"""A complete deployment, in folders or in S3, and the expected rows of its tables."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ READINGS: dict[TableContract, Callable[[Reading], list[dict[str, object]]]] = {
 
 @dataclass
 class Deployment:
-    """A landing folder, a lakehouse and a pipeline over them."""
+    """A landing folder, a lakehouse and their pipeline."""
 
     settings: Settings
     pipeline: Pipeline
@@ -70,14 +70,14 @@ class Deployment:
         return processed
 
     def recall_batches(self) -> None:
-        """Know all batches from the table itself, where a run that was cut off has told of none."""
-        self.batch_reports = [one for one in map(self._certificate, self.batch_ids()) if one is not None]
+        """Load all batches from the ledger, because an interrupted run has not returned its batches."""
+        self.batch_reports = [one for one in map(self._batch_report, self.batch_ids()) if one is not None]
 
     def batch_ids(self) -> list[str]:
         ledger = self.pipeline.lakehouse.table(UPLOADS).scan(selected_fields=("batch_id",)).to_arrow()
         return sorted(set(ledger["batch_id"].to_pylist()))
 
-    def _certificate(self, batch_id: str) -> BatchReport | None:
+    def _batch_report(self, batch_id: str) -> BatchReport | None:
         return batch_report_from_tables(self.pipeline.lakehouse, batch_id)
 
     def rows(self, contract: TableContract) -> list[Row]:
@@ -85,14 +85,14 @@ class Deployment:
         return rows
 
     def expected(self) -> Reading:
-        """What the tables should hold, from the archived uploads of every batch so far."""
+        """The expected rows of all tables, computed from the archived uploads of every batch so far."""
         return read_batches([self._batch(one) for one in self.batch_reports], AS_OF, self.settings.upload_max_bytes)
 
     def _batch(self, batch_report: BatchReport) -> Batch:
         return Batch(batch_report.batch_id, batch_report.ingested_at, tuple(self.archived(batch_report.batch_id)))
 
     def archived(self, batch_id: str) -> list[Upload]:
-        """The archived uploads of a batch, as they were received."""
+        """The archived uploads of a batch."""
         folder = self.settings.lakehouse_folder() / "archive" / batch_id
         return [
             Upload(f"file://{self.landing / path.relative_to(folder)}", path.read_bytes())
@@ -107,7 +107,7 @@ class Deployment:
         assert_same_rows(UPLOADS, self.rows(UPLOADS), self._expected_ledger(reading))
 
     def _expected_ledger(self, reading: Reading) -> list[dict[str, object]]:
-        """What the ledger should say of every archived upload, from the independent reading of the batches."""
+        """The expected rows of the ledger, from the independent implementation of the contract."""
         batches = [self._batch(one) for one in self.batch_reports]
         return [
             _ledger_row(batch, upload, reading.bronze, reading.rejected)
@@ -138,7 +138,7 @@ def _ledger_row(
 
 @dataclass
 class DeploymentInS3(Deployment):
-    """A landing prefix and a lakehouse prefix in one bucket, the Glue Data Catalog, and a pipeline over them."""
+    """Landing and lakehouse prefixes in one bucket, the Glue Data Catalog and their pipeline."""
 
     client: Any = None
 
@@ -156,20 +156,20 @@ class DeploymentInS3(Deployment):
         ]
 
     def content(self, key: str, bucket: str | None = None) -> bytes:
-        """What an object holds, in the landing location's bucket or in the one that is named."""
+        """The content of an object in ``bucket``, or in the landing location's bucket."""
         place = bucket or self.settings.landing_in_s3().bucket
         body: bytes = self.client.get_object(Bucket=place, Key=key)["Body"].read()
         return body
 
 
 def keys(client: Any, location: S3Location) -> list[str]:
-    """All keys at a location."""
+    """All keys below a location."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix)
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 def assert_same_rows(contract: TableContract, found: list[Row], wanted: list[dict[str, object]]) -> None:
-    """Equal as sets of rows, over the columns that the reading tells."""
+    """Compare the rows regardless of order, in the columns of the expected rows."""
     columns = list(wanted[0]) if wanted else list(contract.key)
 
     def sortable(row: Mapping[str, object]) -> list[tuple[bool, str]]:
@@ -181,7 +181,7 @@ def assert_same_rows(contract: TableContract, found: list[Row], wanted: list[dic
 
 @contextmanager
 def deployment(folder: Path, **settings: Any) -> Iterator[Deployment]:
-    """A deployment in a folder; uploads are taken at once, however young."""
+    """A deployment in a folder, without a minimum age of uploads."""
     places = {"landing_uri": str(folder / "landing"), "lakehouse_uri": str(folder / "lakehouse")}
     chosen = Settings(**{"upload_minimum_age_seconds": 0, **places, **settings})
     with open_pipeline(chosen) as pipeline:
@@ -190,7 +190,7 @@ def deployment(folder: Path, **settings: Any) -> Iterator[Deployment]:
 
 @contextmanager
 def deployment_in_s3(aws: AwsServices, *, versioned: bool = True, **settings: Any) -> Iterator[DeploymentInS3]:
-    """A deployment in an empty account, whose services the environment names."""
+    """A deployment in an empty account, whose endpoint is in the environment."""
     aws.make_bucket(BUCKET, versioned=versioned)
     chosen = Settings(**{**IN_S3, **settings})
     with open_pipeline(chosen) as pipeline:

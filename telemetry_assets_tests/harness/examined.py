@@ -1,4 +1,4 @@
-"""Deployments whose tables somebody has damaged, and what the table doctor finds in them."""
+"""Deployments with damaged tables, and the table doctor's findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_do(deployed: Deployment) -> list[Finding]:
 
 
 def repair(deployed: Deployment) -> None:
-    """Mend the one thing that has to be done; there is nothing to be done after it."""
+    """Repair the only finding, and assert that none is left."""
     [finding] = to_do(deployed)
     assert finding.repair is not None, finding
     finding.repair()
@@ -42,7 +42,7 @@ def write_glue_entry(aws: AwsServices, contract: TableContract, entry: dict[str,
 
 
 def write_metadata_again(deployed: Deployment, contract: TableContract, number: int) -> str:
-    """A copy of a table's metadata, as one more file of this number."""
+    """Write a copy of a table's metadata as another metadata file with this number."""
     table = deployed.pipeline.lakehouse.table(contract)
     location = f"{table.location()}/metadata/{number:05d}-{uuid.uuid4()}.metadata.json"
     with table.io.new_input(table.metadata_location).open() as source, table.io.new_output(location).create() as target:

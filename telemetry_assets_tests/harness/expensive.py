@@ -1,4 +1,4 @@
-"""Uploads that are small as they are stored, and expensive for whoever takes them as they come."""
+"""Uploads that are small when stored and expensive to process naively."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEBIBYTE = 1024 * 1024
 
 
 def brackets() -> bytes:
-    """A document of empty arrays, eleven millions of them (``brackets.json.gz`` of the cases)."""
+    """A document of eleven million empty arrays (``brackets.json.gz`` of the cases)."""
     inner = b",".join([b"[]"] * (11 * MEBIBYTE))
     return b'{"carChassis":"A","telemetryTimestamp":"2025-11-04T14:30:00Z","a":[' + inner + b"]}"
 
@@ -24,28 +24,28 @@ def broken() -> bytes:
 
 
 def deep() -> bytes:
-    """Sixteen million arrays inside each other (``deep16m.json.gz``)."""
+    """Sixteen million nested arrays (``deep16m.json.gz``)."""
     return b"[" * (16 * MEBIBYTE)
 
 
 def long_broken_array() -> bytes:
-    """An array that breaks off at once, with a quarter of a gigabyte behind it."""
+    """An array that is invalid at its start, followed by a quarter of a gigabyte."""
     return b"[" + b"x" * (250 * MEBIBYTE)
 
 
 def escaped_quotes() -> bytes:
-    """Nothing but escaped quotes, outside of any string."""
+    """Escaped quotes only, outside of any string."""
     return b'[\\"' * (8 * MEBIBYTE)
 
 
 def many_event_dates() -> bytes:
-    """A document for each of 3,000 days (``many_event_dates.py``)."""
+    """One document per day of 3,000 days (``many_event_dates.py``)."""
     days = (date(2010, 1, 1) + timedelta(days=number) for number in range(3000))
     return b"\n".join(json.dumps(event("A", day.isoformat(), engineTempCelsius=150)).encode() for day in days)
 
 
 def many_fields() -> bytes:
-    """Two hundred thousand fields that nobody knows."""
+    """Two hundred thousand unknown fields."""
     return json.dumps({**event(), **{f"field-{number}": 1 for number in range(200_000)}}).encode()
 
 
@@ -60,12 +60,12 @@ def many_broken_documents() -> bytes:
 
 
 def many_digits() -> bytes:
-    """A number of a million digits, for which a conversion takes the square of their number."""
+    """A number of a million digits, whose conversion takes quadratic time."""
     return b'{"carChassis":"A","telemetryTimestamp":"2025-11-04T14:30:00Z","year":' + b"9" * MEBIBYTE + b"}"
 
 
 def empty_members() -> bytes:
-    """Two hundred thousand members of gzip without anything in them, as they are stored."""
+    """Two hundred thousand empty gzip members, in compressed form."""
     return gzip.compress(b"", mtime=0) * 200_000
 
 
@@ -81,4 +81,4 @@ EXPENSIVE: dict[str, tuple[Callable[[], bytes], str]] = {
     "many_broken_documents.json": (many_broken_documents, "too_many_broken_documents"),
     "many_digits.json": (many_digits, "not_json"),
 }
-"""By name: what is in an upload, before it is compressed, and for which reason it, or most of it, is rejected."""
+"""By name: an upload's content before compression, and the reason of its only or most frequent rejection."""

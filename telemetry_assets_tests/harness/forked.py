@@ -1,6 +1,6 @@
-"""Programs in processes of their own, which really die, forked from a server that has done their imports once.
+"""Programs in separate processes, forked from a server that has already imported their modules.
 
-Importing what a run needs takes longer than most runs of the tests.
+The processes can be killed. Importing a run's modules takes longer than most of the tests' runs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CONTEXT.set_forkserver_preload(
         "telemetry_assets.cli.main",
         "telemetry_assets_tests.harness.killed_process",
         "telemetry_assets_tests.chaos.worker",
-        # Each process imports the main module of the one that started it, and with it all that this one imports.
+        # Each process imports its parent's main module with all of that module's imports.
         "telemetry_assets_tests.chaos.lanes",
         "telemetry_assets_tests.chaos.report",
         "telemetry_assets_tests.chaos.schedules",
         "pytest",
-        # What the product imports where it is used.
+        # Modules that the product imports lazily.
         "grpc._channel",
         "pyarrow.acero",
         "pyspark.sql.connect.window",
@@ -46,13 +46,13 @@ CONTEXT.set_forkserver_preload(
 )
 
 
-# Starting a process also asks how each earlier one has ended, and that can be read only once: of two threads that ask
-# at the same time one would be told 255.
+# Starting a process also reads the exit codes of earlier ones, which is possible only once: if two threads read at
+# the same time, one of them gets 255.
 _one_at_a_time = Lock()
 
 
 class ForkedProgram:
-    """A function that runs as a program does, from its start: with an environment and an output of its own."""
+    """A function that runs like a program, with its own environment and output."""
 
     def __init__(self, program: Callable[..., object], *arguments: Any, environment: Mapping[str, str]) -> None:
         file, name = tempfile.mkstemp(suffix=".out")
@@ -64,14 +64,14 @@ class ForkedProgram:
             self._process.start()
 
     def wait(self, seconds: float = 240) -> tuple[int, str]:
-        """How it ended, the number of a signal below zero, and what it has written."""
+        """Wait for the end; return the exit code, negative for a signal, and the output."""
         wait([self._process.sentinel], seconds)
         with _one_at_a_time:
-            ended: int | None = self._process.exitcode
-        written = self._output.read_text(errors="replace")
-        assert ended is not None, f"it has not ended within {seconds} s:\n{written}"
+            exit_code: int | None = self._process.exitcode
+        output = self._output.read_text(errors="replace")
+        assert exit_code is not None, f"it has not ended within {seconds} s:\n{output}"
         self._output.unlink()
-        return ended, written
+        return exit_code, output
 
 
 def _run(program: Callable[..., object], arguments: tuple[Any, ...], environment: dict[str, str], output: str) -> None:

@@ -1,4 +1,4 @@
-"""A Spark session in this process, DataFrames of a few rows, and rows of Silver for them."""
+"""A Spark session in this process, small DataFrames, and rows of Silver."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NOON = datetime(2025, 11, 4, 12, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Frames:
-    """DataFrames of a table's columns, made of values and read back as values, through files as the engine does."""
+    """Creates DataFrames of a table's columns and reads their rows, through files as the engine does."""
 
     spark: SparkSession
     folder: Path
 
     def of(self, contract: TableContract, *rows: Row) -> DataFrame:
-        """Rows of a table; columns that a row does not name are null."""
+        """A DataFrame of a table's rows; columns missing from a row are null."""
         schema = pa.schema([field.with_nullable(True) for field in contract.arrow_schema])
         if unknown := {name for row in rows for name in row} - set(schema.names):
             raise KeyError(f"{contract.full_name} has no column {', '.join(sorted(unknown))}")
@@ -46,7 +46,7 @@ class Frames:
         written = self.folder / uuid.uuid4().hex
         frame.write.parquet(f"file://{written}")
         try:
-            # Where there are no rows, Sail makes no folder.
+            # Sail creates no folder if there are no rows.
             rows: list[dict[str, Any]] = pq.read_table(written).to_pylist() if written.exists() else []
         finally:
             shutil.rmtree(written, ignore_errors=True)
@@ -55,7 +55,7 @@ class Frames:
 
 @contextmanager
 def frames_in(folder: Path) -> Iterator[Frames]:
-    """A Sail server in this process and one session on it, configured as every engine's is."""
+    """A Sail server in this process and one session on it, configured like every engine's session."""
     from pysail.spark import SparkConnectServer
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
@@ -77,7 +77,7 @@ def frames_in(folder: Path) -> Iterator[Frames]:
 
 
 def silver_row(event_id: str = "e1", at: datetime = NOON, *, car: str = "CAR-1", **values: Any) -> Row:
-    """A row of Silver: its identity and dates, and the columns that a test names."""
+    """A row of Silver: its identity and dates, and the given columns."""
     return {
         "event_id": event_id,
         "car_chassis": car,

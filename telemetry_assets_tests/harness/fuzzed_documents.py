@@ -1,4 +1,4 @@
-"""Realistic documents of both shapes, each changed in ways that a broken or hostile producer may think of."""
+"""Realistic documents of both shapes, changed in ways that a broken or hostile producer may cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from telemetry_assets.simulator.fleet import Fleet, simulate
 from telemetry_assets_tests.harness.made_documents import Document, event, vehicle
 
-# Such texts become bare words, so that documents hold what Python would never write.
+# These texts become unquoted words, so that documents contain what Python's encoder never writes.
 _BARE = "bare word "
 _BARE_WORDS = (
     *("NaN", "Infinity", "-Infinity", "null", "1e400", "-1e400", "1E+2", "1e-400", "-0", "-0.0", "9" * 400),
@@ -74,7 +74,7 @@ _NAMES = (
     *("dashcam", "CarChassis", "carchassis", "carChassis ", "", " ", "a.b", "\x00", "\u2028", "x" * 200, "$ref", "\\"),
     *("__proto__", "\U0001f697", "telemetryTimestamp", "event_primary_timestamp", "event_id", "metrics", "trip_data"),
 )
-# What JSON's own white space is not, though much software takes it for white space.
+# Characters that much software treats as white space, but JSON does not.
 WHITE_SPACE = tuple("\u00a0\u2028\u2029\x85\x0b\x0c\x1c\x1e\ufeff\u3000\u200b\r\t")
 _STRUCTURE: tuple[str, ...] = (
     *'{}[]",:\\',
@@ -95,7 +95,7 @@ _STRUCTURE: tuple[str, ...] = (
 
 
 def realistic_documents(seed: int) -> list[Document]:
-    """Few cars on few days, so that events follow, repeat and correct each other and partitions stay few."""
+    """Documents of few cars on few days, so that events follow, repeat and correct each other in few partitions."""
     fleet = Fleet(date(2025, 11, 4), cars=8, days=7, uploads=600, documents=600, seed=seed)
     simulated = [json.loads(upload.content) for upload in simulate(fleet)]
     trip = {"tripMileage": 12.5, "tripFuelLiters": 1.5, "tripMaxSpeedKm": 145, "tripTimeMinutes": 20}
@@ -107,7 +107,7 @@ def realistic_documents(seed: int) -> list[Document]:
 
 
 def fuzzed_text(random: Random, documents: list[Document]) -> str:
-    """The JSON text of one of the documents, or what has become of it."""
+    """The JSON text of one of the documents, perhaps damaged."""
     document: Any = deepcopy(random.choice(documents))
     for _ in range(random.choice((0, 0, 1, 1, 1, 2, 3))):
         random.choice(_CHANGES)(random, document)
@@ -115,7 +115,7 @@ def fuzzed_text(random: Random, documents: list[Document]) -> str:
         document = random.choice((*_NUMBERS, *_WORDS, *_OTHERS))
     separators = random.choice(((",", ":"), (", ", ": "), (" , ", " : ")))
     text = json.dumps(document, ensure_ascii=random.random() < 0.5, separators=separators)
-    # Raw lone surrogates would cost the whole upload; bytes that are not UTF-8 come into uploads elsewhere.
+    # Raw lone surrogates would cause the rejection of the whole upload; other invalid UTF-8 is added elsewhere.
     text = re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     text = re.sub(f'"{_BARE}([0-9]+)"', lambda found: _BARE_WORDS[int(found[1]) % len(_BARE_WORDS)], text)
     if random.random() < 0.01:
@@ -124,7 +124,7 @@ def fuzzed_text(random: Random, documents: list[Document]) -> str:
 
 
 def _with_a_deep_value(random: Random, text: str) -> str:
-    """The text inside something that nests about as deep as is taken or deeper, often as a value of the text again."""
+    """The text inside a nesting around or above the accepted depth, often as a value of the text itself."""
     depth = random.choice((870, 890, 891, 892, 893, 894, 895, 896, 897, 898, 899, 900, 901, 999, 1_001, 1_500, 5_000))
     opened, closed = random.choice((("[", "]"), ('{"a":', "}")))
     deep = f"{opened * depth}{text}{closed * depth}"
@@ -137,7 +137,7 @@ def _any_value(random: Random) -> Any:
 
 
 def _any_holder(random: Random, document: Document) -> Document:
-    """The document, or an object in it, however deep; each level is as likely."""
+    """The document or an object in it; each level is equally likely."""
     holder = document
     while inner := [value for value in holder.values() if isinstance(value, dict) and value]:
         if random.random() < 0.25:
@@ -148,7 +148,7 @@ def _any_holder(random: Random, document: Document) -> Document:
 
 def _set_a_field(random: Random, document: Document) -> None:
     holder = _any_holder(random, document)
-    # Fewer of the documents' own keys and times, as nothing more is read of a rejected document.
+    # The documents' own keys and times are less likely, because a rejected document is not read further.
     names = list(holder) if holder is not document or random.random() < 0.2 else ["year", "event_id", "metrics"]
     if names:
         holder[random.choice(names)] = _any_value(random)
@@ -196,7 +196,7 @@ def _set_the_chassis(random: Random, document: Document) -> None:
 
 
 def _go_beyond_doubles(random: Random, document: Document) -> None:
-    """Readings whose sums and differences overflow, of a car of their own, so that other cars' sums stay to be seen."""
+    """Readings whose sums and differences overflow, of a separate car, so that other cars' sums stay finite."""
     document["carChassis"] = random.choice(("CAR-HUGE-1", "CAR-HUGE-2"))
     holders = [document]
     for holder in holders:

@@ -1,4 +1,4 @@
-"""Uploads for fuzzing, the same for the same seed: framed, encoded, compressed and named rightly and wrongly."""
+"""Uploads for fuzzing, determined by a seed: valid and invalid framing, encoding, compression and names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _WRONG_ENDINGS = (
     *("", ".", ".JSON", ".Json", ".json ", ".json.", ".json.GZ", ".json.gz.gz", ".jsonl.gzip", ".gz", ".csv", ".txt"),
     *(".json.zip", ".json\n", ".jsonlines", "json", ".json.bak", ".xml", ".json\u200b", ".\uff4ason", ".gz.json"),
 )
-# No name that begins with a dot or an underline, or ends in .tmp, .part or .crdownload: those are uploads that
-# somebody still writes, which rightly wait. No name that is not UTF-8: the pipeline writes its bytes as escapes into
-# `source_uri`, and the reading as lone surrogates, which no table can hold.
+# No names that begin with a dot or an underscore, or end in .tmp, .part or .crdownload: those belong to unfinished
+# uploads, which are not ingested. No names that are not UTF-8: the pipeline escapes their bytes in `source_uri`,
+# while the independent implementation has lone surrogates, which no table can store.
 _NAMES = (
     *("upload", "with space", "per%20cent", "ha#sh", "que?ry", "plus+and&", "quo'te", 'quo"te', "semi;colon"),
     *("co:lon", "st*r", "back\\slash", "line\nbreak", "tab\t", "re\rturn", "bell\x07", "\x7f", "\u00e9", "e\u0301"),
@@ -48,7 +48,7 @@ class FuzzedUpload(NamedTuple):
 
 
 def fuzzed_uploads(seed: int, *, large: int, small: int) -> Iterator[FuzzedUpload]:
-    """So many uploads of tens of documents, most of which arrive, and of a few documents with far more damage."""
+    """``large`` uploads of tens of documents with little damage, and ``small`` uploads of a few with much damage."""
     random = Random(seed)
     documents = realistic_documents(seed)
     sizes = [random.randrange(25, 45) for _ in range(large)] + [random.choice((0, 1, 1, 2, 3, 5)) for _ in range(small)]
@@ -121,7 +121,7 @@ def _flip_bits(random: Random, content: bytes) -> bytes:
     flipped = bytearray(content)
     for _ in range(random.randrange(1, 6) if content else 0):
         place = random.randrange(len(flipped))
-        # Flags that gzip reserves: the pipeline refuses them as the format demands, the reading ignores them.
+        # Flags that gzip reserves: the pipeline refuses them as the format requires, while the oracle ignores them.
         is_flags = place == 3 and content.startswith(b"\x1f\x8b")
         flipped[place] ^= 1 << random.randrange(5 if is_flags else 8)
     return bytes(flipped)
@@ -158,7 +158,7 @@ _DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
 
 
 def _in_members(random: Random, content: bytes) -> bytes:
-    """Several gzip members, of which one may be empty and one may begin with a byte order mark."""
+    """Several gzip members; one may be empty, and one may begin with a byte order mark."""
     text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     place = random.randrange(len(text) + 1)
     parts = [text[:place], random.choice((b"", b"\n", b"\xef\xbb\xbf")), text[place:]]
@@ -167,7 +167,7 @@ def _in_members(random: Random, content: bytes) -> bytes:
 
 
 def _with_a_long_header(random: Random, content: bytes) -> bytes:
-    """A gzip header with a name, a comment and extra bytes, as other programs write it."""
+    """A gzip header with a name, a comment and extra bytes, as other programs write."""
     body = content[10:] if content[:2] == b"\x1f\x8b" else content
     return b"\x1f\x8b\x08\x1c\0\0\0\0\0\x03\x04\0abcdname.json\0a comment\0" + body
 

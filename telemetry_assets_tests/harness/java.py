@@ -1,4 +1,4 @@
-"""What tests with a JVM need, beside what is installed with the project."""
+"""The requirements of tests with a JVM, in addition to the project's dependencies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from telemetry_assets.engines.spark.jars import fetch
 
 
 def need_java() -> None:
-    """Skip where there is no Java, which CI has to have; bring the jars."""
+    """Skip the test if there is no Java, or fail it in CI; download the jars."""
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         if "CI" in os.environ:
             pytest.fail("CI has no Java; `make test-long` installs it")

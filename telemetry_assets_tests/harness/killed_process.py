@@ -1,8 +1,8 @@
-"""Runs that kill themselves: the program that is the run, and the stage on which tests start it.
+"""Runs that kill themselves: the program of such a run, and the stage on which tests start it.
 
-The program takes what waits to Gold. With a point, such as ``before claiming #3`` or ``after the commit to
-silver.car_telemetry``, its process sends itself SIGKILL there; where it never comes to that point, it ends as usual.
-Without one nothing of the product is touched.
+The program processes waiting uploads up to Gold. With a point, such as ``before claiming #3`` or ``after the commit to
+silver.car_telemetry``, its process sends itself SIGKILL there; if it never reaches that point, it ends normally.
+Without a point, the product runs unpatched.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Boundary:
-    """A function of the product, or of what it stands on, before and after which the process can be killed.
+    """A function of the product or of a library, before and after which the process can be killed.
 
-    :param owner: where the product looks the function up.
-    :param step: what it does, as points have it; ``{}`` stands for what ``of`` says of a call's arguments.
+    :param owner: the object in which the product looks the function up.
+    :param step: the function's name in points; ``{}`` is replaced by what ``of`` returns for a call's arguments.
     """
 
     owner: object
@@ -73,10 +73,10 @@ def _of_location(call: Arguments) -> str:
 
 BOUNDARIES = (
     Boundary(SqlCatalog, "create_table", "making {}", lambda call: ".".join(call["identifier"])),
-    Boundary(JournalFile, "create", "creating the manifest"),
-    Boundary(os, "link", "linking the manifest"),
-    Boundary(JournalFile, "replace", "replacing the manifest"),
-    Boundary(JournalFile, "remove", "removing the manifest"),
+    Boundary(JournalFile, "create", "creating the journal"),
+    Boundary(os, "link", "linking the journal"),
+    Boundary(JournalFile, "replace", "replacing the journal"),
+    Boundary(JournalFile, "remove", "removing the journal"),
     Boundary(FolderLanding, "claim", "claiming"),
     Boundary(FolderLanding, "read", "reading"),
     Boundary(FolderLanding, "archive", "archiving"),
@@ -88,7 +88,7 @@ BOUNDARIES = (
     Boundary(files, "copy_file", "copying {}", lambda call: Path(call["source"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
     Boundary(embedded, "replace_rows", "replacing rows of {}", _of_table),
-    Boundary(refresh, "set_table_properties", "moving the mark of {}", _of_table),
+    Boundary(refresh, "set_table_properties", "moving the watermark of {}", _of_table),
     Boundary(SqlCatalog, "commit_table", "the commit to {}", _of_table),
     Boundary(SqlCatalog, "_write_metadata", "writing metadata of {}", _of_location),
     Boundary(Session, "commit", "ending the catalog's transaction"),
@@ -96,7 +96,7 @@ BOUNDARIES = (
 
 
 def die_at(point: str) -> None:
-    """Wrap every boundary, so that the process is killed at ``point``: a moment, a step, and which call of it."""
+    """Wrap every boundary, so that the process is killed at ``point``: before or after the n-th call of a step."""
     calls: Counter[str] = Counter()
     one_at_a_time = Lock()
 
@@ -139,7 +139,7 @@ def main(points: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Sent:
-    """Uploads arrive whole, each in the place of one of its name that still waits."""
+    """Complete uploads arrive; each replaces a waiting upload of the same name."""
 
     uploads: tuple[tuple[str, bytes], ...]
 
@@ -154,15 +154,15 @@ class Sent:
 
 @dataclass(frozen=True)
 class Run:
-    """A process runs to its end; with a point, until it is killed there. Its batches may be bounded to some bytes."""
+    """A process runs to its end, or until it is killed at a point. ``batch_max_bytes`` may limit its batches."""
 
     killed: str | None = None
     batch_max_bytes: int | None = None
 
     def happen(self, stage: Stage) -> None:
-        ended, told = self.run(stage)
-        wanted = -signal.SIGKILL if self.killed else 0
-        assert ended == wanted, f"{self} ended with {ended}, not {wanted}\n{told}"
+        exit_code, output = self.run(stage)
+        expected = -signal.SIGKILL if self.killed else 0
+        assert exit_code == expected, f"{self} ended with {exit_code}, not {expected}\n{output}"
 
     def run(self, stage: Stage) -> tuple[int, str]:
         bound = {"TELEMETRY_BATCH_MAX_BYTES": str(self.batch_max_bytes)} if self.batch_max_bytes else {}
@@ -172,7 +172,7 @@ class Run:
 
 @dataclass(frozen=True)
 class LateMount:
-    """A run before the landing folder is there, as with a mount that comes late. The run may fail."""
+    """A run before the landing folder exists, as with a late mount. The run may fail."""
 
     def happen(self, stage: Stage) -> None:
         away = stage.landing.rename(stage.folder / "away")
@@ -183,7 +183,7 @@ class LateMount:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A claimed upload turns into a folder, or is itself again. Taking its mode away would not keep root out."""
+    """A claimed upload is replaced by a folder, or restored. Removing its permissions would not affect root."""
 
     name: str
     no_longer: bool = False
@@ -200,12 +200,12 @@ class Unreadable:
 
 
 Story = tuple[Sent | Run | LateMount | Unreadable, ...]
-"""What happens to a deployment, one thing after another."""
+"""The events of a deployment, in order."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a story leaves behind, without what differs between any two runs over the same uploads."""
+    """The result of a story, without what differs between any two runs over the same uploads."""
 
     tables: dict[str, list[str]]
     archive: list[tuple[str, bytes]]
@@ -216,7 +216,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Stage:
-    """A deployment's folders, in which one story is played after another."""
+    """A deployment's folders, in which stories are played one after another."""
 
     folder: Path
     landing: Path
@@ -233,7 +233,7 @@ class Stage:
         return self._evidence()
 
     def _all_but_a_known_beginning(self, story: Story) -> Story:
-        """What is left to play: uploads and an undisturbed run to begin with are played once, then copied."""
+        """The rest of the story: an initial undisturbed run with its uploads is played once and then copied."""
         beginning, rest = story[:2], story[2:]
         if not rest or beginning[1] != Run():
             return story
@@ -241,19 +241,19 @@ class Stage:
         if not saved.exists():
             self.play(beginning)
             self.lakehouse.rename(saved)
-        # To the path where it was made: tables know their absolute location.
+        # To the original path, because tables store their absolute location.
         shutil.copytree(saved, self.lakehouse)
         return rest
 
     def environment(self) -> dict[str, str]:
-        # What a killed process leaves among the temporary files stays here too.
+        # The temporary files of a killed process stay here too.
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")},
             "TELEMETRY_LANDING_URI": str(self.landing),
             "TELEMETRY_LAKEHOUSE_URI": str(self.lakehouse),
             "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
-            # One upload after another: at a point such as the fifth claim, the four before it are done.
+            # One upload at a time: at a point such as the fifth claim, the first four are complete.
             "TELEMETRY_READ_THREADS": "1",
             "TMPDIR": str(self.folder / "tmp"),
         }
@@ -264,7 +264,7 @@ class Stage:
             tables = {one: pipeline.lakehouse.table(one).scan().to_arrow().to_pylist() for one in all_tables()}
             return Evidence(
                 tables={table.full_name: self._compared(table, rows) for table, rows in tables.items()},
-                # Each upload lies below its batch's identifier.
+                # Uploads are stored below their batch's identifier.
                 archive=sorted(("/".join(path.parts[1:]), (archive / path).read_bytes()) for path in _files(archive)),
                 still_in_landing=_files(self.landing),
                 batch_in_progress=pipeline.ingestion.journal.load() is not None,

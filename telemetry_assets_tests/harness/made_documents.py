@@ -1,4 +1,4 @@
-"""Documents for tests: short ways to write one, and hypothesis strategies for fleets that make trouble."""
+"""Documents for tests: short constructors, and hypothesis strategies for messy fleets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def vehicle(car: str = "CAR-1", time: str = "2025-11-04T10:00:00Z", **parts: dic
 
 
 def framed(documents: list[Document], framing: str) -> tuple[str, bytes]:
-    """An upload's ending and bytes."""
+    """An upload's file extension and bytes."""
     texts = [json.dumps(document) for document in documents]
     if framing == "array":
         return ".json", f"[{', '.join(texts)}]".encode()
@@ -121,4 +121,4 @@ UPLOADS = st.tuples(st.lists(DOCUMENTS, min_size=1, max_size=6), st.sampled_from
 """The documents of an upload, and its framing."""
 
 RUNS = st.lists(st.lists(UPLOADS, min_size=1, max_size=3), min_size=1, max_size=4)
-"""What is uploaded before each run: identifiers and times are few, so that corrections and repeats are many."""
+"""The uploads before each run. Identifiers and times are few, so that there are many corrections and repeats."""

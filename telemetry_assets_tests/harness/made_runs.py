@@ -1,4 +1,4 @@
-"""Runs that an instance shows as started, whether or not a process is at work on them."""
+"""Runs that an instance shows as started, whether or not they have a process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from telemetry_assets.definitions import definitions
 from telemetry_assets.settings import load_settings
 
 MODULE = "telemetry_assets.definitions"
-# What backfills and materializations in the UI are runs of.
+# The job of backfills and materializations in the UI.
 ASSETS = "__ASSET_JOB"
 
 
 def job_of(name: str, module: str = MODULE) -> ReconstructableJob:
-    """A job as a code server has it, which loads it by its module."""
+    """A job as a code server loads it, from its module."""
     return ReconstructableRepository.for_module(module, "defs").get_reconstructable_job(name)
 
 
 def started_run(instance: DagsterInstance, job: str = "ingest", module: str | None = MODULE) -> DagsterRun:
-    """A started run of a module's code; without a module, of nobody's."""
+    """A started run of a module's job; without a module, of no code location."""
     defs = definitions(load_settings())
     return instance.create_run_for_job(
         defs.resolve_implicit_global_asset_job_def() if job == ASSETS else defs.resolve_job_def(job),
@@ -29,7 +29,7 @@ def started_run(instance: DagsterInstance, job: str = "ingest", module: str | No
 
 
 def take(instance: DagsterInstance, run: DagsterRun, pool: str) -> None:
-    """What the executor does for a run's step that needs a pool."""
+    """Claim a pool's slot for a step of the run, as the executor does."""
     instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
     assert instance.event_log_storage.claim_concurrency_slot(pool, run.run_id, "step").is_claimed
 

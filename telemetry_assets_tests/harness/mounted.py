@@ -1,6 +1,6 @@
-"""File systems of a test's own: mounted in a process that has its own view of what is mounted, and gone with it.
+"""File systems that are mounted in the mount namespace of a test's process, and end with it.
 
-It needs root, or a kernel that lets a user have a namespace of his own. Where neither is to be had, tests fail.
+This needs root, or a kernel with user namespaces. Otherwise the tests fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
 def leave_mounts_to_others() -> None:
-    """Let this process, which must have no threads yet, mount what nobody else sees."""
+    """Give this process, which must have no threads yet, its own mount namespace."""
     user, flags = os.geteuid(), _CLONE_NEWNS
     if user:
         flags |= _CLONE_NEWUSER
@@ -30,21 +30,21 @@ def leave_mounts_to_others() -> None:
 
 
 def mount_tmpfs(folder: Path, size: str) -> Path:
-    """A file system of its own at a folder, in memory."""
+    """Mount a file system in memory at a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _mount("-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
     return folder
 
 
 def make_ext4(image: Path, size: int) -> None:
-    """A file that holds an empty ext4."""
+    """Create an image of an empty ext4 file system."""
     with image.open("wb") as file:
         file.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
 
 
 def mount_image(image: Path, folder: Path) -> Path:
-    """The file system in a file, at a folder."""
+    """Mount an image's file system at a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _mount("-o", "loop", str(image), str(folder))
     return folder
@@ -57,7 +57,7 @@ def remount(folder: Path, mode: str) -> None:
 
 @contextmanager
 def filled(folder: Path, left: int) -> Iterator[None]:
-    """For a while a file system has only some bytes left."""
+    """Fill a file system until ``left`` bytes are free, for the duration of the context."""
     filler = folder / ".filler"
     found = os.statvfs(folder)
     with filler.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Deployments on each engine that runs here, and what is held of all of them."""
+"""Deployments on each local engine, and assertions for all of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from telemetry_assets_tests.harness.deployment import Deployment, deployment
 ENGINES = ("spark", "embedded")
 SMALL_SPARK = {
     "spark.sql.shuffle.partitions": "2",
-    # What runs for seconds is not worth the second compiler's work.
+    # Runs take seconds only, so the C2 compiler is not worth its cost.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 
 
 def deployed_on(engine: str, folder: Path, **settings: Any) -> AbstractContextManager[Deployment]:
-    """A deployment in a folder whose transforms run on an engine; the folder may hold one already."""
+    """A deployment in a folder, new or existing, whose transforms run on an engine."""
     return deployment(folder, engine=engine, spark_configuration=SMALL_SPARK, **settings)
 
 
@@ -35,7 +35,7 @@ def messy_uploads() -> list[tuple[str, bytes]]:
 
 
 def assert_types_are_those_of_the_contract(deployed: Deployment) -> None:
-    """In the files themselves: a reader of the metadata would cast them."""
+    """Compare the types in the files themselves, because readers of the metadata cast them."""
     for contract in all_tables():
         table = deployed.pipeline.lakehouse.table(contract)
         assert deployed.pipeline.lakehouse.differences(table, contract) == []

@@ -1,4 +1,4 @@
-"""What parsing an upload's bytes gives: rows of Bronze, and rejections."""
+"""The Bronze rows and rejections of an upload's bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMITS = Limits(content_bytes=LIMIT, documents=10_000)
 
 
 class Parsed(NamedTuple):
-    """What an upload gives."""
+    """The Bronze rows and rejections of an upload."""
 
     rows: list[BronzeRow]
     rejections: list[Rejection]
@@ -23,9 +23,9 @@ class Parsed(NamedTuple):
 def parsed(name: str, content: bytes | str, limits: Limits = LIMITS) -> Parsed:
     content = content if isinstance(content, bytes) else content.encode()
     try:
-        judged = list(parse_upload(name, content, INGESTED_AT, limits))
+        outcomes = list(parse_upload(name, content, INGESTED_AT, limits))
     except UploadRejectedError as rejected:
-        judged = [whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)]
+        outcomes = [whole_upload(rejected.reason, rejected.message, content, limits.content_bytes)]
     return Parsed(
-        [one for one in judged if isinstance(one, BronzeRow)], [one for one in judged if isinstance(one, Rejection)]
+        [one for one in outcomes if isinstance(one, BronzeRow)], [one for one in outcomes if isinstance(one, Rejection)]
     )

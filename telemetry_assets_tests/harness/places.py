@@ -1,4 +1,4 @@
-"""A landing location, and how a test puts uploads there and looks at the archive; the S3 one is in ``s3_place``."""
+"""Landing locations in which tests put uploads and read the archive; the one in S3 is in ``s3_place``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BATCH = "batch-1"
 
 
 class Place(Protocol):
-    """A landing location, and what a test does with it."""
+    """A landing location with a test's access to it."""
 
     landing: Landing
 
@@ -24,7 +24,7 @@ class Place(Protocol):
 
 
 class FolderPlace:
-    """A folder."""
+    """A landing folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "landing"
@@ -49,5 +49,5 @@ class FolderPlace:
 
 
 def names(landing: Landing) -> list[str]:
-    """The names of what waits."""
+    """The names of the waiting uploads."""
     return sorted(upload.name for upload in landing.waiting())

@@ -1,4 +1,4 @@
-"""The policies of ``infra/``, evaluated in Python with the resource names that the tests use."""
+"""The policies of ``infra/``, evaluated in Python with the tests' resource names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Block = dict[str, Any]
 
 
 def blocks(block: Block) -> Iterator[Block]:
-    """The statements of a document, including those that depend on an option."""
+    """The statements of a policy document, including those that depend on an option."""
     yield from block.get("statement", [])
     for dynamic in block.get("dynamic", []):
         yield from dynamic.get('"statement"', {}).get("content", [])

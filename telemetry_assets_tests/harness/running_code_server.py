@@ -28,7 +28,7 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class RunningCodeServer:
-    """A code server over the settings of this process's environment, with an instance in its folder."""
+    """A code server with the settings of this process's environment and an instance in its folder."""
 
     instance: DagsterInstance
     port: int
@@ -58,7 +58,7 @@ class RunningCodeServer:
         return True
 
     def processes(self) -> list[int]:
-        """What is at work of it and its runs, which are all in one process group."""
+        """The processes of the server and its runs, which are in one process group."""
         told = subprocess.run(
             ["pgrep", "-g", str(self.process.pid), "-r", "R,S,D"], capture_output=True, text=True, check=False
         )
@@ -70,7 +70,7 @@ class RunningCodeServer:
 
 @contextmanager
 def running_code_server(folder: Path) -> Iterator[RunningCodeServer]:
-    """Start it, wait until it answers, and end every process of it at the end."""
+    """Start a code server, wait until it responds, and end all its processes at the end."""
     shutil.copy(project_root() / "dagster.yaml", folder)
     with socket.socket() as free:
         free.bind((_HOST, 0))
@@ -93,7 +93,7 @@ def running_code_server(folder: Path) -> Iterator[RunningCodeServer]:
 
 @contextmanager
 def instance_in(folder: Path) -> Iterator[DagsterInstance]:
-    """The instance of a Dagster that was started in a folder with the project's dagster.yaml."""
+    """The instance of a Dagster that runs in a folder with the project's dagster.yaml."""
     before = Path.cwd()
     os.chdir(folder)
     try:

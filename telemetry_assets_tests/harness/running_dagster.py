@@ -1,4 +1,4 @@
-"""`dagster dev` as a user has it: webserver, daemon and code server, in a folder of its own, asked through GraphQL."""
+"""`dagster dev` as a user runs it: webserver, daemon and code server, in a separate folder, queried by GraphQL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _MATERIALIZATIONS = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key
 
 @dataclass(frozen=True)
 class RunningDagster:
-    """A running `dagster dev` over a landing folder and a lakehouse below ``folder``."""
+    """A running `dagster dev` with a landing folder and a lakehouse below ``folder``."""
 
     folder: Path
     port: int
@@ -81,17 +81,17 @@ class RunningDagster:
         return data
 
     def runs(self, job: str | None = None) -> list[dict[str, Any]]:
-        """All runs, or those of a job, newest first."""
+        """All runs, or the runs of a job, newest first."""
         results: list[dict[str, Any]] = self.ask(_RUNS)["runsOrError"]["results"]
         return [run for run in results if job in (None, run["jobName"])]
 
     def cancel(self, run_id: str) -> None:
-        """What the button in the UI does."""
+        """Terminate a run, as the button in the UI does."""
         told = self.ask(_CANCEL, runId=run_id)["terminateRun"]
         assert told["__typename"] == "TerminateRunSuccess", told
 
     def logged(self, run_id: str) -> list[str]:
-        """The messages of a run, as its page shows them."""
+        """The messages of a run that its page shows."""
         events = self.ask(_EVENTS, runId=run_id)["logsForRun"]["events"]
         return [event["message"] for event in events if event.get("message")]
 
@@ -105,18 +105,18 @@ class RunningDagster:
         return [tick["skipReason"] for tick in ticks if tick["skipReason"]]
 
     def materializations(self, *key: str) -> list[dict[str, Any]]:
-        """Newest first; each with its partition and its metadata by label."""
+        """The materializations of an asset, newest first, with partition and metadata by label."""
         found = self.ask(_MATERIALIZATIONS, key={"path": list(key)})["assetOrError"]["assetMaterializations"]
         return [{**one, "metadata": {entry["label"]: entry for entry in one["metadataEntries"]}} for one in found]
 
     def backfill(self, keys: list[list[str]], partitions: list[str]) -> None:
-        """What the button of the UI sends."""
+        """Launch a backfill, as the button in the UI does."""
         params = {"assetSelection": [{"path": key} for key in keys], "partitionNames": partitions}
         told = self.ask(_BACKFILL, params=params)["launchPartitionBackfill"]
         assert told["__typename"] == "LaunchBackfillSuccess", told
 
     def until(self, what: str, seen: Callable[[], Answer], seconds: float = 90) -> Answer:
-        """What ``seen`` answers, once that is true."""
+        """Wait until ``seen`` returns something true, and return it."""
         end = time.monotonic() + seconds
         while not (answer := seen()):
             assert self.process.poll() is None, f"dagster dev has ended:\n{self.log[-4000:]}"
@@ -125,7 +125,7 @@ class RunningDagster:
         return answer
 
     def kill(self) -> None:
-        """Every process of it at once, as when the machine's power goes."""
+        """Kill all its processes at once, as a power failure does."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
 
@@ -142,7 +142,7 @@ class RunningDagster:
 
 @contextmanager
 def running_dagster(folder: Path, module: str = LOCATION, **settings: str) -> Iterator[RunningDagster]:
-    """Start it, wait until it has loaded the definitions, and end every process of it at the end."""
+    """Start `dagster dev`, wait until it has loaded the definitions, and end all its processes at the end."""
     (folder / "landing").mkdir(exist_ok=True)
     shutil.copy(project_root() / "dagster.yaml", folder / "dagster.yaml")
     workspace = (project_root() / "workspace.yaml").read_text()

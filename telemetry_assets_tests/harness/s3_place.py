@@ -1,4 +1,4 @@
-"""A landing location in S3, and what a test does with it."""
+"""A landing location in S3 with a test's access to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUCKET = "cars"
 
 
 class S3Place:
-    """A prefix in a bucket, or a whole one, with versioning or without."""
+    """A prefix in a bucket, or a whole bucket, with or without versioning."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class S3Place:
         return self.s3.get_object(Bucket=self.archive.bucket, Key=f"{self.archive.prefix}{batch_id}/{name}")
 
     def versions(self, name: str) -> list[bytes]:
-        """What the versions under one name hold, newest first; a delete marker is told as such."""
+        """The contents of all versions of a name, newest first; a delete marker has a placeholder."""
         key = f"{self.location.prefix}{name}"
         page = self.s3.list_object_versions(Bucket=BUCKET, Prefix=key)
         found = [*page.get("DeleteMarkers", []), *page.get("Versions", [])]

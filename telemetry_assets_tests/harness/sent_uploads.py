@@ -1,4 +1,4 @@
-"""The uploads that are sent in stories of killed runs."""
+"""The uploads of the stories about killed runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FIRST = Sent(
         ("notes.csv", b"car;km\nCAR-A;8600\n"),
     )
 )
-# What gave CAR-A its state, and an alert, turns out to be hours older: both have to go.
+# A correction makes the event that gave CAR-A its state and an alert hours older: both must change.
 CORRECTION = Sent(
     (
         ("correction.json", lines(third_event("08:00:00", engineTempCelsius=90))),
@@ -54,7 +54,7 @@ REPETITION = Sent((("again.ndjson", READINGS),))
 ONLY_REJECTS = Sent((("broken.json", b"{"),))
 REPLACEMENT = Sent((("one.json", lines({**ONE, "metrics": {"currentMileageKm": 120}}, event("CAR-C"))),))
 FIRST_WITH_REPLACEMENT = Sent(tuple({**dict(FIRST.uploads), **dict(REPLACEMENT.uploads)}.items()))
-# Small as it is stored, so that only its rows show that it is too much for one batch together with another.
+# Small when stored, so that only its rows show that it does not fit in one batch with another upload.
 LARGE_IN_ROWS = Sent(
     tuple(
         (f"{name}.jsonl.gz", gzip.compress(lines(*([event(name, note="x" * 1_000)] * 10)), mtime=0))

@@ -1,4 +1,4 @@
-"""Documents and names whose text is to command whoever is shown it: a browser, a terminal, a reader of reports."""
+"""Documents and names with text that tries to control a browser, a terminal or a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from telemetry_assets_tests.harness.made_documents import Document, event
 
 
 def markdown(address: str) -> bytes:
-    """An upload whose values are images, links, headings and scripts of an address (``host:port``)."""
+    """An upload whose values are Markdown and HTML that refer to an address (``host:port``)."""
     values = [
         (f"![](//{address}/chassis.png)", f"[ok](//{address}/click)", f"<img src=//{address}/html.png>"),
         ("C2\\| x | y", "<svg onload=alert(1)>", "[a](javascript:alert(1))"),
@@ -40,8 +40,8 @@ TERMINAL = json.dumps(
         "x\x1b]0;field\x07\x1b[2J\n  All is well.": 1,
     }
 ).encode()
-"""An upload whose values and fields are escape sequences, turns of the writing direction, and lines of a report."""
+"""An upload whose values and fields are escape sequences, bidirectional controls and lines of a report."""
 
 FORGED_LINE = "  All is well."
 FORGING_NAME = f"a\x1b[2J\n{FORGED_LINE}\n\u202e.txt"
-"""A file's name that is to be a line of its own in a report."""
+"""A file's name that tries to add a line to a report."""

@@ -1,4 +1,4 @@
-"""Waiting for what comes of itself."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def until(seen: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for what is seen, and fail where it is not within so many seconds."""
+    """Wait until ``seen`` returns something true; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < end, f"not within {seconds} s"

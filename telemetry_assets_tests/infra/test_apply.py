@@ -130,7 +130,7 @@ def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_dest
     folder = project_root() / "dist"
     folder.mkdir(exist_ok=True)
     package = build_package(folder)
-    aws.asked()
+    aws.take_requests()
     for number, engine in enumerate(("emr_serverless", "glue", "embedded")):
         settings = settings_of(applied, tmp_path, engine)
         upload_package(folder, package, settings)
@@ -166,7 +166,7 @@ def assert_policies_allow_what_was_asked_for_and_no_more(configuration: Configur
                 names=names.get(request.names, request.names),
             ),
         )
-        for who, request in aws.asked()
+        for who, request in aws.take_requests()
     ]
     for who, name, not_seen in ((PRODUCT, "orchestrator", _NOT_SEEN), (PROGRAM, "job", _NOT_SEEN_OF_PROGRAMS)):
         statements = applied_policy(f"fleet-{name}", aws, names)

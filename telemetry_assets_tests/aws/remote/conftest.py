@@ -29,11 +29,11 @@ def opened_account(aws_services: AwsServices) -> Iterator[RemoteAccount]:
 @pytest.fixture
 def account(opened_account: RemoteAccount) -> Iterator[RemoteAccount]:
     """With no run of another test at work."""
-    opened_account.aws.asked()
+    opened_account.aws.take_requests()
     yield opened_account
     opened_account.aws.end_programs()
     # Terraform has made the databases before.
-    asked = [(who, one) for who, one in opened_account.asked_in_policies_names() if one.operation != "CreateDatabase"]
+    asked = [(who, one) for who, one in opened_account.take_policy_requests() if one.operation != "CreateDatabase"]
     for who, name in ((PRODUCT, "orchestrator"), (PROGRAM, "job")):
         assert refused(policy(name), (request for key, request in asked if key == who)) == set(), name
 

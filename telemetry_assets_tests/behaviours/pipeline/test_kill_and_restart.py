@@ -37,9 +37,9 @@ POINTS_OF_A_FIRST_RUN = (
     "before making silver.car_telemetry",
     "after writing metadata of silver.car_telemetry",
     "after making gold.performance_alerts",
-    "before creating the manifest",
-    "before linking the manifest",
-    "after linking the manifest",
+    "before creating the journal",
+    "before linking the journal",
+    "after linking the journal",
     "before claiming",
     "after keeping the place of trips.json",
     "after claiming #3",
@@ -56,8 +56,8 @@ POINTS_OF_A_FIRST_RUN = (
     "before archiving",
     "after archiving #3",
     "before forgetting the claims",
-    "before removing the manifest",
-    "after removing the manifest",
+    "before removing the journal",
+    "after removing the journal",
     *(f"before replacing rows of {table}" for table in DERIVED),
     *(f"after writing metadata of {table} #2" for table in DERIVED),
 )
@@ -141,9 +141,9 @@ def test_a_restart_mends_a_killed_correction(story: Story, undisturbed: Story, e
 
 @pytest.mark.long
 @killed(
-    "before moving the mark of gold.car_current_state",
+    "before moving the watermark of gold.car_current_state",
     *(f"after writing metadata of {table}" for table in GOLD),
-    *(f"after moving the mark of {table}" for table in GOLD),
+    *(f"after moving the watermark of {table}" for table in GOLD),
     before=(FIRST, RESTART, REPETITION),
     undisturbed=(FIRST, RESTART, REPETITION, RESTART),
 )
@@ -180,7 +180,7 @@ def test_a_restart_mends_two_killed_runs(story: Story, undisturbed: Story, endin
     "after appending to bronze.rejected_documents",
     "after the commit to bronze.car_telemetry",
     before=(FIRST,),
-    after=(CORRECTION, Run("after creating the manifest"), RESTART),
+    after=(CORRECTION, Run("after creating the journal"), RESTART),
     undisturbed=(FIRST, RESTART, CORRECTION, RESTART),
 )
 def test_uploads_that_arrive_between_kills_are_taken_next(story: Story, undisturbed: Story, ending: Ending) -> None:
@@ -192,7 +192,7 @@ def test_uploads_that_arrive_between_kills_are_taken_next(story: Story, undistur
     "after claiming #5",
     "after appending to bronze.rejected_documents",
     "after the commit to bronze.car_telemetry",
-    "after removing the manifest",
+    "after removing the journal",
     before=(FIRST,),
     after=(REPLACEMENT, RESTART),
     undisturbed=(FIRST, RESTART, REPLACEMENT, RESTART),
@@ -203,7 +203,7 @@ def test_an_upload_replaced_after_its_claim_is_a_new_upload(story: Story, undist
 
 @pytest.mark.long
 @killed(
-    "before creating the manifest",
+    "before creating the journal",
     "before claiming",
     before=(FIRST,),
     after=(REPLACEMENT, RESTART),
@@ -215,11 +215,11 @@ def test_an_upload_replaced_before_its_claim_is_taken_once(story: Story, undistu
 
 @pytest.mark.long
 @killed(
-    "before replacing the manifest",
+    "before replacing the journal",
     "after the commit to bronze.car_telemetry",
     "before releasing",
     "after releasing",
-    "after removing the manifest",
+    "after removing the journal",
     "after claiming #4",
     batch_max_bytes=BOUNDED_RESTART.batch_max_bytes,
     before=(LARGE_IN_ROWS,),
@@ -235,7 +235,7 @@ def test_an_upload_replaced_while_it_is_put_off_is_taken_before_its_replacement(
 @pytest.mark.long
 @killed(
     "before renaming to in_progress.json",
-    "after replacing the manifest",
+    "after replacing the journal",
     "after the commit to bronze.car_telemetry then after archiving #2",
     before=(FIRST, Run("before claiming"), REPLACEMENT),
     undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
@@ -256,7 +256,7 @@ def test_an_upload_readable_before_it_is_given_up_is_taken(story: Story, undistu
 
 @pytest.mark.long
 @killed(
-    "after replacing the manifest",
+    "after replacing the journal",
     "after the commit to bronze.rejected_documents",
     before=(FIRST, Run("before reading"), Unreadable("one.json")),
     after=(Unreadable("one.json", no_longer=True), RESTART),

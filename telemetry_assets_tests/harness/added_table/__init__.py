@@ -1,1 +1,1 @@
-"""A Gold table that the project does not have, added as a contributor adds one: a table, a transform, the registry."""
+"""An additional Gold table, added as a contributor would: a table, a transform and an entry in the registry."""

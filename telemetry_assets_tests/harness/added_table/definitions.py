@@ -1,4 +1,4 @@
-"""What Dagster loads where the registry has one more table."""
+"""The definitions that Dagster loads if the registry has one more table."""
 
 from __future__ import annotations
 

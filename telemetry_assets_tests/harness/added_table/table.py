@@ -1,4 +1,4 @@
-"""``gold.daily_distance_by_model``: kilometres of the trips of each model and day."""
+"""``gold.daily_distance_by_model``: kilometers of all trips per model and day."""
 
 from __future__ import annotations
 

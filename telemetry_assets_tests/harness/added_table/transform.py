@@ -1,4 +1,4 @@
-"""Events become kilometres per model and event date."""
+"""Computes kilometers per model and event date from events."""
 
 from __future__ import annotations
 

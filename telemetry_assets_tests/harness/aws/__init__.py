@@ -1,1 +1,1 @@
-"""AWS for the tests: moto's server with corrections, and a proxy on which requests and answers are lost."""
+"""AWS for the tests: moto's server with corrections, and a proxy that loses requests and responses."""

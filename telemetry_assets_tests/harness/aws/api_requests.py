@@ -1,4 +1,4 @@
-"""Requests to AWS, named as its API names them."""
+"""Names HTTP requests to AWS by their API operation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, unquote
 
-# What calls itself otherwise than it is signed for.
+# Services whose name in the signature differs from their name in the API.
 _SERVICES = {"graniteserviceversion20100801": "monitoring"}
-# The first that a query or the headers have names the operation.
+# The first of these that the query or the headers contain determines the operation.
 _OF_BUCKET: dict[str, tuple[tuple[str, str], ...]] = {
     "GET": (
         ("list-type", "ListObjectsV2"),
@@ -61,14 +61,14 @@ _OF_OBJECT: dict[str, tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request.
+    """A request to AWS.
 
     :param operation: e.g. ``PutObject`` or ``UpdateTable``.
-    :param bucket: for Glue, the database; for EMR Serverless, the application.
-    :param key: of a listing, its prefix; for Glue, the table or the job; for EMR Serverless, the run.
-    :param number: of all requests, counted from 1.
-    :param is_conditional_write: whether S3 must look at what is there before it writes.
-    :param names: what else policies look at: the role that is passed, the namespace of metrics, the group of logs.
+    :param bucket: the bucket; the database for Glue and the application for EMR Serverless.
+    :param key: the key, or a listing's prefix; the table or the job for Glue and the run for EMR Serverless.
+    :param number: the request's number, counted from 1.
+    :param is_conditional_write: whether S3 compares the current object with a condition before it writes.
+    :param names: other names in policies' conditions: the role that is passed, the metrics' namespace, the log group.
     """
 
     service: str
@@ -81,10 +81,10 @@ class Request:
 
 
 def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes, number: int) -> Request:
-    """What a request asks for.
+    """Determine the operation, the bucket and the key of an HTTP request.
 
-    :param path: as it was sent, with its query.
-    :param headers: by their names in small letters.
+    :param path: the raw path with its query.
+    :param headers: headers by lower-case name.
     """
     if target := headers.get("x-amz-target"):
         service, _, operation = target.partition(".")
@@ -121,11 +121,11 @@ def _of_emr_serverless(method: str, path: str, number: int) -> Request:
 
 
 def access_key_of(authorization: str) -> str:
-    """Whose access key a request is signed with; of one that is not signed, nobody's."""
+    """The access key that signed a request; empty if it is not signed."""
     return authorization.partition("Credential=")[2].partition("/")[0]
 
 
 def _signed_for(authorization: str) -> str:
-    """The service that a request is signed for; one that is not signed is for S3."""
+    """The service that a request is signed for; S3 if it is not signed."""
     scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
     return scope[3] if len(scope) == 5 else "s3"

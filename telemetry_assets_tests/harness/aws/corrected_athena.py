@@ -1,4 +1,4 @@
-"""Athena that can forget a saved query, which moto's cannot."""
+"""moto's Athena, extended by the deletion of a saved query."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from moto.athena.responses import AthenaResponse
 
 
 class CorrectedAthenaResponse(AthenaResponse):
-    """Athena's answers."""
+    """Athena's responses."""
 
     def delete_named_query(self) -> str:
-        """Forget a saved query."""
+        """Delete a saved query."""
         self.athena_backend.named_queries.pop(self._get_param("NamedQueryId"), None)
         return "{}"

@@ -1,4 +1,4 @@
-"""EMR Serverless that runs what is submitted; moto's says of every run that it succeeded."""
+"""EMR Serverless that runs the submitted programs; moto only reports that every run succeeded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STARTED_WITH: dict[str, JobRun] = {}
 
 
 class CorrectedEmrServerlessResponse(EMRServerlessResponse):
-    """EMR Serverless's answers."""
+    """EMR Serverless's responses."""
 
     def create_application(self) -> ActionResult:
-        """An application that starts with a run and stops by itself; its type is taken in small letters too."""
+        """Create an application that starts with a run and stops by itself; the type is case-insensitive."""
         self.params["type"] = self.params["type"].upper()
         created = super().create_application()
         assert isinstance(created.result, dict)
@@ -39,14 +39,14 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         return created
 
     def start_job_run(self) -> ActionResult:
-        """Start the submitted program; of two requests with one token the second finds the first one's run."""
+        """Start the submitted program; a second request with the same token returns the first one's run."""
         refuse_if_ordered()
         token = self._get_param("clientToken")
         if token not in _STARTED_WITH:
             started = super().start_job_run().result
             assert isinstance(started, dict)
             run = self.emrserverless_backend.get_job_run(started["applicationId"], started["jobRunId"])
-            # moto knows the day.
+            # moto returns dates without times.
             run.created_at = run.updated_at = utcnow()
             _STARTED_WITH[token] = run
             PROGRAMS[run.id] = _program(run)
@@ -56,7 +56,7 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         return ActionResult({"applicationId": run.application_id, "jobRunId": run.id, "arn": run.arn})
 
     def get_job_run(self) -> ActionResult:
-        """A run, with what is said of its state."""
+        """Return a run with its state and state details."""
         run_id = self._get_param("jobRunId")
         if run_id in PROGRAMS:
             run = self.emrserverless_backend.get_job_run(self._get_param("applicationId"), run_id)
@@ -64,10 +64,10 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         return super().get_job_run()
 
     def list_job_runs(self) -> Any:
-        """The newest come first, and an application that has had no run is none that does not exist."""
+        """List runs, newest first; an application without runs is not an error."""
         backend = self.emrserverless_backend
         backend.job_runs.setdefault(backend.get_application(self._get_param("applicationId")).id, [])
-        # A parameter of the query that is given several times.
+        # A query parameter that occurs several times.
         states = self.querystring.get("states", [])
         created_after = next(iter(self.querystring.get("createdAtAfter", [])), None)
         earliest = datetime.fromisoformat(created_after).replace(tzinfo=None) if created_after else None
@@ -88,7 +88,7 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         return ActionResult({"jobRuns": listed})
 
     def cancel_job_run(self) -> ActionResult:
-        """Ask for the program's end; a run that is over cannot be cancelled."""
+        """Cancel the program; a run that has ended cannot be cancelled."""
         run_id = self._get_param("jobRunId")
         run = self.emrserverless_backend.get_job_run(self._get_param("applicationId"), run_id)
         if run.state in _OVER:
@@ -102,10 +102,10 @@ def _program(run: JobRun) -> Program:
     overrides: Any = run.configuration_overrides
     [defaults] = overrides["applicationConfiguration"]
     configuration = dict(defaults["properties"])
-    # As dynamic allocation itself refuses it, in a run that then fails; EMR's own default is 3.
+    # Dynamic allocation rejects this in the run, which then fails; EMR's own default is 3.
     first = int(configuration.get("spark.dynamicAllocation.initialExecutors", 3))
     assert first <= int(configuration["spark.dynamicAllocation.maxExecutors"])
-    # The job's role may not see the databases that Hive's catalog begins with.
+    # The job's role has no access to the databases that Hive's catalog reads first.
     assert configuration["spark.sql.catalogImplementation"] == "in-memory"
     logs = urlparse(overrides["monitoringConfiguration"]["s3MonitoringConfiguration"]["logUri"])
     log_key = f"{logs.path.lstrip('/')}applications/{run.application_id}/jobs/{run.id}/SPARK_DRIVER/stderr.gz"

@@ -1,4 +1,4 @@
-"""What moto's Glue Data Catalog gets wrong, put right; and Glue jobs that run what is submitted."""
+"""Corrections of moto's Glue Data Catalog, and Glue jobs that run the submitted programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAMS: dict[str, Program] = {}
 
 @dataclass
 class VersionLock:
-    """Whether ``UpdateTable`` honours ``VersionId``; off shows what moto does by itself."""
+    """Whether ``UpdateTable`` honours ``VersionId``; if off, it behaves like unpatched moto."""
 
     is_on: bool = True
 
@@ -35,10 +35,10 @@ VERSION_LOCK = VersionLock()
 
 
 class CorrectedGlueResponse(GlueResponse):
-    """Glue's answers."""
+    """Glue's responses."""
 
     def create_table(self) -> ActionResult:
-        """Glue counts a table's versions from 0; moto from 1."""
+        """Create a table whose versions count from 0, as in Glue; moto counts from 1."""
         answer = super().create_table()
         parameters = self.parameters
         table = self.glue_backend.get_table(parameters["DatabaseName"], parameters["TableInput"]["Name"])
@@ -47,7 +47,7 @@ class CorrectedGlueResponse(GlueResponse):
         return answer
 
     def update_table(self) -> ActionResult:
-        """Glue refuses an update that is based on another version than the current one; moto takes every update."""
+        """Refuse an update that is not based on the current version, as Glue does; moto accepts every update."""
         expected = self.parameters.get("VersionId")
         if expected is not None and VERSION_LOCK.is_on:
             name = self.parameters["TableInput"]["Name"]
@@ -64,25 +64,25 @@ class CorrectedGlueResponse(GlueResponse):
         started = super().start_job_run()
         name, run_id = self.parameters["JobName"], _result(started)["JobRunId"]
         run = self.glue_backend.get_job(name).get_job_run(run_id)
-        # moto lets a run come further each time that it is looked at.
-        setattr(run, "advance", lambda: None)  # noqa: B010 - of this run only
+        # moto advances a run's state each time that it is read.
+        setattr(run, "advance", lambda: None)  # noqa: B010 - of this instance only
         PROGRAMS[run_id] = _program(run)
         PROGRAMS[run_id].start()
         lose_answer_if_ordered()
         return started
 
     def get_job_run(self) -> ActionResult:
-        """A run, with what is said of its end."""
+        """Return a run with its state and error message."""
         run = self.glue_backend.get_job_run(self.parameters["JobName"], self.parameters["RunId"])
         return ActionResult({"JobRun": _told(run)})
 
     def get_job_runs(self) -> ActionResult:
-        """The newest runs come first."""
+        """List runs, newest first."""
         runs = self.glue_backend.get_job(self.parameters["JobName"]).get_job_runs()
         return ActionResult({"JobRuns": [_told(run) for run in reversed(runs)]})
 
     def batch_stop_job_run(self) -> ActionResult:
-        """Ask for the end of programs."""
+        """Cancel programs."""
         for run_id in self.parameters["JobRunIds"]:
             PROGRAMS[run_id].cancel()
         stopped = [{"JobName": self.parameters["JobName"], "JobRunId": one} for one in self.parameters["JobRunIds"]]

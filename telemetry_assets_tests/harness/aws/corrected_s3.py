@@ -1,4 +1,4 @@
-"""What moto's S3 gets wrong, put right. The server asks one request at a time, so a check and a write are one step."""
+"""Corrections of moto's S3. The server handles one request at a time, so a check and a write are one step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _permission_of_moto = FakeBucket.get_permission
 
 
 def _permission(bucket: FakeBucket, action: str, resource: str) -> Any:
-    """What a bucket's policy says. moto overlooks conditions; of TLS every request here counts as made by it."""
+    """Evaluate a bucket policy with its conditions, which moto ignores; every request counts as sent over TLS."""
     if bucket.policy is None:
         return _permission_of_moto(bucket, action, resource)
     whole = bucket.policy
@@ -33,17 +33,17 @@ def _permission(bucket: FakeBucket, action: str, resource: str) -> Any:
 
 
 setattr(FakeBucket, _permission_of_moto.__name__, _permission)
-# Of a bucket whose versioning was suspended moto disposes of every version, and knows not how of a delete marker.
+# moto deletes all versions if versioning is suspended, and fails on a delete marker.
 FakeDeleteMarker.dispose = lambda _: None  # type: ignore[attr-defined]
 
 
 class CorrectedS3Response(S3Response):
-    """S3's answers."""
+    """S3's responses."""
 
     def _key_response(self, request: Any, full_url: str) -> TYPE_RESPONSE:
-        """A bucket whose versioning is suspended keeps its versions and writes null versions and null delete markers.
+        """Keep the versions of a bucket whose versioning is suspended, and write null versions and null delete markers.
 
-        moto's forgets all its versions at the next write.
+        moto drops all its versions at the next write.
         """
         bucket = self.backend.buckets.get(self.bucket_name)
         if not isinstance(bucket, FakeBucket) or bucket.versioning_status != "Suspended":
@@ -63,26 +63,26 @@ class CorrectedS3Response(S3Response):
         return status, headers, body
 
     def copy_object(self) -> TYPE_RESPONSE:
-        """S3 honours conditions on the source and the target; moto only ``x-amz-copy-source-if-none-match``."""
+        """Check conditions on source and target as S3 does; moto checks ``x-amz-copy-source-if-none-match`` only."""
         self._check_copied()
         self._check_overwritten()
         return super().copy_object()
 
     def upload_part_copy(self) -> TYPE_RESPONSE:
-        """S3 honours conditions on the source; moto does not."""
+        """Check conditions on the source as S3 does; moto does not."""
         self._check_copied()
         return super().upload_part_copy()
 
     def _key_response_post(
         self, request: Any, body: bytes, bucket_name: str, query: dict[str, Any], key_name: str
     ) -> TYPE_RESPONSE:
-        """S3 honours ``If-Match`` when an upload in parts is completed; moto only ``If-None-Match``."""
+        """Check ``If-Match`` when a multipart upload completes, as S3 does; moto checks ``If-None-Match`` only."""
         if "uploadId" in query and self.headers.get("If-Match"):
             self._check_overwritten()
         return super()._key_response_post(request, body, bucket_name, query, key_name)
 
     def delete_object(self) -> TYPE_RESPONSE:
-        """S3 takes ``If-Match: *`` for any object, and says 412 to it at a delete marker; moto takes it for an ETag."""
+        """Let ``If-Match: *`` match any object but a delete marker (412), as S3 does; moto compares it as an ETag."""
         key, condition = self.parse_key_name(), self.headers.get("If-Match")
         if condition == "*" and isinstance(self._bucket().keys.get(key), FakeDeleteMarker):
             raise PreconditionFailed("If-Match")
@@ -97,33 +97,37 @@ class CorrectedS3Response(S3Response):
         return 204, {f"x-amz-{name}": value for name, value in answer.items()}, ""
 
     def list_objects_v2(self) -> TYPE_RESPONSE:
-        """S3 shows no common prefix of nothing but deleted objects, and encodes the delimiter; moto otherwise."""
-        asked = self._asked()
+        """Omit common prefixes of deleted objects only and encode the delimiter, as S3 does and moto does not."""
+        parameters = self._parameters()
         latest = ((name, self._bucket().keys[name]) for name in self._bucket().keys)
         keys = {name: [content] for name, content in latest if isinstance(content, FakeKey)}
-        token = asked.get("continuation-token", "")
-        begin = bytes.fromhex(token).decode() if token else asked.get("start-after", "")
-        page = listing_page(keys, asked.get("prefix", ""), asked.get("delimiter", ""), (begin, ""), _limit(asked))
-        shown = self._shown_page(asked, page)
+        token = parameters.get("continuation-token", "")
+        begin = bytes.fromhex(token).decode() if token else parameters.get("start-after", "")
+        page = listing_page(
+            keys, parameters.get("prefix", ""), parameters.get("delimiter", ""), (begin, ""), _limit(parameters)
+        )
+        shown = self._shown_page(parameters, page)
         shown["KeyCount"] = len(page.versions) + len(page.prefixes)
-        shown["Contents"] = [_shown_object(one, _encoder(asked)) for one in page.versions]
+        shown["Contents"] = [_shown_object(one, _encoder(parameters)) for one in page.versions]
         if page.next_marker:
             shown["NextContinuationToken"] = page.next_marker[0].encode().hex()
         self.data["Action"] = "ListObjectsV2"
         return 200, {}, xml("ListBucketResult", shown)
 
     def list_object_versions(self) -> TYPE_RESPONSE:
-        """S3 lists each key's versions by the order they came in, and encodes keys where it is asked to.
+        """List each key's versions in the order of their writes, and encode keys if requested, as S3 does.
 
-        moto copies the bucket for each page, orders by milliseconds, and its pages overlap where they end in a key
+        moto copies the bucket for each page, orders by milliseconds, and its pages overlap if they end within a key
         that has several versions.
         """
-        asked, keys = self._asked(), self._bucket().keys
-        encode = _encoder(asked)
-        marker = (asked.get("key-marker", ""), asked.get("version-id-marker", ""))
+        parameters, keys = self._parameters(), self._bucket().keys
+        encode = _encoder(parameters)
+        marker = (parameters.get("key-marker", ""), parameters.get("version-id-marker", ""))
         versions = {name: keys.getlist(name) for name in keys}
-        page = listing_page(versions, asked.get("prefix", ""), asked.get("delimiter", ""), marker, _limit(asked))
-        shown = self._shown_page(asked, page)
+        page = listing_page(
+            versions, parameters.get("prefix", ""), parameters.get("delimiter", ""), marker, _limit(parameters)
+        )
+        shown = self._shown_page(parameters, page)
         shown["Version"] = [_shown_version(one, encode) for one in page.versions if isinstance(one.content, FakeKey)]
         marks = [one for one in page.versions if not isinstance(one.content, FakeKey)]
         shown["DeleteMarker"] = [_shown_version(one, encode) for one in marks]
@@ -132,17 +136,17 @@ class CorrectedS3Response(S3Response):
         self.data["Action"] = "ListObjectVersions"
         return 200, {}, xml("ListVersionsResult", shown)
 
-    def _asked(self) -> dict[str, str]:
+    def _parameters(self) -> dict[str, str]:
         return {name: values[0] for name, values in self._get_querystring(self.request, self.uri).items()}
 
-    def _shown_page(self, asked: Mapping[str, str], page: ListingPage) -> dict[str, Any]:
-        encode = _encoder(asked)
-        shown: dict[str, Any] = {"Name": self.bucket_name, "Prefix": encode(asked.get("prefix", ""))}
-        if asked.get("encoding-type"):
-            shown["EncodingType"] = asked["encoding-type"]
-        if asked.get("delimiter"):
-            shown["Delimiter"] = encode(asked["delimiter"])
-        shown["MaxKeys"] = _limit(asked)
+    def _shown_page(self, parameters: Mapping[str, str], page: ListingPage) -> dict[str, Any]:
+        encode = _encoder(parameters)
+        shown: dict[str, Any] = {"Name": self.bucket_name, "Prefix": encode(parameters.get("prefix", ""))}
+        if parameters.get("encoding-type"):
+            shown["EncodingType"] = parameters["encoding-type"]
+        if parameters.get("delimiter"):
+            shown["Delimiter"] = encode(parameters["delimiter"])
+        shown["MaxKeys"] = _limit(parameters)
         shown["IsTruncated"] = page.next_marker is not None
         shown["CommonPrefixes"] = [{"Prefix": encode(one)} for one in page.prefixes]
         return shown
@@ -154,7 +158,7 @@ class CorrectedS3Response(S3Response):
         return self.backend.get_object(self.bucket_name, self.parse_key_name())
 
     def _check_overwritten(self) -> None:
-        """Refuse to write to a key, or to delete it, where its current version is not as the condition has it."""
+        """Refuse to write or delete a key whose current version does not meet the condition."""
         current, if_match = self._current(), self.headers.get("If-Match")
         if self.headers.get("If-None-Match") == "*" and current is not None:
             raise PreconditionFailed("If-None-Match")
@@ -164,7 +168,7 @@ class CorrectedS3Response(S3Response):
             raise PreconditionFailed("If-Match")
 
     def _check_copied(self) -> None:
-        """Refuse to copy where the source is not as the condition has it; a source that is missing is moto's to say."""
+        """Refuse to copy a source that does not meet the condition; moto reports a missing source."""
         condition = self.headers.get("x-amz-copy-source-if-match")
         path, _, query = self.headers["x-amz-copy-source"].partition("?")
         bucket, _, key = unquote(path).removeprefix("/").partition("/")
@@ -177,12 +181,12 @@ def _same(condition: str, etag: str) -> bool:
     return condition == "*" or condition.strip('"') == etag.strip('"')
 
 
-def _encoder(asked: Mapping[str, str]) -> Callable[[str], str]:
-    return quote if asked.get("encoding-type") == "url" else str
+def _encoder(parameters: Mapping[str, str]) -> Callable[[str], str]:
+    return quote if parameters.get("encoding-type") == "url" else str
 
 
-def _limit(asked: Mapping[str, str]) -> int:
-    return min(int(asked.get("max-keys") or _LARGEST_PAGE), _LARGEST_PAGE)
+def _limit(parameters: Mapping[str, str]) -> int:
+    return min(int(parameters.get("max-keys") or _LARGEST_PAGE), _LARGEST_PAGE)
 
 
 def _shown_object(one: Version, encode: Callable[[str], str]) -> dict[str, Any]:

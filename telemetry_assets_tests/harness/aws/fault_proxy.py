@@ -1,4 +1,4 @@
-"""A way to AWS on which requests and answers go wrong as ordered."""
+"""A proxy between the product and AWS that injects faults into requests and responses."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back.
+    """A response.
 
-    :param length: the ``Content-Length`` of an answer to HEAD, which has no body.
+    :param length: the ``Content-Length`` of a response to HEAD, which has no body.
     """
 
     status: int
@@ -38,7 +38,7 @@ class Answer:
 
 
 class FaultProxy:
-    """Stands between a program and AWS, and records every request; a context manager.
+    """A proxy between a program and AWS that records every request; a context manager.
 
     :param upstream: the endpoint that it forwards to.
     """
@@ -68,37 +68,37 @@ class FaultProxy:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def inject(self, fault: Fault) -> Fault:
-        """Order a fault, and return it."""
+        """Add a fault to the plan and return it."""
         self.plan.add(fault)
         return fault
 
     def inject_randomly(
         self, chance: random.Random, rate: float, kinds: Sequence[FaultKind], in_a_row: int = 2
     ) -> None:
-        """Let a share of all requests go wrong until :meth:`stop_injecting`.
+        """Inject faults into a share of all requests until :meth:`stop_injecting`.
 
-        :param in_a_row: how often at most one operation on one key goes wrong before it goes right.
+        :param in_a_row: the maximum number of consecutive faults of one operation on one key.
         """
         self.plan.set_random(RandomFaults(chance, rate, kinds, in_a_row))
 
     def stop_injecting(self) -> None:
-        """Forget every order, and let go on what is paused."""
+        """Remove all faults and release paused requests."""
         self.plan.clear()
 
     @property
     def faults_hit(self) -> list[FaultHit]:
-        """The faults that happened, in their order."""
+        """The faults that occurred, in order."""
         return list(self.plan.hits)
 
     def on_request(self, callback: Callable[[Request], None]) -> None:
-        """Call this before a request is forwarded, or meets its fault.
+        """Call ``callback`` before each request is forwarded or fails.
 
-        A program that is killed in it has sent the request, which takes effect; unless a ``reset_before`` is ordered.
+        If the callback kills the program, the request still takes effect, unless a ``reset_before`` is planned.
         """
         self._callbacks.append(callback)
 
     def begin(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[Request, Fault | None]:
-        """Record a request, and say what becomes of it."""
+        """Record a request and return its fault, if any."""
         with self._one_at_a_time:
             request = read_request(method, path, headers, body, len(self.requests) + 1)
             self.requests.append(request)
@@ -107,12 +107,12 @@ class FaultProxy:
         return request, self.plan.fault_of(request)
 
     def keep(self, connection: socket.socket) -> None:
-        """Know a connection, to close it at the end."""
+        """Register a connection, to close it at the end."""
         with self._one_at_a_time:
             self._connections.add(connection)
 
     def forget(self, connection: socket.socket) -> None:
-        """Know a connection no more."""
+        """Unregister a connection."""
         with self._one_at_a_time:
             self._connections.discard(connection)
 
@@ -126,7 +126,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that go away are what this is for."""
+        """Do not log errors: clients that disconnect are expected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -142,11 +142,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.proxy.forget(self.connection)
         super().finish()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing of each request."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Do not log requests."""
 
     def handle_one_request(self) -> None:
-        """Read one request, and answer it as ordered."""
+        """Read one request and respond according to the fault plan."""
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
@@ -155,13 +155,13 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             self.close_connection = True
             return
-        # The base class makes another path of one that begins with several slashes.
+        # The base class changes a path that begins with several slashes.
         path = self.requestline.split(" ")[1]
         headers = {name.lower(): value for name, value in self.headers.items()}
         request, fault = self.server.proxy.begin(self.command, path, headers, body)
-        self._answer_as_ordered(request, fault, path, body)
+        self._respond(request, fault, path, body)
 
-    def _answer_as_ordered(self, request: Request, fault: Fault | None, path: str, body: bytes) -> None:
+    def _respond(self, request: Request, fault: Fault | None, path: str, body: bytes) -> None:
         kind = fault.kind if fault is not None else None
         if fault is not None and kind is FaultKind.PAUSED:
             fault.hold()
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(answer, truncated=kind is FaultKind.TRUNCATED_BODY)
 
     def _body(self) -> bytes | None:
-        """The request's body; None where the client has broken off, so that nothing is forwarded."""
+        """The request's body; None if the client disconnected, so that nothing is forwarded."""
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             return self._chunks()
         length = int(self.headers.get("Content-Length") or 0)
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
             upstream.close()
 
     def _refused(self, status: int, content_type: str, body: bytes) -> Answer:
-        # S3 says no reason to HEAD.
+        # S3 returns no error body for HEAD.
         is_head = self.command == "HEAD"
         headers = [("Content-Type", content_type), ("x-amz-request-id", "0123456789ABCDEF")]
         return Answer(status, http.client.responses[status], headers, b"" if is_head else body)
@@ -238,10 +238,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     def _reset(self) -> None:
-        """End the connection as a machine does that goes down: with a reset, without an answer."""
+        """Reset the connection without a response, as a machine does that fails."""
         self.close_connection = True
         with suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        # Only when the last file on a socket is closed, the socket is.
+        # A socket closes only when its last file object is closed.
         self.rfile.close()
         self.connection.close()

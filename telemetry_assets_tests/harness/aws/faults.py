@@ -1,4 +1,4 @@
-"""What can go wrong on the way to AWS and back."""
+"""The kinds of faults, and the plan that decides which requests fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from telemetry_assets_tests.harness.aws.api_requests import Request
 
 
 class FaultKind(StrEnum):
-    """How a request goes wrong. All but the first group are forwarded, and so take effect."""
+    """How a request fails. All but the first group are forwarded and therefore take effect."""
 
     INTERNAL_ERROR = "internal_error"
     SLOW_DOWN = "slow_down"
@@ -56,11 +56,11 @@ _LONGEST_PAUSE = 120
 
 @dataclass
 class Fault:
-    """One order to go wrong, at the (after + 1)-th to the (after + times)-th request that it is for.
+    """A fault of the (after + 1)-th to the (after + times)-th matching request.
 
-    :param operation: e.g. ``PutObject``; of any operation where there is none.
-    :param key_contains: what the request's key contains.
-    :param seconds: how long a ``slow_answer`` takes.
+    :param operation: e.g. ``PutObject``; every operation if None.
+    :param key_contains: a substring of the request's key.
+    :param seconds: the delay of a ``slow_answer``, in seconds.
     """
 
     kind: FaultKind
@@ -74,20 +74,20 @@ class Fault:
     _reached: Event = field(default_factory=Event)
 
     def release(self) -> None:
-        """Let the requests go on that this fault has paused."""
+        """Release the requests that this fault has paused."""
         self._released.set()
 
     def wait_until_reached(self, timeout: float = 30) -> bool:
-        """Wait until a request is paused; False where none came."""
+        """Wait until a request is paused; False after the timeout."""
         return self._reached.wait(timeout)
 
     def hold(self) -> None:
-        """Hold a request until it is released, or longer than any test takes."""
+        """Block until the request is released, or for longer than any test takes."""
         self._reached.set()
         self._released.wait(_LONGEST_PAUSE)
 
     def takes(self, request: Request) -> bool:
-        """Whether this request goes wrong; each call counts."""
+        """Whether this request fails; each call counts as one request."""
         if self.operation not in (None, request.operation) or self.key_contains not in request.key:
             return False
         if not can_happen(self.kind, request):
@@ -98,7 +98,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultHit:
-    """A fault that happened."""
+    """A fault that occurred."""
 
     kind: FaultKind
     operation: str
@@ -106,7 +106,7 @@ class FaultHit:
 
 
 class RandomFaults:
-    """Faults in a share of all requests, so few in a row that bounded retries win.
+    """Faults in a share of all requests, with so few in a row that bounded retries succeed.
 
     :param in_a_row: how often at most one operation on one key goes wrong before it goes right.
     """
@@ -119,7 +119,7 @@ class RandomFaults:
         self._row: Counter[tuple[str, str, str]] = Counter()
 
     def choose(self, request: Request) -> Fault | None:
-        """A fault for this request, or none."""
+        """Choose a fault for this request, or None."""
         of = (request.operation, request.bucket, request.key)
         possible = [kind for kind in self._kinds if can_happen(kind, request)]
         if possible and self._row[of] < self._in_a_row and self._chance.random() < self._rate:
@@ -130,7 +130,7 @@ class RandomFaults:
 
 
 class FaultPlan:
-    """Which requests go wrong."""
+    """The faults that are planned."""
 
     def __init__(self) -> None:
         self.hits: list[FaultHit] = []
@@ -139,12 +139,12 @@ class FaultPlan:
         self._one_at_a_time = Lock()
 
     def add(self, fault: Fault) -> None:
-        """Order a fault."""
+        """Add a fault."""
         with self._one_at_a_time:
             self._ordered.append(fault)
 
     def set_random(self, faults: RandomFaults | None) -> None:
-        """Let faults happen at random from now on, or not any more."""
+        """Start random faults, or stop them if None."""
         with self._one_at_a_time:
             self._random = faults
 
@@ -157,9 +157,9 @@ class FaultPlan:
             self._random = None
 
     def fault_of(self, request: Request) -> Fault | None:
-        """The fault that this request meets; each call counts."""
+        """The fault of this request, if any; each call counts as one request."""
         with self._one_at_a_time:
-            # Every fault that this request is for counts it, also where another one comes first.
+            # Every matching fault counts this request, even if another fault applies to it.
             taking = [fault for fault in self._ordered if fault.takes(request)]
             fault = taking[0] if taking else self._random.choose(request) if self._random else None
             if fault is not None:
@@ -168,7 +168,7 @@ class FaultPlan:
 
 
 def can_happen(kind: FaultKind, request: Request) -> bool:
-    """Whether AWS could answer this request so."""
+    """Whether AWS can respond to this request with this fault."""
     if kind is FaultKind.TRUNCATED_BODY:
         return request.operation.startswith(("Get", "List"))
     if kind is FaultKind.LOST_LOCK:
@@ -179,7 +179,7 @@ def can_happen(kind: FaultKind, request: Request) -> bool:
 
 
 def refusal(kind: FaultKind, request: Request) -> tuple[int, str, bytes] | None:
-    """Status, content type and body of AWS's answer; None where this kind is no answer."""
+    """Status, content type and body of AWS's error response; None if this kind has none."""
     of = (_OF_S3 if request.service == "s3" else _OF_OTHERS).get(kind)
     if of is None:
         return None

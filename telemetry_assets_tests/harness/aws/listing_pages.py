@@ -1,4 +1,4 @@
-"""The pages of S3's listings, and how they are written."""
+"""The pages of S3's listings and their XML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 @dataclass(frozen=True)
 class Version:
-    """An object's version, or a delete marker, as moto keeps them."""
+    """A version of an object or a delete marker, as moto stores it."""
 
     content: Any
     is_latest: bool
@@ -18,9 +18,9 @@ class Version:
 
 @dataclass
 class ListingPage:
-    """What one answer holds.
+    """One page of a listing.
 
-    :param next_marker: key and version of its last entry where more follow.
+    :param next_marker: key and version of the page's last entry; None on the last page.
     """
 
     versions: list[Version] = field(default_factory=list)
@@ -31,7 +31,7 @@ class ListingPage:
 def listing_page(
     keys: Mapping[str, list[Any]], prefix: str, delimiter: str, marker: tuple[str, str], limit: int
 ) -> ListingPage:
-    """The entries that follow a marker, which is a key and a version, or a key and nothing for all its versions."""
+    """The page after a marker: a key and a version, or a key and None to skip all its versions."""
     page = ListingPage()
     last = marker
     for name, version in _after(marker, _entries(keys, prefix, delimiter)):
@@ -48,7 +48,7 @@ def listing_page(
 
 
 def xml(tag: str, value: object) -> str:
-    """An element; a list is one for each of its entries. moto's own writer takes most of a listing's time."""
+    """An XML element, or one per entry of a list. moto's own writer takes most of a listing's time."""
     if isinstance(value, list):
         return "".join(xml(tag, one) for one in value)
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def xml(tag: str, value: object) -> str:
 
 
 def _entries(keys: Mapping[str, list[Any]], prefix: str, delimiter: str) -> Iterator[tuple[str, Version | None]]:
-    """Keys with their versions, newest first, and common prefixes with nothing."""
+    """Keys with their versions, newest first, and common prefixes with None."""
     common = None
     for name in sorted(keys):
         if not name.startswith(prefix):

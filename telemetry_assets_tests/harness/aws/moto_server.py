@@ -1,7 +1,7 @@
-"""moto's server with what it gets wrong put right.
+"""moto's server with the corrections.
 
 ``python -m telemetry_assets_tests.harness.aws.moto_server`` prints the port of 127.0.0.1 that it listens on, and ends
-when its standard input is closed, so that none is left over when a run of the tests is killed.
+when its standard input closes, so that it does not outlive a killed test run.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ CORRECTED: dict[str, type[BaseResponse]] = {
 
 
 class Corrected:
-    """moto's application, asked one request at a time.
+    """moto's application, which handles one request at a time.
 
-    AWS evaluates a condition (``If-Match``, Glue's ``VersionId``) and writes as one step; moto answers requests in
-    threads without any lock in between. A request is read whole before it counts: AWS refuses one that breaks off,
-    moto takes what has come for all of it.
+    AWS evaluates a condition (``If-Match``, Glue's ``VersionId``) and writes atomically; moto handles requests in
+    threads without a lock. The whole request is read first: AWS refuses an incomplete request, while moto processes
+    the part that arrived.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
         self._one_at_a_time = Lock()
-        self._asked: deque[tuple[str, Request]] = deque(maxlen=REQUESTS_KEPT)
+        self._requests: deque[tuple[str, Request]] = deque(maxlen=REQUESTS_KEPT)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not _read_whole(environ):
@@ -66,11 +66,11 @@ class Corrected:
             return [b"<Error><Code>IncompleteBody</Code><Message>The body broke off.</Message></Error>"]
         path = environ["PATH_INFO"]
         if path == f"{HARNESS_PATH}requests":
-            # In one step: others are asking meanwhile.
-            asked, self._asked = self._asked, deque(maxlen=REQUESTS_KEPT)
-            told = json.dumps([[key, asdict(request)] for key, request in asked]).encode()
+            # Swapped in one statement, because other threads append meanwhile.
+            requests, self._requests = self._requests, deque(maxlen=REQUESTS_KEPT)
+            body = json.dumps([[key, asdict(request)] for key, request in requests]).encode()
             start_response("200 OK", [("Content-Type", "application/json")])
-            return [told]
+            return [body]
         if path.startswith(HARNESS_PATH):
             _obey(path.removeprefix(HARNESS_PATH))
             start_response("204 No Content", [])
@@ -88,7 +88,7 @@ class Corrected:
             return self._application(environ, start_response)
 
     def _record(self, environ: WSGIEnvironment) -> None:
-        """Keep what is asked for, and with whose access key."""
+        """Record the request and its access key."""
         headers = {
             name.removeprefix("HTTP_").replace("_", "-").lower(): value
             for name, value in environ.items()
@@ -96,12 +96,12 @@ class Corrected:
         }
         authorization = headers.get("authorization", "")
         body = b"" if _SIGNED_FOR_S3.search(authorization) else environ["wsgi.input"].getvalue()
-        request = read_request(environ["REQUEST_METHOD"], environ["RAW_URI"], headers, body, len(self._asked) + 1)
-        self._asked.append((access_key_of(authorization), request))
+        request = read_request(environ["REQUEST_METHOD"], environ["RAW_URI"], headers, body, len(self._requests) + 1)
+        self._requests.append((access_key_of(authorization), request))
 
 
 def _obey(order: str) -> None:
-    """Do what a test asks of the harness itself."""
+    """Execute a command that a test sends to the harness."""
     if order.startswith("fill/"):
         _, bucket, prefix, count = order.split("/")
         for number in range(int(count)):
@@ -118,14 +118,14 @@ def _obey(order: str) -> None:
 
 
 def end_programs() -> None:
-    """End every program that still runs, and forget what is to go wrong."""
+    """End all running programs and remove all planned failures."""
     ORDERS.forget()
     for program in (*corrected_glue.PROGRAMS.values(), *corrected_emr_serverless.PROGRAMS.values()):
         program.cancel()
 
 
 def _read_whole(environ: WSGIEnvironment) -> bool:
-    """Read the body into memory; False where the sender broke off."""
+    """Read the body into memory; False if the client disconnected."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     try:
         chunked = environ.get("wsgi.input_terminated")
@@ -141,7 +141,7 @@ def _read_whole(environ: WSGIEnvironment) -> bool:
 
 
 def _other_region(environ: WSGIEnvironment) -> str | None:
-    """The region of the bucket that is asked for, where the request is signed for another; moto answers it anyway."""
+    """The bucket's region if the request is signed for another one, which moto ignores."""
     signed = _SIGNED_FOR_S3.search(environ.get("HTTP_AUTHORIZATION", ""))
     bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(environ["RAW_URI"].split("?")[0].split("/")[1])
     if signed is None or bucket is None or bucket.region_name == signed[1]:
@@ -150,9 +150,9 @@ def _other_region(environ: WSGIEnvironment) -> str | None:
 
 
 def _route_any_key(environ: WSGIEnvironment) -> None:
-    """Let every key of S3 through to moto, which reads it from the raw URI.
+    """Pass every S3 key on to moto, which reads it from the raw URI.
 
-    S3 takes keys as they are. werkzeug decodes the path before it looks for a route, merges its slashes, and redirects.
+    S3 does not normalize keys. werkzeug decodes the path, merges its slashes and redirects.
     """
     if "/s3/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
         return
@@ -161,7 +161,7 @@ def _route_any_key(environ: WSGIEnvironment) -> None:
 
 
 def _corrected_service(service: SERVICE_NAMES) -> Flask:
-    """moto's application of one service, answering with a corrected class where there is one."""
+    """moto's application of one service, with the corrected response class if there is one."""
     application = create_backend_app(service)
     if corrected := CORRECTED.get(service):
         for view in application.view_functions.values():
@@ -171,7 +171,7 @@ def _corrected_service(service: SERVICE_NAMES) -> Flask:
 
 
 class _Applications(DomainDispatcherApplication):
-    """moto's applications by service; moto itself lists its own folder on each request to find one."""
+    """moto's applications by service; moto itself lists its folder on each request to find one."""
 
     def __init__(self) -> None:
         super().__init__(_corrected_service)
@@ -184,12 +184,12 @@ class _Applications(DomainDispatcherApplication):
 
 
 class _SilentHandler(MotoRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug names it so
-        """Say nothing of each request."""
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        """Do not log requests."""
 
 
 def serve(announce: Callable[[int], None]) -> None:
-    """Serve until standard input is closed."""
+    """Serve until standard input closes."""
     application = Corrected(_Applications())
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_SilentHandler)
     ENDPOINT[0] = f"http://127.0.0.1:{server.server_port}"

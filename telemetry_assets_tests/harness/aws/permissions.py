@@ -1,4 +1,4 @@
-"""What requests to AWS need, whether a policy allows it, and all that a deployment on one machine asks for."""
+"""The permissions that requests need, policies that allow them, and all requests of a deployment on one machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APPLICATION = "arn:aws:emr-serverless:eu-central-1:111122223333:/applications/00
 ROLE = "arn:aws:iam::111122223333:role/fleet-job"
 _LOGS = "arn:aws:logs:eu-central-1:111122223333:log-group:"
 
-# Of operations of S3 that are named otherwise than what they need.
+# Actions of S3 operations whose action has another name.
 _ACTIONS = {
     "ListObjectsV2": ("ListBucket",),
     "ListObjectVersions": ("ListBucketVersions",),
@@ -32,14 +32,14 @@ _ACTIONS = {
     "DeleteObjects": ("DeleteObject",),
 }
 TESTS = ("StringEquals", "StringLike")
-"""The tests of conditions that are understood here."""
+"""The condition operators that this module supports."""
 
 Needed = tuple[str, str]
-"""An action, and the resource that it is asked for."""
+"""An action and its resource."""
 
 
 def live(aws: AwsServices) -> None:
-    """All that a deployment does: first run, corrections, uploads put off and replaced, replay, doctor and repair."""
+    """Run all that a deployment does: first run, corrections, deferred and replaced uploads, replay, doctor, repair."""
     for bucket in (LANDING, LAKEHOUSE):
         aws.make_bucket(bucket, versioned=bucket == LANDING)
     places: dict[str, Any] = {"landing_uri": f"s3://{LANDING}", "lakehouse_uri": f"s3://{LAKEHOUSE}/telemetry"}
@@ -65,7 +65,7 @@ def live(aws: AwsServices) -> None:
 
 
 def needed(request: Request) -> Iterable[Needed]:
-    """The actions that a request needs, each with the resource that it needs it on."""
+    """The actions that a request needs, each with its resource."""
     if request.service in _OF_OTHERS:
         yield from _OF_OTHERS[request.service](request)
     elif request.service == "glue" and "Job" in request.operation:
@@ -81,14 +81,14 @@ def needed(request: Request) -> Iterable[Needed]:
 
 
 def refused(statements: list[Statement], requests: Iterable[Request]) -> set[Needed]:
-    """What requests need, and no statement allows."""
+    """The permissions that requests need and no statement allows."""
     return {
         pair for request in requests for pair in needed(request) if not allowed(statements, *pair, **_context(request))
     }
 
 
 def _context(request: Request) -> dict[str, str]:
-    """What a request says of itself, by the keys that conditions name."""
+    """A request's values by condition key."""
     return {"prefix": request.key, "namespace": request.names, "PassedToService": f"{request.service}.amazonaws.com"}
 
 
@@ -104,7 +104,7 @@ _OF_OTHERS: dict[str, Callable[[Request], Iterable[Needed]]] = {
     "emr-serverless": _of_emr_serverless,
     "logs": lambda request: [(f"logs:{request.operation}", f"{_LOGS}{request.names}:log-stream:00run")],
     "monitoring": lambda request: [(f"cloudwatch:{request.operation}", "*")],
-    # Everybody may ask who they are.
+    # GetCallerIdentity needs no permission.
     "sts": lambda request: [] if request.operation == "GetCallerIdentity" else [(f"sts:{request.operation}", "*")],
 }
 
@@ -122,9 +122,9 @@ def _of_s3(request: Request) -> Iterable[Needed]:
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement that allows something.
+    """A statement with the effect ``Allow``.
 
-    :param conditions: of each key, the patterns of which it has to match one.
+    :param conditions: patterns by condition key; a request's value must match one of them.
     """
 
     actions: tuple[str, ...]
@@ -132,7 +132,7 @@ class Statement:
     conditions: Mapping[str, tuple[str, ...]]
 
     def allows(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
-        """Whether a request is allowed; a condition on what the request does not say does not hold."""
+        """Whether the statement allows a request; a condition fails if the request lacks its key."""
         return (
             action in self.actions
             and any(fnmatchcase(resource, pattern) for pattern in self.resources)
@@ -144,7 +144,7 @@ class Statement:
 
 
 def statements_of(policy: str) -> list[Statement]:
-    """The statements of a policy in JSON. Tests of conditions that are not understood here fail."""
+    """The statements of a policy in JSON; an unsupported condition operator raises an error."""
     read = []
     for one in json.loads(policy)["Statement"]:
         conditions = one.get("Condition", {})
@@ -161,7 +161,7 @@ def _texts(value: str | list[str]) -> tuple[str, ...]:
 def allowed(statements: list[Statement], action: str, resource: str, **context: str) -> bool:
     """Whether any statement allows a request.
 
-    :param context: what the request says of itself, such as ``prefix`` of ``s3:prefix``, by its service's key.
+    :param context: the request's values by condition key without its service, e.g. ``prefix`` for ``s3:prefix``.
     """
     service = action.partition(":")[0]
     told = {f"{service}:{key}": value for key, value in context.items()}

@@ -1,4 +1,4 @@
-"""An account whose EMR Serverless and Glue can run this code's package."""
+"""An AWS account whose EMR Serverless and Glue can run this project's package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SMALL = {"default": {"spark": {"spark.sql.shuffle.partitions": "2"}}}
 
 @dataclass
 class RemoteAccount:
-    """Buckets, an application of EMR Serverless and a Glue job, which remote steps run in."""
+    """Buckets, an EMR Serverless application and a Glue job for remote steps."""
 
     aws: AwsServices
     package: Package
@@ -36,7 +36,7 @@ class RemoteAccount:
     job: str = "telemetry"
 
     def settings(self, engine: str, **more: Any) -> dict[str, Any]:
-        """Those of a new and empty deployment."""
+        """The settings of a new, empty deployment."""
         for database in self.aws.client("glue").get_databases()["DatabaseList"]:
             self.aws.client("glue").delete_database(Name=database["Name"])
         place = uuid.uuid4().hex
@@ -55,7 +55,7 @@ class RemoteAccount:
         }
 
     def runs(self, settings: Settings) -> list[tuple[str, str]]:
-        """All runs of a deployment's steps, the oldest first: their ids and states."""
+        """The ids and states of all remote runs of a deployment, oldest first."""
         if settings.engine == "glue":
             told = self.aws.client("glue").get_job_runs(JobName=self.job)["JobRuns"]
             listed = [(run["Id"], run["JobRunState"], run["Arguments"]["--step"]) for run in told]
@@ -69,12 +69,12 @@ class RemoteAccount:
             ]
         return [(run_id, state) for run_id, state, step in reversed(listed) if step.startswith(settings.lakehouse_uri)]
 
-    def asked_in_policies_names(self) -> Iterator[tuple[str, Request]]:
-        """What was asked for since the last call of this, in the names that policies know; each with who asked.
+    def take_policy_requests(self) -> Iterator[tuple[str, Request]]:
+        """The requests since the last call, in the policies' names, each with its access key.
 
-        Tests ask for what is not there, too: of other applications and jobs no policy says anything.
+        Requests for other applications and jobs, which tests also make, are left out, as no policy names them.
         """
-        for key, request in self.aws.asked():
+        for key, request in self.aws.take_requests():
             place = _PLACE.fullmatch(request.key)
             if request.service == "s3" and request.bucket == BUCKET and place:
                 bucket, prefix = (LANDING, "") if place[1] == "landing" else (LAKEHOUSE, "telemetry/")
@@ -91,7 +91,7 @@ class RemoteAccount:
                 yield key, request
 
     def cancel(self, settings: Settings, run_id: str) -> None:
-        """What somebody does in the console."""
+        """Cancel a run as a user does in the console."""
         if settings.engine == "glue":
             self.aws.client("glue").batch_stop_job_run(JobName=self.job, JobRunIds=[run_id])
         else:
@@ -99,11 +99,11 @@ class RemoteAccount:
 
 
 def open_account(aws: AwsServices) -> RemoteAccount:
-    """An account that is ready, whose AWS the environment names. It needs Java, and brings what else is needed."""
+    """Prepare an account in the AWS of the environment. Needs Java; downloads everything else."""
     folder = project_root() / "dist"
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        # Tests may run in two processes.
+        # Tests can run in two processes.
         fcntl.flock(lock, fcntl.LOCK_EX)
         need_java()
         package = build_package(folder)
@@ -125,7 +125,7 @@ def open_account(aws: AwsServices) -> RemoteAccount:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Settings as a deployment's environment holds them."""
+    """Settings as environment variables."""
     return {
         f"TELEMETRY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in settings.model_dump(mode="json").items()

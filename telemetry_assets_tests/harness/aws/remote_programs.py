@@ -1,6 +1,6 @@
-"""Programs as EMR Serverless and Glue run them, here: what was submitted, in a Python of its own, by spark-submit.
+"""Runs submitted programs as EMR Serverless and Glue do: with spark-submit, in a separate Python environment.
 
-The states that a service goes through take a moment each. Tests order what is to go wrong (``remote_orders``).
+Each state of the service takes a moment. Tests plan failures in ``remote_orders``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from telemetry_assets_tests.harness.aws.remote_orders import ORDERS, ordered
 _SPARK = Path(pyspark.__file__).parent
 _SECONDS_IN_STATE = 0.3
 _KILLED_AFTER_SECONDS = 3
-# What runs for seconds is not worth the second compiler's work, nor the machine's whole memory.
+# Programs run for seconds only, so the C2 compiler and the machine's whole memory are not worth their cost.
 _SMALL = {
     "spark.master": "local[2]",
     "spark.driver.memory": "1g",
@@ -44,19 +44,19 @@ _one_at_a_time = Lock()
 
 ENDPOINT = [""]
 PROGRAM = "program"
-"""The access key of what runs in a service."""
+"""The access key of programs that run in a service."""
 
 
 @dataclass
 class Program:
-    """What a service is to run.
+    """A program that a service runs.
 
     :param script: its URI.
-    :param states: those before the program starts, and while it runs.
-    :param ends: what the service calls success, failure, stopping and a stopped run.
-    :param image: what the service's image has in its environment, where it has installed the dependencies itself.
-    :param changed: is told of each state.
-    :param keep_log: is given the driver's log at the end.
+    :param states: the states before the program starts and while it runs.
+    :param ends: the service's states for success, failure, stopping and a stopped run.
+    :param image: environment variables of the service's image, if it installs the dependencies itself.
+    :param changed: called with each new state.
+    :param keep_log: called with the driver's log at the end.
     """
 
     script: str
@@ -75,59 +75,63 @@ class Program:
     _cancelled: Event = field(default_factory=Event)
 
     def start(self) -> None:
-        """Begin, in a thread."""
+        """Start the program in a thread."""
         self._order = next((one for kind in ("stay", "kill", "end") if (one := ordered(kind))), ("", ""))
-        self._be(self.states[0])
-        Thread(target=self._live, daemon=True).start()
+        self._set_state(self.states[0])
+        Thread(target=self._run_to_end, daemon=True).start()
 
     def cancel(self) -> None:
-        """End it, as a request of a user does."""
+        """Cancel the program, as a user's request does."""
         if self.state in self.ends[:2] or self._cancelled.is_set():
             return
-        self._be(self.ends[2])
+        self._set_state(self.ends[2])
         self._cancelled.set()
         self.kill()
 
     def kill(self) -> None:
-        """Every process of it at once."""
+        """Kill all processes of the program at once."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _be(self, state: str, details: str = "") -> None:
+    def _set_state(self, state: str, details: str = "") -> None:
         self.state, self.details = state, details
         self.changed(state)
 
-    def _live(self) -> None:
+    def _run_to_end(self) -> None:
         kind, given = self._order
         for state in self.states[1:]:
             if self._cancelled.wait(_SECONDS_IN_STATE):
-                return self._be(self.ends[3])
-            self._be(state)
+                return self._set_state(self.ends[3])
+            self._set_state(state)
         if kind == "end":
-            return self._be(given, "Insufficient capacity: it was ordered so.")
+            return self._set_state(given, "Insufficient capacity: it was ordered so.")
         if kind == "stay":
-            self._be(given)
+            self._set_state(given)
             while not ORDERS.released.is_set() and not self._cancelled.wait(_SECONDS_IN_STATE):
                 pass
         try:
             succeeded, log = (False, b"") if self._cancelled.is_set() else self._run()
         except Exception as error:
-            return self._be(self.ends[1], f"The harness could not run it: {error}")
+            return self._set_state(self.ends[1], f"The harness could not run it: {error}")
         if log:
             self.keep_log(log)
         if self._cancelled.is_set():
             time.sleep(_SECONDS_IN_STATE)
-            return self._be(self.ends[3])
-        return self._be(self.ends[0]) if succeeded else self._be(self.ends[1], "The program ended with an error.")
+            return self._set_state(self.ends[3])
+        return (
+            self._set_state(self.ends[0])
+            if succeeded
+            else self._set_state(self.ends[1], "The program ended with an error.")
+        )
 
     def _run(self) -> tuple[bool, bytes]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            script, modules = (_brought(uri, folder) for uri in (self.script, self.modules))
+            script, modules = (_downloaded(uri, folder) for uri in (self.script, self.modules))
             dependencies = self.dependencies()
             options = {**self.configuration, **_SMALL}
             for archive in filter(None, options.pop("spark.archives", "").split(",")):
-                # As an archive named `#dependencies` is put beside the program.
+                # The folder of an archive that is submitted with `#dependencies`.
                 (folder / archive.split("#")[1]).symlink_to(dependencies)
             options["spark.jars"] = ",".join(_jars_here(options.get("spark.jars", "")))
             options["spark.submit.pyFiles"] = str(modules)
@@ -135,7 +139,7 @@ class Program:
                 name.removeprefix(_DRIVER): options.pop(name) for name in list(options) if name.startswith(_DRIVER)
             }
             python = _bare_python()
-            # The image's Python is at another place here.
+            # The image's Python has another path here.
             environment |= dict.fromkeys(("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"), python)
             options |= {name: python for name in ("spark.executorEnv.PYSPARK_PYTHON",) if name in options}
             properties = folder / "spark.properties"
@@ -152,7 +156,7 @@ class Program:
                     start_new_session=True,
                 )
             if self._cancelled.is_set():
-                # It was cancelled while there was no process yet.
+                # The run was cancelled before its process started.
                 self.kill()
             if self._order[0] == "kill":
                 Thread(target=self._kill_soon, daemon=True).start()
@@ -165,18 +169,18 @@ class Program:
 
 
 _DRIVER = "spark.emr-serverless.driverEnv."
-# Where each service keeps the Iceberg that it brings.
+# The folder of each service's own Iceberg jars.
 _ICEBERG = {"/usr/share/aws/iceberg/lib/iceberg-spark3-runtime.jar", "glue: --datalake-formats iceberg"}
 
 
 def _jars_here(given: str) -> list[str]:
-    """The jars that a program has: Iceberg only where it was asked for."""
+    """The jars of a program: Iceberg only if it was requested."""
     wanted = set(filter(None, given.split(",")))
     return [str(jar) for jar in jars()] if wanted & _ICEBERG else []
 
 
 def service(name: str) -> Any:
-    """A client of this server's own services, which keep what programs bring and leave."""
+    """A client of this server's own services, which store the programs' inputs and outputs."""
     return boto3.client(
         name,  # type: ignore[call-overload]  # any service
         endpoint_url=ENDPOINT[0],
@@ -186,7 +190,7 @@ def service(name: str) -> Any:
     )
 
 
-def _brought(uri: str, folder: Path) -> Path:
+def _downloaded(uri: str, folder: Path) -> Path:
     place = urlparse(uri)
     path = folder / place.path.rsplit("/", 1)[-1]
     service("s3").download_file(place.netloc, place.path.lstrip("/"), str(path))
@@ -194,7 +198,7 @@ def _brought(uri: str, folder: Path) -> Path:
 
 
 def unpacked_archive(uri: str) -> Path:
-    """The installed dependencies of an archive, as EMR Serverless puts them beside a program."""
+    """The unpacked dependencies of an archive, as EMR Serverless provides them."""
 
     def unpack(archive: Path, folder: Path) -> None:
         with tarfile.open(archive) as packed:
@@ -204,7 +208,7 @@ def unpacked_archive(uri: str) -> Path:
 
 
 def installed_wheels(uri: str) -> Path:
-    """The dependencies of a zip of wheels, installed from it alone, as Glue does."""
+    """The dependencies of a zip of wheels, installed from it alone as in Glue."""
 
     def install(archive: Path, folder: Path) -> None:
         with tempfile.TemporaryDirectory() as name:
@@ -220,18 +224,18 @@ def installed_wheels(uri: str) -> Path:
 
 def _unpacked(uri: str, unpack: Callable[[Path, Path], None]) -> Path:
     with _one_at_a_time:
-        folder = Path(_kept()) / uri.rsplit("/", 1)[-1]
+        folder = Path(_cache_folder()) / uri.rsplit("/", 1)[-1]
         if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=_kept()) as name:
+            with tempfile.TemporaryDirectory(dir=_cache_folder()) as name:
                 drafted = Path(name) / "unpacked"
                 drafted.mkdir()
-                unpack(_brought(uri, Path(name)), drafted)
+                unpack(_downloaded(uri, Path(name)), drafted)
                 drafted.rename(folder)
         return folder
 
 
 @cache
-def _kept() -> str:
+def _cache_folder() -> str:
     folder = tempfile.TemporaryDirectory(prefix="remote-programs-")
     _kept_folders.append(folder)
     return folder.name
@@ -242,14 +246,14 @@ _kept_folders: list[tempfile.TemporaryDirectory[str]] = []
 
 @cache
 def _bare_python() -> str:
-    """A Python that has nothing but itself, as the services' images do."""
-    bare = Path(_kept()) / "python"
+    """A Python without packages, as in the services' images."""
+    bare = Path(_cache_folder()) / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     return str(bare / "bin" / "python")
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """What a service's container has in its environment: a role's credentials, and where AWS is."""
+    """The environment variables of a service's container: a role's credentials and the endpoint of AWS."""
     passed = {name: os.environ[name] for name in ("PATH", "JAVA_HOME", "TMPDIR") if name in os.environ}
     return {
         **passed,

@@ -1,4 +1,4 @@
-"""AWS as the tests have it: a process of its own, and what a program needs to speak to it."""
+"""AWS for the tests: a server in a separate process, and the environment that a program needs to use it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from telemetry_assets_tests.harness.aws.api_requests import Request as ApiReques
 
 REGION = "eu-central-1"
 HARNESS_PATH = "/moto-api/harness/"
-"""Below it the server takes orders of tests."""
+"""The path prefix of commands that tests send to the server."""
 REQUESTS_KEPT = 100_000
 PRODUCT = "AKIAIOSFODNN7EXAMPLE"
-"""The access key of what finds the services by its environment."""
+"""The access key of programs that get the services from their environment."""
 _SECRET = "not-a-secret"
 _NO_RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 1}
 
 
 class AwsServices:
-    """S3, Glue and the rest of what moto has, empty at first; a context manager."""
+    """S3, Glue and moto's other services, initially empty; a context manager."""
 
     def __init__(self) -> None:
-        # It keeps what it has read of the services, which takes most of the time that a client takes.
+        # The session caches the service definitions, whose loading takes most of a client's creation.
         self._session = boto3.Session(region_name=REGION)
 
     def __enter__(self) -> AwsServices:
@@ -48,11 +48,11 @@ class AwsServices:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        # That closes its standard input, which ends it.
+        # This closes its standard input, which ends the server.
         self.process.communicate(timeout=20)
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
-        """What a program must find in its environment to speak to these services, or to a proxy before them."""
+        """The environment variables that a program needs to use these services, or a proxy in front of them."""
         return {
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
             "AWS_ACCESS_KEY_ID": PRODUCT,
@@ -60,13 +60,13 @@ class AwsServices:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
-            # Whoever runs the tests may have profiles of their own.
+            # The developer may have their own AWS profiles.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
     def client(self, service: str, endpoint: str | None = None, region: str = REGION, **config: Any) -> Any:
-        """A client that asks once, straight at the server or at a proxy before it.
+        """A client without retries, of the server itself or of a proxy in front of it.
 
         :param config: arguments of botocore's ``Config``, such as ``retries``.
         """
@@ -80,44 +80,44 @@ class AwsServices:
         )
 
     def make_bucket(self, name: str, *, versioned: bool = False, region: str = REGION) -> None:
-        """Make a bucket, empty."""
+        """Create an empty bucket."""
         s3 = self.client("s3", region=region)
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})
         if versioned:
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
     def fill_bucket(self, name: str, prefix: str, count: int) -> None:
-        """Put so many small objects below a prefix, without as many requests."""
+        """Put ``count`` small objects below a prefix with one request."""
         self._post(f"{HARNESS_PATH}fill/{name}/{prefix}/{count}")
 
     def order(self, order: str, count: int = 1) -> None:
-        """Let something go wrong with the next remote runs; see ``remote_orders.Orders``."""
+        """Plan a failure of the next remote runs; see ``remote_orders.Orders``."""
         self._post(f"{HARNESS_PATH}remote/{count}/{order}")
 
     def end_programs(self) -> None:
-        """End every remote run, and forget what is to go wrong with the next ones."""
+        """End all remote runs and remove all planned failures."""
         self._post(f"{HARNESS_PATH}end-programs")
 
     def release_programs(self) -> None:
-        """Let the remote runs that stay in a state go on."""
+        """Release the remote runs that stay in a state."""
         self._post(f"{HARNESS_PATH}release-programs")
 
-    def asked(self) -> list[tuple[str, ApiRequest]]:
-        """What was asked for since the last call of this, each with the access key that asked."""
+    def take_requests(self) -> list[tuple[str, ApiRequest]]:
+        """The requests since the last call, each with its access key."""
         with urlopen(f"{self.endpoint}{HARNESS_PATH}requests", timeout=60) as answer:
-            asked = [(key, ApiRequest(**request)) for key, request in json.load(answer)]
-        assert len(asked) < REQUESTS_KEPT, "the first ones may be forgotten"
-        return asked
+            requests = [(key, ApiRequest(**request)) for key, request in json.load(answer)]
+        assert len(requests) < REQUESTS_KEPT, "the oldest requests may have been dropped"
+        return requests
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self.end_programs()
         self._post("/moto-api/reset")
         self._post(f"{HARNESS_PATH}version-lock/on")
 
     @contextmanager
     def without_version_lock(self) -> Iterator[None]:
-        """Let Glue's ``UpdateTable`` overlook ``VersionId``, as moto does by itself."""
+        """Let Glue's ``UpdateTable`` ignore ``VersionId``, as unpatched moto does."""
         self._post(f"{HARNESS_PATH}version-lock/off")
         try:
             yield
