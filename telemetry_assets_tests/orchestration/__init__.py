@@ -1,1 +1,1 @@
-"""The graph, what starts runs, and what the UI shows, in Dagster."""
+"""The asset graph, the automation and the UI, in Dagster."""

@@ -1,4 +1,4 @@
-"""Dagster's definitions over a deployment."""
+"""Dagster's definitions of a deployment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from telemetry_assets_tests.harness.deployment import Deployment
 
 @pytest.fixture
 def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
-    """The definitions over the deployment's folders, by environment as a user sets them."""
-    # Loading them reads the settings of the environment and imports all of Dagster.
+    """The definitions with the deployment's folders, set by environment variables as a user does."""
+    # Imported here, because loading the definitions reads the settings and imports all of Dagster.
     from telemetry_assets.definitions import definitions
 
     monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)

@@ -1,4 +1,4 @@
-"""A Gold table is a table, a transform and an entry of the registry: everything else follows from these."""
+"""A new Gold table needs a table, a transform and an entry in the registry; everything else is derived from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def with_added_table(defs: Definitions) -> Definitions:
-    """Definitions made after the table was added; ``defs`` sets the environment that they need."""
+    """Definitions that are loaded after the table was added; ``defs`` sets their environment."""
     from telemetry_assets.definitions import definitions
 
     return definitions(load_settings())
@@ -42,7 +42,7 @@ def distances(deployed: Deployment) -> dict[tuple[str, str], float]:
     return {(row["model"], str(row["event_date"])): row["distance_km"] for row in deployed.rows(DAILY_DISTANCE)}
 
 
-def test_the_embedded_engine_makes_it(deployed: Deployment) -> None:
+def test_embedded_engine_refreshes_it(deployed: Deployment) -> None:
     upload(deployed)
     deployed.process()
     assert distances(deployed) == {("Uno", "2025-11-04"): 42.5, ("Uno", "2025-11-05"): 8.0}
@@ -63,11 +63,11 @@ def test_dagster_materializes_it_with_the_others(
     assert checks == {"schema_as_contracted", "one_row_per_model_and_date"}
 
 
-def test_the_graph_has_it_below_its_upstream(with_added_table: Definitions) -> None:
+def test_graph_shows_it_below_its_upstream(with_added_table: Definitions) -> None:
     node = with_added_table.resolve_asset_graph().get(asset_key(DAILY_DISTANCE))
     assert node.parent_keys == {asset_key(DAILY_DISTANCE.upstream)}
     assert node.group_name == "gold"
 
 
-def test_the_page_of_tables_has_it() -> None:
+def test_page_of_tables_describes_it() -> None:
     assert "## gold.daily_distance_by_model" in tables_page()

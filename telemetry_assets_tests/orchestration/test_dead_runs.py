@@ -1,4 +1,4 @@
-"""Runs whose process is gone, and runs that come after them."""
+"""Runs whose process has died, and the runs after them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from telemetry_assets_tests.harness.waiting import until
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    """One with this project's pools, over an empty deployment."""
+    """An instance with this project's pools and an empty deployment."""
     home = tmp_path / "dagster_home"
     home.mkdir()
     pools = {"concurrency": {"pools": {"default_limit": 1, "granularity": "op"}}}
@@ -50,13 +50,13 @@ def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def lose_process(instance: DagsterInstance, run: DagsterRun) -> None:
-    """Leave what a killed run leaves: its lock file, without a lock."""
+    """Leave a lock file without a lock, as a killed run does."""
     folder_of_lock_files(instance).mkdir(parents=True, exist_ok=True)
     (folder_of_lock_files(instance) / run.run_id).touch()
 
 
 @pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected", ASSETS])
-def test_a_dead_run_of_any_job_is_ended_and_its_pool_is_free(instance: DagsterInstance, job: str) -> None:
+def test_dead_run_of_any_job_is_failed_and_frees_its_pool(instance: DagsterInstance, job: str) -> None:
     run = started_run(instance, job)
     take(instance, run, POOL)
     lose_process(instance, run)
@@ -67,13 +67,13 @@ def test_a_dead_run_of_any_job_is_ended_and_its_pool_is_free(instance: DagsterIn
 
 
 @pytest.mark.parametrize("job", ["ingest", ASSETS])
-def test_a_run_whose_lock_file_went_with_its_task_is_ended_within_two_minutes(
+def test_run_without_lock_file_is_failed_within_two_minutes(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
     run = started_run(instance, job)
     take(instance, run, POOL)
     with heartbeat(instance, run):
-        # The new task's storage folder is empty.
+        # The new task has an empty storage folder.
         shutil.rmtree(folder_of_lock_files(instance))
         end_dead_runs(instance)
         assert status(instance, run.run_id) == DagsterRunStatus.STARTED
@@ -83,7 +83,7 @@ def test_a_run_whose_lock_file_went_with_its_task_is_ended_within_two_minutes(
     assert users(instance, POOL) == set()
 
 
-def test_a_run_on_another_machine_is_left_at_work_while_it_sends_heartbeats(
+def test_run_on_another_machine_continues_while_it_sends_heartbeats(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeats, "_HEARTBEAT_SECONDS", 0.1)
@@ -92,7 +92,7 @@ def test_a_run_on_another_machine_is_left_at_work_while_it_sends_heartbeats(
     now = time.time()
     with heartbeat(instance, run):
         shutil.rmtree(folder_of_lock_files(instance))
-        # Its clock, and that of its heartbeats.
+        # The other machine's clock, which its heartbeats follow.
         later(monkeypatch, 1000)
         until(lambda: any(one.timestamp > now + 900 for one in instance.all_logs(run.run_id)))
         end_dead_runs(instance)
@@ -102,7 +102,7 @@ def test_a_run_on_another_machine_is_left_at_work_while_it_sends_heartbeats(
     assert status(instance, run.run_id) == DagsterRunStatus.FAILURE
 
 
-def test_a_living_run_of_this_machine_is_left_at_work_however_silent_it_is(
+def test_live_run_on_this_machine_continues_without_heartbeats(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = started_run(instance)
@@ -113,7 +113,7 @@ def test_a_living_run_of_this_machine_is_left_at_work_however_silent_it_is(
 
 
 @pytest.mark.parametrize("module", ["somebody_elses.definitions", None])
-def test_a_run_of_another_code_location_is_not_judged(
+def test_run_of_another_code_location_is_ignored(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, module: str | None
 ) -> None:
     run = started_run(instance, module=module)
@@ -122,9 +122,7 @@ def test_a_run_of_another_code_location_is_not_judged(
     assert status(instance, run.run_id) == DagsterRunStatus.STARTED
 
 
-def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
-    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_starting_run_is_never_considered_dead(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started_run(instance)
     lock = fcntl.flock
 
@@ -138,9 +136,7 @@ def test_a_run_is_never_taken_for_dead_while_it_comes_to_life(
         assert is_alive(instance, run.run_id)
 
 
-def test_a_run_is_never_taken_for_dead_while_it_ends(
-    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ending_run_is_never_considered_dead(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started_run(instance)
     lock = fcntl.flock
 
@@ -154,7 +150,7 @@ def test_a_run_is_never_taken_for_dead_while_it_ends(
 
 
 @pytest.mark.parametrize("job", ["ingest", "refresh_insurance", "replay_rejected", ASSETS])
-def test_a_run_frees_what_a_dead_run_has_before_it_waits(instance: DagsterInstance, job: str) -> None:
+def test_run_frees_pools_of_dead_runs_before_it_waits(instance: DagsterInstance, job: str) -> None:
     dead = started_run(instance, ASSETS)
     take(instance, dead, POOL)
     lose_process(instance, dead)
@@ -171,9 +167,7 @@ def test_a_run_frees_what_a_dead_run_has_before_it_waits(instance: DagsterInstan
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_run_frees_what_a_finished_or_deleted_run_has_left_of_its_pool(
-    instance: DagsterInstance, deleted: bool
-) -> None:
+def test_run_frees_pool_slots_of_finished_and_deleted_runs(instance: DagsterInstance, deleted: bool) -> None:
     finished = started_run(instance)
     take(instance, finished, POOL)
     instance.report_run_failed(finished)
@@ -183,7 +177,7 @@ def test_a_run_frees_what_a_finished_or_deleted_run_has_left_of_its_pool(
         assert result.success
 
 
-def test_a_run_that_cannot_look_for_its_server_does_not_take_it_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_cannot_check_its_server_assumes_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing() -> tuple[int, ...]:
         raise OSError(errno.EMFILE, "Too many open files")
 

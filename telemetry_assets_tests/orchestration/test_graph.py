@@ -1,4 +1,4 @@
-"""The graph as a data engineer meets it in Dagster."""
+"""The asset graph as a data engineer uses it in Dagster."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_job_writes_tables_in_the_one_pool(defs: Definitions, job: str) ->
     assert node.definition.pools == {POOL}
 
 
-def test_the_ingest_job_takes_an_upload_all_the_way(
+def test_ingest_job_processes_an_upload_up_to_gold(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     deployed.upload("x.json", framed([event(engineTempCelsius=120), event(car="")], "array")[1])
@@ -100,7 +100,7 @@ def test_the_ingest_job_evaluates_every_check(
     assert {name for (_, name), passed in evaluations.items() if not passed} == {"no_unknown_fields"}
 
 
-def test_people_can_have_the_documents_of_every_batch_counted(
+def test_documents_of_every_batch_can_be_counted(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     deployed.upload("x.json", framed([event(), {}], "array")[1])
@@ -155,7 +155,7 @@ def test_materializing_a_range_rebuilds_it_in_one_run(
     assert partitions == {f"2025-11-0{day}" for day in range(1, 6)}
 
 
-def test_a_failed_blocking_check_keeps_gold_from_misleading_rows(
+def test_failed_blocking_check_keeps_misleading_rows_out_of_gold(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from telemetry_assets.lakehouse.quality import repeated_keys as repeated
@@ -171,7 +171,7 @@ def test_a_failed_blocking_check_keeps_gold_from_misleading_rows(
     assert deployed.rows(CURRENT_STATE) == []
 
 
-def test_rows_of_silver_doubled_by_hand_keep_gold_from_them_until_silver_is_made_anew(
+def test_manually_duplicated_silver_rows_block_gold_until_silver_is_rebuilt(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
@@ -193,7 +193,7 @@ def test_rows_of_silver_doubled_by_hand_keep_gold_from_them_until_silver_is_made
 
 
 @pytest.mark.parametrize("table", [CURRENT_STATE, ALERTS, FUEL_EFFICIENCY], ids=lambda one: one.full_name)
-def test_rows_of_gold_doubled_by_hand_are_gone_once_it_is_made_anew(
+def test_rebuild_removes_manually_duplicated_gold_rows(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, table: TableContract
 ) -> None:
     deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
@@ -205,7 +205,7 @@ def test_rows_of_gold_doubled_by_hand_are_gone_once_it_is_made_anew(
     deployed.assert_equals_the_contract()
 
 
-def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
+def test_daily_job_updates_insurance_of_cars_without_new_events(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     from telemetry_assets_tests.harness.made_documents import vehicle
@@ -222,7 +222,7 @@ def test_the_daily_job_tells_insurances_also_of_cars_that_do_not_report(
     assert instance.get_materialized_partitions(asset_key(CURRENT_STATE)) == {datetime.now(UTC).date().isoformat()}
 
 
-def test_the_daily_schedule_requests_the_new_dates_partition(defs: Definitions, instance: DagsterInstance) -> None:
+def test_daily_schedule_requests_the_new_date(defs: Definitions, instance: DagsterInstance) -> None:
     schedule = defs.resolve_schedule_def("daily_insurance")
     context = build_schedule_context(
         instance, datetime(2025, 12, 31, 0, 5, tzinfo=UTC), repository_def=defs.get_repository_def()
@@ -231,7 +231,7 @@ def test_the_daily_schedule_requests_the_new_dates_partition(defs: Definitions, 
     assert request.partition_key == "2025-12-31"
 
 
-def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(
+def test_next_run_updates_gold_after_a_manual_change_of_silver(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
@@ -244,7 +244,7 @@ def test_a_hand_made_change_to_silver_heals_gold_in_the_next_run(
     assert deployed.pipeline.tables_behind() == []
 
 
-def test_selecting_one_layer_is_a_selection_of_its_group(defs: Definitions) -> None:
+def test_group_selects_one_layer(defs: Definitions) -> None:
     graph = defs.resolve_asset_graph()
     gold = AssetSelection.groups("gold").resolve(graph)
     assert gold == {AssetKey(list(table.identifier)) for table in TABLES if table.layer == "gold"}

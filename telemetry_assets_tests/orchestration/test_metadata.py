@@ -1,4 +1,4 @@
-"""What a materialization tells: a date's own figures on that date, and nothing left out."""
+"""Metadata of materializations: each date shows its own figures, and none is missing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_refresh_that_changes_nothing_writes_no_row(
     assert metadata_by_date(instance, BRONZE)[str(day)]["snapshot_id"].isdigit()
 
 
-def test_bronze_materialized_by_hand_shows_the_dates_that_it_took(
+def test_manual_materialization_of_bronze_shows_the_ingested_dates(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     upload(deployed, 2)
@@ -58,18 +58,18 @@ def test_bronze_materialized_by_hand_shows_the_dates_that_it_took(
     assert {name: figures["rows_written"] for name, figures in shown.items()} == {"2025-11-02": 1, "2025-11-04": 0}
 
 
-def test_batches_that_ended_before_one_that_failed_are_told(
+def test_batches_completed_before_a_failed_one_are_reported(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TELEMETRY_BATCH_MAX_UPLOADS", "1")
     finish = BatchWriter.finish
     begun: list[str] = []
 
-    def fail_the_second(writer: BatchWriter, manifest: Any, **rest: Any) -> Any:
-        begun.append(manifest.batch_id)
+    def fail_the_second(writer: BatchWriter, journal_entry: Any, **rest: Any) -> Any:
+        begun.append(journal_entry.batch_id)
         if len(begun) == 2:
             raise OSError("the disk is full")
-        return finish(writer, manifest, **rest)
+        return finish(writer, journal_entry, **rest)
 
     monkeypatch.setattr(BatchWriter, "finish", fail_the_second)
     upload(deployed, 1)
@@ -81,7 +81,7 @@ def test_batches_that_ended_before_one_that_failed_are_told(
 
 
 @pytest.mark.parametrize("by", ["a materialization of alerts", "the daily refresh"])
-def test_doubled_rows_show_on_the_check_of_their_own_table(
+def test_duplicate_rows_fail_the_check_of_their_table(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, by: str
 ) -> None:
     upload(deployed, 4)

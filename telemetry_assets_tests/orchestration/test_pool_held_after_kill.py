@@ -1,4 +1,4 @@
-"""`dagster job execute`, which is what `make demo` runs, beside dead and living runs: no daemon is anywhere."""
+"""`dagster job execute`, which `make demo` runs, beside dead and live runs, without a daemon."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's dagster.yaml and many uploads that wait, in which `dagster` is started."""
+    """A folder with the project's dagster.yaml and many waiting uploads, in which `dagster` runs."""
     shutil.copy(project_root() / "dagster.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -48,7 +48,7 @@ def instance(home: Path) -> Iterator[DagsterInstance]:
 
 @pytest.fixture
 def start(home: Path) -> Iterator[Start]:
-    """Starts `dagster job execute`, and ends what is left of it after the test."""
+    """Starts `dagster job execute`, and kills the remaining processes after the test."""
     started: list[subprocess.Popen[bytes]] = []
     command = [str(Path(sys.executable).with_name("dagster")), "job", "execute"]
 
@@ -77,18 +77,18 @@ def test_pool_held_after_kill_is_freed_by_the_next_run(home: Path, instance: Dag
     assert status(instance, killed.run_id) == DagsterRunStatus.FAILURE
 
 
-def test_a_run_that_waits_for_a_living_one_says_so_shows_that_it_lives_and_ends_on_sigterm(
+def test_run_that_waits_for_a_live_run_logs_it_sends_heartbeats_and_ends_on_sigterm(
     instance: DagsterInstance, start: Start
 ) -> None:
     living = started_run(instance)
     take(instance, living, POOL)
     with heartbeat(instance, living):
         processes = [start(), start()]
-        said = f"Waiting for the pool {POOL}, which run {living.run_id} (ingest, STARTED) occupies."
+        message = f"Waiting for the pool {POOL}, which run {living.run_id} (ingest, STARTED) occupies."
 
         def waiting() -> list[str]:
             others = [run.run_id for run in instance.get_runs() if run.run_id != living.run_id]
-            return [one for one in others if any(said in event.message for event in instance.all_logs(one))]
+            return [one for one in others if any(message in event.message for event in instance.all_logs(one))]
 
         until(lambda: len(waiting()) == 2, seconds=120)
         both = waiting()
@@ -104,7 +104,7 @@ def test_a_run_that_waits_for_a_living_one_says_so_shows_that_it_lives_and_ends_
     assert instance.event_log_storage.get_concurrency_info(POOL).pending_run_ids == {dead}
 
 
-def test_the_ancestors_of_a_process_are_the_same_for_ps_as_for_linux() -> None:
+def test_ps_and_proc_return_the_same_ancestors() -> None:
     from telemetry_assets.automation import servers
 
     if sys.platform != "linux" or shutil.which("ps") is None:

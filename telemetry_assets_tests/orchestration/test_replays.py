@@ -1,4 +1,4 @@
-"""The job `replay_rejected`, as somebody starts it in the launchpad."""
+"""The job `replay_rejected`, as a user starts it in the launchpad."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from telemetry_assets_tests.harness.made_documents import event, framed
 
 
 def replay(defs: Definitions, instance: DagsterInstance, **config: Any) -> Any:
-    """The job's run; it raises what stops it."""
+    """Run the job; raises the error that fails it."""
     ops = {"replay_rejected_documents": {"config": config}}
     return defs.resolve_job_def("replay_rejected").execute_in_process(run_config={"ops": ops}, instance=instance)
 
 
-def test_what_is_accepted_now_goes_on_to_silver_with_the_next_ingest(
+def test_next_ingest_takes_replayed_documents_to_silver(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("x.json", framed([event(), event("CAR-2")], "array")[1])
@@ -35,8 +35,6 @@ def test_what_is_accepted_now_goes_on_to_silver_with_the_next_ingest(
     assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
 
 
-def test_a_reason_that_is_none_is_told_and_not_taken_for_one_without_rejects(
-    defs: Definitions, instance: DagsterInstance
-) -> None:
+def test_unknown_reason_is_an_error(defs: Definitions, instance: DagsterInstance) -> None:
     with pytest.raises(Failure, match=r"numbers \[1\], from 0.*too_many_documents"):
         replay(defs, instance, reasons=["not_json", "too_manny"])

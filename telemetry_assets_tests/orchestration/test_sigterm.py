@@ -1,4 +1,4 @@
-"""SIGTERM to nothing but the process of a code server, which sends nothing to its runs: they see that it is gone."""
+"""SIGTERM to a code server's process only. The server does not signal its runs; they detect that it has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from telemetry_assets_tests.harness.waiting import until
 pytestmark = pytest.mark.alone
 
 
-# The server waits 30 s for its runs before it ends.
+# The server waits up to 30 s for its runs.
 @pytest.mark.exhaustive
 def test_a_run_ends_when_only_its_code_server_gets_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "landing").mkdir()
@@ -27,7 +27,7 @@ def test_a_run_ends_when_only_its_code_server_gets_sigterm(tmp_path: Path, monke
     monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", str(tmp_path / "lakehouse"))
     monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
     with running_code_server(tmp_path) as server:
-        # So that the run does not end by itself, it waits for a living one after its first step.
+        # The run waits for a live run after its first step, so that it does not end by itself.
         living = started_run(server.instance, "replay_rejected")
         take(server.instance, living, POOL)
         with heartbeat(server.instance, living):

@@ -1,4 +1,4 @@
-"""Whatever a document or an upload's name says, Dagster has it as text: in metadata, checks, logs, errors and tags."""
+"""Dagster shows documents and uploads' names as plain text: in metadata, checks, logs, errors and tags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADDRESS = "127.0.0.1:8009"
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All texts of a structure of JSON, names included."""
+    """All strings in a JSON value, including names."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -31,21 +31,21 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def stored_texts(instance: DagsterInstance) -> list[str]:
-    """All texts that Dagster has stored of all runs."""
+    """All strings that Dagster has stored about all runs."""
     runs = instance.get_runs(RunsFilter())
     entries = [entry for one in runs for entry in instance.all_logs(one.run_id)]
     stored = [*map(serialize_value, runs), *map(serialize_value, entries)]
     return [text for one in stored for text in texts(json.loads(one))]
 
 
-def alive(text: str) -> bool:
-    """Whether a browser or a terminal would do something with a text, beyond showing it."""
+def is_interpreted(text: str) -> bool:
+    """Whether a browser or a terminal would interpret the text instead of only showing it."""
     linked = any(f"{scheme}{ADDRESS}" in text for scheme in ("http://", "https://"))
     commanding = any(not one.isprintable() and one != "\n" for one in text)
     return linked or commanding
 
 
-def test_no_text_of_a_document_or_of_a_name_is_alive(
+def test_no_text_of_a_document_or_a_name_is_interpreted(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     deployed.upload("x.jsonl", markdown(ADDRESS))
@@ -57,22 +57,22 @@ def test_no_text_of_a_document_or_of_a_name_is_alive(
     found = stored_texts(instance)
     assert any("chassis.png" in text for text in found)
     assert any("field.png" in text for text in found)
-    assert [text for text in found if alive(text)] == []
+    assert [text for text in found if is_interpreted(text)] == []
 
 
-def test_names_of_fields_are_stored_once_a_run_and_shortened(
+def test_field_names_are_stored_once_per_run_and_shortened(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     days = [f"2025-11-{day:02}T08:00:00Z" for day in range(1, 21)]
     for upload in range(3):
-        # Each character is ten where it is shown.
+        # Each character takes ten when escaped.
         fields = {f"{upload}{number:02}" + "\U000e0041" * 200: 1 for number in range(100)}
         documents = [event("A", days[0]) | fields, *(event("A", day) for day in days[1:])]
         deployed.upload(f"{upload}.json", framed(documents, "array")[1])
     job = defs.resolve_job_def("ingest")
     assert job.execute_in_process(instance=instance, asset_selection=[asset_key(BRONZE)]).success
     named = [text for text in stored_texts(instance) if "e0041" in text]
-    # The most frequent ones, in the observation of the run and in the check.
+    # The most frequent names, in the run's observation and in the check.
     assert len(named) == 200
     assert {len(text) for text in named} == {100}
     shown = metadata_by_date(instance, BRONZE)
@@ -80,7 +80,7 @@ def test_names_of_fields_are_stored_once_a_run_and_shortened(
     assert {metadata["unknown_fields"] for metadata in shown.values()} == {300}
 
 
-def test_numbers_that_json_has_not_are_stored_as_text(
+def test_numbers_that_json_cannot_represent_are_stored_as_text(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
     trip = {"tripMileage": 1.7e308, "tripFuelLiters": 1.7e308}
@@ -119,16 +119,16 @@ def test_a_preview_is_a_table_of_values(defs: Definitions, instance: DagsterInst
         ("replay_rejected", {"replay_rejected_documents": {"config": {"reasons": [{"env": "A_SECRET"}]}}}),
     ],
 )
-def test_an_error_repeats_no_value_of_the_run_configuration(
+def test_error_contains_no_value_of_the_run_configuration(
     defs: Definitions, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, job: str, config: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("A_SECRET", "correct-horse")
     result: ExecuteInProcessResult | None = None
-    said = ""
+    messages = ""
     try:
         result = run(defs, instance, job, {"ops": config})
     except DagsterInvalidConfigError as error:
-        said = f"{error} {error.__cause__} {error.__context__}"
+        messages = f"{error} {error.__cause__} {error.__context__}"
     assert result is None or not result.success
-    assert "correct-horse" not in said
+    assert "correct-horse" not in messages
     assert not [text for text in stored_texts(instance) if "correct-horse" in text]

@@ -1,4 +1,4 @@
-"""The upload sensor's decisions, from what lies in the landing folder, the lakehouse and the list of runs."""
+"""The upload sensor's decisions, based on the landing folder, the lakehouse and the runs."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ def reason(decision: RunRequest | SkipReason) -> str:
     return str(decision.skip_message)
 
 
-def test_nothing_to_do_is_said_so(tick: Tick) -> None:
+def test_tick_without_work_is_skipped_with_a_reason(tick: Tick) -> None:
     assert "No upload waits" in reason(tick())
 
 
-def test_what_keeps_an_upload_from_being_taken_is_said_too(tick: Tick, deployed: Deployment) -> None:
+def test_skip_reason_names_uploads_that_cannot_be_ingested(tick: Tick, deployed: Deployment) -> None:
     assert "the folder does not exist" in reason(tick())
     deployed.landing.mkdir()
     (deployed.landing / "x.json").symlink_to("elsewhere.json")
     assert "x.json is not ingested: it is a link" in reason(tick())
 
 
-def test_a_waiting_upload_starts_a_run_that_may_be_asked_for_again(tick: Tick, deployed: Deployment) -> None:
+def test_waiting_upload_requests_a_run_without_a_run_key(tick: Tick, deployed: Deployment) -> None:
     deployed.upload("x.json", b"{}")
     for _ in range(2):
         decision = tick()
@@ -79,7 +79,7 @@ def test_a_waiting_upload_starts_a_run_that_may_be_asked_for_again(tick: Tick, d
 
 
 @pytest.mark.parametrize("name", [".x.json", "_x.json", "x.json.tmp", "x.part", "x.crdownload"])
-def test_an_unfinished_writer_starts_nothing(tick: Tick, deployed: Deployment, name: str) -> None:
+def test_unfinished_upload_starts_no_run(tick: Tick, deployed: Deployment, name: str) -> None:
     deployed.upload(name, b"{}")
     assert "No upload waits" in reason(tick())
 
@@ -87,8 +87,8 @@ def test_an_unfinished_writer_starts_nothing(tick: Tick, deployed: Deployment, n
 def test_an_unfinished_batch_starts_a_run(tick: Tick, deployed: Deployment) -> None:
     from datetime import UTC, datetime
 
-    manifest = JournalEntry(batch_id="left behind", ingested_at=datetime.now(UTC))
-    assert deployed.pipeline.ingestion.journal.create(manifest) is not None
+    entry = JournalEntry(batch_id="left behind", ingested_at=datetime.now(UTC))
+    assert deployed.pipeline.ingestion.journal.create(entry) is not None
     assert isinstance(tick(), RunRequest)
 
 
@@ -102,7 +102,7 @@ def test_a_table_behind_its_upstream_starts_a_run(tick: Tick, deployed: Deployme
     assert decision.tags["telemetry/reason"] == "behind upstream: gold.car_current_state and 2 more"
 
 
-def test_a_derived_table_that_is_lost_starts_a_run_which_makes_it_anew(tick: Tick, deployed: Deployment) -> None:
+def test_lost_derived_table_starts_a_run_that_rebuilds_it(tick: Tick, deployed: Deployment) -> None:
     deployed.upload("x.json", framed([event()], "array")[1])
     deployed.process()
     deployed.pipeline.lakehouse.catalog.drop_table(FUEL_EFFICIENCY.identifier)
@@ -120,7 +120,7 @@ def test_one_run_at_a_time(tick: Tick, deployed: Deployment, instance: DagsterIn
     assert run_id in reason(tick())
 
 
-def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, instance: DagsterInstance) -> None:
+def test_run_without_process_is_failed(tick: Tick, deployed: Deployment, instance: DagsterInstance) -> None:
     deployed.upload("x.json", b"{}")
     run_id = ingest_run(instance, DagsterRunStatus.STARTED)
     running = Path(instance.storage_directory()) / "telemetry_assets_running"
@@ -135,7 +135,7 @@ def test_a_run_whose_process_is_gone_is_ended(tick: Tick, deployed: Deployment, 
     assert not (running / run_id).exists()
 
 
-def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
+def test_run_killed_before_its_first_heartbeat_is_failed_later(
     tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("x.json", b"{}")
@@ -149,18 +149,18 @@ def test_a_run_that_was_killed_before_it_showed_life_is_ended_after_a_while(
     assert run.status == DagsterRunStatus.FAILURE
 
 
-def test_after_a_run_that_was_cancelled_it_waits_and_says_so(
+def test_sensor_waits_after_a_cancelled_run_and_says_so(
     tick: Tick, deployed: Deployment, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("x.json", b"{}")
     cancelled = ingest_run(instance, DagsterRunStatus.CANCELED)
-    told, now = reason(tick()), time.time()
+    message, now = reason(tick()), time.time()
     monkeypatch.setattr("telemetry_assets.automation.sensors.time.time", lambda: now + 301)
-    assert f"Run {cancelled} was cancelled" in told
+    assert f"Run {cancelled} was cancelled" in message
     assert isinstance(tick(), RunRequest)
 
 
-def test_after_failures_it_waits_longer_each_time_and_says_so(
+def test_sensor_waits_longer_after_each_failure_and_says_so(
     tick: Tick, deployed: Deployment, instance: DagsterInstance
 ) -> None:
     deployed.upload("x.json", b"{}")

@@ -1,4 +1,4 @@
-"""The upload sensor over S3: what a look costs does not follow how much waits."""
+"""The upload sensor with S3: the requests of a tick do not depend on the number of waiting uploads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAITING = 10_000
 
 @pytest.fixture
 def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Between the product and AWS, to count requests."""
+    """A proxy between the product and AWS, to count requests."""
     with FaultProxy(aws.endpoint) as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.endpoint)
         for name, value in IN_S3.items():
@@ -29,7 +29,7 @@ def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPr
 
 @pytest.fixture
 def deployed(aws: AwsServices, proxy: FaultProxy) -> Iterator[DeploymentInS3]:
-    """A deployment whose tables are there."""
+    """A deployment with existing tables."""
     with deployment_in_s3(aws) as one:
         one.process()
         yield one
@@ -59,18 +59,18 @@ def test_an_upload_in_s3_starts_a_run_and_an_empty_prefix_does_not(
     assert isinstance(tick(instance), RunRequest)
 
 
-def test_a_look_at_ten_thousand_waiting_uploads_is_two_listings_and_no_request_for_any_of_them(
+def test_tick_with_ten_thousand_waiting_uploads_makes_two_listings(
     deployed: DeploymentInS3, aws: AwsServices, proxy: FaultProxy, instance: DagsterInstance
 ) -> None:
     aws.fill_bucket("cars", "landing", WAITING)
     assert sum(1 for _ in deployed.pipeline.ingestion.landing.waiting()) == WAITING
     decision, requests = requests_of(proxy, instance)
     assert isinstance(decision, RunRequest)
-    # One of what was released, one page of what waits.
+    # One listing of released uploads, and one page of waiting uploads.
     assert requests == {"GetObject": 1, "ListObjectsV2": 2}
 
 
-def test_a_look_where_nothing_waits_asks_once_for_each_table(
+def test_tick_without_waiting_uploads_makes_one_request_per_table(
     deployed: DeploymentInS3, proxy: FaultProxy, instance: DagsterInstance
 ) -> None:
     deployed.upload("x.json", b"{}")

@@ -1,4 +1,4 @@
-"""The Dagster UI in a real browser: what a data engineer finds there without being told where to look."""
+"""The Dagster UI in a real browser: what a data engineer sees there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ See = Callable[..., None]
 
 
 class Listener:
-    """An address that an uploader would have the operator's browser call."""
+    """A server of an attacker, which records the requests of the operator's browser."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -34,7 +34,7 @@ class Listener:
         self.page = ""
         listening = self
 
-        class Heard(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 requests.append(self.path)
                 self.send_response(200)
@@ -43,9 +43,9 @@ class Listener:
                 self.wfile.write(listening.page.encode())
 
             def log_request(self, code: object = "-", size: object = "-") -> None:
-                """Say nothing."""
+                """Do not log requests."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Heard)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self.server.server_port}"
 
 
@@ -60,9 +60,9 @@ def listener() -> Iterator[Listener]:
 
 @pytest.fixture(scope="module")
 def dagster(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Iterator[RunningDagster]:
-    """Two uploads have come, one of them hostile, and the sensor's run has taken them to Gold."""
+    """A Dagster whose sensor has processed two uploads, one of them hostile, up to Gold."""
     with running_dagster(tmp_path_factory.mktemp("dagster")) as running:
-        # What cannot be taken is in the run's log.
+        # The run's log names the upload that cannot be ingested.
         (running.landing / f"http:www.{listener.address}.json").symlink_to("x.json")
         running.upload("hostile.jsonl", markdown(listener.address))
         running.upload("x.json", framed([event(engineTempCelsius=120), event(car="")], "array")[1])
@@ -94,10 +94,10 @@ def see(dagster: RunningDagster, browser: webdriver.Chrome, tmp_path: Path) -> S
 
 
 def seen_with(browser: webdriver.Chrome, dagster: RunningDagster, folder: Path) -> See:
-    """Opens pages of a running Dagster; the last page's screenshot is left in a folder."""
+    """A function that opens pages of a running Dagster; the last page's screenshot is saved in a folder."""
 
     def seen(path: str, *texts: str) -> None:
-        """Open a page and wait until all texts are on it."""
+        """Open a page and wait until it shows all texts."""
         browser.get(f"http://127.0.0.1:{dagster.port}{path}")
 
         def missing(_: object) -> bool:
@@ -112,9 +112,7 @@ def seen_with(browser: webdriver.Chrome, dagster: RunningDagster, folder: Path) 
     return seen
 
 
-def test_a_table_that_the_registry_has_is_in_the_graph_and_materialized(
-    tmp_path: Path, browser: webdriver.Chrome
-) -> None:
+def test_table_of_the_registry_is_in_the_graph_and_materialized(tmp_path: Path, browser: webdriver.Chrome) -> None:
     module = "telemetry_assets_tests.harness.added_table.definitions"
     with running_dagster(tmp_path, module) as running:
         running.upload("x.json", framed([vehicle(static={"Model": "Uno"}, trip={"tripMileage": 12})], "array")[1])
@@ -153,7 +151,7 @@ def test_a_partition_shows_its_figures_and_first_rows(see: See) -> None:
     )
 
 
-def test_the_checks_show_what_a_person_should_look_at(see: See) -> None:
+def test_checks_show_what_needs_attention(see: See) -> None:
     see("/assets/bronze/car_telemetry?view=checks", "documents_conserved", "no_rejected_documents")
 
 
@@ -189,7 +187,7 @@ return found;
         ("/runs/{run}?logs=not%20ingested", "is not ingested"),
     ],
 )
-def test_a_page_shows_what_a_document_says_as_text(
+def test_page_shows_text_of_a_document_as_plain_text(
     see: See, browser: webdriver.Chrome, dagster: RunningDagster, listener: Listener, path: str, shown: str
 ) -> None:
     see(path.format(run=dagster.runs("ingest")[0]["runId"]), shown)
@@ -197,7 +195,7 @@ def test_a_page_shows_what_a_document_says_as_text(
     assert listener.requests == []
 
 
-def test_a_check_shows_what_a_document_says_as_text(
+def test_check_shows_text_of_a_document_as_plain_text(
     see: See, browser: webdriver.Chrome, dagster: RunningDagster, listener: Listener
 ) -> None:
     see("/assets/bronze/car_telemetry?view=checks&checkDetail=no_unknown_fields", "[Show JSON]")
@@ -207,7 +205,7 @@ def test_a_check_shows_what_a_document_says_as_text(
     assert listener.requests == []
 
 
-def test_a_page_of_another_site_that_the_browser_shows_launches_nothing(
+def test_page_of_another_site_in_the_browser_launches_nothing(
     browser: webdriver.Chrome, dagster: RunningDagster, listener: Listener
 ) -> None:
     mutation = urllib.parse.quote('mutation { reloadRepositoryLocation(repositoryLocationName: "x") { __typename } }')

@@ -1,4 +1,4 @@
-"""The door of Dagster's webserver: what another site's page sends is refused, what its own pages send is answered."""
+"""Dagster's webserver refuses requests of other sites' pages and accepts those of its own pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDagster
 def response(
     dagster: RunningDagster, path: str, body: bytes | None = None, /, **headers: str
 ) -> tuple[int, str, Message]:
-    """The status, the text and the headers of an answer."""
+    """The status, text and headers of a response."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(f"http://127.0.0.1:{dagster.port}{path}", body, named)
     try:
@@ -44,7 +44,7 @@ def response(
 
 
 def answered(dagster: RunningDagster, path: str, body: bytes | None = None, /, **headers: str) -> tuple[int, str]:
-    """The status and the text of an answer."""
+    """The status and text of a response."""
     return response(dagster, path, body, **headers)[:2]
 
 
@@ -53,7 +53,7 @@ def posted(dagster: RunningDagster, **headers: str) -> tuple[int, str]:
     return answered(dagster, "/graphql", body, Content_Type="application/json", **headers)
 
 
-def test_a_page_of_the_webserver_and_a_program_are_answered(dagster: RunningDagster) -> None:
+def test_own_pages_and_programs_are_accepted(dagster: RunningDagster) -> None:
     own = f"http://127.0.0.1:{dagster.port}"
     for headers in ({}, {"Origin": own}, {"Origin": own, "Sec_Fetch_Site": "same-origin"}):
         status, text = posted(dagster, **headers)
@@ -63,7 +63,7 @@ def test_a_page_of_the_webserver_and_a_program_are_answered(dagster: RunningDags
 @pytest.mark.parametrize("query", [QUERY, LAUNCH])
 def test_graphql_by_get_is_refused(dagster: RunningDagster, query: str) -> None:
     path = f"/graphql?query={urllib.parse.quote(query)}"
-    # As an image, by a redirect or by hand.
+    # As an image, a redirect or an address typed by hand.
     for headers in ({}, {"Accept": "image/*"}, {"Accept": "text/html"}):
         status, text = answered(dagster, path, **headers)
         assert (status, text) == (403, "GraphQL is accepted only in POST requests with a JSON body.\n")
@@ -77,7 +77,7 @@ def test_a_form_is_refused(dagster: RunningDagster, content_type: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/graphql%0a", "/graphql%0D", "/graphql%E2%80%A8", "//graphql", "/%67raphql"])
-def test_graphql_is_refused_however_its_address_is_spelled(dagster: RunningDagster, path: str) -> None:
+def test_graphql_is_refused_for_any_spelling_of_its_path(dagster: RunningDagster, path: str) -> None:
     query = f"query={urllib.parse.quote(QUERY)}"
     for body, content_type in ((None, ""), (b"", "text/plain"), (QUERY.encode(), "application/graphql")):
         status, text = answered(dagster, f"{path}?{query}", body, Content_Type=content_type)
@@ -85,7 +85,7 @@ def test_graphql_is_refused_however_its_address_is_spelled(dagster: RunningDagst
         assert status in (400, 403, 405) or "<html" in text
 
 
-def test_graphql_is_refused_where_it_is_answered_whatever_led_there() -> None:
+def test_graphql_endpoint_itself_refuses_requests() -> None:
     webserver = GuardedWebserver(cast(Any, None))
     for method in ("GET", "HEAD", "POST"):
         scope: dict[str, Any] = {
@@ -110,7 +110,7 @@ def test_another_site_may_only_open_a_page(dagster: RunningDagster, mode: str, d
 
 
 @pytest.mark.parametrize("path", ["/", "/server_info", "/graphql", "/graphql?query=x", "/graphql%0a", "/notebook"])
-def test_no_answer_is_shown_in_a_frame(dagster: RunningDagster, path: str) -> None:
+def test_no_response_can_be_framed(dagster: RunningDagster, path: str) -> None:
     _, _, headers = response(dagster, path, Accept="text/html")
     assert headers.get_all("X-Frame-Options") == ["DENY"]
     policies = headers.get_all("Content-Security-Policy", [])
@@ -118,12 +118,12 @@ def test_no_answer_is_shown_in_a_frame(dagster: RunningDagster, path: str) -> No
     assert ("script-src" in policies[0]) == (path == "/")
 
 
-def test_a_host_that_is_none_is_refused(dagster: RunningDagster) -> None:
+def test_invalid_host_is_refused(dagster: RunningDagster) -> None:
     assert handshake(dagster, "Host: [") == 403
 
 
 def handshake(dagster: RunningDagster, *headers: str) -> int:
-    """The status that answers a websocket."""
+    """The status of a websocket handshake."""
     with socket.create_connection(("127.0.0.1", dagster.port), timeout=30) as connection:
         key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
         asked = ["GET /graphql HTTP/1.1", *headers, "Connection: Upgrade", "Upgrade: websocket", key, "", ""]
@@ -131,7 +131,7 @@ def handshake(dagster: RunningDagster, *headers: str) -> int:
         return int(connection.recv(4096).split()[1])
 
 
-def test_a_websocket_is_opened_to_a_page_of_the_webserver_only(dagster: RunningDagster) -> None:
+def test_websocket_is_accepted_from_own_pages_only(dagster: RunningDagster) -> None:
     host = f"127.0.0.1:{dagster.port}"
     assert handshake(dagster, f"Host: {host}", f"Origin: http://{host}") == 101
     for origin in ("http://example.com", "null", "http://127.0.0.1:1"):
@@ -153,53 +153,53 @@ def test_another_site_is_refused(dagster: RunningDagster, headers: dict[str, str
     assert (status, text) == (403, "Requests from other sites are not accepted.\n")
 
 
-def test_a_name_that_somebody_lets_mean_this_machine_is_refused(dagster: RunningDagster) -> None:
+def test_unknown_host_name_that_resolves_to_this_machine_is_refused(dagster: RunningDagster) -> None:
     status, text = posted(dagster, Host="rebound.example.com", Origin="http://rebound.example.com")
     assert (status, "This host name is not accepted" in text) == (403, True)
     assert posted(dagster, Host=f"localhost:{dagster.port}")[0] == 200
 
 
-def test_the_playground_of_graphql_is_shown(dagster: RunningDagster) -> None:
+def test_graphql_playground_is_served(dagster: RunningDagster) -> None:
     status, text = answered(dagster, "/graphql", Accept="text/html")
     assert (status, "graphiql" in text.lower()) == (200, True)
 
 
-def test_it_listens_on_the_loopback_only(dagster: RunningDagster) -> None:
+def test_it_listens_on_the_loopback_interface_only(dagster: RunningDagster) -> None:
     assert f"Serving dagster-webserver on http://127.0.0.1:{dagster.port}" in dagster.log
 
 
-def test_its_names_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_host_names_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_WEBSERVER_HOSTS", " UI.example.com, other ,")
     assert known_hosts() == {"ui.example.com", "other"}
 
 
-def test_it_starts_where_settings_cannot_be_used_as_the_ui_shows_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_starts_with_invalid_settings_so_that_the_ui_shows_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_CATALOG", "hive")
     assert known_hosts() == frozenset()
 
 
 async def _opened(headers: list[tuple[bytes, bytes]]) -> list[str]:
-    """What a websocket is told, and whether the webserver saw it."""
-    told: list[str] = []
+    """The messages that a websocket receives, and whether its request reached the webserver."""
+    events: list[str] = []
 
     async def webserver(scope: Any, receive: Any, send: Any) -> None:
-        told.append("opened")
+        events.append("opened")
 
     async def receive() -> dict[str, Any]:
         return {"type": "websocket.connect"}
 
     async def send(message: Any) -> None:
-        told.append(message["type"])
+        events.append(message["type"])
 
     scope = {"type": "websocket", "path": "/graphql", "headers": headers, "query_string": b""}
     await SameOriginOnly(webserver, frozenset({"ui.example.com"}))(scope, receive, send)
-    return told
+    return events
 
 
 @pytest.mark.parametrize(
-    ("origin", "told"),
+    ("origin", "events"),
     [(b"http://ui.example.com", ["opened"]), (b"http://example.com", ["websocket.close"])],
 )
-def test_a_websocket_of_another_site_is_refused(origin: bytes, told: list[str]) -> None:
+def test_a_websocket_of_another_site_is_refused(origin: bytes, events: list[str]) -> None:
     headers = [(b"host", b"ui.example.com"), (b"origin", origin)]
-    assert asyncio.run(_opened(headers)) == told
+    assert asyncio.run(_opened(headers)) == events
