@@ -1,1 +1,1 @@
-"""What the pipeline does, on each store and engine that has it."""
+"""The pipeline's behaviour, on each store and engine."""

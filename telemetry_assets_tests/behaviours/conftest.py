@@ -1,4 +1,4 @@
-"""Places of a test beside its own folder."""
+"""Folders of a test in addition to its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def other_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than the test's own."""
+    """A folder on another file system than the test's folder."""
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system to put the landing folder on")

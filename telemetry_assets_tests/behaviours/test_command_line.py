@@ -1,4 +1,4 @@
-"""The command line, as a person and a script meet it: real processes, their output and exit codes."""
+"""The command line as users and scripts call it: real processes, their output and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry_assets_tests.harness.made_documents import event, framed
 
 
 class Shell:
-    """Runs the command line over a temporary landing folder and lakehouse."""
+    """Runs the command line with a temporary landing folder and lakehouse."""
 
     def __init__(self, folder: Path) -> None:
         self.landing = folder / "landing"
@@ -45,15 +45,15 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def test_help_says_what_each_command_does(shell: Shell) -> None:
-    told = shell.run("--help")
-    assert told.returncode == 0
+    result = shell.run("--help")
+    assert result.returncode == 0
     for command in ("process", "simulate", "show", "doctor"):
-        assert f"  {command} " in told.stdout
+        assert f"  {command} " in result.stdout
         assert shell.run(command, "--help").returncode == 0
 
 
 def test_simulate_process_show(shell: Shell) -> None:
-    # Two more cars are those of the broken uploads that the mess adds.
+    # The broken uploads of `--mess` add two cars.
     assert shell.run("simulate", "--cars", "3", "--days", "2", "--uploads", "5", "--mess").returncode == 0
     processed = shell.run("process")
     assert processed.returncode == 0, processed.stderr
@@ -73,7 +73,7 @@ def test_the_same_seed_simulates_the_same_uploads(shell: Shell, tmp_path: Path) 
     assert written[0] == written[1] != {}
 
 
-def test_rejects_are_counted_and_are_no_failure(shell: Shell) -> None:
+def test_rejects_are_counted_without_a_failure(shell: Shell) -> None:
     shell.landing.mkdir()
     (shell.landing / "x.json").write_bytes(framed([event(), event(car="")], "array")[1])
     processed = shell.run("process", "--json", "--insurance-as-of", "2026-01-15")
@@ -85,31 +85,31 @@ def test_rejects_are_counted_and_are_no_failure(shell: Shell) -> None:
     assert "2026-01-15" in shown.stdout
 
 
-def test_the_doctor_is_content_with_a_new_place_and_with_a_used_one(shell: Shell) -> None:
+def test_doctor_succeeds_for_a_new_and_a_used_deployment(shell: Shell) -> None:
     shell.landing.mkdir()
     assert "not there yet" in shell.run("doctor").stdout
     (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
     assert "1 wait" in shell.run("doctor").stdout
     shell.run("process")
-    told = shell.run("doctor")
-    assert told.returncode == 0
-    assert "silver.car_telemetry: 1 row," in told.stdout
-    assert told.stdout.endswith("All is well.\n")
+    result = shell.run("doctor")
+    assert result.returncode == 0
+    assert "silver.car_telemetry: 1 row," in result.stdout
+    assert result.stdout.endswith("All is well.\n")
 
 
-def test_the_doctor_makes_nothing(shell: Shell) -> None:
+def test_doctor_creates_nothing(shell: Shell) -> None:
     shell.landing.mkdir()
     assert shell.run("doctor").returncode == 0
     assert not shell.lakehouse.exists()
     assert list(shell.landing.iterdir()) == []
 
 
-def test_the_doctor_tells_what_keeps_uploads_from_being_taken(shell: Shell) -> None:
-    told = shell.run("doctor", TELEMETRY_LANDNG_URI="elsewhere")
-    assert told.returncode == 1
-    assert f"{shell.landing} is not ingested: the folder does not exist" in told.stdout
-    assert "did you mean TELEMETRY_LANDING_URI?" in told.stdout
-    assert told.stdout.endswith("2 problems above to be solved.\n")
+def test_doctor_reports_why_uploads_cannot_be_ingested(shell: Shell) -> None:
+    result = shell.run("doctor", TELEMETRY_LANDNG_URI="elsewhere")
+    assert result.returncode == 1
+    assert f"{shell.landing} is not ingested: the folder does not exist" in result.stdout
+    assert "did you mean TELEMETRY_LANDING_URI?" in result.stdout
+    assert result.stdout.endswith("2 problems above to be solved.\n")
 
 
 @pytest.mark.parametrize("table", ["bronze", "silver"])
@@ -118,25 +118,25 @@ def test_the_doctor_survives_a_table_whose_metadata_is_gone(shell: Shell, table:
     (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
     shell.run("process")
     shutil.rmtree(shell.lakehouse / table / "car_telemetry" / "metadata")
-    told = shell.run("doctor")
-    assert told.returncode == 1
-    assert f"{table}.car_telemetry: its metadata cannot be read" in told.stdout
-    assert "gold.performance_alerts: " in told.stdout
+    result = shell.run("doctor")
+    assert result.returncode == 1
+    assert f"{table}.car_telemetry: its metadata cannot be read" in result.stdout
+    assert "gold.performance_alerts: " in result.stdout
     for command in (["show", f"{table}.car_telemetry"], ["process"]):
         failed = shell.run(*command)
         assert (failed.returncode, "Traceback" in failed.stderr) == (1, False)
 
 
-def test_a_table_that_is_not_there_yet_is_told_from_an_empty_one(shell: Shell) -> None:
-    told = shell.run("show", "gold.car_current_state")
-    assert told.returncode == 1
-    assert "gold.car_current_state is not in the catalog" in told.stderr
+def test_missing_table_is_distinguished_from_an_empty_one(shell: Shell) -> None:
+    result = shell.run("show", "gold.car_current_state")
+    assert result.returncode == 1
+    assert "gold.car_current_state is not in the catalog" in result.stderr
     shell.landing.mkdir()
     shell.run("process")
     assert shell.run("show", "gold.car_current_state").stdout == "gold.car_current_state: 0 rows\n"
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_error(shell: Shell) -> None:
+def test_closed_output_pipe_is_no_error(shell: Shell) -> None:
     shell.landing.mkdir()
     shell.run("process")
     with subprocess.Popen(
@@ -152,16 +152,16 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(shell: Shell) -> None:
         assert process.stderr.read() == ""
 
 
-def test_a_catalog_and_a_journal_that_somebody_has_overwritten_are_named(shell: Shell) -> None:
+def test_overwritten_catalog_and_journal_are_named(shell: Shell) -> None:
     journal, catalog = (shell.lakehouse / name for name in ("ingestion/in_progress.json", "catalog.sqlite"))
     journal.parent.mkdir(parents=True)
     journal.write_text("{")
     assert f"{journal} is not the journal of a batch" in shell.run("process").stderr
     catalog.write_text("no database")
     assert f"The catalog {catalog} cannot be used" in shell.run("process").stderr
-    told = shell.run("doctor")
-    assert (told.returncode, "0 wait" in told.stdout) == (1, True)
-    assert f"cannot be examined: The catalog {catalog} cannot be used" in told.stdout
+    result = shell.run("doctor")
+    assert (result.returncode, "0 wait" in result.stdout) == (1, True)
+    assert f"cannot be examined: The catalog {catalog} cannot be used" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_catalog_and_a_journal_that_somebody_has_overwritten_are_named(shell: 
 def test_errors_say_what_was_wrong_without_a_traceback(
     shell: Shell, arguments: list[str], environment: dict[str, str], exit_code: int, says: str
 ) -> None:
-    told = shell.run(*arguments, **environment)
-    assert told.returncode == exit_code, told.stderr
-    assert says in told.stderr
-    assert "Traceback" not in told.stderr
+    result = shell.run(*arguments, **environment)
+    assert result.returncode == exit_code, result.stderr
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""No secret of a setting is shown: not by `doctor`, not in an error, not in the arguments of a process."""
+"""No secret of a setting is shown by `doctor`, in an error or in the arguments of a process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CONFIGURATION = {
         ("x", f"//user:p@{SECRET}@host/x"),
     ],
 )
-def test_a_secret_is_told_by_its_name_or_by_what_it_looks_like(name: str, value: str) -> None:
+def test_secret_is_recognized_by_its_name_or_form(name: str, value: str) -> None:
     assert SECRET not in str(masked(name, value))
     assert is_secret(name, value)
 
@@ -74,14 +74,14 @@ def test_a_secret_is_told_by_its_name_or_by_what_it_looks_like(name: str, value:
         ("spark.sql.hive.compat", "s3://cars/landing/a@b?x=1:2"),
     ],
 )
-def test_what_is_no_secret_is_shown(name: str, value: str) -> None:
+def test_other_values_are_shown(name: str, value: str) -> None:
     assert masked(name, value) == value
 
 
 @pytest.mark.parametrize(
     "text", ["AKIAIOSFODNN7EXAMPLE", "eyJhbGciOi.eyJzdWIi.c2ln", "-----BEGIN RSA PRIVATE KEY-----\nMII"]
 )
-def test_keys_and_tokens_are_known_by_their_form(text: str) -> None:
+def test_keys_and_tokens_are_recognized_by_their_form(text: str) -> None:
     assert masked_text(text).endswith(MASK)
     assert masked_text(text) != text
 
@@ -101,7 +101,9 @@ def test_keys_and_tokens_are_known_by_their_form(text: str) -> None:
         ("TELEMETRY_LANDING_URI", f"s3://cars:{SECRET}@bucket/landing"),
     ],
 )
-def test_a_malformed_setting_is_told_by_its_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_malformed_setting_shows_its_name_only(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name) as refused:
         load_settings()
@@ -111,7 +113,7 @@ def test_a_malformed_setting_is_told_by_its_name(name: str, value: str, monkeypa
 
 
 def test_doctor_shows_no_secret(tmp_path: Path) -> None:
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "telemetry_assets", "doctor"],
         env={
             **os.environ,
@@ -124,8 +126,8 @@ def test_doctor_shows_no_secret(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert "spark.hadoop.fs.s3a.secret.key" in told.stdout
-    assert SECRET not in told.stdout + told.stderr
+    assert "spark.hadoop.fs.s3a.secret.key" in result.stdout
+    assert SECRET not in result.stdout + result.stderr
 
 
 def _session_with_secrets(folder: Path) -> None:
@@ -151,13 +153,13 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        # The process has ended.
+        # The process has ended meanwhile.
         return b""
 
 
 @pytest.mark.long
-def test_the_jvm_has_its_secrets_and_no_argument_shows_them(tmp_path: Path) -> None:
+def test_jvm_gets_secrets_but_not_as_arguments(tmp_path: Path) -> None:
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("arguments of processes are read in /proc, which Linux has")
-    ended, told = ForkedProgram(_session_with_secrets, tmp_path, environment=dict(os.environ)).wait(120)
-    assert ended == 0, told
+    exit_code, output = ForkedProgram(_session_with_secrets, tmp_path, environment=dict(os.environ)).wait(120)
+    assert exit_code == 0, output

@@ -1,4 +1,4 @@
-"""What an operator watches: how long uploads wait, how far Gold is behind, what was rejected, how remote runs are."""
+"""The metrics: waiting uploads, the delay of Gold, rejected documents and remote runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def metrics(deployed: Deployment, after: timedelta = timedelta(0)) -> dict[str, 
     return {one.name: one.value for one in lakehouse_metrics(deployed.pipeline, datetime.now(UTC) + after)}
 
 
-def test_a_new_place_and_one_that_is_up_to_date_are_quiet(deployed: Deployment) -> None:
+def test_metrics_of_new_and_up_to_date_deployments_are_zero(deployed: Deployment) -> None:
     deployed.landing.mkdir()
     assert metrics(deployed) == QUIET
     deployed.upload("x.json", framed([event()], "array")[1])
@@ -39,13 +39,13 @@ def test_a_new_place_and_one_that_is_up_to_date_are_quiet(deployed: Deployment) 
     assert metrics(deployed) == QUIET
 
 
-def test_the_oldest_upload_that_waits_is_told(deployed: Deployment) -> None:
+def test_age_of_the_oldest_waiting_upload(deployed: Deployment) -> None:
     deployed.upload("new.json", b"{}")
     old = deployed.upload("old.json", b"{}")
     os.utime(old, (time.time() - 7200, time.time() - 7200))
-    told = metrics(deployed)
-    assert told["WaitingUploads"] == 2
-    assert 7200 <= told["OldestUploadSeconds"] < 7260
+    values = metrics(deployed)
+    assert values["WaitingUploads"] == 2
+    assert 7200 <= values["OldestUploadSeconds"] < 7260
 
 
 def test_an_upload_of_an_unfinished_batch_still_waits(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_gold_is_behind_since_the_first_change_of_bronze_that_it_lacks(deployed: Deployment) -> None:
+def test_gold_delay_begins_with_the_first_bronze_change_that_it_lacks(deployed: Deployment) -> None:
     deployed.upload("1.json", framed([event("1")], "array")[1])
     deployed.process()
     for name in ("2", "3"):
@@ -74,14 +74,14 @@ def test_gold_is_behind_since_the_first_change_of_bronze_that_it_lacks(deployed:
         time.sleep(2)
     assert metrics(deployed)["GoldBehindSeconds"] >= 4
     deployed.pipeline.refresh(SILVER, "a run")
-    # What Silver has taken, Gold still lacks.
+    # Silver has these changes, Gold does not.
     assert metrics(deployed, timedelta(minutes=10))["GoldBehindSeconds"] >= 600
     deployed.process()
     assert metrics(deployed, timedelta(minutes=10))["GoldBehindSeconds"] == 0
 
 
 @pytest.mark.parametrize("rolled_back", [SILVER, ALERTS], ids=lambda contract: contract.name)
-def test_gold_is_behind_since_a_table_was_rolled_back(deployed: Deployment, rolled_back: TableContract) -> None:
+def test_gold_delay_begins_with_the_rollback_of_a_table(deployed: Deployment, rolled_back: TableContract) -> None:
     for number in ("1", "2"):
         deployed.upload(f"{number}.json", framed([event(number, engineTempCelsius=120)], "array")[1])
         deployed.process()
@@ -93,19 +93,19 @@ def test_gold_is_behind_since_a_table_was_rolled_back(deployed: Deployment, roll
     assert metrics(deployed, timedelta(hours=1))["GoldBehindSeconds"] == 0
 
 
-def test_an_upload_that_cannot_be_taken_is_told(deployed: Deployment) -> None:
+def test_upload_that_cannot_be_ingested_is_counted(deployed: Deployment) -> None:
     (deployed.landing / "elsewhere").mkdir(parents=True)
     (deployed.landing / "link.json").symlink_to(deployed.landing / "elsewhere")
     assert metrics(deployed) == QUIET | {"UploadsNotTaken": 1}
 
 
-def test_settings_that_the_service_lacks_are_named_after_the_rest_is_told(
+def test_missing_settings_of_the_service_are_named_after_the_other_metrics(
     in_s3: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
     monkeypatch.setenv("TELEMETRY_METRICS_NAMESPACE", NAMESPACE)
-    told = CliRunner().invoke(main, ["metrics", "--send"])
-    assert (told.exit_code, "needs TELEMETRY_SCRIPTS_URI" in told.output) == (1, True)
+    result = CliRunner().invoke(main, ["metrics", "--send"])
+    assert (result.exit_code, "needs TELEMETRY_SCRIPTS_URI" in result.output) == (1, True)
     assert put(in_s3)["WaitingUploads"] == 1
 
 
@@ -133,10 +133,10 @@ def in_s3(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> AwsServices:
 
 
 def put(aws: AwsServices) -> dict[str, float]:
-    """What CloudWatch was told of this lakehouse."""
+    """Send the metrics, and return those in CloudWatch for this lakehouse."""
     cloudwatch = aws.client("cloudwatch")
     dimensions = [{"Name": "Lakehouse", "Value": IN_S3["lakehouse_uri"]}]
-    told = {}
+    values = {}
     for metric in cloudwatch.list_metrics(Namespace=NAMESPACE)["Metrics"]:
         assert metric["Dimensions"] == dimensions
         [point] = cloudwatch.get_metric_statistics(
@@ -148,11 +148,11 @@ def put(aws: AwsServices) -> dict[str, float]:
             Period=7200,
             Statistics=["Maximum"],
         )["Datapoints"]
-        told[metric["MetricName"]] = point["Maximum"]
-    return told
+        values[metric["MetricName"]] = point["Maximum"]
+    return values
 
 
-def test_the_sensor_tells_cloudwatch_where_a_namespace_is_set(
+def test_sensor_sends_metrics_to_cloudwatch_if_a_namespace_is_set(
     in_s3: AwsServices, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {one.name for one in definitions(load_settings()).sensors or []}
@@ -166,7 +166,7 @@ def test_the_sensor_tells_cloudwatch_where_a_namespace_is_set(
     assert put(in_s3)["WaitingUploads"] == 1
 
 
-def test_the_command_prints_and_sends_only_where_it_is_asked_to(
+def test_command_prints_metrics_and_sends_them_only_on_request(
     in_s3: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = CliRunner().invoke(main, ["metrics", "--json"])

@@ -1,4 +1,4 @@
-"""What docs/querying.md shows analysts runs as it is printed there."""
+"""The examples of docs/querying.md run as printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from telemetry_assets_tests.harness.made_documents import event, framed
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "querying.md"
 
 
-def test_the_snippets_for_analysts_run(deployed: Deployment, tmp_path: Path) -> None:
+def test_examples_for_analysts_run(deployed: Deployment, tmp_path: Path) -> None:
     deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
     deployed.process()
     (tmp_path / "data").mkdir()
@@ -21,8 +21,8 @@ def test_the_snippets_for_analysts_run(deployed: Deployment, tmp_path: Path) -> 
     snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(snippets) == 2
     for snippet in snippets:
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        assert told.returncode == 0, told.stderr
-        assert "CAR-1" in told.stdout or "OVERHEAT_ENGINE" in told.stdout
+        assert result.returncode == 0, result.stderr
+        assert "CAR-1" in result.stdout or "OVERHEAT_ENGINE" in result.stdout

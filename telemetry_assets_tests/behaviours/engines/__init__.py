@@ -1,1 +1,1 @@
-"""What is the same on every engine, and what the Spark engine needs."""
+"""Behaviour that is the same on every engine, and the Spark engine's requirements."""

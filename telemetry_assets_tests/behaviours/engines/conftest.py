@@ -9,7 +9,7 @@ from telemetry_assets_tests.harness.aws.services import AwsServices
 
 @pytest.fixture(scope="session")
 def java(aws_services: AwsServices) -> None:
-    """Java and the jars, which `make test-long` brings, and a JVM that has credentials for all tests."""
+    """Java and the jars, which `make test-long` installs, and a JVM with credentials for all tests."""
     from telemetry_assets.engines.spark.session import open_session
     from telemetry_assets.settings import Settings
     from telemetry_assets_tests.harness.java import need_java

@@ -1,4 +1,4 @@
-"""Every engine makes the same tables, row by row and type by type, also in turn over one lakehouse."""
+"""All engines produce the same rows and types, also if they take turns in one lakehouse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from telemetry_assets_tests.harness.on_engines import (
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
 
-def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
+def test_real_uploads_on_a_jvm(tmp_path: Path) -> None:
     samples = sorted(SAMPLES.glob("*.json"))
     if not samples:
         pytest.skip(f"there are no real uploads in {SAMPLES}")
@@ -50,7 +50,7 @@ def test_the_real_uploads_on_a_jvm(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_messy_fleet_by_both_engines_in_turn(tmp_path: Path) -> None:
+def test_both_engines_take_turns_with_a_messy_fleet(tmp_path: Path) -> None:
     uploads = messy_uploads()
     turns = itertools.cycle(ENGINES)
     for start in range(0, len(uploads), 10):
@@ -74,7 +74,7 @@ def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Processed]]:
-    """The same uploads, taken in by each engine in a folder of its own, and what it told of that."""
+    """The same uploads, processed by each engine in a separate folder, with the engine's result."""
     made = {}
     for engine in ENGINES:
         folder = tmp_path_factory.mktemp(engine)
@@ -86,7 +86,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Proc
 
 
 @pytest.mark.parametrize(("maker", "reader"), [ENGINES, pytest.param(*ENGINES[::-1], marks=pytest.mark.exhaustive)])
-def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
+def test_one_engine_finds_nothing_to_change_in_the_others_tables(
     made: dict[str, tuple[Path, Processed]], maker: str, reader: str
 ) -> None:
     with deployed_on(reader, made[maker][0]) as deployed:
@@ -96,43 +96,43 @@ def test_what_one_engine_has_made_the_other_finds_nothing_to_change_in(
             assert not result.changed, contract.full_name
 
 
-def test_each_engine_tells_the_same_of_what_it_did(made: dict[str, tuple[Path, Processed]]) -> None:
-    told = [
+def test_engines_return_the_same_results(made: dict[str, tuple[Path, Processed]]) -> None:
+    results = [
         [
             (one.contract, one.event_dates, one.rows_read, one.rows_written, one.changed, figures(one))
             for one in processed.refreshes
         ]
         for _, processed in made.values()
     ]
-    assert told[0] == told[1]
+    assert results[0] == results[1]
 
 
-def test_snapshots_of_each_engine_say_which_run_made_them_and_of_what(made: dict[str, tuple[Path, Processed]]) -> None:
-    told = []
+def test_snapshot_summaries_of_engines_are_the_same(made: dict[str, tuple[Path, Processed]]) -> None:
+    results = []
     for engine, (folder, _) in made.items():
         with deployed_on(engine, folder) as deployed:
             snapshot = deployed.pipeline.lakehouse.table(ALERTS).current_snapshot()
             assert snapshot is not None
             summary = summary_of(snapshot)
-            told.append({name: summary.get(f"telemetry.{name}") for name in ("run-id", "step", "event-dates")})
-    assert told[0] == told[1]
-    assert told[0]["step"] == "gold.performance_alerts"
+            results.append({name: summary.get(f"telemetry.{name}") for name in ("run-id", "step", "event-dates")})
+    assert results[0] == results[1]
+    assert results[0]["step"] == "gold.performance_alerts"
 
 
 def figures(result: Any) -> dict[date | None, tuple[int, int, dict[str, float]]]:
-    """Counts are equal; sums of doubles depend on their order."""
+    """Figures of a result, rounded, because sums of doubles depend on their order."""
     return {
         day: (one.rows, len(one.preview), {name: round(number, 6) for name, number in one.figures.items()})
         for day, one in result.partitions.items()
     }
 
 
-def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_too(tmp_path: Path) -> None:
+def test_embedded_engine_respects_sparks_delete_files(tmp_path: Path) -> None:
     with deployed_on("embedded", tmp_path) as deployed:
         deployed.upload("x.jsonl", framed([event(f"CAR-{n}", engineTempCelsius=120) for n in range(6)], "lines")[1])
         deployed.process()
     with deployed_on("spark", tmp_path) as deployed:
-        spark = deployed.pipeline.engine._spark  # type: ignore[attr-defined]  # as this engine has it
+        spark = deployed.pipeline.engine._spark  # type: ignore[attr-defined]  # specific to this engine
         spark.sql(f"ALTER TABLE {table_name(SILVER)} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')")
         spark.sql(f"DELETE FROM {table_name(SILVER)} WHERE car_chassis = 'CAR-3'")
         deletes = [task.delete_files for task in deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()]
@@ -143,7 +143,7 @@ def test_rows_that_spark_has_deleted_in_place_are_gone_for_the_embedded_engine_t
         assert len(deployed.rows(ALERTS)) == 5
 
 
-def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
+def test_manual_commit_between_a_steps_read_and_write_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with deployed_on("embedded", tmp_path) as deployed:
@@ -169,14 +169,14 @@ def test_a_commit_by_hand_between_the_read_and_the_write_of_a_step_is_not_lost(
 
 
 @pytest.mark.parametrize("changed", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
-def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
+def test_table_rolled_back_during_its_refresh_loses_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
     with deployed_on("embedded", tmp_path) as deployed:
         for number in (1, 2):
             deployed.upload(f"{number}.json", framed([event(f"CAR-{number}", engineTempCelsius=120)], "array")[1])
             deployed.process()
-        # Of the third upload there is an alert, or none.
+        # The third upload causes an alert, or none.
         deployed.upload("3.json", framed([event("CAR-3", engineTempCelsius=120 if changed else 90)], "array")[1])
         deployed.pipeline.ingest("a run")
         for contract in list(derived_tables())[:-1]:
@@ -185,17 +185,17 @@ def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
         step = "_replace" if changed else "_partition_figures"
         original = getattr(spark_engine, step)
 
-        def before_the_mark(*arguments: Any) -> Any:
+        def before_the_watermark(*arguments: Any) -> Any:
             result = original(*arguments)
             monkeypatch.undo()
             alerts = deployed.pipeline.lakehouse.table(ALERTS)
             alerts.manage_snapshots().rollback_to_snapshot(alerts.snapshots()[0].snapshot_id).commit()
             return result
 
-        monkeypatch.setattr(spark_engine, step, before_the_mark)
+        monkeypatch.setattr(spark_engine, step, before_the_watermark)
         assert list(derived_tables())[-1] is ALERTS
         deployed.pipeline.refresh(ALERTS, "a run", insurance_as_of=AS_OF)
-        # What was found to be as it should is looked at again at once; what was written is by the next run.
+        # An unchanged table is checked again at once; a written one by the next run.
         assert (ALERTS in deployed.pipeline.tables_behind()) == changed
     with deployed_on("embedded", tmp_path) as deployed:
         deployed.process()
@@ -203,19 +203,19 @@ def test_a_table_that_is_rolled_back_during_its_refresh_loses_no_row(
         deployed.assert_equals_the_contract()
 
 
-def test_what_java_says_is_told_without_its_stack(tmp_path: Path) -> None:
+def test_java_errors_are_shown_without_their_stack(tmp_path: Path) -> None:
     with deployed_on("embedded", tmp_path) as deployed:
         deployed.upload("x.json", framed([event()], "array")[1])
         deployed.process()
         [task] = deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()
         Path(task.file.file_path.removeprefix("file:")).unlink()
     with deployed_on("spark", tmp_path) as deployed:
-        with pytest.raises(SparkError, match="could not bring gold") as told:
+        with pytest.raises(SparkError, match="could not bring gold") as raised:
             deployed.pipeline.refresh(ALERTS, "a run", frozenset([date(2025, 11, 4)]))
-        assert len(str(told.value)) < 1000
+        assert len(str(raised.value)) < 1000
 
 
-def test_tables_in_s3_and_glue_by_both_engines_in_turn(aws: AwsServices) -> None:
+def test_both_engines_take_turns_with_tables_in_s3_and_glue(aws: AwsServices) -> None:
     with deployment_in_s3(aws, engine="spark", spark_configuration=SMALL_SPARK) as deployed:
         deployed.upload("x.jsonl", framed([event(engineTempCelsius=120), event(), {}], "lines")[1])
         deployed.process()

@@ -1,4 +1,4 @@
-"""A backlog that Spark parses comes to the same rows, rejections and batch_report as one that is parsed here."""
+"""A backlog that Spark parses gives the same rows, rejections and batch report as one parsed in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
 @pytest.fixture(scope="module")
 def backlog() -> list[tuple[str, bytes]]:
-    """A messy fleet, hostile documents, an upload that is too large, and one that nobody can take apart."""
+    """A messy fleet, hostile documents, an upload that is too large, and one that cannot be decoded."""
     hostile: list[tuple[str, bytes]] = list(fuzzed_uploads(9, large=10, small=40))
     return [*messy_uploads(), *hostile, ("large.json", b"[" + b" " * 3_000_000 + b"]"), ("x.bin", b"?")]
 
@@ -30,10 +30,10 @@ def backlog() -> list[tuple[str, bytes]]:
 LARGE_BACKLOGS = {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}
 
 
-def test_a_backlog_that_spark_parses_gives_the_same_rows_and_the_same_certificate(
+def test_backlog_parsed_by_spark_gives_the_same_rows_and_batch_report(
     tmp_path: Path, backlog: list[tuple[str, bytes]]
 ) -> None:
-    told = []
+    reports = []
     for engine in ENGINES:
         (tmp_path / engine).mkdir()
         with deployed_on(engine, tmp_path / engine, **LARGE_BACKLOGS) as deployed:
@@ -43,16 +43,16 @@ def test_a_backlog_that_spark_parses_gives_the_same_rows_and_the_same_certificat
             deployed.assert_equals_the_contract()
             assert_types_are_those_of_the_contract(deployed)
             assert not deployed.pipeline.ingestion.has_work()
-            told.append(batch_report.model_dump(exclude={"batch_id", "ingested_at", "snapshot_id"}))
-    assert told[0] == told[1]
-    assert told[0]["rejected"] > 0
+            reports.append(batch_report.model_dump(exclude={"batch_id", "ingested_at", "snapshot_id"}))
+    assert reports[0] == reports[1]
+    assert reports[0]["rejected"] > 0
 
 
-def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_nothing(
+def test_run_killed_after_spark_parsed_its_batch_loses_and_duplicates_nothing(
     tmp_path: Path, backlog: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(Exception):
-        """Nothing is done after it."""
+        """Raised instead of a kill; nothing handles it."""
 
     def killed(*_: object, **__: object) -> None:
         raise KilledError
@@ -60,7 +60,7 @@ def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_noth
     with deployed_on("spark", tmp_path, **LARGE_BACKLOGS) as deployed:
         for name, content in backlog:
             deployed.upload(name, content)
-        # Before what becomes of its uploads stands, and after it and the rejected documents do.
+        # Before the uploads' outcomes are stored, and after those and the rejected documents are.
         for where, step in (("batches.BatchWriter", "_append"), ("batches.BatchWriter", "_clear")):
             with monkeypatch.context() as patched:
                 patched.setattr(f"telemetry_assets.ingestion.{where}.{step}", killed)
@@ -75,7 +75,7 @@ def test_a_run_that_dies_after_spark_has_parsed_its_batch_loses_and_doubles_noth
 
 
 @pytest.mark.exhaustive
-def test_uploads_that_came_while_a_backlog_was_parsed_are_the_next_batch(tmp_path: Path) -> None:
+def test_uploads_that_arrive_during_parsing_are_the_next_batch(tmp_path: Path) -> None:
     with deployed_on("spark", tmp_path, **LARGE_BACKLOGS) as deployed:
         for number in range(2):
             deployed.upload("x.json", framed([event(f"CAR-{number}")], "array")[1])

@@ -1,4 +1,4 @@
-"""What the Spark engine needs, and what it is told about the tables."""
+"""The Spark engine's requirements and its configuration of the tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from telemetry_assets_tests.harness.java import need_java
 
 @pytest.fixture
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where no jar has come yet."""
+    """A folder of jars that is empty."""
     monkeypatch.setattr(spark_jars, "jars_folder", lambda: tmp_path / "jars")
     return tmp_path / "jars"
 
@@ -40,19 +40,19 @@ def test_without_java_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.long
-def test_what_spark_does_not_start_with_is_told_without_java_s_stack() -> None:
+def test_spark_startup_error_is_shown_without_javas_stack() -> None:
     need_java()
-    # A JVM of its own: one that runs keeps the memory that it has.
+    # In a separate process, because a running JVM keeps its memory.
     program = """
 from telemetry_assets.engines.spark.session import open_session
 from telemetry_assets.settings import Settings
 open_session(Settings(engine="spark", spark_configuration={"spark.driver.memory": "100m"}))
 """
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert "SettingsError: Spark did not start in its JVM" in told.stderr.splitlines()[-1]
-    assert "Install it" not in told.stderr
-    assert "must be at least" in told.stderr.splitlines()[-1]
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "SettingsError: Spark did not start in its JVM" in result.stderr.splitlines()[-1]
+    assert "Install it" not in result.stderr
+    assert "must be at least" in result.stderr.splitlines()[-1]
 
 
 def test_without_its_jars_the_message_says_how_to_get_them(empty_folder: Path) -> None:
@@ -68,17 +68,17 @@ def test_the_doctor_says_what_the_engine_lacks(
     monkeypatch.setenv("TELEMETRY_ENGINE", "spark")
     monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.sql.session.timeZone": "Europe/Berlin"}')
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
-    told = CliRunner().invoke(main, ["doctor"])
-    assert told.exit_code == 1
-    for said in (
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    for message in (
         "needs Java 17",
         "Run `make spark-jars`",
         "spark.sql.session.timeZone has no effect, because the project sets it to UTC",
     ):
-        assert said in told.output
+        assert message in result.output
 
 
-def test_jars_that_are_there_are_not_brought_again(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_jars_are_not_downloaded_again(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty_folder.mkdir()
     for jar in JARS:
         (empty_folder / jar.file_name).touch()
@@ -86,7 +86,7 @@ def test_jars_that_are_there_are_not_brought_again(empty_folder: Path, monkeypat
     fetch()
 
 
-def test_a_jar_that_is_another_file_is_loaded_by_no_jvm(empty_folder: Path) -> None:
+def test_jar_with_another_checksum_is_not_loaded(empty_folder: Path) -> None:
     empty_folder.mkdir()
     for jar in JARS:
         (empty_folder / jar.file_name).write_bytes(b"anything else")
@@ -96,16 +96,14 @@ def test_a_jar_that_is_another_file_is_loaded_by_no_jvm(empty_folder: Path) -> N
         open_session(Settings(engine="spark"))
 
 
-def test_a_jar_that_is_brought_is_another_file_is_not_kept(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_jar_with_another_checksum_is_not_kept(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"anything else"))
     with pytest.raises(SettingsError, match="is not kept"):
         fetch()
     assert list(empty_folder.iterdir()) == []
 
 
-def test_a_jar_that_is_changed_after_it_was_looked_at_is_looked_at_again(
-    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jar_changed_after_its_check_is_checked_again(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"a jar"
     one = replace(JARS[0], sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(spark_jars, "JARS", (one,))
@@ -118,14 +116,14 @@ def test_a_jar_that_is_changed_after_it_was_looked_at_is_looked_at_again(
         jars()
 
 
-def test_tables_in_s3_are_read_by_glue_where_aws_s_own_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_of_tables_in_s3_follows_awss_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", "http://glue.here")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    told = iceberg_configuration(
+    result = iceberg_configuration(
         Settings(landing_uri="s3://cars", lakehouse_uri="s3://lake/telemetry", catalog="glue", kms_key_id="alias/key")
     )
-    options = {name.removeprefix("spark.sql.catalog.telemetry."): value for name, value in told.items()}
+    options = {name.removeprefix("spark.sql.catalog.telemetry."): value for name, value in result.items()}
     assert options["catalog-impl"].endswith("GlueCatalog")
     assert (options["client.region"], options["glue.endpoint"]) == ("eu-west-1", "http://glue.here")
     assert (options["s3.sse.type"], options["s3.sse.key"]) == ("kms", "alias/key")
@@ -143,9 +141,9 @@ def test_spark_s_own_configuration_is_a_json_object(monkeypatch: pytest.MonkeyPa
             load_settings()
 
 
-def test_the_doctor_keeps_secrets_of_spark_s_configuration_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_masks_secrets_in_sparks_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"spark.ssl.keyPassword": "hush", "spark.app.name": "cars"}')
     monkeypatch.setenv("TELEMETRY_REMOTE_SIZES", '{"rebuild": {"spark": {"spark.ssl.keyPassword": "hush"}}}')
-    told = CliRunner().invoke(main, ["doctor"]).output
-    assert "hush" not in told
-    assert 'TELEMETRY_SPARK_CONFIGURATION={"spark.ssl.keyPassword": "\\u2026", "spark.app.name": "cars"}' in told
+    result = CliRunner().invoke(main, ["doctor"]).output
+    assert "hush" not in result
+    assert 'TELEMETRY_SPARK_CONFIGURATION={"spark.ssl.keyPassword": "\\u2026", "spark.app.name": "cars"}' in result

@@ -1,1 +1,1 @@
-"""What an uploader can do on purpose: it ends as a row or as a rejection."""
+"""Attacks by an uploader: each upload becomes rows or rejections."""

@@ -1,4 +1,4 @@
-"""The landing folder is on another file system than the lakehouse: an upload is copied, and brings its content only."""
+"""If the landing folder is on another file system than the lakehouse, only an upload's content is copied."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def apart(tmp_path: Path, other_disk: Path) -> Iterator[Deployment]:
         yield deployed
 
 
-def test_a_copy_has_no_mode_and_no_attribute_that_its_uploader_chose(tmp_path: Path, other_disk: Path) -> None:
+def test_copy_does_not_keep_mode_and_attributes(tmp_path: Path, other_disk: Path) -> None:
     source, target = other_disk / "x.json", tmp_path / "x.json"
     source.write_bytes(HONEST)
     source.chmod(0o6777)
     with suppress(OSError):
-        # Not every tmpfs has attributes.
+        # Not every tmpfs supports extended attributes.
         os.setxattr(source, "user.chosen", b"by the uploader")
     os.utime(source, ns=(1_700_000_000_123_456_789,) * 2)
     move_file(source, target, tmp_path)
@@ -40,7 +40,7 @@ def test_a_copy_has_no_mode_and_no_attribute_that_its_uploader_chose(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_link_in_the_place_of_an_upload_is_not_copied(tmp_path: Path, other_disk: Path) -> None:
+def test_link_that_replaces_an_upload_is_not_copied(tmp_path: Path, other_disk: Path) -> None:
     (other_disk / "secret").write_bytes(b"correct-horse")
     (other_disk / "x.json").symlink_to(other_disk / "secret")
     with pytest.raises(FileNotFoundError, match="it is no regular file"):
@@ -48,8 +48,8 @@ def test_a_link_in_the_place_of_an_upload_is_not_copied(tmp_path: Path, other_di
     assert not (tmp_path / "x.json").exists()
 
 
-def test_a_copy_has_holes_where_its_file_has(tmp_path: Path, other_disk: Path) -> None:
-    """A file of nothing but holes costs its uploader nothing, and would fill the lakehouse's disk."""
+def test_copy_of_a_sparse_file_is_sparse(tmp_path: Path, other_disk: Path) -> None:
+    """A sparse file costs its uploader nothing and could fill the lakehouse's disk."""
     source, target = other_disk / "x.json", tmp_path / "x.json"
     with source.open("wb") as file:
         file.write(b"begin")
@@ -65,7 +65,7 @@ def test_a_copy_has_holes_where_its_file_has(tmp_path: Path, other_disk: Path) -
         assert file.read(4) == b"end\0"
 
 
-def test_a_file_that_has_no_room_beside_the_tables_waits_and_is_reported(apart: Deployment) -> None:
+def test_file_too_large_for_the_lakehouses_disk_waits_and_is_reported(apart: Deployment) -> None:
     with (apart.landing / "large.json").open("wb") as file:
         file.truncate(1 << 43)
     apart.upload("honest.json", HONEST)
@@ -77,7 +77,9 @@ def test_a_file_that_has_no_room_beside_the_tables_waits_and_is_reported(apart: 
     assert "make room there, or remove it" in problem
 
 
-def test_a_file_that_has_no_room_any_more_is_not_claimed(apart: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_not_claimed_if_the_disk_has_filled_up_meanwhile(
+    apart: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     landing = apart.pipeline.landing
     apart.upload("x.json", HONEST)
     [upload] = landing.waiting()

@@ -1,4 +1,4 @@
-"""An upload that kills its run is set aside, and keeps no other upload from being taken."""
+"""An upload that kills its run is rejected and does not block other uploads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEADLY = "deadly.json"
 
 
 def die_of_the_deadly_upload() -> None:
-    """As the kernel does where an upload takes more memory than there is."""
+    """Kill this process when it parses the deadly upload, as the kernel does when it runs out of memory."""
     parse = rows.upload_rows
 
     def deadly(name: str, *rest: Any) -> Any:
@@ -56,7 +56,7 @@ def replay() -> None:
 
 
 def process_slowly(is_parsing: Path, goes_on: Path) -> None:
-    """A run that stays alive while it parses an upload, until a file says that it goes on."""
+    """A run that stays in the parsing of an upload until a file exists."""
     parse = rows.upload_rows
 
     def slow(*arguments: Any) -> Any:
@@ -92,14 +92,14 @@ def run(deployed: Deployment, program: Any = process) -> tuple[int, str]:
     return ForkedProgram(program, environment=environment(deployed)).wait(120)
 
 
-def test_an_upload_that_three_runs_died_of_is_a_rejection_and_the_others_are_taken(
+def test_upload_that_killed_three_runs_is_rejected_and_others_are_ingested(
     with_a_deadly_upload: Deployment,
 ) -> None:
     deployed = with_a_deadly_upload
     runs = [run(deployed) for _ in range(4)]
     assert [ended for ended, _ in runs] == [-9, -9, -9, 0]
-    # The first death leaves no trace; the second one's is told by the next run.
-    named = [f"/{DEADLY}" in said for _, said in runs]
+    # The first death leaves no trace; the next run logs the second one.
+    named = [f"/{DEADLY}" in output for _, output in runs]
     assert named == [False, False, True, True]
     assert {row["car_chassis"] for row in deployed.rows(BRONZE)} == {"CAR-0", "CAR-1", "CAR-2"}
     [rejected] = deployed.rows(REJECTED)
@@ -108,7 +108,7 @@ def test_an_upload_that_three_runs_died_of_is_a_rejection_and_the_others_are_tak
     assert list(deployed.settings.lakehouse_folder().glob(f"archive/*/{DEADLY}"))
 
 
-def test_two_deadly_uploads_of_one_batch_are_both_set_aside(with_a_deadly_upload: Deployment) -> None:
+def test_two_deadly_uploads_in_one_batch_are_both_rejected(with_a_deadly_upload: Deployment) -> None:
     deployed = with_a_deadly_upload
     deployed.upload("also-deadly.json", framed([event("DEADLY")], "array")[1])
     ended = [run(deployed)[0] for _ in range(6)]
@@ -117,7 +117,7 @@ def test_two_deadly_uploads_of_one_batch_are_both_set_aside(with_a_deadly_upload
     assert len(deployed.rows(BRONZE)) == 3
 
 
-def test_runs_that_are_alive_are_no_deaths(deployed: Deployment, tmp_path: Path) -> None:
+def test_live_runs_do_not_count_as_deaths(deployed: Deployment, tmp_path: Path) -> None:
     deployed.upload(DEADLY, framed([event("HONEST")], "array")[1])
     assert run(deployed)[0] == -9
     goes_on, alive = tmp_path / "goes_on", []
@@ -134,15 +134,15 @@ def test_runs_that_are_alive_are_no_deaths(deployed: Deployment, tmp_path: Path)
     assert list(deployed.settings.lakehouse_folder().glob("ingestion/attempts/*")) == []
 
 
-def test_a_run_out_of_memory_dies_of_its_upload(
+def test_run_out_of_memory_counts_as_a_death_by_its_upload(
     with_a_deadly_upload: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parse = rows.gathered
 
-    def starved(judged: Any, origin: rows.Origin, *rest: Any) -> Any:
+    def starved(outcomes: Any, origin: rows.Origin, *rest: Any) -> Any:
         if rest and DEADLY in origin.source_uri:
             raise MemoryError
-        return parse(judged, origin, *rest)
+        return parse(outcomes, origin, *rest)
 
     monkeypatch.setattr(rows, parse.__name__, starved)
     for _ in range(3):
@@ -153,7 +153,7 @@ def test_a_run_out_of_memory_dies_of_its_upload(
     assert len(with_a_deadly_upload.rows(BRONZE)) == 3
 
 
-def test_a_run_that_is_silent_for_long_is_dead_in_s3(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_heartbeats_is_dead_in_s3(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
     with deployment_in_s3(aws) as deployed:
         attempts = open_journal(deployed.settings).attempts("a-batch")
     noted, silent = attempts.begin(), attempts.begin()
@@ -182,7 +182,7 @@ def test_with_more_memory_it_is_replayed(with_a_deadly_upload: Deployment) -> No
     deployed.assert_equals_the_contract()
 
 
-def test_a_replay_that_runs_die_of_is_given_up(with_a_deadly_upload: Deployment) -> None:
+def test_replay_that_kills_its_runs_is_given_up(with_a_deadly_upload: Deployment) -> None:
     deployed = with_a_deadly_upload
     for _ in range(4):
         run(deployed)
@@ -193,7 +193,7 @@ def test_a_replay_that_runs_die_of_is_given_up(with_a_deadly_upload: Deployment)
     assert [row["reason"] for row in deployed.rows(REJECTED)] == ["parser_died"]
 
 
-def test_a_run_that_ends_with_an_error_is_no_death(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_run_does_not_count_as_a_death(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Any:
         raise OSError(5, "Input/output error")
 

@@ -1,4 +1,4 @@
-"""An upload costs time and memory in proportion to its bytes, whatever is in it; together the worst ones stay small."""
+"""Time and memory of an upload are proportional to its bytes, whatever its content."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from telemetry_assets_tests.harness.expensive import EXPENSIVE, MEBIBYTE, empty_
 pytestmark = pytest.mark.long
 
 CPU_SECONDS = 60
-"""What all of them may take together, with the starting of a process and of the embedded engine."""
+"""The limits of all of them together, including the start of a process and of the embedded engine."""
 BYTES = 1024 * MEBIBYTE
-# By a small process: the memory of whoever starts a process counts as that process's own.
+# Started by a small process, because the parent's memory counts as the process's own.
 MEASURE = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 
 
 def long_name(landing: Path) -> Path:
-    """A place whose path is nearly as long as a path may be (``long_name_many_documents.py`` of the cases)."""
+    """A folder whose path is nearly as long as possible (``long_name_many_documents.py`` of the cases)."""
     folder = landing
     while len(str(folder)) < 3_400:
         folder = folder / ("d" * 250)
@@ -52,7 +52,7 @@ def long_name(landing: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Cost]:
-    """All expensive uploads, taken to Gold in a process of its own, and what that has cost."""
+    """All expensive uploads, processed up to Gold in a separate process, and the cost."""
     folder = tmp_path_factory.mktemp("expensive")
     settings = Settings(
         landing_uri=str(folder / "landing"),
@@ -72,13 +72,13 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Cost]:
         "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
     }
     command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "telemetry_assets", "process"]
-    told = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout
-    return settings, Cost(*map(float, told.split()))
+    output = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout
+    return settings, Cost(*map(float, output.split()))
 
 
 @pytest.fixture(scope="module")
 def rejected(taken: tuple[Settings, Cost]) -> dict[str, Counter[str]]:
-    """How often which reason is told, by the upload's name."""
+    """The number of rejections by reason, for each upload's name."""
     with open_pipeline(taken[0]) as pipeline:
         rows = pipeline.lakehouse.table(REJECTED).scan(selected_fields=("source_uri", "reason")).to_arrow().to_pylist()
     by_name: dict[str, Counter[str]] = {}
@@ -114,12 +114,12 @@ def test_all_of_them_together_take_less_than_a_minute_and_a_gibibyte(
     assert cost.bytes < BYTES
 
 
-def test_few_files_are_made_for_them(taken: tuple[Settings, Cost]) -> None:
+def test_they_create_few_files(taken: tuple[Settings, Cost]) -> None:
     made = [path for path in taken[0].lakehouse_folder().rglob("*") if path.is_file() and "archive" not in path.parts]
     assert len(made) < 100
 
 
-def test_many_rejected_documents_are_replayed_in_time_in_proportion_to_their_number(deployed: Deployment) -> None:
+def test_replay_time_is_proportional_to_the_number_of_rejected_documents(deployed: Deployment) -> None:
     deployed.upload("many.jsonl", b"{}\n" * 5_000)
     deployed.pipeline.ingest("run")
     before = time.process_time()
@@ -141,6 +141,6 @@ def test_a_long_text_with_a_rare_character_is_not_decoded_to_find_its_end(begins
     assert peak < 2 * len(text)
 
 
-def test_a_number_longer_than_a_document_is_no_value() -> None:
+def test_number_longer_than_a_document_gives_no_value() -> None:
     digits = b"1" * (9 * MEBIBYTE)
     assert not is_value(digits, 0, len(digits))

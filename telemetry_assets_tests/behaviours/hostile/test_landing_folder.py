@@ -1,4 +1,4 @@
-"""The landing folder belongs to whoever uploads: nothing that is put there leads out of it, or stops the pipeline."""
+"""Uploaders control the landing folder: nothing in it leads the pipeline outside of it, or stops the pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HONEST = framed([event("HONEST")], "array")[1]
 
 @pytest.fixture
 def shared() -> Iterator[Deployment]:
-    """A deployment as docs/security.md sets it up: every user may upload, and change only what is theirs."""
+    """A deployment as in docs/security.md: every user may upload, and change only their own files."""
     require_root()
     with open_folder() as folder:
         (folder / "secret").mkdir(mode=0o700)
@@ -75,7 +75,7 @@ PREAMBLE = "import sys\nlanding, lakehouse, secret = sys.argv[1:]\n"
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_what_is_planted_leads_nowhere_and_stops_nothing(shared: Deployment, planted: str) -> None:
+def test_planted_entries_are_not_followed_and_stop_nothing(shared: Deployment, planted: str) -> None:
     lakehouse = shared.settings.lakehouse_folder()
     shared.upload("earlier.json", framed([event("HONEST", time="2025-11-01T10:00:00Z")], "array")[1])
     shared.process()
@@ -87,7 +87,7 @@ def test_what_is_planted_leads_nowhere_and_stops_nothing(shared: Deployment, pla
     shared.assert_equals_the_contract()
 
 
-def test_a_file_with_a_second_name_is_not_taken_until_that_is_gone(deployed: Deployment) -> None:
+def test_hard_linked_file_is_not_ingested_until_the_other_link_is_removed(deployed: Deployment) -> None:
     other = deployed.landing.parent / "other-name"
     deployed.upload("x.json", HONEST)
     other.hardlink_to(deployed.landing / "x.json")
@@ -131,8 +131,8 @@ while True:
 """
 
 
-def test_a_folder_that_is_exchanged_for_a_link_all_the_time_leads_nowhere(shared: Deployment) -> None:
-    """The name is looked at, found to be a folder, and is a link when it is opened."""
+def test_folder_that_is_repeatedly_replaced_by_a_link_is_not_followed(shared: Deployment) -> None:
+    """The name is a folder when it is checked, and a link when it is opened."""
     with acting(EXCHANGE, shared.landing, secret_of(shared)) as attack:
         assert attack.stdout is not None
         attack.stdout.readline()
@@ -148,7 +148,7 @@ def test_a_folder_that_is_exchanged_for_a_link_all_the_time_leads_nowhere(shared
     assert not [path for path in claimed.rglob("*") if path.is_file() and path.read_bytes() == SECRET]
 
 
-# claim_swap.py of the cases: the claim folder of a batch is exchanged for one of links, while the batch is read.
+# claim_swap.py of the cases: a batch's claim folder is replaced by a folder of links while the batch is read.
 SWAP = """
 import sys
 landing, target = sys.argv[1:]
@@ -168,13 +168,13 @@ while True:
 
 
 @pytest.mark.long
-def test_a_claim_cannot_be_exchanged(shared: Deployment) -> None:
+def test_claim_cannot_be_replaced(shared: Deployment) -> None:
     with acting(SWAP, shared.landing, secret_of(shared) / "key.json") as attack:
         assert attack.stdout is not None
         attack.stdout.readline()
         for number in range(600):
             shared.upload(f"f{number}.json", HONEST)
-        # The newest is read last.
+        # The newest upload is read last.
         os.utime(shared.upload("x.json", HONEST), (4e9, 4e9))
         shared.process()
     assert_only_the_honest_upload_was_taken(shared)
@@ -183,7 +183,7 @@ def test_a_claim_cannot_be_exchanged(shared: Deployment) -> None:
 
 @pytest.fixture
 def apart(shared: Deployment, monkeypatch: pytest.MonkeyPatch) -> Deployment:
-    """The landing folder is on another file system than the lakehouse."""
+    """A deployment whose landing folder is on another file system than the lakehouse."""
     rename, lakehouse = os.rename, shared.settings.lakehouse_folder()
 
     def elsewhere(source: str, target: Path, **folders: int) -> None:
@@ -195,7 +195,7 @@ def apart(shared: Deployment, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     return shared
 
 
-def test_claims_in_the_landing_folder_are_closed_to_others(apart: Deployment) -> None:
+def test_claims_in_the_landing_folder_are_not_accessible_to_others(apart: Deployment) -> None:
     apart.upload("honest.json", HONEST)
     apart.process()
     assert stat.S_IMODE((apart.landing / ".claimed").stat().st_mode) == 0o700
@@ -204,9 +204,7 @@ def test_claims_in_the_landing_folder_are_closed_to_others(apart: Deployment) ->
 
 @pytest.mark.parametrize("name", [".claimed", ".released", ".unarchived"])
 @pytest.mark.parametrize("planted", ["os.mkdir(place)", "os.symlink(secret, place)", "os.mkfifo(place)"])
-def test_what_somebody_has_put_into_the_place_of_claims_is_put_aside(
-    apart: Deployment, name: str, planted: str
-) -> None:
+def test_entry_with_the_name_of_the_claims_folder_is_moved_aside(apart: Deployment, name: str, planted: str) -> None:
     act(f"import sys\nlanding, secret = sys.argv[1:]\nplace = landing + '/{name}'\n{planted}", apart.landing, "/etc")
     apart.upload("honest.json", HONEST)
     landing = apart.pipeline.landing
@@ -219,17 +217,17 @@ def test_what_somebody_has_put_into_the_place_of_claims_is_put_aside(
     assert_only_the_honest_upload_was_taken(apart)
 
 
-def test_no_claim_is_put_into_the_landing_folder_where_others_could_exchange_it(apart: Deployment) -> None:
+def test_no_claim_is_made_in_a_landing_folder_where_others_could_replace_it(apart: Deployment) -> None:
     apart.upload("honest.json", HONEST)
     apart.landing.chmod(0o777)
-    # The upload waits, and the error says what to do.
+    # The upload waits, and the error says how to continue.
     with pytest.raises(Exception, match="belongs to another user, or others may write to it"):
         apart.process()
     assert (apart.landing / "honest.json").read_bytes() == HONEST
 
 
-def test_an_upload_is_never_listed_below_somebody_else_s_folder(shared: Deployment) -> None:
-    """Its URI says whose it is, where each uploader has a folder that others cannot write to."""
+def test_upload_is_never_listed_below_another_users_folder(shared: Deployment) -> None:
+    """If each uploader has a folder of their own, an upload's URI identifies its uploader."""
     shared.upload("victim/honest.json", HONEST)
     (shared.landing / "victim").chmod(0o755)
     planted = """
@@ -245,7 +243,7 @@ for place in (".released/z", ".claimed/y"):
 
 
 def test_a_file_and_a_folder_of_one_name_are_two_batches(deployed: Deployment) -> None:
-    """A folder of uploads has the name that a released upload had."""
+    """A folder of uploads has the name of an earlier released upload."""
     released = deployed.settings.lakehouse_folder() / "ingestion" / "released" / "batch"
     released.mkdir(parents=True)
     (released / "v.json").write_bytes(HONEST)
@@ -258,7 +256,7 @@ def test_a_file_and_a_folder_of_one_name_are_two_batches(deployed: Deployment) -
     deployed.assert_equals_the_contract()
 
 
-def test_a_folder_is_looked_into_down_to_a_bound(deployed: Deployment) -> None:
+def test_depth_of_folders_is_bounded(deployed: Deployment) -> None:
     deployed.upload("/".join(["d"] * 501) + "/x.json", HONEST)
     deployed.upload("honest.json", HONEST)
     deployed.process()
@@ -277,8 +275,8 @@ def test_a_batch_has_no_more_event_dates_than_an_upload_may_have(tmp_path: Path)
         assert len(few.rows(BRONZE)) == 6
 
 
-def test_claims_of_the_first_edition_are_taken_up(deployed: Deployment) -> None:
-    """Its batch was cut off: one upload is claimed in the landing folder, another is released there."""
+def test_claims_of_the_first_version_are_continued(deployed: Deployment) -> None:
+    """An interrupted batch: one upload is claimed in the landing folder, another is released there."""
     for place in (".claimed", ".released"):
         folder = deployed.landing / place / "20250101T000000-0123456789abcdef" / "deep"
         folder.mkdir(parents=True)
@@ -291,7 +289,7 @@ def test_claims_of_the_first_edition_are_taken_up(deployed: Deployment) -> None:
     assert not [path for path in deployed.landing.rglob("*") if path.is_file()]
 
 
-def test_a_claim_that_cannot_be_given_back_is_an_error_and_no_loop(
+def test_claim_that_cannot_be_released_is_an_error_instead_of_a_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     landing = FolderLanding(tmp_path / "landing", tmp_path / "lakehouse", 0)
@@ -301,7 +299,7 @@ def test_a_claim_that_cannot_be_given_back_is_an_error_and_no_loop(
     [upload] = landing.waiting()
     assert isinstance(upload, WaitingUpload)
     assert landing.claim("batch", upload)
-    # As a rename of a file onto itself does.
+    # A rename of a file onto itself does nothing either.
     monkeypatch.setattr(Path, "rename", lambda *_: None)
     with pytest.raises(OSError, match="its claim folder keeps changing"):
         landing.release("batch", upload)

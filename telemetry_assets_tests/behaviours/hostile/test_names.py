@@ -1,4 +1,4 @@
-"""A file may have any name, and be anything: what can be taken is taken, all else is reported, and nothing stops."""
+"""Files of any name and type: each is ingested or reported, and none stops the pipeline."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _NAMES = st.lists(
 
 
 def put(landing: Path, parts: list[bytes], ending: bytes, kind: str) -> bool:
-    """Put something there, unless the file system has no such name or has it already; whether it is a file."""
+    """Create an entry unless the name is invalid or exists; return whether it is a file."""
     path = Path(os.fsdecode(b"/".join([os.fsencode(landing), *parts])[:3_000] + ending))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def take_all(deployed: Deployment) -> None:
     assert len(archived) == deployed.pipeline.lakehouse.table(UPLOADS).scan().count()
 
 
-# Bytes that escapes are made of are drawn more often.
+# Bytes that occur in escapes are drawn more often.
 _PATHS = st.lists(
     st.sampled_from([b"\\", b"x", b"f", b"5c", b"ff", b"\xff", b"\xc3", b"\xa9", b"X", b"\\x", b"\\xff", b"\\x5c"]),
     max_size=8,
@@ -105,14 +105,14 @@ _PATHS = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(path=_PATHS, other=_PATHS)
-def test_no_two_names_have_one_uri_and_each_uri_gives_its_name_back(path: str, other: str) -> None:
+def test_names_and_uris_map_one_to_one(path: str, other: str) -> None:
     assert path_of(file_uri(path)) == path
     assert (file_uri(path) == file_uri(other)) == (path == other)
     assert file_uri(path).encode().decode() == file_uri(path)
 
 
-def test_an_upload_whose_name_is_no_text_is_read_again_by_its_uri(deployed: Deployment) -> None:
-    """Beside one whose name is the text that stands for it."""
+def test_upload_whose_name_is_not_text_can_be_read_by_its_uri(deployed: Deployment) -> None:
+    """Another upload has its escaped name as its real name."""
     names = (b"M\xfcller.json.gz", b"M\\xfcller.json.gz")
     for name in names:
         deployed.upload(os.fsdecode(name), b"\x1f\x8b" + name)
@@ -125,14 +125,14 @@ def test_an_upload_whose_name_is_no_text_is_read_again_by_its_uri(deployed: Depl
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(names=_NAMES)
-def test_whatever_is_there_is_taken_or_reported(tmp_path_factory: pytest.TempPathFactory, names: object) -> None:
+def test_every_entry_is_ingested_or_reported(tmp_path_factory: pytest.TempPathFactory, names: object) -> None:
     _take(tmp_path_factory.mktemp("names"), names)
 
 
 @pytest.mark.exhaustive
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(names=_NAMES)
-def test_whatever_is_there_is_taken_or_reported_many_times(
+def test_every_entry_is_ingested_or_reported_many_times(
     tmp_path_factory: pytest.TempPathFactory, names: object
 ) -> None:
     _take(tmp_path_factory.mktemp("names"), names)

@@ -1,4 +1,4 @@
-"""A search for the slowest ten kilobytes: documents are changed at random, and the most expensive ones are kept."""
+"""A random search for the most expensive ten kilobytes: mutates documents and keeps the slowest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry_assets_tests.harness.expensive import MEBIBYTE
 
 SIZE = 10_000
 ROUNDS_SECONDS = 240
-# Of CPU time, for a byte after decompression; and what any upload may take, however small it is.
+# Limits of CPU time per byte after decompression, and per upload.
 SECONDS_PER_BYTE, SECONDS = 2e-6, 0.5
 _TOKENS = [
     *(
@@ -56,7 +56,7 @@ _NAMES = ("x.json", "x.jsonl", "x.json.gz", "x.jsonl.gz")
 
 
 def cost(name: str, content: bytes) -> tuple[float, int]:
-    """CPU seconds for an upload, and its bytes after decompression."""
+    """The CPU seconds of an upload, and its bytes after decompression."""
     stored = gzip.compress(content, 1) if name.endswith(".gz") else content
     origin = Origin("file:///x", datetime(2026, 1, 1, tzinfo=UTC), "batch")
     begin = time.process_time()
@@ -65,7 +65,7 @@ def cost(name: str, content: bytes) -> tuple[float, int]:
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:
-    """Another content: a piece is repeated, replaced, cut out or put in."""
+    """Mutated content: a piece is repeated, replaced, removed or inserted."""
     position = chance.randrange(len(content) + 1)
     piece = content[position : position + chance.choice([1, 2, 8, 64, 512])]
     new = chance.choice(

@@ -1,4 +1,4 @@
-"""Whatever a document or an upload's name says, a terminal shows it as text, and a report has no line of theirs."""
+"""Terminals show documents and uploads' names as plain text, and neither can add a line to a report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from telemetry_assets_tests.harness.texts import FORGED_LINE, FORGING_NAME, TERM
 
 
 class Terminal:
-    """Runs commands on a terminal of their own, over a landing folder and a lakehouse."""
+    """Runs commands in a pseudo-terminal, with a landing folder and a lakehouse."""
 
     def __init__(self, folder: Path) -> None:
         self.landing = folder / "landing"
@@ -31,7 +31,7 @@ class Terminal:
         }
 
     def shown(self, *arguments: str) -> str:
-        """What a command sends to its terminal, on both of its outputs."""
+        """The output of a command to its terminal, stdout and stderr."""
         reading, writing = pty.openpty()
         command = [sys.executable, "-m", "telemetry_assets", *arguments]
         with subprocess.Popen(command, env=self.environment, stdout=writing, stderr=writing, stdin=writing):
@@ -41,7 +41,7 @@ class Terminal:
                 try:
                     some = os.read(reading, 65536)
                 except OSError:
-                    # Linux's answer where the other end is closed.
+                    # Linux raises this if the other end is closed.
                     break
                 if not some:
                     break
@@ -52,7 +52,7 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
-    """Hostile uploads have been processed; one of them cannot be taken out of the landing location."""
+    """A terminal after the processing of hostile uploads, one of which cannot be ingested."""
     terminal = Terminal(tmp_path_factory.mktemp("terminal"))
     (terminal.landing / "x.json").write_bytes(TERMINAL)
     (terminal.landing / FORGING_NAME).write_bytes(TERMINAL)
@@ -65,7 +65,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
 def assert_is_text(shown: str) -> None:
     assert shown
     assert [one for one in shown if not one.isprintable() and one != "\n"] == []
-    # Where all is well, `doctor` says so itself, without indentation.
+    # `doctor` prints this line without indentation itself, but only if it finds no problem.
     assert FORGED_LINE not in shown.split("\n")
 
 

@@ -1,4 +1,4 @@
-"""Whatever bytes an upload has: its rows and rejections are those of the independent reading of the contract."""
+"""For any bytes, an upload's rows and rejections equal those of the independent implementation of the contract."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NAMES = st.sampled_from(["x.json", "x.jsonl", "x.ndjson", "x.json.gz", "x.jsonl
 
 @settings(max_examples=2_000, deadline=None)
 @given(name=_NAMES, content=_BYTES, compressed=st.booleans())
-def test_any_bytes_at_all_are_accounted_for_as_the_contract_says(name: str, content: bytes, compressed: bool) -> None:
+def test_any_bytes_give_the_rows_and_rejections_of_the_contract(name: str, content: bytes, compressed: bool) -> None:
     if compressed and name.endswith(".gz"):
         content = gzip.compress(content)
     batch = Batch("batch", INGESTED_AT, (Upload(name, content),))

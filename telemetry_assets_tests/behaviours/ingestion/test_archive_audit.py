@@ -1,4 +1,4 @@
-"""Archived uploads whose rows are in no table are taken again, by themselves; nothing of them is double."""
+"""Archived uploads whose rows are in no table are ingested again automatically, without duplicates."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def cars(deployed: Deployment) -> list[str]:
 
 
 def forget_ledger(deployed: Deployment) -> None:
-    """Bring the lakehouse to what the first edition leaves: there is no ledger."""
+    """Remove the ledger, which the first version did not have."""
     deployed.pipeline.lakehouse.catalog.drop_table(UPLOADS.identifier)
     shutil.rmtree(deployed.settings.lakehouse_folder() / "bronze" / "uploads")
 
 
 def lose_newest_commit(deployed: Deployment) -> None:
-    """What the first edition did with a batch whose commit another process kept from ending."""
+    """Lose a commit, as the first version did if another process blocked it."""
     table = deployed.pipeline.lakehouse.table(BRONZE)
     snapshot = table.current_snapshot()
     assert snapshot is not None
@@ -51,7 +51,7 @@ def assert_all_is_right(deployed: Deployment) -> None:
     assert list(deployed.pipeline.ingestion.audit.everything()) == []
 
 
-def test_a_lakehouse_that_the_first_edition_has_damaged_heals_at_the_first_run(
+def test_first_run_repairs_a_lakehouse_that_the_first_version_damaged(
     deployed: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
     deployed.upload("first.json", one("CAR-1", odd=1))
@@ -73,7 +73,7 @@ def test_a_lakehouse_that_the_first_edition_has_damaged_heals_at_the_first_run(
     ]
 
 
-def test_the_ledger_of_an_older_lakehouse_says_what_it_would_have_said(deployed: Deployment) -> None:
+def test_ledger_of_an_older_lakehouse_is_reconstructed(deployed: Deployment) -> None:
     deployed.upload("a.json", one("CAR-1", odd=1, year="n/a"))
     deployed.upload("b.jsonl", b"broken\n" + one("CAR-2"))
     deployed.upload("c.json", b"[]")
@@ -96,7 +96,7 @@ def test_the_ledger_is_filled_once(deployed: Deployment, caplog: pytest.LogCaptu
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_uploads_of_a_bronze_that_was_rolled_back_are_taken_again(deployed: Deployment) -> None:
+def test_uploads_are_ingested_again_after_a_rollback_of_bronze(deployed: Deployment) -> None:
     deployed.upload("first.json", one("CAR-1"))
     deployed.process()
     deployed.upload("second.json", one("CAR-2"))
@@ -107,7 +107,7 @@ def test_uploads_of_a_bronze_that_was_rolled_back_are_taken_again(deployed: Depl
     assert_all_is_right(deployed)
 
 
-def test_uploads_whose_rows_are_all_deleted_are_taken_again_with_their_rejections_once(deployed: Deployment) -> None:
+def test_uploads_without_rows_are_ingested_again_without_duplicate_rejections(deployed: Deployment) -> None:
     deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
     deployed.upload("other.json", one("CAR-2"))
     deployed.process()
@@ -118,7 +118,7 @@ def test_uploads_whose_rows_are_all_deleted_are_taken_again_with_their_rejection
     assert_all_is_right(deployed)
 
 
-def test_an_upload_that_lacks_some_of_its_rows_is_not_doubled_but_reported(
+def test_upload_that_lacks_some_rows_is_reported_and_not_ingested_again(
     deployed: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
     deployed.upload("two.jsonl", one("CAR-1") + b"\n" + one("CAR-2"))
@@ -142,9 +142,7 @@ def test_an_upload_that_is_missing_in_the_ledger_is_recorded(deployed: Deploymen
     assert cars(deployed) == ["CAR-1"]
 
 
-def test_an_audit_that_is_cut_off_is_ended_by_the_next_one(
-    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_next_audit_completes_an_interrupted_one(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
     deployed.process()
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
@@ -162,7 +160,7 @@ def test_an_audit_that_is_cut_off_is_ended_by_the_next_one(
     assert_all_is_right(deployed)
 
 
-def test_an_audit_that_is_cut_off_is_ended_by_the_next_one_also_where_the_batch_has_other_uploads(
+def test_next_audit_completes_an_interrupted_one_of_a_batch_with_other_uploads(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("a.json", one("CAR-1"))
@@ -216,7 +214,7 @@ def test_all_uploads_of_a_batch_are_recorded_in_one_commit(deployed: Deployment)
     assert len(deployed.pipeline.lakehouse.table(UPLOADS).snapshots()) == snapshots + 1
 
 
-def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goes_to(
+def test_upload_is_put_back_even_if_another_run_removes_its_target_folder(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("a.json", one("CAR-1"))
@@ -237,7 +235,7 @@ def test_an_upload_is_put_back_though_another_run_removes_the_folder_that_it_goe
     assert_all_is_right(deployed)
 
 
-def test_recording_an_upload_of_a_batch_does_not_hide_that_another_one_is_lost(deployed: Deployment) -> None:
+def test_recording_an_upload_does_not_hide_a_lost_one_of_the_same_batch(deployed: Deployment) -> None:
     deployed.upload("rejected.json", b"broken")
     deployed.upload("mixed.jsonl", one("CAR-1") + b"\nbroken\n")
     deployed.process()
@@ -255,8 +253,8 @@ def test_recording_an_upload_of_a_batch_does_not_hide_that_another_one_is_lost(d
 
 
 @pytest.mark.parametrize("name", [b"a.json", b"\xff.json"], ids=["UTF-8", "other bytes"])
-def test_a_file_that_is_written_anew_at_the_same_size_is_taken_again(deployed: Deployment, name: bytes) -> None:
-    # As programs do that make a file at its full size before they copy its content.
+def test_file_rewritten_with_the_same_size_is_ingested_again(deployed: Deployment, name: bytes) -> None:
+    # Some programs allocate a file's full size before they copy its content.
     content = one("CAR-1")
     deployed.upload(os.fsdecode(name), bytes(len(content)))
     deployed.process()
@@ -270,7 +268,7 @@ def test_a_file_that_is_written_anew_at_the_same_size_is_taken_again(deployed: D
     assert list(deployed.pipeline.ingestion.audit.everything()) == []
 
 
-def test_a_lakehouse_that_was_copied_without_its_files_times_is_left_alone(deployed: Deployment) -> None:
+def test_lakehouse_copied_without_modification_times_is_not_changed(deployed: Deployment) -> None:
     deployed.upload("a.jsonl", one("CAR-1") + b"\nbroken\n")
     deployed.upload("b.txt", b"x")
     deployed.process()
@@ -282,7 +280,7 @@ def test_a_lakehouse_that_was_copied_without_its_files_times_is_left_alone(deplo
     assert list(deployed.pipeline.ingestion.audit.everything()) == []
 
 
-def test_rows_that_somebody_has_deleted_do_not_come_back_with_other_times_of_the_archive(deployed: Deployment) -> None:
+def test_manually_deleted_rows_do_not_return_with_new_modification_times(deployed: Deployment) -> None:
     deployed.upload("two.jsonl", one("CAR-1") + b"\n" + one("CAR-2"))
     deployed.process()
     deployed.pipeline.lakehouse.table(BRONZE).delete(EqualTo(term="car_chassis", value="CAR-1"))
@@ -293,9 +291,7 @@ def test_rows_that_somebody_has_deleted_do_not_come_back_with_other_times_of_the
     assert [finding.kind for finding in deployed.pipeline.ingestion.audit.everything()] == ["incomplete"]
 
 
-def test_an_upload_that_is_too_large_to_be_read_is_not_read_by_an_audit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_audit_does_not_read_an_upload_above_the_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with deployment(tmp_path, upload_max_bytes=1_000) as deployed:
         deployed.upload("large.json", b" " * 4_000)
         deployed.process()
@@ -309,7 +305,7 @@ def test_an_upload_that_is_too_large_to_be_read_is_not_read_by_an_audit(
         assert [row["rejected"] for row in deployed.rows(UPLOADS)] == [1]
 
 
-def test_a_file_that_grows_after_it_was_archived_is_taken_again_whole(deployed: Deployment) -> None:
+def test_file_that_grows_after_archiving_is_ingested_again(deployed: Deployment) -> None:
     deployed.upload("trip.jsonl", one("CAR-1") + b"\n" + one("CAR-2")[:20])
     deployed.process()
     [archived] = deployed.settings.lakehouse_folder().glob("archive/*/trip.jsonl")
@@ -322,7 +318,7 @@ def test_a_file_that_grows_after_it_was_archived_is_taken_again_whole(deployed: 
     assert_all_is_right(deployed)
 
 
-def test_a_file_that_grows_between_its_reading_and_its_archiving_is_taken_again_by_the_same_run_s_end(
+def test_file_that_grows_between_reading_and_archiving_is_put_back_by_the_same_run(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = FolderLanding.archive
@@ -345,7 +341,7 @@ def test_a_file_that_grows_between_its_reading_and_its_archiving_is_taken_again_
     assert_all_is_right(deployed)
 
 
-def test_a_stray_file_of_a_batch_in_progress_is_left_alone(
+def test_stray_file_of_a_batch_in_progress_is_not_changed(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Batches follow one another, whatever clocks, pauses and rollbacks do."""
+"""Batches stay in order despite clock changes, pauses and rollbacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def reading(temperature: float) -> bytes:
     return framed([event(event_id="evt-1", engineTempCelsius=temperature)], "array")[1]
 
 
-def test_a_run_that_paused_before_its_batch_began_is_newer_than_what_came_meanwhile(
+def test_batch_that_begins_after_a_pause_is_newer_than_batches_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = FolderLanding.begin
@@ -42,9 +42,7 @@ def test_a_run_that_paused_before_its_batch_began_is_newer_than_what_came_meanwh
         assert [row["engine_temp_celsius"] for row in paused.rows(SILVER)] == [91]
 
 
-def test_a_batch_that_was_rolled_back_before_it_ended_is_taken_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_rolled_back_before_its_end_is_ingested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: Any) -> None:
         raise OSError("the disk is full")
 
@@ -64,13 +62,13 @@ def test_a_batch_that_was_rolled_back_before_it_ended_is_taken_again(
         deployed.assert_equals_the_contract()
 
 
-def test_a_manifest_that_comes_back_after_its_batch_has_ended_takes_no_upload_away(deployed: Deployment) -> None:
+def test_journal_entry_that_reappears_after_its_batch_removes_no_upload(deployed: Deployment) -> None:
     first = deployed.upload("first.json", reading(90))
     deployed.process()
     [batch_report] = deployed.batch_reports
     deployed.upload("first.json", reading(91))
     [waiting] = deployed.pipeline.ingestion.landing.waiting()
-    # What a request to create it leaves that is sent again because its first answer was lost.
+    # A create request leaves this if it is retried after its response was lost.
     again = JournalEntry(batch_report.batch_id, batch_report.ingested_at, (BatchUpload(waiting),))
     assert deployed.pipeline.ingestion.journal.create(again) is not None
     deployed.process()

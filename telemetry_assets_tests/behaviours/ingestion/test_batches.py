@@ -1,4 +1,4 @@
-"""Batches: bounded, exactly once, accounted for."""
+"""Batches are bounded, written exactly once, and reported completely."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def one(car: str = "CAR-1", **fields: Any) -> bytes:
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, step: str, name: str) -> None:
-    """Let one step of the landing fail for one upload: tests may run as root, for whom nothing is forbidden."""
+    """Let one step of the landing fail for one upload; permissions do not work, because tests may run as root."""
     allowed = getattr(FolderLanding, step)
 
     def denied(landing: FolderLanding, batch_id: str, upload: WaitingUpload) -> Any:
@@ -58,7 +58,7 @@ def test_a_batch_is_bounded_by_bytes_and_one_upload_always_fits(tmp_path: Path) 
         assert [batch_report.uploads for batch_report in deployed.batch_reports] == [1, 1, 1]
 
 
-def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
+def test_batch_is_bounded_by_the_size_of_its_rows(tmp_path: Path) -> None:
     with deployment(tmp_path, batch_max_bytes=20_000) as deployed:
         for number in range(5):
             documents = [event(str(number), padding="x" * 1_000, event_id=str(one)) for one in range(10)]
@@ -75,7 +75,7 @@ def test_a_batch_is_bounded_by_what_is_in_its_uploads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names", [("Readings.json", "readings.JSON"), ("caf\u00e9.json", "cafe\u0301.json"), ("STRASSE/x", "stra\u00dfe/x")]
 )
-def test_names_that_some_archives_cannot_tell_apart_are_in_two_batches(deployed: Deployment, names: list[str]) -> None:
+def test_names_that_differ_in_case_or_normalization_are_in_two_batches(deployed: Deployment, names: list[str]) -> None:
     for name in (*names, "another.json"):
         deployed.upload(name, one(name))
     deployed.process()
@@ -83,9 +83,7 @@ def test_names_that_some_archives_cannot_tell_apart_are_in_two_batches(deployed:
     assert len(list(deployed.settings.lakehouse_folder().glob("archive/*/*"))) == 3
 
 
-def test_an_upload_that_is_replaced_while_it_is_put_off_is_taken_before_its_replacement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deferred_upload_is_ingested_before_its_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def documents(temperature: float) -> bytes:
         padded = [event(str(number), padding="x" * 1_000, engineTempCelsius=temperature) for number in range(10)]
         return framed(padded, "gzip")[1]
@@ -118,9 +116,7 @@ def test_an_upload_of_too_many_documents_is_one_rejection(tmp_path: Path) -> Non
         ]
 
 
-def test_an_upload_that_the_parser_fails_on_is_one_rejection(
-    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upload_that_fails_the_parser_is_one_rejection(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(name: str, *_: Any) -> Any:
         raise ZeroDivisionError(name)
 
@@ -133,7 +129,7 @@ def test_an_upload_that_the_parser_fails_on_is_one_rejection(
     assert "ZeroDivisionError" in row["message"]
 
 
-def test_uploads_of_a_batch_whose_manifest_is_lost_are_taken(deployed: Deployment) -> None:
+def test_uploads_of_a_batch_without_a_journal_are_ingested(deployed: Deployment) -> None:
     deployed.upload("x.json", one())
     landing = deployed.pipeline.ingestion.landing
     [upload] = landing.waiting()
@@ -146,7 +142,7 @@ def test_uploads_of_a_batch_whose_manifest_is_lost_are_taken(deployed: Deploymen
     assert not deployed.pipeline.ingestion.has_work()
 
 
-def test_uploads_that_a_batch_without_a_manifest_has_taken_are_not_taken_again(deployed: Deployment) -> None:
+def test_uploads_ingested_by_a_batch_without_a_journal_are_not_ingested_again(deployed: Deployment) -> None:
     deployed.upload("x.json", one())
     [batch_report] = deployed.process().batch_reports
     [archived] = deployed.settings.lakehouse_folder().glob("archive/*/x.json")
@@ -158,7 +154,7 @@ def test_uploads_that_a_batch_without_a_manifest_has_taken_are_not_taken_again(d
     assert len(deployed.rows(BRONZE)) == 1
 
 
-def test_an_upload_that_cannot_be_claimed_does_not_stop_the_others_and_is_told_of(
+def test_upload_that_cannot_be_claimed_is_reported_and_does_not_block_others(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deny(monkeypatch, "claim", "held.json")
@@ -172,7 +168,7 @@ def test_an_upload_that_cannot_be_claimed_does_not_stop_the_others_and_is_told_o
     assert [batch_report.uploads for batch_report in deployed.process().batch_reports] == [1]
 
 
-def test_an_upload_that_cannot_be_claimed_keeps_no_table_behind(
+def test_upload_that_cannot_be_claimed_does_not_delay_tables(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("x.json", one())
@@ -185,14 +181,14 @@ def test_an_upload_that_cannot_be_claimed_keeps_no_table_behind(
     assert len(deployed.rows(SILVER)) == 1
 
 
-def test_uploads_that_are_all_gone_make_no_batch(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_uploads_make_no_batch(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FolderLanding, "claim", lambda *_: False)
     deployed.upload("x.json", one())
     assert deployed.process().batch_reports == ()
     assert deployed.pipeline.ingestion.journal.load() is None
 
 
-def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_later_batches_are_newer_despite_clock_changes(tmp_path: Path) -> None:
     with deployment(tmp_path, batch_max_uploads=1) as deployed:
         for number in range(5):
             deployed.upload(f"{number}.json", one())
@@ -201,7 +197,7 @@ def test_later_batches_are_newer_whatever_the_clock_says(tmp_path: Path) -> None
         assert moments == sorted(set(moments))
 
 
-def test_the_certificate_accounts_for_every_document(deployed: Deployment) -> None:
+def test_batch_report_counts_every_document(deployed: Deployment) -> None:
     deployed.upload("good.jsonl", framed([event(), event(car=""), event(year="n/a", altitude=3)], "lines")[1])
     deployed.upload("bad.csv", "a,b")
     [batch_report] = deployed.process().batch_reports
@@ -212,7 +208,7 @@ def test_the_certificate_accounts_for_every_document(deployed: Deployment) -> No
     assert batch_report.event_dates == {"2025-11-04": 2}
 
 
-def test_the_certificate_stands_in_the_snapshots_summary(deployed: Deployment) -> None:
+def test_batch_report_is_in_the_snapshots_summary(deployed: Deployment) -> None:
     deployed.upload("x.json", one())
     [batch_report] = deployed.process().batch_reports
     summary = summary_of(deployed.pipeline.lakehouse.table(BRONZE).snapshots()[-1])
@@ -222,7 +218,7 @@ def test_the_certificate_stands_in_the_snapshots_summary(deployed: Deployment) -
     )
 
 
-def test_names_of_fields_in_a_certificate_are_bounded(deployed: Deployment) -> None:
+def test_field_names_in_a_batch_report_are_bounded(deployed: Deployment) -> None:
     document = {**event(), **{f"field_{number}": 1 for number in range(500)}}
     deployed.upload("x.json", framed([document], "array")[1])
     [batch_report] = deployed.process().batch_reports
@@ -230,7 +226,7 @@ def test_names_of_fields_in_a_certificate_are_bounded(deployed: Deployment) -> N
     assert sum(batch_report.unknown_fields.values()) == 500
 
 
-def test_names_that_no_file_can_hold_are_counted_all_the_same(deployed: Deployment) -> None:
+def test_field_names_that_cannot_be_stored_are_counted(deployed: Deployment) -> None:
     deployed.upload("x.json", '{"carChassis": "C", "telemetryTimestamp": "2025-11-04", "\\ud800": 1}')
     [batch_report] = deployed.process().batch_reports
     assert batch_report.unknown_fields == {"\\ud800": 1}
@@ -266,12 +262,12 @@ def test_an_upload_that_vanishes_from_its_claim_does_not_stop_the_others(deploye
     assert len(deployed.rows(BRONZE)) == 1
 
 
-def test_nothing_waiting_makes_no_batch(deployed: Deployment) -> None:
+def test_no_batch_without_waiting_uploads(deployed: Deployment) -> None:
     assert deployed.process().batch_reports == ()
     assert deployed.pipeline.lakehouse.table(BRONZE).current_snapshot() is None
 
 
-def test_a_larger_upload_than_may_be_read_stays_whole_in_the_archive(tmp_path: Path) -> None:
+def test_upload_above_the_size_limit_is_archived_completely(tmp_path: Path) -> None:
     with deployment(tmp_path, upload_max_bytes=1_000) as deployed:
         deployed.upload("large.json", b" " * 10_000)
         deployed.process()
@@ -281,7 +277,7 @@ def test_a_larger_upload_than_may_be_read_stays_whole_in_the_archive(tmp_path: P
         assert archived.stat().st_size == 10_000
 
 
-def test_a_name_that_is_not_utf8_is_no_reason_to_leave_an_upload(deployed: Deployment) -> None:
+def test_upload_with_a_name_that_is_not_utf8_is_ingested(deployed: Deployment) -> None:
     deployed.upload(os.fsdecode(b"caf\xe9.json"), one())
     deployed.process()
     [row] = deployed.rows(BRONZE)
@@ -289,7 +285,7 @@ def test_a_name_that_is_not_utf8_is_no_reason_to_leave_an_upload(deployed: Deplo
     assert deployed.pipeline.ingestion.journal.load() is None
 
 
-def test_a_run_that_wakes_up_late_neither_ends_nor_overwrites_the_batch_of_another(deployed: Deployment) -> None:
+def test_resumed_run_neither_ends_nor_overwrites_another_runs_batch(deployed: Deployment) -> None:
     manifests = deployed.pipeline.ingestion.journal
     begun, other = (JournalEntry(name, datetime.now(UTC)) for name in ("sleeper", "other"))
     sleeper = manifests.create(begun)

@@ -1,4 +1,4 @@
-"""What every kind of landing location does. A new kind joins the fixture and nothing else."""
+"""The behaviour of all landing locations. A new kind is added to the fixture only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_an_empty_location_has_nothing_waiting(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b.json", "Ünïcode 車.json", "100%.json", "a+b&c#d?.json", "deep/er/x.json", "x"])
-def test_an_upload_goes_from_waiting_to_the_archive_as_it_was(place: Place, name: str) -> None:
+def test_upload_is_archived_unchanged(place: Place, name: str) -> None:
     place.put(name, b"content")
     [upload] = place.landing.waiting()
     assert (upload.name, upload.size) == (name, 7)
@@ -38,7 +38,7 @@ def test_an_upload_goes_from_waiting_to_the_archive_as_it_was(place: Place, name
     assert place.archived(name) == b"content"
 
 
-def test_every_step_may_be_done_again(place: Place) -> None:
+def test_every_step_is_idempotent(place: Place) -> None:
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
@@ -70,14 +70,14 @@ def test_a_version_that_was_replaced_before_the_claim_is_not_claimed(place: Plac
     assert names(place.landing) == ["x.json"]
 
 
-def test_a_version_that_is_gone_is_not_claimed(place: Place) -> None:
+def test_deleted_version_is_not_claimed(place: Place) -> None:
     place.put("x.json", b"first")
     [first] = place.landing.waiting()
     place.remove("x.json")
     assert not place.landing.claim(BATCH, first)
 
 
-def test_a_released_upload_waits_again_as_it_was(place: Place) -> None:
+def test_released_upload_waits_unchanged(place: Place) -> None:
     place.put("deep/x.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
@@ -87,7 +87,7 @@ def test_a_released_upload_waits_again_as_it_was(place: Place) -> None:
         assert list(place.landing.waiting()) == [upload]
 
 
-def test_a_released_upload_waits_beside_a_newer_one_of_its_name(place: Place) -> None:
+def test_released_upload_waits_beside_its_replacement(place: Place) -> None:
     place.put("x.json", b"older")
     [older] = place.landing.waiting()
     assert place.landing.claim(BATCH, older)
@@ -112,7 +112,7 @@ def test_names_of_unfinished_writers_are_not_uploads(place: Place, name: str) ->
     assert not is_finished(name)
 
 
-def test_the_newest_batches_are_found_among_those_of_older_editions(place: Place) -> None:
+def test_newest_batches_are_found_among_those_of_older_versions(place: Place) -> None:
     begun = datetime(2026, 11, 28, 7, 15, tzinfo=UTC)
     newest = [new_batch_id(begun + timedelta(minutes=number)) for number in range(3)]
     place.put("x.json", b"content")

@@ -1,4 +1,4 @@
-"""``bronze.uploads``: one row for each upload, right whatever became of it, of tables and of their snapshots."""
+"""``bronze.uploads`` has one correct row per upload, despite crashes, maintenance and expired snapshots."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(*documents: dict[str, Any]) -> bytes:
 
 
 def compact(deployed: Deployment, contract: TableContract, *, marked: bool = True) -> None:
-    """What another tool's maintenance does."""
+    """Compact a table as another tool's maintenance does."""
     table = deployed.pipeline.lakehouse.table(contract)
     table.overwrite(table.scan().to_arrow(), snapshot_properties={MAINTENANCE: "compaction"} if marked else {})
 
@@ -47,7 +47,7 @@ def expire(deployed: Deployment, contract: TableContract) -> None:
 
 
 def cut_off(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Callable[..., bool]) -> None:
-    """Let a step fail once it is about to be done, as a loss of power does."""
+    """Let a step fail before its first call that meets the condition, as a power failure does."""
     original = getattr(owner, name)
 
     def failing(*arguments: Any) -> Any:
@@ -64,7 +64,7 @@ def assert_all_is_right(deployed: Deployment) -> None:
     assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
 
 
-def test_each_upload_has_a_row_that_says_what_became_of_it(deployed: Deployment) -> None:
+def test_each_upload_has_a_row_with_its_outcome(deployed: Deployment) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     deployed.upload("a.jsonl", lines(event("CAR-1", odd=1, year="n/a"), event("CAR-2", odd=2), {}))
     deployed.upload("b.json", b"[]")
@@ -89,7 +89,7 @@ def test_each_upload_has_a_row_that_says_what_became_of_it(deployed: Deployment)
 def test_crash_then_maintenance(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch, marked: bool, expired: bool
 ) -> None:
-    """A run dies between Bronze's commit and archiving; another tool compacts, and expires all older snapshots."""
+    """A run dies between Bronze's commit and archiving; then another tool compacts and expires older snapshots."""
     deployed.upload("a.jsonl", lines(event("CAR-1"), event("CAR-2")))
     deployed.upload("bad.jsonl", b"broken\n")
     cut_off(monkeypatch, FolderLanding, "archive", lambda *_: True)
@@ -106,7 +106,7 @@ def test_crash_then_maintenance(
 
 
 @pytest.mark.parametrize("contract", TABLES_OF_BRONZE, ids=lambda contract: contract.name)
-def test_a_batch_that_is_cut_off_before_any_of_its_commits_is_ended_once_in_spite_of_maintenance(
+def test_batch_interrupted_before_any_commit_is_completed_once_despite_maintenance(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch, contract: TableContract
 ) -> None:
     deployed.upload("first.jsonl", lines(event("CAR-0"), {}))
@@ -126,7 +126,7 @@ def test_a_batch_that_is_cut_off_before_any_of_its_commits_is_ended_once_in_spit
 
 
 def test_expired_snapshot(deployed: Deployment) -> None:
-    """Every snapshot but the current one expires: reconciliation still knows every batch."""
+    """Reconciliation finds every batch after all snapshots except the current one have expired."""
     for number in range(4):
         deployed.upload(f"{number}.jsonl", lines(event("CAR-1", time=f"2026-03-0{number + 1}T08:00:00Z")))
         deployed.process()
@@ -139,7 +139,7 @@ def test_expired_snapshot(deployed: Deployment) -> None:
     assert_all_is_right(deployed)
 
 
-def test_batches_stay_in_order_though_their_snapshots_have_expired(deployed: Deployment) -> None:
+def test_batches_stay_in_order_after_their_snapshots_expired(deployed: Deployment) -> None:
     for number in range(3):
         deployed.upload(f"{number}.jsonl", lines(event("CAR-1")))
         deployed.process()
@@ -180,7 +180,7 @@ def test_reconciliation_finds_what_is_missing_by_batch_and_by_upload(deployed: D
     assert conserved == {"kept.jsonl": True, "robbed.jsonl": False}
 
 
-def test_rows_of_uploads_that_the_ledger_does_not_know_do_not_add_up(deployed: Deployment) -> None:
+def test_reconciliation_fails_for_rows_of_uploads_missing_in_the_ledger(deployed: Deployment) -> None:
     deployed.upload("a.jsonl", lines(event("CAR-1")))
     deployed.process()
     deployed.pipeline.lakehouse.table(UPLOADS).delete(AlwaysTrue())
@@ -188,7 +188,7 @@ def test_rows_of_uploads_that_the_ledger_does_not_know_do_not_add_up(deployed: D
     assert (batch.documents, batch.accepted, batch.conserved) == (None, 1, False)
 
 
-def test_a_batch_in_progress_is_not_judged(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_in_progress_is_not_reconciled(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed.upload("a.jsonl", lines(event("CAR-1")))
     cut_off(monkeypatch, batches, "append_batch", lambda _, table, *__: table is UPLOADS)
     with pytest.raises(OSError, match="cut off"):
@@ -209,7 +209,7 @@ Event = st.sampled_from(["upload", "broken", "cut off", "compact", "expire", "ru
 @pytest.mark.long
 @given(events=st.lists(st.tuples(Event, st.integers(0, 2)), min_size=3, max_size=9))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_order_of_crashes_and_maintenance_each_document_is_there_once(
+def test_any_order_of_crashes_and_maintenance_keeps_each_document_once(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int]]
 ) -> None:
     from telemetry_assets_tests.harness.deployment import deployment
@@ -249,7 +249,7 @@ def test_a_batch_is_found_by_its_rows_alone(deployed: Deployment) -> None:
 
 
 @pytest.mark.parametrize("second", [b"", b"\nbroken\n"], ids=["all accepted", "some rejected"])
-def test_a_batch_that_the_first_edition_has_half_archived_is_ended(
+def test_batch_partly_archived_by_the_first_version_is_completed(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch, second: bytes
 ) -> None:
     deployed.upload("a.json", lines(event("CAR-1")))
@@ -270,7 +270,7 @@ def test_a_batch_that_the_first_edition_has_half_archived_is_ended(
     assert not deployed.pipeline.ingestion.has_work()
 
 
-def test_a_batch_that_was_begun_in_a_newer_catalog_than_the_one_that_was_brought_back_is_there_once(
+def test_batch_begun_before_the_catalog_was_restored_is_ingested_once(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("a.json", lines(event("CAR-1")))

@@ -1,4 +1,4 @@
-"""Rejected documents that are put through ingestion once more."""
+"""Replays of rejected documents."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EVERYTHING = ReplaySelection()
 
 
 class Killed(BaseException):
-    """What a kill is to code that handles exceptions."""
+    """A kill, which no exception handler catches."""
 
 
 @pytest.fixture(params=["folder", "s3"])
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """A deployment that takes three documents of an upload at most."""
+    """A deployment that accepts at most three documents per upload."""
     if request.param == "folder":
         with deployment(tmp_path, upload_max_documents=3) as one:
             yield one
@@ -37,8 +37,8 @@ def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploym
 
 
 @pytest.fixture
-def mended() -> Iterator[Callable[[], None]]:
-    """A parser that refuses `Fiat` cars, until it is mended."""
+def repair_parser() -> Iterator[Callable[[], None]]:
+    """A parser that rejects `Fiat` cars until the returned function repairs it."""
     accept = documents.accept
 
     def refusing(payload: str, position: int, ingested_at: datetime) -> Any:
@@ -46,7 +46,7 @@ def mended() -> Iterator[Callable[[], None]]:
             return documents.Rejection(position, "not_json", "a defect of the parser", payload)
         return accept(payload, position, ingested_at)
 
-    # One of its own, as undoing the test's would take its environment away too.
+    # A separate MonkeyPatch, because undoing the test's would also remove its environment variables.
     with pytest.MonkeyPatch.context() as defect:
         for module in ("telemetry_assets.ingestion.parsing.framing", "telemetry_assets.ingestion.replays"):
             defect.setattr(f"{module}.accept", refusing)
@@ -71,32 +71,32 @@ def replay(deployed: Deployment, selection: ReplaySelection = EVERYTHING) -> rep
 
 
 def test_a_document_that_is_accepted_now_leaves_the_quarantine_for_gold(
-    deployed: Deployment, mended: Callable[[], None]
+    deployed: Deployment, repair_parser: Callable[[], None]
 ) -> None:
     deployed.upload("x.json", framed([event("CAR-1"), fiat(), {}], "array")[1])
     deployed.process()
     assert len(deployed.rows(REJECTED)) == 2
-    mended()
+    repair_parser()
     result = replay(deployed)
     assert (result.chosen, result.accepted, dict(result.still_rejected)) == (2, 1, {"missing_car_chassis": 1})
     assert [row["reason"] for row in deployed.rows(REJECTED)] == ["missing_car_chassis"]
     deployed.assert_equals_the_contract()
 
 
-def test_it_keeps_its_batch_and_its_moment_so_a_later_correction_still_wins(
-    deployed: Deployment, mended: Callable[[], None]
+def test_replayed_document_keeps_its_batch_and_time_so_later_corrections_win(
+    deployed: Deployment, repair_parser: Callable[[], None]
 ) -> None:
     deployed.upload("first.json", framed([fiat(engineTempCelsius=90)], "array")[1])
     deployed.process()
     deployed.upload("second.json", framed([event(event_id="evt-1", engineTempCelsius=91)], "array")[1])
     deployed.process()
-    mended()
+    repair_parser()
     replay(deployed)
     assert [row["engine_temp_celsius"] for row in deployed.rows(SILVER)] == [91]
     deployed.assert_equals_the_contract()
 
 
-def test_an_upload_that_was_too_large_is_its_documents_once_the_limit_is_raised(deployed: Deployment) -> None:
+def test_upload_that_was_too_large_is_ingested_after_the_limit_is_raised(deployed: Deployment) -> None:
     many = [*(event(f"CAR-{number}") for number in range(5)), {}]
     deployed.upload("many.jsonl.gz", framed(many, "gzip")[1])
     deployed.process()
@@ -109,7 +109,7 @@ def test_an_upload_that_was_too_large_is_its_documents_once_the_limit_is_raised(
     deployed.assert_equals_the_contract()
 
 
-def test_a_dry_run_tells_and_changes_nothing(deployed: Deployment) -> None:
+def test_dry_run_reports_and_changes_nothing(deployed: Deployment) -> None:
     deployed.upload("many.json", framed([event(f"CAR-{number}") for number in range(5)], "array")[1])
     deployed.process()
     before = deployed.rows(REJECTED)
@@ -130,7 +130,7 @@ def test_a_dry_run_tells_and_changes_nothing(deployed: Deployment) -> None:
         (ReplaySelection(reasons=("not_utf8",), uploads=("a.json",)), set()),
     ],
 )
-def test_a_selection_is_all_that_it_names_and_nothing_else(
+def test_selection_replays_matching_documents_only(
     deployed: Deployment, selection: ReplaySelection, names: set[str]
 ) -> None:
     deployed.upload("a.json", "[{}]")
@@ -141,7 +141,7 @@ def test_a_selection_is_all_that_it_names_and_nothing_else(
     assert deployed.pipeline.ingestion.try_replay(selection).chosen == len(names)
 
 
-def test_an_upload_whose_archived_copy_is_gone_stays_rejected_and_is_told(
+def test_upload_without_archived_copy_stays_rejected_and_is_reported(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("many.json", framed([event(f"CAR-{number}") for number in range(5)], "array")[1])
@@ -161,7 +161,7 @@ def test_an_upload_whose_archived_copy_is_gone_stays_rejected_and_is_told(
 
 @pytest.mark.parametrize("step", ["append_rows", "replace_rows"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_replay_that_is_killed_is_ended_by_the_next_run(
+def test_next_run_completes_a_killed_replay(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
 ) -> None:
     many = [*(event(f"CAR-{number}") for number in range(5)), {}]
@@ -186,7 +186,7 @@ def test_a_replay_that_is_killed_is_ended_by_the_next_run(
     deployed.assert_equals_the_contract()
 
 
-def test_a_killed_replay_is_ended_with_the_limits_that_it_was_begun_with(
+def test_killed_replay_is_completed_with_its_original_limits(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("many.jsonl", framed([event(f"CAR-{number}") for number in range(5)], "lines")[1])
@@ -205,18 +205,18 @@ def test_a_killed_replay_is_ended_with_the_limits_that_it_was_begun_with(
     assert (len(deployed.rows(BRONZE)), len(deployed.rows(REJECTED))) == (5, 0)
 
 
-def test_a_replay_ends_the_batch_in_progress_first(deployed: Deployment) -> None:
+def test_replay_completes_the_batch_in_progress_first(deployed: Deployment) -> None:
     deployed.upload("x.json", "[{}]")
     [upload] = deployed.pipeline.ingestion.landing.waiting()
-    manifest = deployed.pipeline.ingestion.journal
+    journal = deployed.pipeline.ingestion.journal
     in_progress = JournalEntry("f" * 32, datetime.now(UTC))
-    assert manifest.create(in_progress) is not None
+    assert journal.create(in_progress) is not None
     replay(deployed)
-    assert manifest.load() is None
+    assert journal.load() is None
     assert upload.name == "x.json"
 
 
-def test_a_replay_does_not_bring_back_what_an_audit_has_taken_again_meanwhile(
+def test_replay_does_not_duplicate_what_an_audit_has_put_back_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = replays.Replay._append

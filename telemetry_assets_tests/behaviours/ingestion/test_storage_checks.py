@@ -1,4 +1,4 @@
-"""What ``telemetry-assets doctor`` says of the file systems that the pipeline works on."""
+"""The findings of ``telemetry-assets doctor`` about the pipeline's file systems."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_usual_file_system_has_all_and_nothing_stays_behind(place: Path) -> None:
+def test_usual_file_system_has_no_findings_and_no_leftover_files(place: Path) -> None:
     before = sorted(place.rglob("*"))
     assert examined(place) == []
     assert sorted(place.rglob("*")) == before
@@ -100,10 +100,10 @@ def on_other_file_systems(place: Path) -> None:
     assert apart == [
         f"{place / 'lakehouse' / 'archive'} is on another file system than {landing}; uploads are copied there"
     ]
-    [said] = read_only
-    assert said.startswith(f"a file cannot be made in {landing}: The file system of {landing} is read-only.")
+    [text] = read_only
+    assert text.startswith(f"a file cannot be made in {landing}: The file system of {landing} is read-only.")
 
 
 def test_a_full_one_and_a_read_only_one(place: Path) -> None:
-    ended, told = ForkedProgram(on_other_file_systems, place, environment=dict(os.environ)).wait()
-    assert ended == 0, told
+    exit_code, output = ForkedProgram(on_other_file_systems, place, environment=dict(os.environ)).wait()
+    assert exit_code == 0, output

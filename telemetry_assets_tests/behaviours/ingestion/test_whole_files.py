@@ -1,4 +1,4 @@
-"""A file is taken once it is whole, by this machine's clock alone; what grows after all is taken again, whole."""
+"""A file is ingested when it is complete by this machine's clock; a file that grows later is ingested again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lines(count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("skew", [-48 * HOURS, 30.0, 48 * HOURS], ids=["long ago", "soon", "in two days"])
 def test_clock_skew_half_file(tmp_path: Path, skew: float) -> None:
-    """The writer's clock says anything, and it goes on while the file is looked at: it is not taken by halves."""
+    """A file that is still written is not ingested partly, whatever the writer's clock."""
     first, second = lines(2)
     with deployment(tmp_path, upload_minimum_age_seconds=1) as deployed:
         path = deployed.upload("trip.jsonl", first + second[:30])
@@ -48,7 +48,7 @@ def test_clock_skew_half_file(tmp_path: Path, skew: float) -> None:
         deployed.assert_equals_the_contract()
 
 
-def test_a_file_that_rests_is_taken_whatever_time_it_bears(tmp_path: Path) -> None:
+def test_unchanged_file_is_ingested_whatever_its_modification_time(tmp_path: Path) -> None:
     with deployment(tmp_path, upload_minimum_age_seconds=0.3) as deployed:
         for number, skew in enumerate((-1e9, 0.0, 30.0, 1e9)):
             path = deployed.upload(f"{number}.json", lines(1)[0])
@@ -57,7 +57,7 @@ def test_a_file_that_rests_is_taken_whatever_time_it_bears(tmp_path: Path) -> No
         assert len(deployed.rows(BRONZE)) == 4
 
 
-def test_a_file_that_grows_after_it_was_claimed_is_taken_again_before_its_rows_count(
+def test_file_that_grows_after_its_claim_is_read_again_before_its_commit(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = lines(2)
@@ -83,10 +83,10 @@ def test_a_file_that_grows_after_it_was_claimed_is_taken_again_before_its_rows_c
     deployed.assert_equals_the_contract()
 
 
-def test_a_settled_batch_has_the_same_rows_though_a_file_of_it_has_grown(
+def test_settled_batch_keeps_its_rows_after_a_file_has_grown(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run is cut off between the rejected documents and Bronze, and the file grows before the next run."""
+    """A run is interrupted between the rejected documents and Bronze, and the file grows before the next run."""
     first, second = lines(2)
 
     def cut_off(lakehouse: Any, contract: Any, *rest: Any) -> Any:

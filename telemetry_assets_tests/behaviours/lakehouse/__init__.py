@@ -1,1 +1,1 @@
-"""The Iceberg tables, in each catalog."""
+"""The Iceberg tables in each catalog."""

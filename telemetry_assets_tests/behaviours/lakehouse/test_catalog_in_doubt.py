@@ -1,4 +1,4 @@
-"""A SQLite catalog that other processes use: no commit is believed that nobody else sees, and none is lost."""
+"""A SQLite catalog shared with other processes: no commit is assumed that others do not see, and none is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def catalog_file(deployed: Deployment) -> Path:
 
 @contextmanager
 def other_process(deployed: Deployment, begin: str) -> Iterator[sqlite3.Connection]:
-    """A connection of somebody else, which holds the catalog in a transaction."""
+    """A connection of another process, which holds the catalog in a transaction."""
     connection = sqlite3.connect(catalog_file(deployed), isolation_level=None)
     connection.execute(begin)
     connection.execute("SELECT * FROM iceberg_tables").fetchall()
@@ -48,7 +48,7 @@ def other_process(deployed: Deployment, begin: str) -> Iterator[sqlite3.Connecti
 
 @pytest.fixture
 def without_wal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that cannot carry a WAL."""
+    """A file system that does not support WAL."""
     monkeypatch.setattr(sqlite_catalog, "_file_system", lambda _: "nfs4")
 
 
@@ -121,8 +121,8 @@ def test_a_writer_that_is_done_within_the_time_out_is_waited_for(tmp_path: Path)
         assert cars(deployed) == ["CAR-1", SECOND]
 
 
-def test_a_commit_that_failed_as_busy_is_seen_as_nobody_else_sees_it(tmp_path: Path) -> None:
-    """What PyIceberg's own pool of connections gets wrong: the connection in doubt shows its own change."""
+def test_commit_that_failed_as_busy_is_not_visible(tmp_path: Path) -> None:
+    """In PyIceberg's own connection pool, the connection of the failed commit shows its own change."""
     with deployment(tmp_path, catalog_busy_seconds=0.2) as deployed:
         deployed.process()
         table = deployed.pipeline.lakehouse.table(BRONZE)
@@ -145,7 +145,7 @@ def _value(name: str) -> object:
     return values.get(name, "x")
 
 
-def test_whoever_may_only_read_the_folder_can_read_the_tables(tmp_path: Path) -> None:
+def test_user_with_read_permission_only_can_read_the_tables(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         deployed.upload("first.json", one("CAR-1"))
         deployed.process()
@@ -166,7 +166,7 @@ def test_whoever_may_only_read_the_folder_can_read_the_tables(tmp_path: Path) ->
     assert read.stdout == "7\n", read.stderr
 
 
-def test_a_copy_of_the_catalog_s_file_alone_is_whole(tmp_path: Path) -> None:
+def test_copy_of_the_catalog_file_alone_is_complete(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         deployed.upload("first.json", one("CAR-1"))
         deployed.process()
@@ -177,7 +177,7 @@ def test_a_copy_of_the_catalog_s_file_alone_is_whole(tmp_path: Path) -> None:
     assert catalog.load_table(SILVER.identifier).scan().count() == 1
 
 
-def test_a_catalog_that_is_no_database_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_catalog_that_is_no_database_is_reported_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "lakehouse").mkdir()
     (tmp_path / "lakehouse" / "catalog.sqlite").write_text("this is no database, and it is long enough" * 100)
     with pytest.raises(CatalogUnusableError, match=r"(?s)catalog.sqlite cannot be used.*restore it from a backup"):

@@ -1,4 +1,4 @@
-"""A clock that is set back in mid-run: moments of commits and of batches stay in their order."""
+"""If the clock is set back during a run, the times of commits and batches stay in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def moments(deployed: Deployment, contract: Any) -> list[int]:
-    """What Iceberg's Java library wants to be in order: the log of snapshots, then the last update."""
+    """The times that Iceberg's Java library requires in order: the snapshot log, then the last update."""
     metadata = deployed.pipeline.lakehouse.table(contract).metadata
     return [*(entry.timestamp_ms for entry in metadata.snapshot_log), metadata.last_updated_ms]
 
@@ -50,7 +50,7 @@ def test_commits_after_a_clock_was_set_back_are_not_older_than_those_before(
     deployed.assert_equals_the_contract()
 
 
-def test_properties_that_are_set_after_a_clock_was_set_back_do_not_date_the_table_back(
+def test_properties_set_after_a_clock_was_set_back_do_not_decrease_the_last_update(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_clock(monkeypatch, 5 * HOURS)

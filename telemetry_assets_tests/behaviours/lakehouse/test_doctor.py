@@ -1,4 +1,4 @@
-"""The table doctor: contract, catalog entry and Iceberg metadata against each other, on every catalog."""
+"""The table doctor compares contract, catalog entry and Iceberg metadata, on every catalog."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def deployed(in_each_catalog: Deployment) -> Deployment:
     return in_each_catalog
 
 
-def test_healthy_tables_have_nothing_to_be_done(deployed: Deployment) -> None:
+def test_healthy_tables_have_no_findings_to_repair(deployed: Deployment) -> None:
     assert to_do(deployed) == []
     assert [finding.table for finding in examine(deployed.pipeline.lakehouse)] == [
         one.full_name for one in all_tables()
@@ -33,7 +33,7 @@ def test_healthy_tables_have_nothing_to_be_done(deployed: Deployment) -> None:
 
 
 @pytest.mark.parametrize("contract", [BRONZE, SILVER], ids=lambda one: one.full_name)
-def test_a_table_whose_entry_is_lost_is_brought_back(deployed: Deployment, contract: TableContract) -> None:
+def test_table_whose_entry_is_lost_is_restored(deployed: Deployment, contract: TableContract) -> None:
     before = deployed.rows(contract)
     deployed.pipeline.lakehouse.catalog.drop_table(contract.identifier)
     [finding] = to_do(deployed)
@@ -44,13 +44,13 @@ def test_a_table_whose_entry_is_lost_is_brought_back(deployed: Deployment, contr
     deployed.assert_equals_the_contract()
 
 
-def test_no_run_begins_bronze_anew_beside_the_files_of_a_lost_one(deployed: Deployment) -> None:
+def test_no_run_creates_bronze_beside_the_files_of_a_lost_one(deployed: Deployment) -> None:
     deployed.pipeline.lakehouse.catalog.drop_table(BRONZE.identifier)
     with pytest.raises(TableMismatchError, match="doctor --repair"):
         deployed.process()
 
 
-def test_a_missing_table_is_made_where_somebody_asks_for_it(deployed: Deployment) -> None:
+def test_repair_creates_a_missing_table(deployed: Deployment) -> None:
     lakehouse = deployed.pipeline.lakehouse
     lakehouse.catalog.drop_table(ALERTS.identifier)
     for file in metadata_files(lakehouse.table_location(ALERTS)):
@@ -64,7 +64,7 @@ def test_a_missing_table_is_made_where_somebody_asks_for_it(deployed: Deployment
     deployed.assert_equals_the_contract()
 
 
-def test_two_metadata_files_that_could_both_be_the_newest_are_for_a_person_to_decide(deployed: Deployment) -> None:
+def test_ambiguous_newest_metadata_is_not_repaired(deployed: Deployment) -> None:
     newest = number_of(deployed.pipeline.lakehouse.table(SILVER).metadata_location)
     write_metadata_again(deployed, SILVER, newest)
     deployed.pipeline.lakehouse.catalog.drop_table(SILVER.identifier)
@@ -73,7 +73,7 @@ def test_two_metadata_files_that_could_both_be_the_newest_are_for_a_person_to_de
     assert "could both be the newest" in finding.refusal
 
 
-def test_the_metadata_of_a_commit_that_failed_is_not_taken_for_the_newest(deployed: Deployment) -> None:
+def test_metadata_of_a_failed_commit_is_not_considered_the_newest(deployed: Deployment) -> None:
     table = deployed.pipeline.lakehouse.table(SILVER)
     left_behind = write_metadata_again(deployed, SILVER, number_of(table.metadata_location) + 1)
     snapshot = table.current_snapshot()
@@ -87,7 +87,7 @@ def test_the_metadata_of_a_commit_that_failed_is_not_taken_for_the_newest(deploy
     assert deployed.pipeline.lakehouse.table(SILVER).metadata_location == table.metadata_location
 
 
-def test_metadata_of_two_tables_in_one_place_is_for_a_person_to_decide(deployed: Deployment) -> None:
+def test_metadata_of_two_tables_in_one_location_is_not_repaired(deployed: Deployment) -> None:
     lakehouse = deployed.pipeline.lakehouse
     lakehouse.catalog.drop_table(SILVER.identifier)
     deployed.process()
@@ -98,7 +98,7 @@ def test_metadata_of_two_tables_in_one_place_is_for_a_person_to_decide(deployed:
     assert "2 different tables" in finding.refusal
 
 
-def test_an_entry_that_points_at_lost_metadata_does_not_go_back_to_an_older_one(deployed: Deployment) -> None:
+def test_entry_that_points_at_lost_metadata_is_not_reset_to_older_metadata(deployed: Deployment) -> None:
     table = deployed.pipeline.lakehouse.table(SILVER)
     table.io.delete(table.metadata_location)
     [finding] = [one for one in to_do(deployed) if one.table == SILVER.full_name]
@@ -106,7 +106,7 @@ def test_an_entry_that_points_at_lost_metadata_does_not_go_back_to_an_older_one(
     assert "commits could be undone" in finding.refusal
 
 
-def test_an_entry_of_an_old_backup_goes_forward_to_the_newest_metadata(tmp_path: Path) -> None:
+def test_entry_of_an_old_backup_is_advanced_to_the_newest_metadata(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         filled(deployed)
         catalog = deployed.settings.lakehouse_folder() / "catalog.sqlite"
@@ -125,7 +125,7 @@ def test_an_entry_of_an_old_backup_goes_forward_to_the_newest_metadata(tmp_path:
         assert deployed.rows(BRONZE) == rows
 
 
-def test_a_table_that_differs_from_its_contract_is_for_a_person_to_decide(deployed: Deployment) -> None:
+def test_table_that_differs_from_its_contract_is_not_repaired(deployed: Deployment) -> None:
     with deployed.pipeline.lakehouse.table(SILVER).update_schema() as update:
         update.add_column("nickname", StringType())
     [finding] = to_do(deployed)
@@ -142,7 +142,7 @@ def test_a_schema_that_was_widened_and_put_back_is_healthy(deployed: Deployment)
     deployed.process()
 
 
-def test_an_entry_without_a_pointer_is_mended_in_sqlite_too(tmp_path: Path) -> None:
+def test_entry_without_a_metadata_location_is_repaired_in_sqlite_too(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         filled(deployed)
         rows = deployed.rows(SILVER)
@@ -155,7 +155,7 @@ def test_an_entry_without_a_pointer_is_mended_in_sqlite_too(tmp_path: Path) -> N
         assert deployed.rows(SILVER) == rows
 
 
-def test_what_a_run_has_left_that_was_about_to_make_a_table_is_in_nobody_s_way(deployed: Deployment) -> None:
+def test_metadata_of_an_interrupted_table_creation_is_harmless(deployed: Deployment) -> None:
     lakehouse = deployed.pipeline.lakehouse
     documents = sorted(row["payload"] for row in deployed.rows(BRONZE))
     for contract in (BRONZE, SILVER):

@@ -1,4 +1,4 @@
-"""``telemetry-assets doctor``: what it says and how it ends."""
+"""The output and exit codes of ``telemetry-assets doctor``."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def run_doctor(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["doctor", *arguments])
 
 
-def test_it_mends_what_is_safe_and_ends_well(deployed: Deployment, doctor: Any) -> None:
+def test_it_repairs_what_is_safe_and_exits_with_0(deployed: Deployment, doctor: Any) -> None:
     deployed.pipeline.lakehouse.catalog.drop_table(BRONZE.identifier)
     looked = doctor()
     assert looked.exit_code == 1
     assert "`telemetry-assets doctor --repair` repairs it" in looked.output
-    mended = doctor("--repair")
-    assert (mended.exit_code, "All is well." in mended.output) == (0, True)
-    assert "repaired: the catalog points at" in mended.output
+    repaired = doctor("--repair")
+    assert (repaired.exit_code, "All is well." in repaired.output) == (0, True)
+    assert "repaired: the catalog points at" in repaired.output
 
 
-def test_it_says_why_it_leaves_the_rest(deployed: Deployment, doctor: Any) -> None:
+def test_it_says_why_it_does_not_repair_the_rest(deployed: Deployment, doctor: Any) -> None:
     with deployed.pipeline.lakehouse.table(SILVER).update_schema() as update:
         update.add_column("nickname", StringType())
-    mended = doctor("--repair")
-    assert mended.exit_code == 1
-    assert "this command cannot repair it" in mended.output
-    assert mended.output.endswith("1 problem above to be solved.\n")
+    repaired = doctor("--repair")
+    assert repaired.exit_code == 1
+    assert "this command cannot repair it" in repaired.output
+    assert repaired.output.endswith("1 problem above to be solved.\n")
 
 
 def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Deployment, doctor: Any) -> None:
@@ -63,7 +63,7 @@ def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Dep
     assert "every archived upload has its rows" in doctor().output
 
 
-def test_a_bucket_that_is_not_there_is_named_and_everything_else_is_looked_at(
+def test_missing_bucket_is_named_and_everything_else_is_examined(
     aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws.make_bucket(BUCKET)
@@ -76,13 +76,13 @@ def test_a_bucket_that_is_not_there_is_named_and_everything_else_is_looked_at(
     assert looked.output.count("not there yet") == len(all_tables())
 
 
-def test_an_endpoint_that_does_not_answer_is_told_with_the_variable_that_names_it(
+def test_unreachable_endpoint_is_reported_with_its_environment_variable(
     aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in IN_S3.items():
         monkeypatch.setenv(f"TELEMETRY_{name.upper()}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    # An endpoint that refuses is asked again for half a minute.
+    # Requests to an endpoint that refuses connections are retried for half a minute.
     monkeypatch.setitem(RETRIES, "total_max_attempts", 2)
     looked = run_doctor()
     assert looked.exit_code == 1

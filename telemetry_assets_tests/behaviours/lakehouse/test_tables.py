@@ -1,4 +1,4 @@
-"""Tables are made and held by their contracts; commits stand on what was read; changes are read from manifests."""
+"""Tables follow their contracts, commits are based on the snapshot that was read, and changes come from manifests."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class TestContracts:
 
 
 class TestPreparing:
-    def test_makes_every_table_as_contracted_and_leaves_it_so(self, prepared: Deployment) -> None:
+    def test_creates_every_table_as_contracted_and_does_not_change_it(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         made = {contract: lakehouse.table(contract).metadata_location for contract in all_tables()}
         lakehouse.prepare()
@@ -94,25 +94,25 @@ class TestPreparing:
             update.delete_column("model")
             update.update_column("year", doc="another comment is no difference")
         prepared.upload("x.json", framed([event()], "array")[1])
-        with pytest.raises(TableMismatchError) as told:
+        with pytest.raises(TableMismatchError) as raised:
             prepared.process()
-        assert told.value.differences == (
+        assert raised.value.differences == (
             "column `model` (string) is missing",
             "column `surprise` (long) is not in the contract",
         )
         assert lakehouse.table(BRONZE).current_snapshot() is None
         assert [path.name for path in prepared.landing.iterdir()] == ["x.json"]
 
-    def test_the_seeds_accident_of_three_columns_against_fifteen_cannot_pass(self, deployed: Deployment) -> None:
+    def test_entry_with_three_columns_of_fifteen_is_refused(self, deployed: Deployment) -> None:
         lakehouse = deployed.pipeline.lakehouse
         lakehouse.catalog.create_namespace("silver")
         lakehouse.catalog.create_table(
             SILVER.identifier, pa.schema([(name, pa.string()) for name in ("event_id", "car_chassis", "event_date")])
         )
-        with pytest.raises(TableMismatchError, match="the contract says date") as told:
+        with pytest.raises(TableMismatchError, match="the contract says date") as raised:
             lakehouse.prepare()
-        assert any("is partitioned by nothing" in one for one in told.value.differences)
-        assert len(told.value.differences) > 25
+        assert any("is partitioned by nothing" in one for one in raised.value.differences)
+        assert len(raised.value.differences) > 25
 
     def test_the_doctor_says_the_same_and_changes_nothing(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
@@ -134,7 +134,7 @@ class TestCommits:
         assert first == again
         assert len(prepared.rows(BRONZE)) == 2
 
-    def test_a_replacement_stands_only_on_the_table_that_was_read(self, prepared: Deployment) -> None:
+    def test_replacement_is_based_on_the_snapshot_that_was_read(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         stale = lakehouse.table(BRONZE)
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1), {})
@@ -150,7 +150,7 @@ class TestCommits:
             set_table_properties(stale, {"x": "y"})
         assert "x" not in lakehouse.table(BRONZE).properties
 
-    def test_a_lost_race_is_run_again_from_its_read_and_not_for_ever(self) -> None:
+    def test_conflicting_commit_is_retried_from_its_read_a_bounded_number_of_times(self) -> None:
         tries: list[int] = []
 
         def attempt() -> str:
@@ -163,7 +163,7 @@ class TestCommits:
         with pytest.raises(ConcurrentWriteError, match="by another writer"):
             until_committed(BRONZE, lambda: (_ for _ in ()).throw(CommitFailedException("always")))
 
-    def test_a_commit_that_answers_with_an_error_and_stands_is_not_done_again(
+    def test_commit_that_succeeded_despite_an_error_is_not_repeated(
         self, prepared: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         catalog = prepared.pipeline.lakehouse.catalog
@@ -186,7 +186,7 @@ class TestChanges:
         changes = changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
         assert (changes.everything, changes.dates) == (True, frozenset({date(2025, 11, 1), date(2025, 11, 2)}))
 
-    def test_dates_of_rows_that_came_and_of_rows_that_went(self, prepared: Deployment) -> None:
+    def test_dates_of_added_and_removed_rows(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1, 2, 3), {})
         mark = watermark_properties(BRONZE, lakehouse.table(BRONZE).current_snapshot())
@@ -207,9 +207,7 @@ class TestChanges:
         assert not changes_since_watermark(lakehouse.table(SILVER), BRONZE, lakehouse.table(BRONZE))
 
     @pytest.mark.parametrize("table", [SILVER, FUEL_EFFICIENCY, ALERTS, CURRENT_STATE], ids=lambda one: one.full_name)
-    def test_a_table_that_was_rolled_back_is_made_good_by_the_next_run(
-        self, deployed: Deployment, table: TableContract
-    ) -> None:
+    def test_next_run_repairs_a_table_that_was_rolled_back(self, deployed: Deployment, table: TableContract) -> None:
         deployed.upload("1.json", framed([event("CAR-1", currentMileageKm=200_000)], "array")[1])
         deployed.process()
         before = deployed.pipeline.lakehouse.table(table).current_snapshot()
@@ -222,7 +220,7 @@ class TestChanges:
         deployed.assert_equals_the_contract()
         assert deployed.pipeline.tables_behind() == []
 
-    def test_a_snapshot_that_has_expired_means_everything(self, prepared: Deployment) -> None:
+    def test_expired_snapshot_means_that_everything_changed(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1), {})
         set_table_properties(lakehouse.table(SILVER), {"telemetry.applied.bronze.car_telemetry": "12345"})

@@ -1,1 +1,1 @@
-"""What holds over the whole pipeline, in every place where uploads and tables can be."""
+"""Behaviour of the whole pipeline, with uploads and tables in folders and in S3."""

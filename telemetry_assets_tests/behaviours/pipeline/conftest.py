@@ -1,4 +1,4 @@
-"""Behaviours hold in every place where uploads and tables can be."""
+"""Deployments in every kind of location."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from telemetry_assets_tests.harness.deployment import Deployment, deployment, de
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.long)])
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """An empty deployment in each place."""
+    """An empty deployment in each kind of location."""
     if request.param == "folder":
         with deployment(tmp_path) as one:
             yield one

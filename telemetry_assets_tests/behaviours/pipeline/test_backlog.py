@@ -1,4 +1,4 @@
-"""Many uploads in one prefix: all are taken, in bounded batches, oldest first."""
+"""Many uploads in one prefix are all ingested, in bounded batches, oldest first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED_ACCIDENT_FILES = 2_116
 
 
 def document(number: int, random: Random) -> Document:
-    """Of either shape, or of none."""
+    """A document of either shape, or of none."""
     time = f"2025-{number % 2 + 10}-{number % 21 + 1:02d}T{number % 24:02d}:00:00Z"
     car = f"CAR-{number % 40}"
     if number % 50 == 0:
@@ -35,9 +35,7 @@ def document(number: int, random: Random) -> Document:
 @pytest.mark.parametrize(
     ("files", "batch"), [(65, 15), pytest.param(SEED_ACCIDENT_FILES, 500, marks=pytest.mark.exhaustive)]
 )
-def test_the_seed_s_accident_thousands_of_files_of_mixed_shapes_in_one_prefix(
-    aws: AwsServices, files: int, batch: int
-) -> None:
+def test_thousands_of_files_of_mixed_shapes_in_one_prefix(aws: AwsServices, files: int, batch: int) -> None:
     random = Random(1)
     with deployment_in_s3(aws, versioned=False, batch_max_uploads=batch) as deployed:
 

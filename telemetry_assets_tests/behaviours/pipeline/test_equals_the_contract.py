@@ -1,4 +1,4 @@
-"""Every table equals the independent reading of the contract, row by row, whatever led there."""
+"""Every table equals the independent implementation of the contract, row by row, for any sequence of uploads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def process_all(deployed: Deployment, runs: list[list[tuple[list[Document], str]
 
 @pytest.fixture
 def samples() -> list[Path]:
-    """The real uploads, which stand beside the clone where the project is developed and are not part of it."""
+    """The real uploads, which are beside the clone on development machines and not in the repository."""
     found = sorted(SAMPLES.glob("*.json"))
     if not found:
         pytest.skip(f"there are no real uploads in {SAMPLES}")
@@ -57,7 +57,7 @@ def test_the_real_uploads_one_by_one_in_any_order_and_twice(deployed: Deployment
 
 
 def send_messy_fleet(deployed: Deployment, seed: int) -> None:
-    """Uploads of three months, in any order and partly twice, taken in several runs."""
+    """Uploads of three months, in random order and partly twice, ingested in several runs."""
     fleet = Fleet(date(2026, 1, 9), cars=9, days=62, uploads=40, documents=600, seed=seed, mess=True)
     uploads = list(simulate(fleet))
     order = random.Random(seed)
@@ -96,7 +96,7 @@ def test_any_uploads_in_any_order_split_repeated_and_corrected(runs: list[list[t
 @pytest.mark.long
 @_SLOWER
 @given(runs=RUNS)
-def test_making_every_date_anew_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
+def test_rebuilding_every_date_changes_nothing(runs: list[list[tuple[list[Document], str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as deployed:
         process_all(deployed, runs)
         before = {contract: deployed.rows(contract) for contract in derived_tables()}
@@ -130,7 +130,7 @@ def test_batches_of_one_upload_each_give_the_same_tables(tmp_path: Path) -> None
         deployed.assert_equals_the_contract()
 
 
-def test_a_correction_that_takes_the_newest_value_away_brings_back_the_one_before(deployed: Deployment) -> None:
+def test_correction_that_removes_the_newest_value_restores_the_previous_one(deployed: Deployment) -> None:
     for number, (time, model) in enumerate([("2025-11-03T08:00:00Z", "old"), ("2025-11-04T08:00:00Z", "new")]):
         document = vehicle(time=time, event_id=f"evt-{number}", static={"Model": model})
         deployed.upload(f"{number}.json", framed([document], "array")[1])

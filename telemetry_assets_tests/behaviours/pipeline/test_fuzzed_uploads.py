@@ -1,4 +1,4 @@
-"""Thousands of uploads that nobody would send on purpose: none stops a run, and every document is accounted for."""
+"""Thousands of fuzzed uploads: none stops a run, and every document is in a table."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SMALL_UPLOADS = 1_300
 RUNS = 3
 LEAST_DOCUMENTS = 10_000
 BETWEEN_DOCUMENTS = " \t\r\n,[]"
-# The other reasons are for uploads larger than these, files that may not be read, and defects.
+# The other reasons concern larger uploads, unreadable files and defects.
 REASONS = {
     *("broken_gzip", "empty_upload", "not_utf8", "unsupported_ending", "missing_car_chassis", "missing_time"),
     *("nested_too_deep", "not_an_object", "not_json", "time_before_2000", "time_in_future", "unparseable_time"),
 }
 
 
-def test_ten_thousand_fuzzed_documents_are_taken_without_a_crash_and_all_accounted_for(tmp_path: Path) -> None:
+def test_ten_thousand_fuzzed_documents_are_processed_completely_without_a_crash(tmp_path: Path) -> None:
     uploads = list(fuzzed_uploads(SEED, large=LARGE_UPLOADS, small=SMALL_UPLOADS))
     with deployment(tmp_path) as deployed:
-        # In several runs, so that later ones merge into what earlier ones have made.
+        # In several runs, so that later runs merge into the tables of earlier ones.
         for run in range(RUNS):
             for name, content in uploads[run::RUNS]:
                 deployed.upload(name, content)
@@ -87,7 +87,7 @@ def assert_each_document_stands_once_as_received(
 
 
 def between(text: str, payloads: list[str]) -> str:
-    """What is left of an upload's text without the documents that were made of it, in their order."""
+    """The rest of an upload's text after its documents are removed, in order."""
     left, position = [], 0
     for payload in payloads:
         start = text.index(payload, position)
@@ -104,7 +104,7 @@ def text_or_base64(content: bytes) -> str:
 
 
 def assert_fuzz_is_worth_its_time(bronze: list[Row], rejected: list[Row]) -> None:
-    """That most documents are good enough to reach the tables, and some bad in every way that there is."""
+    """Assert that most documents reach the tables, and that every reason of a rejection occurs."""
     assert len(bronze) + len(rejected) >= LEAST_DOCUMENTS
     assert len(bronze) >= LEAST_DOCUMENTS // 2
     assert {row["document_shape"] for row in bronze} == {"event", "vehicle"}

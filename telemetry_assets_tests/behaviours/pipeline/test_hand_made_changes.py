@@ -1,4 +1,4 @@
-"""Tables that somebody writes to by hand: what can be told apart heals, what would mislead is not passed on."""
+"""Manual changes of tables: distinguishable ones are repaired, and misleading rows do not reach later tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed, vehicle
 
 
-def test_a_row_appended_to_bronze_by_hand_wins_or_loses_as_in_a_rebuild(deployed: Deployment) -> None:
+def test_row_manually_appended_to_bronze_has_the_same_effect_as_in_a_rebuild(deployed: Deployment) -> None:
     deployed.upload("b.json", framed([event(event_id="evt-1", engineTempCelsius=1)], "array")[1])
     deployed.process()
     [row] = deployed.rows(BRONZE)
@@ -28,7 +28,7 @@ def test_a_row_appended_to_bronze_by_hand_wins_or_loses_as_in_a_rebuild(deployed
     assert [taken["engine_temp_celsius"]] == [one["engine_temp_celsius"] for one in deployed.rows(SILVER)] == [1]
 
 
-def test_doubled_rows_of_a_neighbouring_date_do_not_count_twice_in_a_month(deployed: Deployment) -> None:
+def test_duplicate_rows_of_another_date_do_not_count_twice_in_a_month(deployed: Deployment) -> None:
     for day in ("03", "04"):
         trip = vehicle(time=f"2025-11-{day}T10:00:00Z", trip={"tripMileage": 100, "tripFuelLiters": 10})
         deployed.upload(f"{day}.json", framed([trip], "array")[1])
@@ -42,7 +42,7 @@ def test_doubled_rows_of_a_neighbouring_date_do_not_count_twice_in_a_month(deplo
     assert deployed.rows(FUEL_EFFICIENCY) == before
 
 
-def test_a_data_file_that_somebody_has_deleted_is_told_and_not_taken_for_one_without_rows(tmp_path: Path) -> None:
+def test_deleted_data_file_is_an_error_and_not_considered_empty(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         deployed.upload("x.json", framed([event()], "array")[1])
         deployed.process()
@@ -54,7 +54,7 @@ def test_a_data_file_that_somebody_has_deleted_is_told_and_not_taken_for_one_wit
         assert deployed.rows(SILVER) == before
 
 
-def test_a_state_doubled_by_hand_is_mended_even_where_no_date_changed(deployed: Deployment) -> None:
+def test_manually_duplicated_state_is_repaired_even_if_no_date_changed(deployed: Deployment) -> None:
     deployed.upload("x.json", framed([event()], "array")[1])
     deployed.process()
     state = deployed.pipeline.lakehouse.table(CURRENT_STATE)

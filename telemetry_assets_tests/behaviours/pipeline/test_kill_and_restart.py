@@ -1,7 +1,7 @@
-"""A kill at each step of a batch and of each table's refresh, then a plain restart: nothing lost, nothing double.
+"""A kill at each step of a batch and of each table's refresh, then a restart: nothing is lost or duplicated.
 
-A story is what happens to one deployment: uploads are sent, runs are started and killed. It has to end as if nobody
-had disturbed its runs. What the points mean at which a run is killed is in `killed_process`.
+A story is a sequence of events in one deployment: uploads arrive, runs start and are killed. It must have the same
+result as without kills. `killed_process` defines the points at which a run can be killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BOUNDED_RESTART = Run(batch_max_bytes=20_000)
 DERIVED = [table.full_name for table in derived_tables()]
 GOLD = DERIVED[1:]
 
-# The first run makes the tables; a table's first metadata file is written then.
+# The first run creates the tables and writes their first metadata files.
 POINTS_OF_A_FIRST_RUN = (
     "before making silver.car_telemetry",
     "after writing metadata of silver.car_telemetry",
@@ -78,7 +78,7 @@ def killed(
     undisturbed: Story = (FIRST, RESTART),
     batch_max_bytes: int | None = None,
 ) -> pytest.MarkDecorator:
-    """For each of the points a story with a run that is killed there; `then` joins the points of several runs."""
+    """One story per point, with a run that is killed there; `then` joins the points of several runs."""
     stories = [(*before, *(Run(point, batch_max_bytes) for point in one.split(" then ")), *after) for one in points]
     return pytest.mark.parametrize(("undisturbed", "story"), [(undisturbed, story) for story in stories], ids=points)
 
@@ -88,7 +88,7 @@ Ending = Callable[[Story], Evidence]
 
 @pytest.fixture(scope="module")
 def ending(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ending]:
-    """How a story ends. Those of all chosen tests are played ahead, two at a time."""
+    """Returns the result of a story. The stories of all selected tests are played in advance, two at a time."""
     folders = [tmp_path_factory.mktemp("stage") for _ in range(2)]
     players = [(ThreadPoolExecutor(1), Stage(folder, folder / "landing")) for folder in folders]
     turns = cycle(players)
@@ -110,7 +110,7 @@ def ending(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         thread.shutdown(cancel_futures=True)
 
 
-def test_undisturbed_runs_take_everything_in_and_leave_nothing_to_do(ending: Ending) -> None:
+def test_undisturbed_runs_ingest_everything_and_leave_nothing_to_do(ending: Ending) -> None:
     corrected = ending((FIRST, RESTART, CORRECTION, RESTART))
 
     assert corrected.archive == sorted(FIRST.uploads + CORRECTION.uploads)
@@ -118,7 +118,7 @@ def test_undisturbed_runs_take_everything_in_and_leave_nothing_to_do(ending: End
     assert (corrected.still_in_landing, corrected.batch_in_progress, corrected.tables_behind) == ([], False, [])
 
 
-def test_the_correction_takes_a_winner_from_the_current_state(ending: Ending) -> None:
+def test_correction_removes_a_value_from_the_current_state(ending: Ending) -> None:
     def winner(evidence: Evidence) -> str:
         (state,) = (row for row in evidence.tables["gold.car_current_state"] if "car_chassis: CAR-A" in row)
         return state.partition("current_mileage_km_event_id: ")[2][:5]
@@ -129,13 +129,13 @@ def test_the_correction_takes_a_winner_from_the_current_state(ending: Ending) ->
 
 @pytest.mark.long
 @killed(*POINTS_OF_A_FIRST_RUN, before=(FIRST,))
-def test_a_restart_mends_a_killed_first_run(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_restart_repairs_a_killed_first_run(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
 @pytest.mark.long
 @killed(*POINTS_OF_A_CORRECTION, before=(FIRST, RESTART, CORRECTION), undisturbed=(FIRST, RESTART, CORRECTION, RESTART))
-def test_a_restart_mends_a_killed_correction(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_restart_repairs_a_killed_correction(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -147,7 +147,7 @@ def test_a_restart_mends_a_killed_correction(story: Story, undisturbed: Story, e
     before=(FIRST, RESTART, REPETITION),
     undisturbed=(FIRST, RESTART, REPETITION, RESTART),
 )
-def test_a_restart_mends_a_killed_run_that_changes_no_gold(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_restart_repairs_a_killed_run_that_changes_no_gold(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -158,7 +158,7 @@ def test_a_restart_mends_a_killed_run_that_changes_no_gold(story: Story, undistu
     before=(FIRST, RESTART, ONLY_REJECTS),
     undisturbed=(FIRST, RESTART, ONLY_REJECTS, RESTART),
 )
-def test_a_restart_mends_a_killed_run_over_rejects_only(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_restart_repairs_a_killed_run_with_rejects_only(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -171,7 +171,7 @@ def test_a_restart_mends_a_killed_run_over_rejects_only(story: Story, undisturbe
     "after the commit to silver.car_telemetry then after writing metadata of gold.car_current_state",
     before=(FIRST,),
 )
-def test_a_restart_mends_two_killed_runs(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_restart_repairs_two_killed_runs(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -183,7 +183,7 @@ def test_a_restart_mends_two_killed_runs(story: Story, undisturbed: Story, endin
     after=(CORRECTION, Run("after creating the journal"), RESTART),
     undisturbed=(FIRST, RESTART, CORRECTION, RESTART),
 )
-def test_uploads_that_arrive_between_kills_are_taken_next(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_uploads_that_arrive_between_kills_are_ingested_next(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -209,7 +209,7 @@ def test_an_upload_replaced_after_its_claim_is_a_new_upload(story: Story, undist
     after=(REPLACEMENT, RESTART),
     undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
 )
-def test_an_upload_replaced_before_its_claim_is_taken_once(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_upload_replaced_before_its_claim_is_ingested_once(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -226,9 +226,7 @@ def test_an_upload_replaced_before_its_claim_is_taken_once(story: Story, undistu
     after=(LARGE_REPLACEMENT, BOUNDED_RESTART),
     undisturbed=(LARGE_IN_ROWS, BOUNDED_RESTART, LARGE_REPLACEMENT, BOUNDED_RESTART),
 )
-def test_an_upload_replaced_while_it_is_put_off_is_taken_before_its_replacement(
-    story: Story, undisturbed: Story, ending: Ending
-) -> None:
+def test_deferred_upload_is_ingested_before_its_replacement(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -240,7 +238,7 @@ def test_an_upload_replaced_while_it_is_put_off_is_taken_before_its_replacement(
     before=(FIRST, Run("before claiming"), REPLACEMENT),
     undisturbed=(FIRST_WITH_REPLACEMENT, RESTART),
 )
-def test_a_restart_mends_a_batch_that_loses_an_upload(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_restart_repairs_a_batch_that_loses_an_upload(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -250,7 +248,7 @@ def test_a_restart_mends_a_batch_that_loses_an_upload(story: Story, undisturbed:
     before=(FIRST, Run("before reading"), Unreadable("one.json")),
     after=(Unreadable("one.json", no_longer=True), RESTART),
 )
-def test_an_upload_readable_before_it_is_given_up_is_taken(story: Story, undisturbed: Story, ending: Ending) -> None:
+def test_upload_readable_before_it_is_given_up_is_ingested(story: Story, undisturbed: Story, ending: Ending) -> None:
     assert ending(story) == ending(undisturbed)
 
 
@@ -281,12 +279,12 @@ def stage_over_two_file_systems(tmp_path: Path, other_disk: Path) -> Stage:
     return Stage(tmp_path, other_disk / "landing")
 
 
-# The first rename is beside the tables and fails, the second is into a claim in the landing folder, the third is into
-# the archive and fails, the fourth is of the copy.
+# The first rename, to the lakehouse, fails; the second is to a claim in the landing folder; the third, to the archive,
+# fails; the fourth renames the copy.
 @pytest.mark.parametrize(
     "point", ["after copying readings.ndjson", "after renaming to readings.ndjson #4", "before copying trips.json"]
 )
-def test_a_restart_mends_a_killed_copy_to_an_archive_on_another_file_system(
+def test_restart_repairs_a_killed_copy_to_an_archive_on_another_file_system(
     point: str, stage_over_two_file_systems: Stage, ending: Ending
 ) -> None:
     assert stage_over_two_file_systems.play((FIRST, Run(point), RESTART)) == ending((FIRST, RESTART))

@@ -1,4 +1,4 @@
-"""How many modules one upload's way from the landing folder to Gold crosses: what a newcomer has to read."""
+"""The number of modules that the processing of one upload from the landing folder to Gold uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print("\\n".join(sorted(name for name in called if name.startswith("telemetry_as
 """
 
 
-def test_an_upload_crosses_no_more_modules_than_it_did(tmp_path: Path) -> None:
+def test_processing_an_upload_uses_a_bounded_number_of_modules(tmp_path: Path) -> None:
     (tmp_path / "landing").mkdir()
     (tmp_path / "landing" / "x.json").write_bytes(framed([event(engineTempCelsius=120)], "array")[1])
     environment = {

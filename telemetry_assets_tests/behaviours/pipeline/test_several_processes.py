@@ -1,4 +1,4 @@
-"""Several writers on one lakehouse, by mistake or not: each document once, Gold right, nobody fails."""
+"""Several writers on one lakehouse: each document is ingested once, Gold is correct, and no process fails."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def process(deployed: Deployment, **environment: str) -> ForkedProgram:
 
 
 def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
-    """Every upload is taken, each of its documents once, and every table is as the contract has it."""
+    """Assert that every document is ingested once, and that every table follows the contract."""
     received = deployed.rows(BRONZE) + deployed.rows(REJECTED)
     times = Counter((row["batch_id"], row["source_uri"], row["source_position"]) for row in received)
     assert set(times.values()) == {1}
@@ -76,10 +76,10 @@ def assert_exact(deployed: Deployment, sent: list[SimulatedUpload]) -> None:
 
 def assert_all_end_well(processes: list[ForkedProgram]) -> None:
     ended = [process.wait() for process in processes]
-    assert [code for code, _ in ended] == [0] * len(processes), [told for code, told in ended if code]
+    assert [code for code, _ in ended] == [0] * len(processes), [output for code, output in ended if code]
 
 
-def test_many_processes_share_the_uploads_and_all_end_well(deployed: Deployment) -> None:
+def test_many_processes_share_the_uploads_and_all_succeed(deployed: Deployment) -> None:
     sent = send(deployed, 8)
     assert_all_end_well(
         [
@@ -91,7 +91,7 @@ def test_many_processes_share_the_uploads_and_all_end_well(deployed: Deployment)
 
 
 @pytest.mark.parametrize("deployed", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)], indirect=True)
-def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deployment, tmp_path: Path) -> None:
+def test_two_dagster_deployments_can_share_one_lakehouse(deployed: Deployment, tmp_path: Path) -> None:
     sent = send(deployed, 12)
     homes = [tmp_path / name for name in ("one", "other")]
     for home in homes:
@@ -115,7 +115,7 @@ def test_two_dagster_deployments_on_one_lakehouse_do_no_harm(deployed: Deploymen
         pytest.param("UpdateTable", "car_telemetry", 1, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_run_that_is_paused_and_wakes_up_after_another_has_ended_its_batch_changes_nothing(
+def test_paused_run_that_resumes_after_another_has_completed_its_batch_changes_nothing(
     deployed: DeploymentInS3, aws: AwsServices, operation: str, key: str, after: int
 ) -> None:
     deployed.process()

@@ -1,4 +1,4 @@
-"""File systems that are full, read-only or without something: nothing is lost or double, and the next run ends it."""
+"""Full, read-only and limited file systems: nothing is lost or duplicated, and the next run completes the batch."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from telemetry_assets_tests.harness.places import BATCH
 
 GOES_ON = "the batch waits, and the next run continues it."
 NO_SPACE = r"There is no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Make room; "
-# Where SQLite itself does not say why it cannot open its file.
+# The message if SQLite does not report why it cannot open its file.
 OF_THE_CATALOG = "The catalog .* cannot be used. .*unable to open database file"
 KILOBYTE = 1024
 
 
 def upload_of(name: str, size: int = 0) -> bytes:
-    """One document with a field that no compression makes smaller."""
+    """One document with a field that cannot be compressed."""
     return framed([event(name, padding=random.Random(name).randbytes(size // 2).hex())], "array")[1]
 
 
 def in_own_process(story: Callable[..., None], *arguments: object) -> None:
-    ended, told = ForkedProgram(story, *arguments, environment=_environment()).wait(120)
-    assert ended == 0, told
+    exit_code, output = ForkedProgram(story, *arguments, environment=_environment()).wait(120)
+    assert exit_code == 0, output
 
 
 def _environment() -> dict[str, str]:
@@ -60,7 +60,7 @@ def _environment() -> dict[str, str]:
 
 
 def problem_of(action: Callable[[], object]) -> str:
-    """What an action says that storage keeps from its end; empty where it comes to its end."""
+    """The message of an action's storage error; empty if the action succeeds."""
     try:
         action()
     except (TelemetryAssetsError, OperationalError) as error:
@@ -69,14 +69,14 @@ def problem_of(action: Callable[[], object]) -> str:
 
 
 def ingest(deployed: Deployment) -> None:
-    """A run as far as Bronze: without an engine, whose start takes most of a run's time."""
+    """Run up to Bronze, without an engine, whose start takes most of a run's time."""
     deployed.pipeline.ingest("test-run")
 
 
 def assert_ends_well(
     deployed: Deployment, uploads: int, next_run: Callable[[Deployment], object] = Deployment.process
 ) -> None:
-    """The next run ends what others have begun, and every document is in the tables once."""
+    """Assert that the next run completes the work, and that every document is in the tables once."""
     next_run(deployed)
     if next_run is Deployment.process:
         deployed.recall_batches()
@@ -111,9 +111,7 @@ def full_and_freed(folder: Path, apart: bool, lefts: Sequence[int]) -> None:
     [(False, (0, 8, 16, 24, 32, 48, 64, 96, 160, 200, 240, 600)), (True, (0, 60, 120, 180, 40, 600))],
     ids=["one file system", "the lakehouse on its own"],
 )
-def test_a_full_file_system_at_any_step_of_a_run_and_then_room(
-    tmp_path: Path, apart: bool, lefts: Sequence[int]
-) -> None:
+def test_full_file_system_at_any_step_of_a_run(tmp_path: Path, apart: bool, lefts: Sequence[int]) -> None:
     in_own_process(full_and_freed, tmp_path, apart, lefts)
 
 
@@ -139,7 +137,7 @@ def landing_read_only_at(folder: Path, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["claim", "archive"])
-def test_a_landing_location_that_turns_read_only_during_a_run_and_back(tmp_path: Path, step: str) -> None:
+def test_landing_location_becomes_read_only_during_a_run(tmp_path: Path, step: str) -> None:
     in_own_process(landing_read_only_at, tmp_path, step)
 
 
@@ -155,7 +153,7 @@ def lakehouse_read_only_between(folder: Path) -> None:
     for name, mode, wanted in (("1", "rw", "no problem"), ("2", "ro", "is read-only|readonly"), ("3", "rw", "no")):
         (folder / "landing" / f"{name}.json").write_bytes(upload_of(name))
         remount(lakehouse, mode)
-        # A run of its own, as an open catalog keeps its file system writable.
+        # A separate run, because an open catalog keeps its file system writable.
         process = get_context("fork").Process(target=run, args=(wanted,))
         process.start()
         process.join()
@@ -164,13 +162,13 @@ def lakehouse_read_only_between(folder: Path) -> None:
         assert_ends_well(deployed, 3, ingest)
 
 
-def test_a_lakehouse_that_is_read_only_and_then_writable(tmp_path: Path) -> None:
+def test_lakehouse_is_read_only_for_a_time(tmp_path: Path) -> None:
     in_own_process(lakehouse_read_only_between, tmp_path)
 
 
 @contextmanager
 def files_left(spare: int) -> Iterator[None]:
-    """For a while this process may open only a few more files."""
+    """Limit the files that this process may open, for the duration of the context."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     taken = []
@@ -212,7 +210,7 @@ def few_open_files(folder: Path) -> None:
         assert_ends_well(deployed, 2, ingest)
 
 
-def test_too_few_open_files_at_any_step_of_a_run_and_then_enough(tmp_path: Path) -> None:
+def test_too_many_open_files_at_any_step_of_a_run(tmp_path: Path) -> None:
     in_own_process(few_open_files, tmp_path)
 
 
@@ -231,12 +229,12 @@ def killed_without_hard_links(folder: Path, point: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_run_that_is_killed_on_a_file_system_without_hard_links(tmp_path: Path, moment: str) -> None:
+def test_run_killed_on_a_file_system_without_hard_links(tmp_path: Path, moment: str) -> None:
     (tmp_path / "landing").mkdir()
     (tmp_path / "landing" / "x.json").write_bytes(upload_of("CAR-NL"))
     point = f"{moment} renaming to in_progress.json"
-    ended, told = ForkedProgram(killed_without_hard_links, tmp_path, point, environment=_environment()).wait()
-    assert ended == -9, told
+    exit_code, output = ForkedProgram(killed_without_hard_links, tmp_path, point, environment=_environment()).wait()
+    assert exit_code == -9, output
     assert not list((tmp_path / "lakehouse").glob("archive/*/x.json"))
     in_own_process(killed_without_hard_links, tmp_path, "")
 
@@ -254,14 +252,14 @@ def power_loss_after_the_archive(folder: Path) -> None:
     assert landing.claim(BATCH, upload)
     landing.archive(BATCH, upload)
     assert list(landing.claimed()) == []
-    # What the disk has at this moment, without what is only in memory.
+    # The content of the disk at this time, without what is only in memory.
     shutil.copyfile(image, lost)
     after = FolderLanding(landing.folder, folder / "after", 0)
     mount_image(lost, after.archive_folder)
     assert after.read_archived(BATCH, upload.uri) == b"content"
 
 
-def test_a_loss_of_power_does_not_take_an_upload_that_was_copied_to_another_file_system(tmp_path: Path) -> None:
+def test_power_failure_does_not_lose_an_upload_copied_to_another_file_system(tmp_path: Path) -> None:
     in_own_process(power_loss_after_the_archive, tmp_path)
 
 
