@@ -1,4 +1,4 @@
-"""``make aws-check`` proves that an account has what the settings need, and says what is missing."""
+"""``make aws-check`` checks that an account has what the settings need, and reports what is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Checked = Callable[..., tuple[bool, list[str]]]
 
 @pytest.fixture
 def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Between the product and an account with a bucket, to refuse what a test wants refused."""
+    """A proxy between the product and an account with a bucket, to refuse requests."""
     aws.make_bucket(BUCKET)
     with FaultProxy(aws.endpoint) as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.endpoint)
@@ -39,7 +39,7 @@ def checked(proxy: FaultProxy) -> Checked:
     return of
 
 
-def test_an_account_that_has_all_is_told_so_and_nothing_is_left_in_it(checked: Checked, aws: AwsServices) -> None:
+def test_complete_account_passes_and_nothing_is_left_in_it(checked: Checked, aws: AwsServices) -> None:
     is_whole, lines = checked(metrics_namespace="TelemetryAssets")
     assert is_whole, lines
     assert [line.split()[0] for line in lines] == ["ok"] * 5
@@ -49,12 +49,12 @@ def test_an_account_that_has_all_is_told_so_and_nothing_is_left_in_it(checked: C
     assert [key for key in left if "check" in key] == []
     with open_pipeline(Settings(**IN_S3)) as pipeline:
         assert not [name for name in pipeline.lakehouse.table(ALERTS).properties if "check" in name]
-    # None that an alarm watches.
-    [told] = aws.client("cloudwatch").list_metrics(Namespace="TelemetryAssets")["Metrics"]
-    assert told["MetricName"] == "AccountChecks"
+    # A metric that no alarm uses.
+    [metric] = aws.client("cloudwatch").list_metrics(Namespace="TelemetryAssets")["Metrics"]
+    assert metric["MetricName"] == "AccountChecks"
 
 
-def test_a_bucket_that_is_not_there_is_named_and_the_rest_is_proved_all_the_same(checked: Checked) -> None:
+def test_missing_bucket_is_named_and_the_rest_is_checked(checked: Checked) -> None:
     is_whole, lines = checked(landing_uri="s3://nowhere")
     assert not is_whole
     assert [line.split()[0] for line in lines] == ["ok", "MISSING", "ok", "ok"]
@@ -76,7 +76,7 @@ def test_a_bucket_that_is_not_there_is_named_and_the_rest_is_proved_all_the_same
         ("UpdateTable", "performance_alerts", "tables exist or can be created"),
     ],
 )
-def test_a_permission_that_is_missing_is_told_with_what_it_is_for(
+def test_missing_permission_is_reported_with_its_purpose(
     checked: Checked, proxy: FaultProxy, operation: str, key: str, title: str
 ) -> None:
     proxy.inject(Fault(FaultKind.ACCESS_DENIED, operation, key))
@@ -87,7 +87,7 @@ def test_a_permission_that_is_missing_is_told_with_what_it_is_for(
     assert "AccessDenied" in missing
 
 
-def test_a_step_is_not_submitted_where_something_else_is_missing(checked: Checked, aws: AwsServices) -> None:
+def test_no_step_is_submitted_if_something_else_is_missing(checked: Checked, aws: AwsServices) -> None:
     remote = {"engine": "glue", "scripts_uri": f"s3://{BUCKET}/scripts", "glue_job_name": "nothing"}
     is_whole, lines = checked(**remote)
     assert not is_whole
@@ -97,6 +97,6 @@ def test_a_step_is_not_submitted_where_something_else_is_missing(checked: Checke
     assert "StartJobRun" not in {request.operation for key, request in aws.take_requests() if key == PRODUCT}
 
 
-def test_settings_that_name_no_aws_are_refused(tmp_path: Path) -> None:
+def test_settings_without_aws_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is a folder, so there is nothing to check in AWS"):
         check(Settings(lakehouse_uri=str(tmp_path)), print)

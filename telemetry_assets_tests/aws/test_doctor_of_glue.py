@@ -1,4 +1,4 @@
-"""The table doctor where somebody else has written an entry of the Glue Data Catalog."""
+"""The table doctor on entries of the Glue Data Catalog that another writer has changed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from telemetry_assets_tests.harness.examined import glue_entry, repair, to_do, w
 from telemetry_assets_tests.harness.made_documents import event, framed
 
 
-def test_the_seed_s_accident_an_entry_with_3_columns_where_the_metadata_has_all(
-    in_glue: Deployment, aws: AwsServices
-) -> None:
+def test_entry_with_3_columns_and_metadata_with_all_is_repaired(in_glue: Deployment, aws: AwsServices) -> None:
     entry = glue_entry(aws, SILVER)
     whole = entry["StorageDescriptor"]["Columns"]
     entry["StorageDescriptor"]["Columns"] = whole[:3]
@@ -31,7 +29,7 @@ def test_the_seed_s_accident_an_entry_with_3_columns_where_the_metadata_has_all(
     in_glue.assert_equals_the_contract()
 
 
-def test_an_entry_with_another_type_or_location_is_told_and_mended(in_glue: Deployment, aws: AwsServices) -> None:
+def test_entry_with_another_type_or_location_is_repaired(in_glue: Deployment, aws: AwsServices) -> None:
     entry = glue_entry(aws, ALERTS)
     entry["StorageDescriptor"]["Columns"][0]["Type"] = "bigint"
     entry["StorageDescriptor"]["Location"] = "s3://elsewhere/alerts"
@@ -45,7 +43,7 @@ def test_an_entry_with_another_type_or_location_is_told_and_mended(in_glue: Depl
 
 
 @pytest.mark.parametrize("parameters", [{}, {"classification": "json"}, {"table_type": "HIVE"}])
-def test_an_entry_that_a_crawler_has_overwritten_is_told_and_mended(
+def test_entry_overwritten_by_a_crawler_is_repaired(
     in_glue: Deployment, aws: AwsServices, parameters: dict[str, str]
 ) -> None:
     entry = glue_entry(aws, SILVER)
@@ -62,7 +60,7 @@ def test_an_entry_that_a_crawler_has_overwritten_is_told_and_mended(
     in_glue.assert_equals_the_contract()
 
 
-def test_an_entry_of_somebody_else_s_table_is_left_alone_with_the_reason(aws: AwsServices) -> None:
+def test_entry_of_another_table_is_not_changed_and_the_reason_is_reported(aws: AwsServices) -> None:
     glue = aws.client("glue")
     glue.create_database(DatabaseInput={"Name": "silver"})
     entry = {"Name": "car_telemetry", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": {"Location": "s3://other/"}}
@@ -73,7 +71,7 @@ def test_an_entry_of_somebody_else_s_table_is_left_alone_with_the_reason(aws: Aw
         assert "drop the entry" in finding.refusal
 
 
-def test_a_repair_does_not_undo_what_was_committed_since_the_look(in_glue: Deployment, aws: AwsServices) -> None:
+def test_repair_does_not_undo_later_commits(in_glue: Deployment, aws: AwsServices) -> None:
     whole = glue_entry(aws, BRONZE)
     write_glue_entry(aws, BRONZE, {**whole, "Parameters": {}})
     [finding] = to_do(in_glue)

@@ -1,4 +1,4 @@
-"""The way to AWS: nothing is changed on it but what is ordered to go wrong."""
+"""The fault proxy changes nothing except the planned faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Truncated = (IncompleteReadError, ResponseStreamingError)
 
 @pytest.fixture
 def proxy(aws: AwsServices) -> Iterator[FaultProxy]:
-    """A way on which nothing goes wrong yet, to an empty bucket."""
+    """A proxy without faults, and an empty bucket."""
     aws.make_bucket(BUCKET)
     with FaultProxy(aws.endpoint) as one:
         yield one
@@ -33,25 +33,25 @@ def proxy(aws: AwsServices) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def direct(aws: AwsServices) -> Any:
-    """A client that goes another way."""
+    """A client that bypasses the proxy."""
     return aws.client("s3")
 
 
 @pytest.fixture
 def s3(aws: AwsServices, proxy: FaultProxy) -> Any:
-    """A client that asks once."""
+    """A client without retries."""
     return aws.client("s3", proxy.endpoint)
 
 
 @pytest.fixture
 def persistent_s3(aws: AwsServices, proxy: FaultProxy) -> Any:
-    """A client that asks again."""
+    """A client with retries."""
     return aws.client("s3", proxy.endpoint, retries=RETRIES)
 
 
 @pytest.fixture
 def glue(aws: AwsServices, proxy: FaultProxy) -> Any:
-    """A client that asks once, and a table."""
+    """A client without retries, and a table."""
     client = aws.client("glue", proxy.endpoint)
     client.create_database(DatabaseInput={"Name": "silver"})
     client.create_table(DatabaseName="silver", TableInput={"Name": "cars", "Parameters": {"made": "first"}})
@@ -74,7 +74,7 @@ def _update(glue: Any) -> None:
     glue.update_table(DatabaseName="silver", TableInput={"Name": "cars"}, VersionId="0")
 
 
-def test_strange_keys_come_through_unharmed(s3: Any, direct: Any, proxy: FaultProxy) -> None:
+def test_unusual_keys_are_forwarded_unchanged(s3: Any, direct: Any, proxy: FaultProxy) -> None:
     for key in STRANGE_KEYS:
         s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
         assert direct.get_object(Bucket=BUCKET, Key=key)["Body"].read() == key.encode()
@@ -90,7 +90,7 @@ def test_strange_keys_come_through_unharmed(s3: Any, direct: Any, proxy: FaultPr
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_bodies_come_through_unharmed(s3: Any, size: int) -> None:
+def test_bodies_are_forwarded_unchanged(s3: Any, size: int) -> None:
     body = random.Random(size).randbytes(size)
     _put(s3, body)
     assert _get(s3) == body
@@ -98,9 +98,9 @@ def test_bodies_come_through_unharmed(s3: Any, size: int) -> None:
     assert _get(s3) == body
 
 
-def test_bodies_in_chunks_come_through_unharmed(s3: Any, proxy: FaultProxy) -> None:
+def test_chunked_bodies_are_forwarded_unchanged(s3: Any, proxy: FaultProxy) -> None:
     connection = HTTPConnection(proxy.endpoint.removeprefix("http://"))
-    # As the SDK sends a body whose checksum follows it.
+    # The SDK sends a body with a trailing checksum like this.
     headers = {"Content-Encoding": "aws-chunked", "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
     pieces = [b"3\r\nabc\r\n2\r\nde", b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"]
     connection.request("PUT", f"/{BUCKET}/upload", iter(pieces), headers, encode_chunked=True)
@@ -205,7 +205,7 @@ def test_an_error_after_the_effect_leaves_the_effect(s3: Any, direct: Any, proxy
     assert _is_there(direct)
 
 
-def test_a_slow_answer_takes_as_long_as_ordered(s3: Any, proxy: FaultProxy) -> None:
+def test_slow_answer_takes_the_planned_time(s3: Any, proxy: FaultProxy) -> None:
     proxy.inject(Fault(FaultKind.SLOW_ANSWER, seconds=0.3))
     began = monotonic()
     _put(s3)
@@ -231,7 +231,7 @@ def test_a_paused_request_takes_effect_when_it_is_released(s3: Any, direct: Any,
     assert _is_there(direct)
 
 
-def test_a_fault_meets_the_requests_that_are_ordered_to(s3: Any, proxy: FaultProxy) -> None:
+def test_fault_affects_matching_requests_only(s3: Any, proxy: FaultProxy) -> None:
     proxy.inject(Fault(FaultKind.INTERNAL_ERROR, "PutObject", key_contains="bad", after=1, times=2))
 
     def outcome(key: str) -> bool:
@@ -261,7 +261,7 @@ def test_a_fault_meets_the_requests_that_are_ordered_to(s3: Any, proxy: FaultPro
         (FaultKind.ERROR_AFTER, _put),
     ],
 )
-def test_retries_get_over_a_fault(
+def test_retries_overcome_a_fault(
     persistent_s3: Any, direct: Any, proxy: FaultProxy, kind: FaultKind, ask: Callable[[Any], object]
 ) -> None:
     _put(direct)
@@ -270,13 +270,13 @@ def test_retries_get_over_a_fault(
     assert len(proxy.requests) == 2
 
 
-def test_a_retry_of_a_conditional_write_meets_what_it_has_written_itself(persistent_s3: Any, proxy: FaultProxy) -> None:
+def test_retry_of_a_conditional_write_conflicts_with_its_own_write(persistent_s3: Any, proxy: FaultProxy) -> None:
     proxy.inject(Fault(FaultKind.RESET_AFTER, "PutObject"))
     with pytest.raises(ClientError, match="PreconditionFailed"):
         persistent_s3.put_object(Bucket=BUCKET, Key="lease", Body=b"mine", IfNoneMatch="*")
 
 
-def test_random_faults_are_so_few_in_a_row_that_retries_win(persistent_s3: Any, proxy: FaultProxy) -> None:
+def test_random_faults_are_few_enough_in_a_row_for_retries(persistent_s3: Any, proxy: FaultProxy) -> None:
     kinds = [FaultKind.INTERNAL_ERROR, FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER]
     proxy.inject_randomly(random.Random(1), 0.9, kinds, in_a_row=1)
     for number in range(3):

@@ -1,4 +1,4 @@
-"""What AWS's services do on a bad day: nothing lost, nothing double, and nobody has to look."""
+"""Faults of AWS's services: nothing is lost or duplicated, and no manual work is needed."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ STEPS = {
 
 @pytest.fixture
 def services(request: pytest.FixtureRequest) -> AwsServices:
-    """The services, without a proxy before them."""
+    """The services, without a proxy."""
     made: AwsServices = request.getfixturevalue("aws")
     return made
 
 
 @pytest.fixture
 def proxy(services: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Between the product and AWS."""
+    """A proxy between the product and AWS."""
     with FaultProxy(services.endpoint) as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.endpoint)
         yield one
@@ -51,7 +51,7 @@ def proxy(services: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fa
 
 @pytest.fixture
 def deployed(services: AwsServices, proxy: FaultProxy) -> Iterator[DeploymentInS3]:
-    """A deployment whose tables are there, with uploads that wait."""
+    """A deployment with existing tables and waiting uploads."""
     with deployment_in_s3(services) as one:
         one.process()
         for number in range(3):
@@ -60,7 +60,7 @@ def deployed(services: AwsServices, proxy: FaultProxy) -> Iterator[DeploymentInS
 
 
 def assert_exact(deployed: DeploymentInS3) -> None:
-    """Every document once, every table as the contract has it, nothing left to do."""
+    """Assert that every document is ingested once, every table follows the contract, and no work is left."""
     deployed.assert_equals_the_contract()
     assert [len(deployed.archived(one.batch_id)) for one in deployed.batch_reports] == [3]
     assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
@@ -69,9 +69,7 @@ def assert_exact(deployed: DeploymentInS3) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_fault_that_passes_is_got_over_in_the_same_run(
-    deployed: DeploymentInS3, proxy: FaultProxy, step: str
-) -> None:
+def test_transient_fault_is_overcome_in_the_same_run(deployed: DeploymentInS3, proxy: FaultProxy, step: str) -> None:
     operation, key = STEPS[step]
     for number, kind in enumerate((FaultKind.SLOW_DOWN, FaultKind.RESET_AFTER)):
         proxy.inject(Fault(kind, operation, key, after=number))
@@ -81,34 +79,32 @@ def test_a_fault_that_passes_is_got_over_in_the_same_run(
 
 
 @pytest.mark.parametrize("key", ["archive/", "in_progress.json", "metadata.json", "bronze/car_telemetry/data/"])
-def test_an_answer_that_ends_too_early_is_asked_for_again(
-    deployed: DeploymentInS3, proxy: FaultProxy, key: str
-) -> None:
+def test_truncated_response_is_requested_again(deployed: DeploymentInS3, proxy: FaultProxy, key: str) -> None:
     proxy.inject(Fault(FaultKind.TRUNCATED_BODY, "GetObject", key, times=2))
     deployed.process()
     assert len(proxy.faults_hit) == 2
     assert_exact(deployed)
 
 
-def test_a_lock_of_glue_that_is_lost_to_nobody_is_taken_again(deployed: DeploymentInS3, proxy: FaultProxy) -> None:
+def test_glue_conflict_without_another_commit_is_retried(deployed: DeploymentInS3, proxy: FaultProxy) -> None:
     proxy.inject(Fault(FaultKind.LOST_LOCK, "UpdateTable", times=3))
     deployed.process()
     assert_exact(deployed)
 
 
 @pytest.mark.parametrize("kind", [FaultKind.RESET_AFTER, FaultKind.ERROR_AFTER])
-def test_a_commit_that_took_effect_and_was_answered_with_an_error_stands_whole(
+def test_commit_that_took_effect_despite_an_error_stays_complete(
     deployed: DeploymentInS3, proxy: FaultProxy, kind: FaultKind
 ) -> None:
-    # The SDK's retry then meets its own update, which looks like another writer's; who believes that deletes the
-    # manifests of a commit that stands.
+    # The SDK's retry then conflicts with its own update, which looks like another writer's. A client that takes it for
+    # one deletes the manifests of a valid commit.
     proxy.inject(Fault(kind, "UpdateTable", times=5))
     deployed.process()
     assert len(deployed.pipeline.lakehouse.table(BRONZE).snapshots()) == 1
     assert_exact(deployed)
 
 
-def test_what_this_process_may_not_copy_waits_and_is_told_and_all_else_is_taken(
+def test_upload_that_cannot_be_copied_waits_and_is_reported_and_others_are_ingested(
     deployed: DeploymentInS3, proxy: FaultProxy
 ) -> None:
     proxy.inject(Fault(FaultKind.ACCESS_DENIED, "CopyObject", "1.json", times=2))
@@ -124,20 +120,20 @@ def test_what_this_process_may_not_copy_waits_and_is_told_and_all_else_is_taken(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that try twice only, so that an outage is soon over for a test."""
+    """Clients with one retry only, so that tests of an outage are short."""
     monkeypatch.setitem(RETRIES, "total_max_attempts", 2)
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.usefixtures("impatient")
-def test_a_service_that_stays_away_ends_the_run_in_words_and_the_next_run_goes_on(
+def test_outage_fails_the_run_with_a_clear_error_and_the_next_run_continues(
     deployed: DeploymentInS3, proxy: FaultProxy, step: str
 ) -> None:
     operation, key = STEPS[step]
     proxy.inject(Fault(FaultKind.INTERNAL_ERROR, operation, key, times=1_000))
-    with pytest.raises((AwsError, TableMismatchError, OSError)) as told:
+    with pytest.raises((AwsError, TableMismatchError, OSError)) as raised:
         deployed.process()
-    assert "nternal" in str(told.value)
+    assert "nternal" in str(raised.value)
     proxy.stop_injecting()
     deployed.process()
     deployed.recall_batches()
@@ -145,7 +141,7 @@ def test_a_service_that_stays_away_ends_the_run_in_words_and_the_next_run_goes_o
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_bad_day_with_faults_everywhere(deployed: DeploymentInS3, proxy: FaultProxy, seed: int) -> None:
+def test_random_faults_of_all_services(deployed: DeploymentInS3, proxy: FaultProxy, seed: int) -> None:
     proxy.inject_randomly(random.Random(seed), 0.1, TRANSIENT)
     deployed.process()
     proxy.stop_injecting()

@@ -1,4 +1,4 @@
-"""What the Glue Data Catalog and S3 add to the tables."""
+"""Behaviour of the tables that is specific to the Glue Data Catalog and S3."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_everything_that_is_written_is_encrypted_with_the_key_of_the_settings(aw
 
 
 def test_buckets_may_be_in_other_regions_than_the_catalog(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    # boto3 alone among AWS's tools reads only this one's other name.
+    # Unlike AWS's other tools, boto3 reads AWS_DEFAULT_REGION only.
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     aws.make_bucket("landing-in-ohio", versioned=True, region="us-east-2")
     aws.make_bucket("lakehouse-in-oregon", region="us-west-2")
@@ -80,7 +80,7 @@ def test_a_lakehouse_prefix_that_engines_would_misread_is_refused(aws: AwsServic
         pass
 
 
-def test_a_property_that_was_set_and_answered_with_an_error_is_set(
+def test_property_set_despite_an_error_is_recognized(
     deployed: DeploymentInS3, aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.process()
@@ -92,7 +92,7 @@ def test_a_property_that_was_set_and_answered_with_an_error_is_set(
             assert pipeline.lakehouse.table(SILVER).properties["owner"] == "fleet"
 
 
-def test_a_service_that_refuses_for_a_moment_does_not_let_bronze_begin_anew(
+def test_temporary_refusal_does_not_create_bronze_again(
     deployed: DeploymentInS3, aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send_one(deployed)
@@ -106,10 +106,10 @@ def test_a_service_that_refuses_for_a_moment_does_not_let_bronze_begin_anew(
     assert deployed.pipeline.lakehouse.existing(BRONZE) is None
 
 
-class TestRefusalsInWords:
-    """What a person reads where AWS is not as the settings have it."""
+class TestErrorMessages:
+    """The errors that a user sees if AWS does not match the settings."""
 
-    def test_a_bucket_that_is_not_there(self, aws: AwsServices) -> None:
+    def test_missing_bucket(self, aws: AwsServices) -> None:
         with pytest.raises(AwsError, match="Make the bucket, or correct"), open_pipeline(Settings(**IN_S3)) as pipeline:
             pipeline.ingestion.has_work()
 
@@ -125,7 +125,7 @@ class TestRefusalsInWords:
         with pytest.raises(AwsError, match="Set AWS_REGION"), open_pipeline(Settings(**IN_S3)):
             pass
 
-    def test_a_permission_that_is_missing(
+    def test_missing_permission(
         self, deployed: DeploymentInS3, aws: AwsServices, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with FaultProxy(aws.endpoint) as proxy:

@@ -1,4 +1,4 @@
-"""The server that stands for AWS does what AWS does where moto by itself does not."""
+"""The local AWS server behaves like AWS where unpatched moto does not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def versioned_s3(aws: AwsServices) -> Any:
 
 @pytest.fixture
 def glue(aws: AwsServices) -> Any:
-    """A client, and a table as it was made."""
+    """A client, and a new table."""
     client = aws.client("glue")
     client.create_database(DatabaseInput={"Name": "silver"})
     client.create_table(DatabaseName="silver", TableInput=_table("made"))
@@ -71,7 +71,7 @@ def _listed(s3: Any, **arguments: Any) -> list[str]:
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
-def test_each_update_of_a_table_gives_it_another_version(glue: Any) -> None:
+def test_each_update_of_a_table_changes_its_version(glue: Any) -> None:
     assert _entry(glue) == ("0", "made")
     _update(glue, "first", "0")
     assert _entry(glue) == ("1", "first")
@@ -101,7 +101,7 @@ def test_without_the_lock_of_glue_an_update_is_lost(glue: Any, aws: AwsServices)
     assert _entry(glue) == ("2", "second")
 
 
-def test_of_concurrent_updates_of_one_version_one_is_made(glue: Any, aws: AwsServices) -> None:
+def test_one_of_several_concurrent_updates_of_one_version_succeeds(glue: Any, aws: AwsServices) -> None:
     client = aws.client("glue", max_pool_connections=10)
 
     def update(number: int) -> bool:
@@ -116,7 +116,7 @@ def test_of_concurrent_updates_of_one_version_one_is_made(glue: Any, aws: AwsSer
     assert _entry(glue)[0] == "1"
 
 
-def test_of_20_that_write_where_nothing_is_one_wins(s3: Any) -> None:
+def test_one_of_20_concurrent_conditional_creations_succeeds(s3: Any) -> None:
     def put(number: int) -> str:
         try:
             s3.put_object(Bucket=BUCKET, Key="lease", Body=str(number).encode(), IfNoneMatch="*")
@@ -131,7 +131,7 @@ def test_of_20_that_write_where_nothing_is_one_wins(s3: Any) -> None:
     assert s3.get_object(Bucket=BUCKET, Key="lease")["Body"].read() == str(winner).encode()
 
 
-def test_of_20_that_replace_the_same_object_one_wins(s3: Any) -> None:
+def test_one_of_20_concurrent_conditional_replacements_succeeds(s3: Any) -> None:
     etag = s3.put_object(Bucket=BUCKET, Key="lease", Body=b"free")["ETag"]
 
     def put(number: int) -> bool:
@@ -145,13 +145,13 @@ def test_of_20_that_replace_the_same_object_one_wins(s3: Any) -> None:
         assert sum(pool.map(put, range(20))) == 1
 
 
-def test_replacing_an_object_that_is_not_there_is_refused_with_404(s3: Any) -> None:
+def test_conditional_replacement_of_a_missing_object_is_refused_with_404(s3: Any) -> None:
     with pytest.raises(ClientError) as error:
         s3.put_object(Bucket=BUCKET, Key="lease", Body=b"", IfMatch='"0"')
     assert _refusal(error) == (404, "NoSuchKey")
 
 
-def test_only_the_version_that_is_meant_is_copied(s3: Any) -> None:
+def test_conditional_copy_copies_the_expected_version_only(s3: Any) -> None:
     etag = s3.put_object(Bucket=BUCKET, Key="upload", Body=b"old")["ETag"]
     arguments = {"Bucket": BUCKET, "Key": "copy", "CopySource": {"Bucket": BUCKET, "Key": "upload"}}
     s3.copy_object(**arguments, CopySourceIfMatch=etag)
@@ -162,13 +162,13 @@ def test_only_the_version_that_is_meant_is_copied(s3: Any) -> None:
     assert s3.get_object(Bucket=BUCKET, Key="copy")["Body"].read() == b"old"
 
 
-def test_a_copy_names_the_version_that_it_was_made_of(versioned_s3: Any) -> None:
+def test_copy_returns_its_source_version(versioned_s3: Any) -> None:
     version = versioned_s3.put_object(Bucket=BUCKET, Key="upload", Body=b"")["VersionId"]
     source = {"Bucket": BUCKET, "Key": "upload"}
     assert versioned_s3.copy_object(Bucket=BUCKET, Key="copy", CopySource=source)["CopySourceVersionId"] == version
 
 
-def test_a_part_is_copied_only_of_the_version_that_is_meant(s3: Any) -> None:
+def test_conditional_part_copy_copies_the_expected_version_only(s3: Any) -> None:
     s3.put_object(Bucket=BUCKET, Key="upload", Body=b"new")
     upload = s3.create_multipart_upload(Bucket=BUCKET, Key="copy")["UploadId"]
     with pytest.raises(ClientError) as error:
@@ -183,7 +183,7 @@ def test_a_part_is_copied_only_of_the_version_that_is_meant(s3: Any) -> None:
     assert _refusal(error) == (412, "PreconditionFailed")
 
 
-def test_only_the_version_that_is_meant_is_deleted(s3: Any) -> None:
+def test_conditional_delete_deletes_the_expected_version_only(s3: Any) -> None:
     etag = s3.put_object(Bucket=BUCKET, Key="upload", Body=b"new")["ETag"]
     with pytest.raises(ClientError) as error:
         s3.delete_object(Bucket=BUCKET, Key="upload", IfMatch='"old"')
@@ -220,7 +220,7 @@ def test_suspended_versioning_keeps_versions_below_the_null_version(versioned_s3
 
 
 @pytest.mark.parametrize("versioned", [False, True], ids=["unversioned", "versioned"])
-def test_strange_keys_are_keys_like_any_other(aws: AwsServices, versioned: bool) -> None:
+def test_unusual_keys_are_stored_unchanged(aws: AwsServices, versioned: bool) -> None:
     aws.make_bucket(BUCKET, versioned=versioned)
     s3 = aws.client("s3")
     for key in STRANGE_KEYS:
@@ -259,7 +259,7 @@ def test_pages_of_versions_hold_every_version_once(versioned_s3: Any) -> None:
     assert len(found) == len(made)
 
 
-def test_a_body_that_breaks_off_is_not_written(s3: Any, aws: AwsServices) -> None:
+def test_truncated_body_is_not_written(s3: Any, aws: AwsServices) -> None:
     address = urlsplit(aws.endpoint)
     with socket.create_connection((address.hostname, address.port)) as connection:
         head = f"PUT /{BUCKET}/upload HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 10\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The policy of docs/aws-one-machine.md allows what the product asks AWS for, and nothing that it does not ask for."""
+"""The policy of docs/aws-one-machine.md allows exactly the requests that the product sends to AWS."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from telemetry_assets_tests.harness.aws.permissions import LAKEHOUSE, Statement,
 from telemetry_assets_tests.harness.aws.services import AwsServices
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "aws-one-machine.md"
-# Asked for only where a large upload to S3 breaks off.
+# Needed only if a multipart upload to S3 fails.
 NOT_SEEN_HERE = {"s3:AbortMultipartUpload"}
 
 
 @pytest.fixture
 def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Between the product and AWS, to see what it asks for."""
+    """A proxy between the product and AWS, to record its requests."""
     with FaultProxy(aws.endpoint) as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.endpoint)
         yield one
@@ -31,19 +31,19 @@ def policy_on_the_page() -> list[Statement]:
     return statements_of(found[1])
 
 
-def test_the_policy_on_the_page_allows_exactly_what_is_asked_for(aws: AwsServices, proxy: FaultProxy) -> None:
+def test_policy_on_the_page_allows_exactly_the_sent_requests(aws: AwsServices, proxy: FaultProxy) -> None:
     policy = policy_on_the_page()
     live(aws)
-    asked = {
+    needed_permissions = {
         (*pair, request.key)
         for request in proxy.requests
         if request.operation != "DeleteTable"
         for pair in needed(request)
     }
-    refused = [one for one in sorted(asked) if not allowed(policy, one[0], one[1], prefix=one[2])]
+    refused = [one for one in sorted(needed_permissions) if not allowed(policy, one[0], one[1], prefix=one[2])]
     assert refused == []
     granted = {action for statement in policy for action in statement.actions}
-    assert granted - {action for action, _, _ in asked} == NOT_SEEN_HERE
+    assert granted - {action for action, _, _ in needed_permissions} == NOT_SEEN_HERE
 
 
 def test_every_listing_of_the_lakehouse_names_a_prefix_in_it(aws: AwsServices, proxy: FaultProxy) -> None:

@@ -1,4 +1,4 @@
-"""What only a bucket does as a landing location."""
+"""Behaviour of a landing location that is specific to S3."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def place(aws: AwsServices) -> S3Place:
 
 
 def take(place: S3Place, upload: WaitingUpload) -> bytes:
-    """An upload from waiting to the archive."""
+    """Claim, read and archive an upload."""
     assert place.landing.claim(BATCH, upload)
     content = place.landing.read(BATCH, upload)
     place.landing.archive(BATCH, upload)
@@ -30,7 +30,7 @@ def take(place: S3Place, upload: WaitingUpload) -> bytes:
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-def test_every_key_that_s3_allows_is_an_upload_of_its_own(aws: AwsServices, versioned: bool) -> None:
+def test_every_key_that_s3_allows_is_a_separate_upload(aws: AwsServices, versioned: bool) -> None:
     place = S3Place(aws, versioned=versioned)
     for key in STRANGE_KEYS:
         place.put(key, key.encode())
@@ -48,7 +48,7 @@ def test_a_listing_has_as_many_pages_as_it_needs(place: S3Place) -> None:
     assert names(place.landing) == [f"{number:04d}.json" for number in range(1_003)]
 
 
-def test_folders_of_other_tools_are_no_uploads(place: S3Place) -> None:
+def test_folder_markers_of_other_tools_are_no_uploads(place: S3Place) -> None:
     for name in ("", "cars/", "cars_$folder$"):
         place.put(name, b"")
     place.put("empty.json", b"")
@@ -62,12 +62,12 @@ def test_a_whole_bucket_may_be_the_landing_location(aws: AwsServices) -> None:
     assert (upload.uri, take(place, upload)) == ("s3://cars/x.json", b"content")
 
 
-def test_a_prefix_does_not_take_what_only_begins_like_it(place: S3Place) -> None:
+def test_prefix_does_not_match_longer_names(place: S3Place) -> None:
     place.s3.put_object(Bucket=BUCKET, Key="land ing2/x.json", Body=b"{}")
     assert names(place.landing) == []
 
 
-def test_a_replacement_outlasts_the_deletion_of_the_version_that_was_read(place: S3Place) -> None:
+def test_replacement_is_kept_when_the_version_that_was_read_is_deleted(place: S3Place) -> None:
     place.put("x.json", b"first")
     [first] = place.landing.waiting()
     assert place.landing.claim(BATCH, first)
@@ -76,13 +76,13 @@ def test_a_replacement_outlasts_the_deletion_of_the_version_that_was_read(place:
     assert place.versions("x.json") == [b"second"]
 
 
-def test_a_replacement_of_the_same_content_outlasts_it_too_where_there_are_versions(
+def test_replacement_with_the_same_content_is_kept_in_a_versioned_bucket(
     place: S3Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.put("x.json", b"same")
     [first] = place.landing.waiting()
     assert place.landing.claim(BATCH, first)
-    # Times in a listing are whole seconds.
+    # Times in a listing have a resolution of seconds.
     while [upload.modified for upload in place.landing.waiting()] == [first.modified]:
         place.put("x.json", b"same")
     place.landing.archive(BATCH, first)
@@ -90,7 +90,7 @@ def test_a_replacement_of_the_same_content_outlasts_it_too_where_there_are_versi
     assert second.modified > first.modified
 
 
-def test_what_was_replaced_before_it_was_taken_does_not_come_back(place: S3Place) -> None:
+def test_version_replaced_before_its_claim_does_not_return(place: S3Place) -> None:
     for content in (b"first", b"second"):
         place.put("x.json", content)
     [upload] = place.landing.waiting()
@@ -110,7 +110,7 @@ def test_an_upload_that_its_producer_deletes_while_it_is_processed_stays_deleted
     assert names(place.landing) == []
 
 
-def test_a_bucket_whose_versioning_was_suspended_goes_by_etags(place: S3Place) -> None:
+def test_bucket_with_suspended_versioning_uses_etags(place: S3Place) -> None:
     place.put("x.json", b"old")
     place.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
     place.put("x.json", b"new")
@@ -119,7 +119,7 @@ def test_a_bucket_whose_versioning_was_suspended_goes_by_etags(place: S3Place) -
     assert names(place.landing) == []
 
 
-def test_a_copy_that_is_gone_from_the_archive_is_made_again_from_what_still_waits(place: S3Place) -> None:
+def test_copy_deleted_from_the_archive_is_made_again_from_the_waiting_upload(place: S3Place) -> None:
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
@@ -127,7 +127,7 @@ def test_a_copy_that_is_gone_from_the_archive_is_made_again_from_what_still_wait
     assert place.landing.read(BATCH, upload) == b"content"
 
 
-def test_a_copy_that_is_gone_together_with_its_upload_is_told_as_a_missing_file(place: S3Place) -> None:
+def test_missing_copy_and_upload_raise_a_missing_file_error(place: S3Place) -> None:
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
     place.remove("x.json")
@@ -145,7 +145,7 @@ def test_copies_are_encrypted_with_the_key_of_the_settings(aws: AwsServices) -> 
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
-def test_an_upload_in_a_storage_class_that_sleeps_is_told(place: S3Place, storage_class: str) -> None:
+def test_upload_in_an_archival_storage_class_is_reported(place: S3Place, storage_class: str) -> None:
     place.put("x.json", b"content", StorageClass=storage_class)
     assert names(place.landing) == []
     [(uri, problem)] = place.landing.obstacles()
@@ -153,7 +153,7 @@ def test_an_upload_in_a_storage_class_that_sleeps_is_told(place: S3Place, storag
     assert "copy it to another one" in problem
 
 
-def test_a_refusal_of_one_object_is_that_upload_s_problem_alone(aws: AwsServices, place: S3Place) -> None:
+def test_refusal_of_one_object_is_a_problem_of_that_upload_only(aws: AwsServices, place: S3Place) -> None:
     place.put("x.json", b"content", StorageClass="GLACIER")
     [(uri, _)] = place.landing.obstacles()
     entry = place.s3.head_object(Bucket=BUCKET, Key=f"{place.location.prefix}x.json")
@@ -162,12 +162,12 @@ def test_a_refusal_of_one_object_is_that_upload_s_problem_alone(aws: AwsServices
         place.landing.claim(BATCH, asleep)
 
 
-def test_a_mark_of_a_folder_among_released_uploads_is_overlooked(place: S3Place) -> None:
+def test_folder_marker_among_released_uploads_is_ignored(place: S3Place) -> None:
     place.s3.put_object(Bucket="lakehouse", Key="ingestion/released/", Body=b"")
     assert names(place.landing) == []
 
 
-def test_a_name_that_leaves_no_room_for_its_place_in_the_archive_is_told(place: S3Place) -> None:
+def test_name_too_long_for_the_archive_is_reported(place: S3Place) -> None:
     place.put("x" * 1_000 + ".json", b"content")
     assert names(place.landing) == []
     [(_, problem)] = place.landing.obstacles()

@@ -1,1 +1,1 @@
-"""Steps that run on EMR Serverless and on Glue."""
+"""Steps that run on EMR Serverless and Glue."""

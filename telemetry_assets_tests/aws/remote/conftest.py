@@ -1,4 +1,4 @@
-"""An account that remote steps run in, where nothing is asked for that the policies of ``infra/`` do not allow."""
+"""An account for remote steps, in which all requests must be allowed by the policies of ``infra/``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telemetry_assets_tests.harness.policies import policy
 
 @pytest.fixture(scope="package")
 def opened_account(aws_services: AwsServices) -> Iterator[RemoteAccount]:
-    """It is prepared once: the package is large."""
+    """An account that is prepared once, because the package is large."""
     with pytest.MonkeyPatch.context() as environment:
         for name in os.environ:
             if name.startswith(("AWS_", "TELEMETRY_")):
@@ -28,14 +28,14 @@ def opened_account(aws_services: AwsServices) -> Iterator[RemoteAccount]:
 
 @pytest.fixture
 def account(opened_account: RemoteAccount) -> Iterator[RemoteAccount]:
-    """With no run of another test at work."""
+    """The account without other tests' runs."""
     opened_account.aws.take_requests()
     yield opened_account
     opened_account.aws.end_programs()
-    # Terraform has made the databases before.
-    asked = [(who, one) for who, one in opened_account.take_policy_requests() if one.operation != "CreateDatabase"]
+    # Terraform has created the databases before.
+    requests = [(key, one) for key, one in opened_account.take_policy_requests() if one.operation != "CreateDatabase"]
     for who, name in ((PRODUCT, "orchestrator"), (PROGRAM, "job")):
-        assert refused(policy(name), (request for key, request in asked if key == who)) == set(), name
+        assert refused(policy(name), (request for key, request in requests if key == who)) == set(), name
 
 
 @pytest.fixture(params=SERVICES)

@@ -1,4 +1,4 @@
-"""Of a program that dies, all that can be had is told, and what another attempt may mend is tried again."""
+"""If a program dies, the error has all available details, and the step is retried where a retry can help."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ JAVA = "java.lang.OutOfMemoryError: Java heap space"
 
 
 class Dying(EmrServerless):
-    """A service whose programs tell something, and are gone. The harness dies before it tells, or not at all."""
+    """A service whose programs send messages and then die; the harness' own die before any message, or not at all."""
 
     def __init__(self, settings: Settings, account: RemoteAccount, *messages: dict[str, Any]) -> None:
         super().__init__(settings)
@@ -57,36 +57,36 @@ class Dying(EmrServerless):
 
 
 def refreshed_by(account: RemoteAccount, *messages: dict[str, Any]) -> tuple[int, Exception]:
-    """How often a step was started that dies after these messages, and what is told at last."""
+    """The number of starts of a step that dies after these messages, and the final error."""
     with with_a_batch_in_bronze(account, "emr_serverless", remote_poll_seconds=0.01) as deployed:
         service = Dying(deployed.settings, account, *messages)
         engine = RemoteEngine(deployed.pipeline.lakehouse, deployed.settings, service)
-        with pytest.raises((RemoteRunError, QualityError)) as told:
+        with pytest.raises((RemoteRunError, QualityError)) as raised:
             engine.refresh(SILVER, None, RefreshParameters(AS_OF), "a run")
-        return service.starts, told.value
+        return service.starts, raised.value
 
 
-def test_a_death_that_was_not_told_is_tried_again_and_told_in_java_s_own_words(account: RemoteAccount) -> None:
+def test_death_without_a_message_is_retried_and_reported_with_javas_error(account: RemoteAccount) -> None:
     starts, error = refreshed_by(account, STREAMED)
     assert starts == 3
     assert "INFO it begins" in str(error)
     assert JAVA in str(error)
 
 
-def test_an_error_that_nobody_has_foreseen_is_tried_again(account: RemoteAccount) -> None:
+def test_unexpected_error_is_retried(account: RemoteAccount) -> None:
     starts, error = refreshed_by(account, STREAMED, CRASHED)
     assert starts == 3
     assert "SomeError: of nobody's" in str(error)
     assert JAVA in str(error)
 
 
-def test_what_a_program_has_found_wrong_is_not_looked_for_again(account: RemoteAccount) -> None:
+def test_quality_error_is_not_retried(account: RemoteAccount) -> None:
     starts, error = refreshed_by(account, STREAMED, FOUND)
     assert starts == 1
     assert isinstance(error, QualityError)
 
 
-def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_it(
+def test_temporarily_unreadable_message_is_received_after_earlier_ones(
     account: RemoteAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3 = account.aws.client("s3")
@@ -116,14 +116,14 @@ def test_a_message_that_cannot_be_read_for_a_moment_is_heard_with_those_before_i
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_aws_that_cannot_be_reached_for_a_moment_is_asked_again(error: Exception) -> None:
+def test_requests_to_temporarily_unreachable_aws_are_retried(error: Exception) -> None:
     answers: list[Any] = [error, "there"]
 
     def answer() -> str:
         match answers.pop(0):
             case Exception() as failed:
                 raise failed
-            case told:
-                return str(told)
+            case text:
+                return str(text)
 
     assert retry_while_busy("a step", 1, answer) == "there"

@@ -1,4 +1,4 @@
-"""A remote step is started once, followed to its end whatever the service does, and cancelled with its run."""
+"""A remote step is started once, followed to its end despite failures of the service, and cancelled with its run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.long
 
 
 def states_of_a_refresh(account: RemoteAccount, engine: str, *orders: str) -> list[str]:
-    """The states of all runs that a step has needed, where these things were ordered to happen."""
+    """The states of all runs of a step after the given failures were planned."""
     with with_a_batch_in_bronze(account, engine) as deployed:
         for order, count in Counter(orders).items():
             account.aws.order(order, count)
@@ -38,7 +38,7 @@ def states_of_a_refresh(account: RemoteAccount, engine: str, *orders: str) -> li
         return states(account, deployed)
 
 
-def test_where_nothing_is_to_do_nothing_is_started(account: RemoteAccount, engine: str) -> None:
+def test_nothing_is_started_if_there_is_nothing_to_do(account: RemoteAccount, engine: str) -> None:
     with open_pipeline(Settings(**account.settings(engine))) as pipeline:
         processed = pipeline.process("a run")
         assert not any(one.changed for one in processed.refreshes)
@@ -46,12 +46,12 @@ def test_where_nothing_is_to_do_nothing_is_started(account: RemoteAccount, engin
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "ConcurrentRunsExceededException", "InternalServerException"])
-def test_a_start_that_is_refused_for_a_while_is_asked_for_again(account: RemoteAccount, engine: str, code: str) -> None:
+def test_temporarily_refused_start_is_retried(account: RemoteAccount, engine: str, code: str) -> None:
     orders = [f"refuse/{code}", f"refuse/{code}", f"end/{SUCCESS[engine]}"]
     assert states_of_a_refresh(account, engine, *orders) == [SUCCESS[engine]]
 
 
-def test_a_start_that_is_refused_for_good_is_told(account: RemoteAccount, engine: str) -> None:
+def test_permanently_refused_start_is_an_error(account: RemoteAccount, engine: str) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("refuse/AccessDeniedException")
         with pytest.raises(AwsError, match="AccessDenied"):
@@ -59,26 +59,26 @@ def test_a_start_that_is_refused_for_good_is_told(account: RemoteAccount, engine
         assert states(account, deployed) == []
 
 
-def test_a_start_whose_answer_is_lost_is_not_made_twice(account: RemoteAccount, engine: str) -> None:
+def test_start_with_a_lost_response_is_not_repeated(account: RemoteAccount, engine: str) -> None:
     assert states_of_a_refresh(account, engine, "lose-answer", f"end/{SUCCESS[engine]}") == [SUCCESS[engine]]
 
 
-def test_a_run_that_found_no_room_is_tried_again(account: RemoteAccount, engine: str) -> None:
+def test_run_without_capacity_is_retried(account: RemoteAccount, engine: str) -> None:
     ended = states_of_a_refresh(account, engine, "end/FAILED", f"end/{SUCCESS[engine]}")
     assert ended == ["FAILED", SUCCESS[engine]]
 
 
-def test_a_run_that_never_finds_room_is_given_up_and_says_which_and_why(account: RemoteAccount, engine: str) -> None:
+def test_run_that_never_gets_capacity_is_given_up_with_its_id_and_reason(account: RemoteAccount, engine: str) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("end/FAILED", 3)
-        with pytest.raises(RemoteRunError, match=r"Insufficient capacity.*https://") as told:
+        with pytest.raises(RemoteRunError, match=r"Insufficient capacity.*https://") as raised:
             deployed.pipeline.refresh(SILVER, "a run")
         runs = account.runs(deployed.settings)
         assert [state for _, state in runs] == ["FAILED"] * 3
-        assert runs[-1][0] in str(told.value)
+        assert runs[-1][0] in str(raised.value)
 
 
-def test_a_time_limit_of_the_service_is_not_tried_again(account: RemoteAccount) -> None:
+def test_timeout_of_the_service_is_not_retried(account: RemoteAccount) -> None:
     with with_a_batch_in_bronze(account, "glue") as deployed:
         account.aws.order("end/TIMEOUT")
         with pytest.raises(RemoteRunError, match="TIMEOUT"):
@@ -87,14 +87,12 @@ def test_a_time_limit_of_the_service_is_not_tried_again(account: RemoteAccount) 
 
 
 @pytest.mark.parametrize("state", ["EXPIRED", "ERROR"])
-def test_other_ends_of_glue_are_tried_again(account: RemoteAccount, state: str) -> None:
+def test_other_final_states_of_glue_are_retried(account: RemoteAccount, state: str) -> None:
     assert states_of_a_refresh(account, "glue", f"end/{state}", "end/SUCCEEDED") == [state, "SUCCEEDED"]
 
 
 @pytest.mark.parametrize("order", ["stay/PENDING", "stay/WAITING", "stay/A_NEW_STATE"])
-def test_a_run_that_never_starts_is_cancelled_when_its_time_is_over(
-    account: RemoteAccount, engine: str, order: str
-) -> None:
+def test_run_that_never_starts_is_cancelled_after_its_timeout(account: RemoteAccount, engine: str, order: str) -> None:
     with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
         account.aws.order(order)
         with pytest.raises(RemoteRunError, match="minutes, and is being cancelled"):
@@ -102,7 +100,7 @@ def test_a_run_that_never_starts_is_cancelled_when_its_time_is_over(
         until_cancelled(account, deployed)
 
 
-def test_a_run_that_runs_for_too_long_is_cancelled(
+def test_run_that_exceeds_its_timeout_is_cancelled(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
@@ -113,14 +111,14 @@ def test_a_run_that_runs_for_too_long_is_cancelled(
         until_cancelled(account, deployed)
 
 
-def test_a_run_that_somebody_cancels_is_not_started_again(account: RemoteAccount, engine: str) -> None:
+def test_run_cancelled_by_a_user_is_not_started_again(account: RemoteAccount, engine: str) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("stay/RUNNING")
-        somebody = threading.Thread(target=cancel_when_running, args=(account, deployed))
-        somebody.start()
+        user = threading.Thread(target=cancel_when_running, args=(account, deployed))
+        user.start()
         with pytest.raises(RemoteRunError, match=CANCELLED[engine]):
             deployed.pipeline.refresh(SILVER, "a run")
-        somebody.join()
+        user.join()
         assert states(account, deployed) == [CANCELLED[engine]]
 
 
@@ -137,7 +135,7 @@ def test_an_interruption_cancels_the_run(account: RemoteAccount, engine: str, mo
         until_cancelled(account, deployed)
 
 
-def test_an_interruption_of_the_start_itself_cancels_the_run(
+def test_interruption_during_the_start_cancels_the_run(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with with_a_batch_in_bronze(account, engine) as deployed:
@@ -155,14 +153,14 @@ def test_an_interruption_of_the_start_itself_cancels_the_run(
         until_cancelled(account, deployed)
 
 
-def test_who_has_joined_a_run_and_is_interrupted_leaves_it_at_work(
+def test_interrupted_follower_does_not_cancel_the_run(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     class KilledError(Exception):
-        """Nothing of this process is done any more."""
+        """Raised instead of a kill; nothing handles it."""
 
     def killed(*_: object) -> None:
         raise KilledError
@@ -178,16 +176,16 @@ def test_who_has_joined_a_run_and_is_interrupted_leaves_it_at_work(
                 patched.setattr(job_runs.JobRuns, "_follow", ends)
                 with pytest.raises(error):
                     deployed.pipeline.refresh(SILVER, run_id)
-        # The sensor judges by those of Dagster.
+        # The sensor decides by the followers that are Dagster runs.
         living = job_runs.of_lakehouse(open_service(deployed.settings).active_runs(), deployed.settings)
         assert [folder.followers() for _, folder in living] == [["first", "third"]]
 
 
-def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
+def test_run_of_a_killed_process_is_followed_instead_of_started_again(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(Exception):
-        """Nothing of this process is done any more."""
+        """Raised instead of a kill; nothing handles it."""
 
     def killed(*_: object) -> None:
         raise KilledError
@@ -201,16 +199,16 @@ def test_the_run_of_an_earlier_life_is_followed_rather_than_doubled(
         [(left, state)] = account.runs(deployed.settings)
         assert state not in (CANCELLED[engine], SUCCESS[engine])
         account.aws.order(f"end/{SUCCESS[engine]}")
-        somebody = threading.Thread(target=cancel_when_running, args=(account, deployed))
-        somebody.start()
+        user = threading.Thread(target=cancel_when_running, args=(account, deployed))
+        user.start()
         deployed.pipeline.refresh(SILVER, "another run")
-        somebody.join()
-        # Nobody has started a second one while the first was at work.
+        user.join()
+        # No second run was started while the first one was active.
         assert account.runs(deployed.settings)[0] == (left, CANCELLED[engine])
         assert states(account, deployed)[1:] == [SUCCESS[engine]]
 
 
-def test_runs_of_other_lakehouses_are_left_alone(account: RemoteAccount, engine: str) -> None:
+def test_runs_of_other_lakehouses_are_ignored(account: RemoteAccount, engine: str) -> None:
     def refresh() -> None:
         with pytest.raises(RemoteRunError):
             other.pipeline.refresh(SILVER, "a run")

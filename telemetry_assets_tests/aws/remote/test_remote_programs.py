@@ -1,4 +1,4 @@
-"""The package as it is submitted, run by each service, makes the tables that every other engine makes."""
+"""The submitted package, run by each service, produces the same tables as every other engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from telemetry_assets_tests.harness.deployment import AS_OF, SAMPLES, Deployment
 from telemetry_assets_tests.harness.fuzzed_uploads import fuzzed_uploads
 from telemetry_assets_tests.harness.made_documents import event, framed
 
-# A program starts a JVM, which has to compile what it runs.
+# A program starts a JVM, which has to compile its code.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
@@ -28,21 +28,21 @@ def messy_uploads(documents: int) -> list[tuple[str, bytes]]:
 
 
 def few_uploads() -> list[list[tuple[str, bytes]]]:
-    """Two batches: a messy fleet, and hostile documents with what is left of the fleet."""
+    """Two batches: a messy fleet, and hostile documents with the rest of the fleet."""
     messy = messy_uploads(60)
     rejected_whole = [("large.json", b"[" + b" " * 3_000_000 + b"]"), ("x.bin", b"?")]
     return [messy[:5], [*messy[5:], *fuzzed_uploads(7, large=5, small=30), *rejected_whole]]
 
 
 def many_uploads() -> list[list[tuple[str, bytes]]]:
-    """The real uploads too, where they are here."""
+    """Two larger batches, with the real uploads if they are available."""
     hostile: list[tuple[str, bytes]] = list(fuzzed_uploads(8, large=40, small=200))
     samples = [(sample.name, sample.read_bytes()) for sample in sorted(SAMPLES.glob("*.json"))]
     return [batch for batch in (samples, messy_uploads(400), hostile) if batch]
 
 
 def process(account: RemoteAccount, settings: dict[str, Any], uploads: list[tuple[str, bytes]]) -> None:
-    """Take uploads to Gold, and see that every table is as the contract says."""
+    """Process uploads up to Gold, and assert that every table follows the contract."""
     with open_pipeline(Settings(**settings)) as pipeline:
         deployed = DeploymentInS3(pipeline.settings, pipeline, client=account.aws.client("s3"))
         for name, content in uploads:
@@ -69,14 +69,14 @@ def assert_embedded_finds_nothing_to_change(settings: dict[str, Any]) -> None:
     ],
     ids=["emr_serverless-silver", "emr_serverless", "glue"],
 )
-def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_same_tables(
+def test_service_continues_after_the_embedded_engine_with_the_same_tables(
     account: RemoteAccount, engine: str, tables: tuple[DerivedTable, ...]
 ) -> None:
     settings = account.settings(engine)
     first, second = few_uploads()
     embedded = settings | {"engine": "embedded"}
     process(account, embedded, first)
-    # The second batch counts as a large backlog, so a program parses that too.
+    # The second batch counts as a large backlog, so that a remote program also parses it.
     large = settings | {"spark_ingestion_min_bytes": 0, "upload_max_bytes": 2_000_000}
     with open_pipeline(Settings(**large)) as pipeline:
         deployed = DeploymentInS3(pipeline.settings, pipeline, client=account.aws.client("s3"))
@@ -92,9 +92,9 @@ def test_a_service_goes_on_where_the_embedded_engine_has_stopped_and_makes_the_s
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("engine", SERVICES)
-def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAccount, engine: str) -> None:
+def test_account_is_checked_by_a_step_that_changes_nothing(account: RemoteAccount, engine: str) -> None:
     settings = Settings(**account.settings(engine))
-    # All are behind, and nothing of that is taken.
+    # All tables are behind, and the step must not refresh them.
     with_an_alert(account, account.settings(engine) | settings.model_dump())
     with open_pipeline(settings) as pipeline:
         deployed = DeploymentInS3(settings, pipeline, client=account.aws.client("s3"))
@@ -113,7 +113,7 @@ def test_an_account_is_proved_by_a_step_that_changes_nothing(account: RemoteAcco
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("engine", SERVICES)
-def test_a_service_makes_the_same_tables_of_many_uploads(account: RemoteAccount, engine: str) -> None:
+def test_service_makes_the_same_tables_from_many_uploads(account: RemoteAccount, engine: str) -> None:
     settings = account.settings(engine)
     for uploads in many_uploads():
         process(account, settings, uploads)
@@ -121,7 +121,7 @@ def test_a_service_makes_the_same_tables_of_many_uploads(account: RemoteAccount,
 
 
 def with_an_alert(account: RemoteAccount, settings: dict[str, Any]) -> None:
-    """Silver and Bronze of a lakehouse with one event that is to be alerted of; the alerts are behind."""
+    """Fill Bronze and Silver with one event that causes an alert; the alerts are behind."""
     with open_pipeline(Settings(**settings | {"engine": "embedded"})) as pipeline:
         deployed = DeploymentInS3(pipeline.settings, pipeline, client=account.aws.client("s3"))
         deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
@@ -130,7 +130,7 @@ def with_an_alert(account: RemoteAccount, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_driver_that_was_killed_is_started_again(account: RemoteAccount) -> None:
+def test_killed_driver_is_started_again(account: RemoteAccount) -> None:
     settings = account.settings("glue")
     with_an_alert(account, settings)
     account.aws.order("kill")
@@ -140,7 +140,7 @@ def test_a_driver_that_was_killed_is_started_again(account: RemoteAccount) -> No
         assert [state for _, state in account.runs(pipeline.settings)] == ["FAILED", "SUCCEEDED"]
 
 
-def test_what_a_program_did_is_read_from_the_table_where_its_messages_are_lost(account: RemoteAccount) -> None:
+def test_result_is_read_from_the_table_if_messages_are_lost(account: RemoteAccount) -> None:
     settings = account.settings("emr_serverless")
     with_an_alert(account, settings)
     account.aws.order("drop-messages", 1000)
@@ -154,27 +154,27 @@ def test_what_a_program_did_is_read_from_the_table_where_its_messages_are_lost(a
         assert [state for _, state in account.runs(pipeline.settings)] == ["SUCCESS"]
 
 
-def test_what_a_program_finds_wrong_is_told_as_if_it_were_found_here(account: RemoteAccount) -> None:
+def test_quality_error_of_a_program_is_raised_as_a_local_one(account: RemoteAccount) -> None:
     settings = account.settings("glue")
     with_an_alert(account, settings)
     with open_pipeline(Settings(**settings)) as pipeline:
         silver = pipeline.lakehouse.table(SILVER)
         silver.append(silver.scan().to_arrow())
-        with pytest.raises(QualityError, match="another row has too") as told:
+        with pytest.raises(QualityError, match="another row has too") as raised:
             pipeline.refresh(ALERTS, "a run")
-        assert (told.value.table, told.value.rows) == (SILVER.full_name, 1)
-        # It would find the same once more.
+        assert (raised.value.table, raised.value.rows) == (SILVER.full_name, 1)
+        # A retry would find the same.
         assert [state for _, state in account.runs(pipeline.settings)] == ["FAILED"]
 
 
 @pytest.mark.exhaustive
-def test_what_spark_cannot_do_is_told_with_the_drivers_last_lines(account: RemoteAccount) -> None:
+def test_spark_error_is_shown_with_the_drivers_last_lines(account: RemoteAccount) -> None:
     settings = account.settings("emr_serverless")
     with_an_alert(account, settings)
     with open_pipeline(Settings(**settings)) as pipeline:
         [task] = pipeline.lakehouse.table(SILVER).scan().plan_files()
         bucket, key = task.file.file_path.removeprefix("s3://").split("/", 1)
         account.aws.client("s3").delete_object(Bucket=bucket, Key=key)
-        with pytest.raises(RemoteRunError, match=r"could not bring gold\.performance_alerts up to date") as told:
+        with pytest.raises(RemoteRunError, match=r"could not bring gold\.performance_alerts up to date") as raised:
             pipeline.refresh(ALERTS, "a run")
-        assert "last lines" in str(told.value)
+        assert "last lines" in str(raised.value)

@@ -1,4 +1,4 @@
-"""Remote runs and Dagster's runs: what is cancelled or killed on one side is not left over on the other."""
+"""Remote runs and their Dagster runs: a cancelled or killed run on one side ends the run on the other side."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CANCELLED = {"emr_serverless": "CANCELLED", "glue": "STOPPED"}
 
 
 def dagster_on(account: RemoteAccount, folder: Path, settings: Settings) -> AbstractContextManager[RunningDagster]:
-    """A running Dagster with these settings, whose AWS is the account's."""
+    """A running Dagster with these settings and the account's AWS."""
     return running_dagster(folder, **account.aws.environment(), **environment_of(settings))
 
 
@@ -48,7 +48,7 @@ def states(account: RemoteAccount, settings: Settings) -> list[str]:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("engine", ["emr_serverless", pytest.param("glue", marks=pytest.mark.exhaustive)])
-def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
+def test_run_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
     account: RemoteAccount, tmp_path: Path, engine: str
 ) -> None:
     settings = Settings(**account.settings(engine, remote_poll_seconds=5))
@@ -63,7 +63,7 @@ def test_a_run_that_is_cancelled_in_the_ui_is_cancelled_remotely_within_15_secon
 
 
 @pytest.mark.alone
-def test_a_run_whose_code_server_gets_sigterm_cancels_its_remote_step_and_ends(
+def test_sigterm_to_the_code_server_cancels_the_remote_step_and_ends_the_run(
     account: RemoteAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(**account.settings("emr_serverless"))
@@ -75,7 +75,7 @@ def test_a_run_whose_code_server_gets_sigterm_cancels_its_remote_step_and_ends(
         run = server.launch("ingest")
         until(lambda: states(account, settings) == ["RUNNING"], seconds=120)
         until(lambda: any("is RUNNING" in one.message for one in server.instance.all_logs(run.run_id)), seconds=60)
-        # As tini does in the image: to every process.
+        # To every process, as tini does in the image.
         os.killpg(server.process.pid, signal.SIGTERM)
         until(lambda: states(account, settings) == ["CANCELLED"], seconds=60)
         until(lambda: not server.processes(), seconds=30)
@@ -86,12 +86,10 @@ def test_a_run_whose_code_server_gets_sigterm_cancels_its_remote_step_and_ends(
 
 @pytest.mark.alone
 @pytest.mark.timeout(600)
-def test_dagster_that_is_killed_in_the_middle_of_a_step_follows_the_same_run_to_its_end(
-    account: RemoteAccount, tmp_path: Path
-) -> None:
+def test_remote_run_is_followed_to_its_end_after_dagster_was_killed(account: RemoteAccount, tmp_path: Path) -> None:
     settings = Settings(**account.settings("glue"))
     account.aws.order("stay/RUNNING")
-    # Gold is no part of this.
+    # This test does not involve Gold.
     account.aws.order("end/FAILED", 100)
     upload(account, settings)
     with dagster_on(account, tmp_path, settings) as dagster:
@@ -127,7 +125,7 @@ def ended(dagster: RunningDagster, run_id: str) -> bool:
 def left_over(
     account: RemoteAccount, monkeypatch: pytest.MonkeyPatch, instance: DagsterInstance
 ) -> tuple[Settings, DagsterRun]:
-    """A remote run that nobody looks at any more, of a run of Dagster that is started."""
+    """A remote run of a started Dagster run that no process follows."""
     settings = Settings(**account.settings("emr_serverless", remote_wait_minutes=0.01))
     for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
@@ -140,7 +138,7 @@ def left_over(
         pipeline.ingest(run.run_id)
         account.aws.order("stay/PENDING")
         with monkeypatch.context() as patched:
-            # Its process has no time left to cancel anything.
+            # Its process has no time to cancel anything.
             patched.setattr("telemetry_assets.engines.remote.emr_serverless.EmrServerless.cancel", lambda *_: None)
             with pytest.raises(RemoteRunError):
                 pipeline.refresh(SILVER, run.run_id)
@@ -155,7 +153,7 @@ def tick(instance: DagsterInstance) -> str:
     return str(decision.skip_message)
 
 
-def test_a_remote_run_is_left_at_work_for_as_long_as_its_dagster_run_is(
+def test_remote_run_continues_while_its_dagster_run_is_active(
     account: RemoteAccount, left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
     assert tick(instance) == "Active runs in EMR Serverless: 1."
@@ -171,7 +169,7 @@ def test_a_remote_run_whose_dagster_run_was_cancelled_is_cancelled(
     until(lambda: states(account, settings) == ["CANCELLED"])
 
 
-def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to_follow_it(
+def test_remote_run_of_a_failed_dagster_run_waits_for_another_one_to_follow_it(
     account: RemoteAccount,
     left_over: tuple[Settings, DagsterRun],
     instance: DagsterInstance,
@@ -188,7 +186,7 @@ def test_a_remote_run_whose_dagster_run_failed_waits_a_moment_for_another_one_to
     assert "Cancelled" in tick(instance)
 
 
-def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
+def test_remote_run_depends_on_the_dagster_run_that_follows_it(
     left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
     settings, run = left_over
@@ -200,7 +198,7 @@ def test_a_remote_run_that_another_run_follows_is_judged_by_that_one(
     assert "Cancelled" not in tick(instance)
 
 
-def test_a_remote_run_that_the_command_line_follows_is_not_judged(
+def test_remote_run_that_the_command_line_follows_is_not_cancelled(
     left_over: tuple[Settings, DagsterRun], instance: DagsterInstance
 ) -> None:
     settings, run = left_over

@@ -1,4 +1,4 @@
-"""What is told of a service and its package before, beside and without a step: doctor, metrics, proofs, refusals."""
+"""The service and its package outside of steps: doctor, metrics, the account check and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from telemetry_assets_tests.harness.waiting import until
 pytestmark = pytest.mark.long
 
 
-def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str) -> None:
+def test_package_of_other_code_is_refused(account: RemoteAccount, engine: str) -> None:
     with with_a_batch_in_bronze(
         account, engine, scripts_uri="s3://scripts/telemetry/packages/of-another-version"
     ) as deployed:
@@ -33,7 +33,7 @@ def test_a_package_of_other_code_is_not_run(account: RemoteAccount, engine: str)
         assert states(account, deployed) == []
 
 
-def test_a_package_that_lacks_a_file_is_not_run(account: RemoteAccount, engine: str) -> None:
+def test_incomplete_package_is_refused(account: RemoteAccount, engine: str) -> None:
     s3 = account.aws.client("s3")
     key = f"telemetry/packages/{account.package.entry_point.name}"
     content = s3.get_object(Bucket="scripts", Key=key)
@@ -57,9 +57,9 @@ def doctor(account: RemoteAccount, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return examined
 
 
-def test_the_doctor_is_content_with_a_service_that_is_ready(doctor: Callable[..., Result], engine: str) -> None:
-    told = doctor(engine)
-    assert (told.exit_code, f"{engine} can run steps" in told.output) == (0, True), told.output
+def test_doctor_finds_no_problem_with_a_ready_service(doctor: Callable[..., Result], engine: str) -> None:
+    result = doctor(engine)
+    assert (result.exit_code, f"{engine} can run steps" in result.output) == (0, True), result.output
 
 
 def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Callable[..., Result]) -> None:
@@ -67,7 +67,7 @@ def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Ca
     glue = account.aws.client("glue")
     glue.create_job(Name="old", Role="role", Command={"Name": "glueetl"}, GlueVersion="4.0")
     glue.create_job(Name="other", Role="role", Command={"Name": "pythonshell"}, GlueVersion="5.1", MaxRetries=2)
-    for settings, engine, said in (
+    for settings, engine, message in (
         ({"emr_application_id": "00nothing"}, "emr_serverless", "There is no application 00nothing"),
         ({"emr_application_id": old["applicationId"]}, "emr_serverless", "has release emr-6.9.0"),
         ({"glue_job_name": "nothing"}, "glue", "There is no Glue job nothing"),
@@ -79,14 +79,14 @@ def test_the_doctor_says_what_a_service_lacks(account: RemoteAccount, doctor: Ca
         ({"remote_sizes": {"defualt": {}}}, "glue", "no table has the name defualt"),
         ({"emr_application_id": ""}, "emr_serverless", "needs TELEMETRY_EMR_APPLICATION_ID"),
     ):
-        told = doctor(engine, **settings)
-        assert (told.exit_code, said in told.output) == (1, True), told.output
+        result = doctor(engine, **settings)
+        assert (result.exit_code, message in result.output) == (1, True), result.output
 
 
 @pytest.mark.parametrize(
     ("engine", "wrong"), [("emr_serverless", "emr_application_id"), ("glue", "glue_job_name")], ids=["emr", "glue"]
 )
-def test_a_service_that_is_not_there_is_told_with_its_setting(account: RemoteAccount, engine: str, wrong: str) -> None:
+def test_missing_service_is_reported_with_its_setting(account: RemoteAccount, engine: str, wrong: str) -> None:
     with (
         with_a_batch_in_bronze(account, engine, **{wrong: "nothing"}) as deployed,
         pytest.raises(SettingsError, match=f"nothing: correct TELEMETRY_{wrong.upper()}"),
@@ -94,7 +94,7 @@ def test_a_service_that_is_not_there_is_told_with_its_setting(account: RemoteAcc
         deployed.pipeline.refresh(SILVER, "a run")
 
 
-def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account: RemoteAccount, engine: str) -> None:
+def test_metrics_of_failed_runs_and_the_longest_active_run(account: RemoteAccount, engine: str) -> None:
     def refused() -> None:
         with pytest.raises(RemoteRunError):
             deployed.pipeline.refresh(SILVER, "a run")
@@ -102,24 +102,24 @@ def test_runs_that_fail_and_the_oldest_one_that_is_at_work_are_measured(account:
     with with_a_batch_in_bronze(account, engine) as deployed:
         account.aws.order("end/FAILED", 3)
         refused()
-        told = {one.name: one.value for one in remote_run_metrics(deployed.settings)}
-        assert (told["RemoteRunsFailed"], told["LongestRemoteRunSeconds"]) == (3, 0)
+        metrics = {one.name: one.value for one in remote_run_metrics(deployed.settings)}
+        assert (metrics["RemoteRunsFailed"], metrics["LongestRemoteRunSeconds"]) == (3, 0)
         account.aws.order("stay/RUNNING")
         working = threading.Thread(target=refused)
         working.start()
         until(lambda: "RUNNING" in states(account, deployed))
-        told = {one.name: one.value for one in remote_run_metrics(deployed.settings)}
-        assert 0 < told["LongestRemoteRunSeconds"] < 60
+        metrics = {one.name: one.value for one in remote_run_metrics(deployed.settings)}
+        assert 0 < metrics["LongestRemoteRunSeconds"] < 60
         cancel_when_running(account, deployed)
         working.join()
         failed = open_service(deployed.settings).failed_since(datetime.now(UTC))
         assert job_runs.of_lakehouse(failed, deployed.settings) == []
 
 
-def test_an_account_is_not_proved_by_a_table_that_a_program_works_on(
+def test_account_check_does_not_use_a_table_that_is_being_refreshed(
     account: RemoteAccount, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What its first runs have left stays at work.
+    # A program left by the first runs remains active.
     monkeypatch.setattr(job_runs.JobRuns, "_try_to_cancel", lambda *_: None)
     with with_a_batch_in_bronze(account, engine, remote_wait_minutes=0.03) as deployed:
         settings, service = deployed.settings, open_service(deployed.settings)
@@ -127,7 +127,7 @@ def test_an_account_is_not_proved_by_a_table_that_a_program_works_on(
         with pytest.raises(RemoteRunError):
             RemoteEngine(deployed.pipeline.lakehouse, settings, service).smoke_test("a check", date(2026, 1, 1))
         [(_, folder)] = job_runs.of_lakehouse(service.active_runs(), settings)
-        # Of Silver, which has taken nothing yet, everything would be taken.
+        # Silver, which has no watermark yet, would be rebuilt completely.
         assert folder.step is not None
         assert folder.step.table == FUEL_EFFICIENCY.full_name
         account.aws.order("stay/PENDING")
