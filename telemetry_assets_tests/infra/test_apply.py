@@ -76,13 +76,13 @@ _NOT_SEEN_OF_PROGRAMS = {
 def applied(aws: AwsServices, tmp_path: Path) -> Configuration:
     configuration = Configuration(tmp_path / "infra", aws.environment())
     (configuration.folder / "fleet.auto.tfvars").write_text(_VALUES)
-    told = configuration.run("apply", "-auto-approve")
-    assert "0 changed, 0 destroyed" in told
+    output = configuration.run("apply", "-auto-approve")
+    assert "0 changed, 0 destroyed" in output
     return configuration
 
 
 def settings_of(configuration: Configuration, folder: Path, engine: str) -> Settings:
-    """As the outputs say, and as quick as tests are."""
+    """The settings of the outputs, with short waits for tests."""
     path = folder / ".env"
     path.write_text(configuration.outputs()["dotenv"])
     given = {name.removeprefix("TELEMETRY_").lower(): value for name, value in dotenv_values(path).items()}
@@ -90,7 +90,7 @@ def settings_of(configuration: Configuration, folder: Path, engine: str) -> Sett
 
 
 def names_of_policies(configuration: Configuration, aws: AwsServices) -> dict[str, str]:
-    """What things are called in the account, and in the requests and policies that are held against each other."""
+    """The names of resources in the account, mapped to the names in the tests' requests and policies."""
     suffix = f"{_ACCOUNT}-eu-central-1"
     buckets = {"landing": LANDING, "lakehouse": LAKEHOUSE, "scripts": SCRIPTS}
     application = aws.client("emr-serverless").list_applications()["applications"][0]
@@ -103,7 +103,7 @@ def names_of_policies(configuration: Configuration, aws: AwsServices) -> dict[st
 
 
 def applied_policy(name: str, aws: AwsServices, names: dict[str, str]) -> list[Statement]:
-    """The statements of a policy, as Terraform has given it to IAM."""
+    """The statements of a policy that Terraform has created in IAM."""
     iam = aws.client("iam")
     [arn] = [one["Arn"] for one in iam.list_policies(Scope="Local")["Policies"] if one["PolicyName"].startswith(name)]
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
@@ -114,7 +114,7 @@ def applied_policy(name: str, aws: AwsServices, names: dict[str, str]) -> list[S
 
 
 def unused(statements: list[Statement], requests: list[Request]) -> set[str]:
-    """The actions that a policy grants, and that nothing has asked for."""
+    """The actions that a policy grants and no request needed."""
     granted = {action for statement in statements for action in statement.actions}
     return granted - {action for request in requests for action, _ in needed(request)}
 
@@ -123,7 +123,7 @@ def test_a_second_apply_changes_nothing(applied: Configuration) -> None:
     assert "No changes." in applied.run("plan", "-detailed-exitcode")
 
 
-def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_destroyed_unasked(
+def test_uploads_reach_gold_in_created_resources_and_data_is_not_destroyed_by_default(
     applied: Configuration, aws: AwsServices, tmp_path: Path
 ) -> None:
     need_java()
@@ -142,7 +142,7 @@ def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_dest
             deployed.process()
             deployed.recall_batches()
             deployed.assert_equals_the_contract()
-    assert_policies_allow_what_was_asked_for_and_no_more(applied, aws)
+    assert_policies_allow_exactly_the_requests(applied, aws)
 
     with pytest.raises(AssertionError, match="BucketNotEmpty"):
         applied.run("destroy", "-auto-approve")
@@ -155,9 +155,9 @@ def test_uploads_go_to_gold_in_what_was_made_and_nothing_that_holds_data_is_dest
     assert aws.client("s3").list_buckets()["Buckets"] == []
 
 
-def assert_policies_allow_what_was_asked_for_and_no_more(configuration: Configuration, aws: AwsServices) -> None:
+def assert_policies_allow_exactly_the_requests(configuration: Configuration, aws: AwsServices) -> None:
     names = names_of_policies(configuration, aws)
-    asked = [
+    api_requests = [
         (
             who,
             replace(
@@ -170,12 +170,12 @@ def assert_policies_allow_what_was_asked_for_and_no_more(configuration: Configur
     ]
     for who, name, not_seen in ((PRODUCT, "orchestrator", _NOT_SEEN), (PROGRAM, "job", _NOT_SEEN_OF_PROGRAMS)):
         statements = applied_policy(f"fleet-{name}", aws, names)
-        requests = [request for key, request in asked if key == who]
+        requests = [request for key, request in api_requests if key == who]
         assert refused(statements, requests) == set(), name
         assert unused(statements, requests) == not_seen, name
 
 
-def test_data_is_kept_where_terraform_has_forgotten_it_before_and_taken_in_again(
+def test_data_removed_from_the_state_is_kept_and_can_be_imported_again(
     applied: Configuration, aws: AwsServices
 ) -> None:
     kept = ["module.landing", "module.lakehouse", "module.access_logs", "aws_glue_catalog_database.this"]

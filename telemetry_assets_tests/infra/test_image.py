@@ -18,7 +18,7 @@ def settings_in(name: str) -> dict[str, Any]:
     return {key: value for key, value in read.items() if key not in _PLACES}
 
 
-def test_its_dagster_has_the_settings_of_every_other() -> None:
+def test_its_dagster_has_the_same_settings() -> None:
     assert settings_in("infra/image/dagster.yaml") == settings_in("dagster.yaml")
 
 
@@ -28,7 +28,7 @@ def test_it_loads_the_code_that_the_workspace_names() -> None:
     assert image["grpc_server"]["location_name"] == own["python_module"]
 
 
-def test_a_run_is_ended_after_a_day_where_nobody_can_judge_it() -> None:
+def test_run_has_a_maximum_runtime_of_a_day() -> None:
     assert settings_in("infra/image/dagster.yaml")["run_monitoring"]["max_runtime_seconds"] == 24 * 3600
 
 
@@ -52,12 +52,12 @@ def test_it_is_built_on_a_digest_and_installs_files_of_known_checksums_only() ->
 def test_the_project_is_built_with_a_tool_of_known_checksum(builder: str, pins: str) -> None:
     installs = re.findall(r"pip install .*--no-deps .*", (INFRA.parent / builder).read_text())
     [building] = [one for one in installs if "--require-hashes" not in one]
-    # Otherwise pip brings the newest one into an environment of its own, whatever is pinned.
+    # Otherwise pip installs the newest version in an isolated environment, regardless of pins.
     assert "--no-build-isolation" in building
     assert re.search(r"^setuptools==\S+ \\\n +--hash=sha256:", (INFRA.parent / pins).read_text(), re.MULTILINE)
 
 
-def test_it_installs_what_is_pinned_for_everybody() -> None:
+def test_it_installs_the_pinned_versions() -> None:
     pins = (INFRA.parent / "constraints.txt").read_text()
     lines = re.split(r"\n(?=\S)", (INFRA / "image" / "requirements.txt").read_text())
     blocks = [line.strip() for line in lines if not line.startswith("#")]
@@ -67,7 +67,7 @@ def test_it_installs_what_is_pinned_for_everybody() -> None:
     assert "://" not in pins
 
 
-def test_all_that_it_copies_is_sent_to_its_builder() -> None:
+def test_all_copied_files_are_in_the_build_context() -> None:
     copied = re.findall(r"^COPY (.*) \S+$", (INFRA / "image" / "Dockerfile").read_text(), re.MULTILINE)
     sent = re.findall(r"^!(.*)$", (INFRA.parent / ".dockerignore").read_text(), re.MULTILINE)
     for source in " ".join(copied).split():

@@ -47,12 +47,12 @@ def test_a_statement_names_its_actions(statement: Block) -> None:
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_a_statement_names_its_resources_or_says_why_it_cannot(statement: Block) -> None:
+def test_statement_names_its_resources_or_comments_why_not(statement: Block) -> None:
     named = '"*"' not in statement["resources"]
     assert named or statement.get("__comments__"), statement
 
 
-def test_the_orchestrator_may_do_all_that_a_deployment_on_one_machine_asks_for(
+def test_orchestrator_may_do_all_that_a_deployment_on_one_machine_needs(
     aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orchestrator = policy("orchestrator")
@@ -124,7 +124,7 @@ def test_the_orchestrator_puts_metrics_in_its_own_namespace_only() -> None:
         ("analyst", {LAKEHOUSE, "my-fleet-results"}),
     ],
 )
-def test_the_key_is_for_what_is_in_ones_own_buckets(who: str, buckets: set[str]) -> None:
+def test_key_is_for_objects_in_the_roles_own_buckets(who: str, buckets: set[str]) -> None:
     every = {LANDING, LAKEHOUSE, SCRIPTS, "my-fleet-results"}
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
         for place in ("", "/telemetry/a"):

@@ -23,7 +23,7 @@ def test_there_is_one_for_each_gold_table() -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.stem)
-def test_it_answers(deployed: Deployment, query: Path) -> None:
+def test_query_runs(deployed: Deployment, query: Path) -> None:
     today = datetime.now(UTC).date()
     for upload in simulate(Fleet(today, cars=40, days=3, uploads=2, documents=300)):
         deployed.upload(upload.name, upload.content)

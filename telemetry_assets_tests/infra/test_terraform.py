@@ -36,46 +36,44 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
     return Configuration(tmp_path_factory.mktemp("infra") / "copy")
 
 
-def test_it_is_formatted_as_terraform_formats() -> None:
+def test_it_is_formatted() -> None:
     program = terraform()
     assert program is not None
-    told = subprocess.run(
+    result = subprocess.run(
         [program, "fmt", "-check", "-recursive", str(INFRA)], stdout=subprocess.PIPE, text=True, check=False
     )
-    assert (told.returncode, told.stdout) == (0, "")
+    assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_it_is_valid(configuration: Configuration) -> None:
     assert "The configuration is valid." in configuration.run("validate")
 
 
-def test_options_turn_on_and_off_what_they_say_and_variables_refuse_what_makes_no_sense(
-    configuration: Configuration,
-) -> None:
+def test_options_and_validation_of_variables(configuration: Configuration) -> None:
     assert "0 failed" in configuration.run("test")
 
 
-def test_what_the_readme_shows_of_it_is_what_terraform_reads() -> None:
+def test_readme_snippets_are_formatted() -> None:
     program = terraform()
     assert program is not None
     pages = "\n".join(page.read_text() for page in sorted(INFRA.rglob("README.md")))
     snippets = re.findall(r"```hcl\n(.*?)```", pages, re.DOTALL)
     assert len(snippets) == 2
     for snippet in snippets:
-        told = subprocess.run([program, "fmt", "-"], input=snippet, capture_output=True, text=True, check=False)
-        assert (told.returncode, told.stdout) == (0, snippet), told.stderr
+        result = subprocess.run([program, "fmt", "-"], input=snippet, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stdout) == (0, snippet), result.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_what_an_example_puts_out_is_a_dotenv_file_that_the_project_takes(
+def test_dotenv_output_of_an_example_is_valid_for_the_project(
     configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: str
 ) -> None:
     (configuration.folder / "tests" / f"{example}.tftest.hcl").write_text(_MOCKED)
-    told = configuration.run(
+    output = configuration.run(
         "test", "-verbose", f"-filter=tests/{example}.tftest.hcl", f"-var-file=examples/{example}.tfvars"
     )
-    found = re.search(r"^dotenv *= <<-EOT\n(.*?)^EOT", told, re.DOTALL | re.MULTILINE)
-    assert found is not None, told
+    found = re.search(r"^dotenv *= <<-EOT\n(.*?)^EOT", output, re.DOTALL | re.MULTILINE)
+    assert found is not None, output
     dotenv = textwrap.dedent(found[1])
     names = {line.split("=", 1)[0] for line in dotenv.splitlines()}
     assert names <= {f"TELEMETRY_{name.upper()}" for name in Settings.model_fields}

@@ -1,1 +1,1 @@
-"""What takes seconds: no service, no process of Spark, no browser."""
+"""Tests that take seconds and start no service, no Spark process and no browser."""

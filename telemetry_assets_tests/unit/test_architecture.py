@@ -1,4 +1,4 @@
-"""The house stands as it was drawn."""
+"""The rules of the architecture: imports, module docstrings, module sizes and lazy imports."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_modules_import_from_below_and_never_from_above() -> None:
-    told = subprocess.run(
+    result = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         cwd=PACKAGE.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stdout
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -42,8 +42,8 @@ def test_a_module_says_what_belongs_in_it_and_stays_below_500_lines(module: Path
 )
 def test_nothing_of_aws_or_an_engine_is_imported_before_it_is_used(imported: str, spared: list[str]) -> None:
     program = f"import sys, telemetry_assets.pipeline, {imported}; print(sorted({{*{spared}}} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert told.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_importing_the_transforms_starts_no_engine_and_reads_no_setting() -> None:

@@ -1,4 +1,4 @@
-"""What the documentation says is so."""
+"""The documentation matches the code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_reason_of_a_rejection_is_documented() -> None:
     assert all(f"`{reason}`" in page for reason in get_args(Reason))
 
 
-def test_the_policy_for_uploaders_is_one() -> None:
+def test_the_policy_for_uploaders_is_valid() -> None:
     [policy] = re.findall(r"```json\n(.*?)```", (DOCS / "security.md").read_text(), re.DOTALL)
     statements = json.loads(policy)["Statement"]
     assert [one["Effect"] for one in statements] == ["Allow", "Deny", "Deny", "Deny", "Deny"]

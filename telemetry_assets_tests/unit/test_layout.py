@@ -1,4 +1,4 @@
-"""What the folders of the tests promise: unit tests start nothing, and collecting a test file is quick."""
+"""The rules of the test folders: unit tests start no service or program, and collecting a test file is quick."""
 
 from __future__ import annotations
 
@@ -31,5 +31,7 @@ import sys, {module}
 heavy = ("boto3", "dagster", "moto", "pyarrow", "pyiceberg", "pyspark", "telemetry_assets")
 print([name for name in sys.modules if name in heavy or name.startswith("telemetry_assets_tests.harness")])
 """
-    told = subprocess.run([sys.executable, "-c", program], cwd=TESTS.parent, capture_output=True, text=True, check=True)
-    assert told.stdout == "[]\n"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=TESTS.parent, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Text of documents and of uploads' names, as it is shown to people."""
+"""The escaping of documents' text and uploads' names in output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry_assets.text.plain import TrustedText, plain_lines, plain_logger, 
 @pytest.mark.parametrize(
     "text", ["", "VIN001-HB20", "Citroën C4", "東京", "a|b *c* [d](e) # f", "s3://cars/x.json", r"\x1b"]
 )
-def test_text_that_commands_nothing_stays_as_it_is(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert plain_text(text) == plain_lines(text) == text
 
 
@@ -33,12 +33,12 @@ def test_text_that_commands_nothing_stays_as_it_is(text: str) -> None:
         ("_http://x éhttp://y _www.z", r"_http\x3a//x éhttp\x3a//y _www\x2ez"),
     ],
 )
-def test_what_commands_a_terminal_or_makes_a_link_is_shown_escaped(text: str, shown: str) -> None:
+def test_control_characters_and_links_are_escaped(text: str, shown: str) -> None:
     assert plain_text(text) == shown
 
 
-def test_a_text_of_megabytes_is_shown_in_no_time() -> None:
-    # It took hours where its cost grew with the square of its size; the suite's time limit notices that.
+def test_text_of_megabytes_is_shown_quickly() -> None:
+    # With quadratic cost, this takes hours; the suite's timeout detects that.
     for text in ("a." * 1_000_000, "\x1b" * 1_000_000, "http://" * 300_000, "www." * 500_000):
         assert len(plain_text(text)) >= len(text)
 
@@ -51,13 +51,13 @@ def test_any_text_is_one_line_without_control_and_bidirectional_characters(text:
 
 
 @given(st.text())
-def test_a_text_of_several_lines_keeps_its_line_feeds_and_nothing_else_of_the_kind(text: str) -> None:
+def test_multiline_text_keeps_line_feeds_and_no_other_control_characters(text: str) -> None:
     lines = plain_lines(text)
     assert lines.count("\n") == text.count("\n")
     assert all(line.isprintable() for line in lines.split("\n"))
 
 
-def test_of_a_structure_names_and_values_are_shown_as_text() -> None:
+def test_names_and_values_of_a_structure_are_shown_as_text() -> None:
     assert plain_values({"a\n": ["http://x", 1], "b": {"\x1b": None}}) == {
         r"a\n": [r"http\x3a//x", 1],
         "b": {r"\x1b": None},
@@ -72,7 +72,7 @@ def test_a_log_line_shows_its_arguments_as_text(caplog: pytest.LogCaptureFixture
     assert record.funcName == "test_a_log_line_shows_its_arguments_as_text"
 
 
-def test_a_log_line_that_nobody_wants_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_line_below_the_level_is_not_formatted(caplog: pytest.LogCaptureFixture) -> None:
     class Unshowable:
         def __str__(self) -> str:
             raise AssertionError

@@ -1,4 +1,4 @@
-"""Settings: typed, from the environment and a .env file, read only when asked for."""
+"""Settings: typed, from the environment and a .env file, read on demand only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def test_the_environment_wins_over_the_env_file(root: Path, monkeypatch: pytest.
     assert (settings.batch_max_uploads, settings.read_threads) == (7, 3)
 
 
-def test_before_dagster_lets_the_env_file_win_a_difference_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_difference_is_reported_before_dagster_gives_the_env_file_precedence(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (root / ".env").write_text("TELEMETRY_ENGINE=glue\nTELEMETRY_READ_THREADS=2\nTELEMETRY_CATALOG=glue\n")
     monkeypatch.setenv("TELEMETRY_READ_THREADS", "2")
     require_consistent_environment()
@@ -78,7 +80,7 @@ def test_a_setting_that_cannot_be_used_is_named_with_the_reason(
         ("data/landing", "s3://cars/lakehouse", "glue", "two folders or two locations in S3"),
     ],
 )
-def test_locations_in_s3_that_do_not_go_together_are_refused(
+def test_incompatible_locations_are_refused(
     landing: str, lakehouse: str, catalog: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("LANDING_URI", landing), ("LAKEHOUSE_URI", lakehouse), ("CATALOG", catalog)):
@@ -96,9 +98,7 @@ def test_a_whole_bucket_and_prefixes_with_or_without_a_slash_are_locations(monke
     assert settings.lakehouse_in_s3().below("archive").uri("x.json") == "s3://lakehouse/a/b/archive/x.json"
 
 
-def test_a_misspelled_setting_is_told_with_the_one_that_it_is_most_like(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_misspelled_setting_is_reported_with_the_most_similar_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / ".env").write_text("TELEMETRY_LANDNG_URI=elsewhere\nTELEMETRY_READ_THREADS=2\n")
     monkeypatch.setenv("TELEMETRY_OF_ANOTHER_KIND", "x")
     assert dict(unknown_settings()) == {

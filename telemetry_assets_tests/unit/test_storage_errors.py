@@ -1,4 +1,4 @@
-"""Which errors are those of a file system, and what is said of them."""
+"""The translation of file systems' errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOES_ON = "the batch waits, and the next run continues it."
         (errno.ENFILE, r"This machine has as many files open as it may\. Raise fs\.file-max"),
     ],
 )
-def test_each_says_where_it_is_and_what_to_do(tmp_path: Path, number: int, text: str) -> None:
+def test_each_error_names_its_location_and_its_remedy(tmp_path: Path, number: int, text: str) -> None:
     lakehouse = tmp_path / "lakehouse"
     lakehouse.mkdir()
     with (
@@ -51,7 +51,7 @@ def test_each_says_where_it_is_and_what_to_do(tmp_path: Path, number: int, text:
     ],
     ids=["the error itself", "Sail", "Rust"],
 )
-def test_it_is_found_in_what_a_library_makes_of_it(tmp_path: Path, wrapped: Exception) -> None:
+def test_error_is_recognized_when_a_library_wraps_it(tmp_path: Path, wrapped: Exception) -> None:
     def wrapping() -> None:
         try:
             raise wrapped
@@ -73,14 +73,14 @@ def test_it_is_found_in_what_a_library_makes_of_it(tmp_path: Path, wrapped: Exce
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_every_other_error_passes_as_it_is(tmp_path: Path, other: BaseException) -> None:
+def test_other_errors_are_not_translated(tmp_path: Path, other: BaseException) -> None:
     with pytest.raises(type(other)) as raised, translate_storage_errors(tmp_path):
         raise other
     assert raised.value is other
 
 
-def test_it_is_the_text_of_the_failure_in_dagster(tmp_path: Path) -> None:
-    # Importing Dagster and every engine takes longer than all other tests here.
+def test_message_is_the_text_of_the_failure_in_dagster(tmp_path: Path) -> None:
+    # Imported here: importing Dagster and the engines takes longer than all other tests of this file.
     from dagster import Failure
 
     from telemetry_assets.assets.checks import as_dagster_failure

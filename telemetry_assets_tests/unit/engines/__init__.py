@@ -1,1 +1,1 @@
-"""What is decided before an engine is started."""
+"""Decisions that are made before an engine starts."""

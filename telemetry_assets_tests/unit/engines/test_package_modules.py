@@ -1,4 +1,4 @@
-"""The package for remote Spark has the modules that its program imports, and nothing else."""
+"""The package for remote Spark contains the modules that its program imports, and no others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOT_PACKAGED = (
 
 @pytest.fixture
 def packaged(tmp_path: Path) -> tuple[Path, set[str]]:
-    """A folder that has the packaged modules only, and their names."""
+    """A folder with the packaged modules only, and their names."""
     names = set()
     for path in module_files():
         relative = path.relative_to(ROOT)
@@ -42,7 +42,7 @@ def packaged(tmp_path: Path) -> tuple[Path, set[str]]:
 
 
 def imported_in(folder: Path, names: list[str]) -> set[str]:
-    """The modules that a process loads from the folder, which is first on its path, when it imports these."""
+    """The modules that a process loads from the folder when it imports the given modules."""
     program = f"""
 import importlib, sys
 sys.path.insert(0, {str(folder)!r})
@@ -50,9 +50,9 @@ for name in {names!r}:
     importlib.import_module(name)
 print(*(name for name, one in sys.modules.items() if name.startswith("telemetry_assets")))
 """
-    told = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    return set(told.stdout.split())
+    result = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
 
 
 def test_the_program_needs_every_packaged_module_and_no_other(packaged: tuple[Path, set[str]]) -> None:
@@ -77,7 +77,7 @@ def test_modules_that_are_named_in_texts_are_packaged(packaged: tuple[Path, set[
 
 
 @pytest.mark.parametrize("name", NOT_PACKAGED)
-def test_what_a_job_run_does_not_use_is_not_packaged(name: str) -> None:
+def test_modules_that_a_job_run_does_not_use_are_not_packaged(name: str) -> None:
     place = ROOT / "telemetry_assets" / Path(*name.split("."))
     assert place.is_dir() or place.with_suffix(".py").is_file()
     assert [path for path in module_files() if place in (path.with_suffix(""), *path.parents)] == []
@@ -95,9 +95,7 @@ def test_what_a_job_run_does_not_use_is_not_packaged(name: str) -> None:
         ("tables/silver_car_telemetry.py", True),
     ],
 )
-def test_only_an_edit_of_a_packaged_module_asks_for_another_package(
-    tmp_path: Path, edited: str, is_other: bool
-) -> None:
+def test_only_edits_of_packaged_modules_require_another_package(tmp_path: Path, edited: str, is_other: bool) -> None:
     shutil.copytree(ROOT / "telemetry_assets", tmp_path / "telemetry_assets")
     before = modules_digest(tmp_path)
     assert before == modules_digest(ROOT)

@@ -1,4 +1,4 @@
-"""What a deployment decides of remote steps."""
+"""The settings of remote steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def in_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"TELEMETRY_{name}", value)
 
 
-def test_what_a_service_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_settings_of_a_service_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_ENGINE", "emr_serverless")
     needed = "TELEMETRY_SCRIPTS_URI and TELEMETRY_EMR_APPLICATION_ID and TELEMETRY_EMR_JOB_ROLE_ARN"
     with pytest.raises(SettingsError, match=needed):
@@ -29,7 +29,7 @@ def test_what_a_service_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         require_engine_settings(load_settings())
 
 
-def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_refuse_tables_in_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in IN_S3:
         monkeypatch.delenv(f"TELEMETRY_{name}")
     monkeypatch.setenv("TELEMETRY_ENGINE", "glue")
@@ -37,7 +37,7 @@ def test_tables_in_folders_are_out_of_a_service_s_reach(monkeypatch: pytest.Monk
         require_engine_settings(load_settings())
 
 
-def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_specific_size_wins_and_spark_configurations_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_SPARK_CONFIGURATION", '{"a": "1", "b": "1"}')
     sizes = {
         "default": {"executors": 2, "spark": {"b": 2, "c": 2}},
@@ -56,7 +56,7 @@ def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("[]", "is not a JSON object"),
         ('{"default": {"executors": 0}}', "default: executors"),
@@ -67,13 +67,13 @@ def test_the_most_particular_size_wins_and_what_is_spark_s_adds_up(monkeypatch: 
         ('{"default": {}, "gold.x": {"executors": 0}}', "entry 2: executors"),
     ],
 )
-def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:
+def test_invalid_size_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, message: str) -> None:
     monkeypatch.setenv("TELEMETRY_REMOTE_SIZES", given)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         load_settings()
 
 
-def test_the_place_of_scripts_is_in_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scripts_location_must_be_in_s3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_SCRIPTS_URI", "scripts")
     with pytest.raises(SettingsError, match="TELEMETRY_SCRIPTS_URI"):
         load_settings()

@@ -1,1 +1,1 @@
-"""An upload's bytes, its documents, and the folder where it waits."""
+"""Uploads' bytes, their documents and the landing folder."""

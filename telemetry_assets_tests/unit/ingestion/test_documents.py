@@ -1,4 +1,4 @@
-"""One document: what is accepted, what is noticed, which values it has."""
+"""Single documents: whether they are accepted, their reported fields and their values."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def test_the_event_date_is_the_utc_date() -> None:
     assert accepted(event(time="2025-11-04T23:30:00-03:00")).event_date == date(2025, 11, 5)
 
 
-def test_a_document_with_the_event_shapes_time_is_of_the_event_shape() -> None:
+def test_document_with_the_event_shapes_time_has_the_event_shape() -> None:
     both = {**event(), "event_primary_timestamp": "2025-01-01T00:00:00Z"}
     assert (accepted(both).document_shape, accepted(vehicle()).document_shape) == ("event", "vehicle")
 
 
 @pytest.mark.parametrize("given", [{}, {"event_id": ""}, {"event_id": None}, {"event_id": 5}])
-def test_an_event_without_an_id_is_told_by_its_car_and_its_time_as_written(given: Document) -> None:
+def test_event_without_an_id_is_identified_by_its_car_and_its_time_as_written(given: Document) -> None:
     time = "2025-11-04T14:30:00+00:00"
     assert accepted({**event("CAR-1", time), **given}).event_id == f"CAR-1_{time}"
 
@@ -99,7 +99,7 @@ def test_a_document_that_cannot_be_an_event_is_rejected_with_its_reason(document
     assert (judged.reason, judged.payload) == (reason, json.dumps(document))
 
 
-def test_a_clock_that_is_a_day_ahead_is_tolerated() -> None:
+def test_times_up_to_a_day_ahead_are_accepted() -> None:
     accepted(event(time=(INGESTED_AT + timedelta(hours=24)).isoformat()))
 
 
@@ -132,7 +132,7 @@ def test_a_year_is_a_whole_number(given: object, value: int | None) -> None:
     assert values(event(year=given))["year"] == value
 
 
-def test_wrong_typed_fields_are_named_and_do_not_reject() -> None:
+def test_wrong_typed_fields_are_reported_without_a_rejection() -> None:
     document = vehicle(static={"year": "n/a"}, snapshot={"engineTempCelsius": "hot", "tire_pressures_psi": [1]})
     assert set(accepted(document).wrong_typed_fields) == {
         "vehicle_static_info.data.year",
@@ -150,6 +150,6 @@ def test_unknown_fields_are_named_by_their_path() -> None:
     assert set(accepted(document).unknown_fields) == {"vehicle_static_info.data.wheels", "altitude"}
 
 
-def test_a_payload_that_only_a_hand_made_row_has_gives_nulls() -> None:
+def test_invalid_payload_of_a_manually_added_row_gives_nulls() -> None:
     assert set(payload_values("{broken", "event")) == {None}
     assert set(payload_values("[]", "vehicle")) == {None}

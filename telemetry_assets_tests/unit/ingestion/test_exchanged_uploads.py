@@ -1,4 +1,4 @@
-"""Whoever may write to the landing folder exchanges what is there at the worst moment, or closes it to the pipeline."""
+"""An attacker replaces entries of the landing folder at the worst moment, or denies the pipeline access to them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def place(tmp_path: Path) -> FolderPlace:
 
 
 @contextmanager
-def somebody_without_rights() -> Iterator[None]:
-    """Root may do everything, so this process is somebody else for a while."""
+def user_without_rights() -> Iterator[None]:
+    """Drop root's rights for the duration of the test, because root may do everything."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY)
@@ -46,10 +46,10 @@ def claims(place: FolderPlace) -> list[Path]:
     return list((place.lakehouse / "ingestion" / "claimed").iterdir())
 
 
-def test_a_folder_in_the_place_of_an_upload_is_not_moved_beside_the_tables(
+def test_folder_that_replaces_an_upload_is_not_moved_to_the_lakehouse(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever made it could go on to write to it there, or close it so that no run gets past it."""
+    """Its owner could still write to it there, or deny access so that every run fails."""
     upload, rename = waiting_upload(place), os.rename
 
     def exchanging(source: str, target: Path, **folders: Any) -> None:
@@ -69,7 +69,7 @@ def test_a_folder_in_the_place_of_an_upload_is_not_moved_beside_the_tables(
 
 
 def leave_a_placeholder(place: FolderPlace, upload: WaitingUpload, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run leaves that is killed between the placeholder and the rename."""
+    """Leave what a run leaves that is killed between the placeholder and the rename."""
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -81,9 +81,7 @@ def leave_a_placeholder(place: FolderPlace, upload: WaitingUpload, monkeypatch: 
     assert (place.lakehouse / "ingestion" / "claimed" / BATCH / upload.name).is_symlink()
 
 
-def test_a_claim_that_a_kill_has_cut_off_is_none_and_is_claimed_again(
-    place: FolderPlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upload_of_an_interrupted_claim_is_claimed_again(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     upload = waiting_upload(place)
     leave_a_placeholder(place, upload, monkeypatch)
     assert list(place.landing.claimed()) == []
@@ -92,7 +90,7 @@ def test_a_claim_that_a_kill_has_cut_off_is_none_and_is_claimed_again(
     assert place.landing.read(BATCH, upload) == b"content"
 
 
-def test_an_upload_that_is_removed_after_a_kill_has_cut_off_its_claim_leaves_nothing(
+def test_upload_removed_after_an_interrupted_claim_leaves_nothing(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = waiting_upload(place)
@@ -114,22 +112,22 @@ def test_a_file_system_without_links_has_no_placeholders(place: FolderPlace, mon
     assert place.landing.read(BATCH, upload) == b"content"
 
 
-def test_a_folder_that_may_not_be_opened_stays_and_stops_nothing() -> None:
+def test_folder_without_read_permission_is_ignored() -> None:
     with open_folder() as folder:
         place = FolderPlace(folder)
         closed = place.lakehouse / "ingestion" / "claimed" / BATCH / "closed"
         closed.mkdir(mode=0)
-        with somebody_without_rights():
+        with user_without_rights():
             place.landing.finish(BATCH)
         assert closed.is_dir()
 
 
-def test_a_file_that_may_not_be_looked_at_is_reported() -> None:
+def test_file_without_access_is_reported() -> None:
     with open_folder() as folder:
         place = FolderPlace(folder)
         place.put("closed/x.json", b"content")
         (place.folder / "closed").chmod(0o444)
-        with somebody_without_rights():
+        with user_without_rights():
             [entry] = entries_below(place.folder)
             [(path, problem)] = FolderLanding(place.folder, place.lakehouse, 0).obstacles()
         (place.folder / "closed").chmod(0o755)
@@ -138,9 +136,7 @@ def test_a_file_that_may_not_be_looked_at_is_reported() -> None:
     assert "this user may not look at it (Permission denied)" in problem
 
 
-def test_a_link_that_appears_where_the_claims_are_made_leads_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_link_that_replaces_the_claims_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     precious, place, mkdir = tmp_path / "precious", tmp_path / "landing" / ".claimed", os.mkdir
     precious.mkdir()
     precious.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What only a folder does as a landing location."""
+"""Behaviour of a landing location that is specific to folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def place(tmp_path: Path) -> FolderPlace:
     return FolderPlace(tmp_path)
 
 
-def test_a_file_that_is_still_young_is_left_alone_for_a_moment(place: FolderPlace) -> None:
+def test_young_file_waits_for_the_minimum_age(place: FolderPlace) -> None:
     patient = FolderLanding(place.folder, place.lakehouse, 30)
     place.put("x.json", b"content")
     assert names(patient) == []
@@ -42,13 +42,13 @@ def test_a_folder_named_like_an_upload_is_a_folder(place: FolderPlace) -> None:
     assert names(place.landing) == ["x.json/inner.json"]
 
 
-def test_what_is_no_file_is_no_upload(place: FolderPlace) -> None:
+def test_only_regular_files_are_uploads(place: FolderPlace) -> None:
     os.mkfifo(place.folder / "pipe.json")
     (place.folder / "nowhere.json").symlink_to(place.folder / "missing")
     assert names(place.landing) == []
 
 
-def test_a_link_is_left_alone_because_it_would_lead_elsewhere_once_it_is_moved(place: FolderPlace) -> None:
+def test_link_is_not_ingested_because_a_move_would_change_its_target(place: FolderPlace) -> None:
     (place.folder.parent / "elsewhere.json").write_bytes(b"content")
     (place.folder / "x.json").symlink_to("../elsewhere.json")
     assert names(place.landing) == []
@@ -57,9 +57,9 @@ def test_a_link_is_left_alone_because_it_would_lead_elsewhere_once_it_is_moved(p
     assert "it is a link" in problem
 
 
-def test_a_file_that_may_not_be_moved_is_left_alone(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_moved_is_not_ingested(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     place.put("locked/x.json", b"content")
-    # Tests may run as root, who may write everywhere.
+    # Tests may run as root, who can write everywhere.
     monkeypatch.setattr(os, "access", lambda path, _: not str(path).endswith("locked"))
     assert names(place.landing) == []
     [(path, problem)] = place.landing.obstacles()
@@ -85,7 +85,7 @@ def test_a_folder_that_vanishes_while_it_is_listed_holds_nothing(place: FolderPl
     assert list(waiting) == []
 
 
-def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and_is_told(
+def test_unreadable_upload_that_cannot_be_copied_stays_and_is_reported(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*_: object, **__: object) -> None:
@@ -94,7 +94,7 @@ def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and
     place.put("secret.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
-    # Tests may run as root, whom nothing is kept from.
+    # Tests may run as root, who can read everything.
     monkeypatch.setattr("telemetry_assets.ingestion.landing.folder.move_file", forbidden)
     monkeypatch.setattr(os, "access", lambda *_: False)
     place.landing.archive(BATCH, upload)
@@ -109,7 +109,7 @@ def test_an_unreadable_upload_stays_where_it_cannot_be_copied_to_the_archive_and
 
 @pytest.fixture
 def lakehouse_on_another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file can be renamed from the landing folder to the lakehouse."""
+    """Let renames from the landing folder to the lakehouse fail."""
     rename = os.rename
 
     def elsewhere(source: str, target: Path, **folders: Any) -> None:
@@ -121,7 +121,7 @@ def lakehouse_on_another_file_system(place: FolderPlace, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("lakehouse_on_another_file_system")
-def test_without_its_folder_nobody_says_that_an_upload_is_gone(place: FolderPlace) -> None:
+def test_missing_folder_does_not_mean_that_its_uploads_are_gone(place: FolderPlace) -> None:
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
@@ -161,22 +161,22 @@ def test_a_file_deep_down_is_an_upload(place: FolderPlace, folders: int) -> None
     assert names(place.landing) == [name]
 
 
-def test_a_file_from_beyond_the_calendar_is_an_upload(place: FolderPlace) -> None:
+def test_file_with_a_time_beyond_datetimes_range_is_an_upload(place: FolderPlace) -> None:
     place.put("x.json", b"content")
     os.utime(place.folder / "x.json", (2**38,) * 2)
     assert names(place.landing) == ["x.json"]
 
 
-def test_a_name_that_is_not_utf8_has_an_address_that_is(place: FolderPlace) -> None:
+def test_name_that_is_not_utf8_has_a_uri_that_is(place: FolderPlace) -> None:
     place.put(os.fsdecode(b"caf\xe9.json"), b"content")
     [upload] = place.landing.waiting()
     assert upload.uri.endswith("/caf\\xe9.json")
     assert place.landing.claim(BATCH, upload)
 
 
-def test_the_archive_replaces_no_file_that_it_has_under_another_spelling(place: FolderPlace) -> None:
+def test_archive_does_not_replace_a_file_whose_name_differs_in_case(place: FolderPlace) -> None:
     class IgnoringCase(FolderLanding):
-        """Its archive has one name for what differs in case only."""
+        """A landing folder whose archive ignores case in names."""
 
         def _archived(self, batch_id: str, upload: WaitingUpload) -> Path:
             return self.archive_folder / batch_id / upload.name.lower()
@@ -197,7 +197,7 @@ def test_the_archive_replaces_no_file_that_it_has_under_another_spelling(place: 
 
 @pytest.fixture
 def another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The archive cannot be renamed to from the landing folder."""
+    """Let renames from the landing folder to the archive fail."""
     rename = Path.rename
 
     def elsewhere(source: Path, target: Path) -> Path:
@@ -209,7 +209,7 @@ def another_file_system(place: FolderPlace, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def claimed(place: FolderPlace) -> WaitingUpload:
-    """An upload that is claimed."""
+    """A claimed upload."""
     place.put("x.json", b"content")
     [upload] = place.landing.waiting()
     assert place.landing.claim(BATCH, upload)
@@ -217,7 +217,7 @@ def claimed(place: FolderPlace) -> WaitingUpload:
 
 
 def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Let a writer add to a file whenever it is copied, so many times."""
+    """Let a writer append to a file during its next ``times`` copies."""
     copy, copies = files.copy_file, iter(range(times))
 
     def beside_a_writer(source: Path, draft: Path) -> os.stat_result:
@@ -231,7 +231,7 @@ def write_while_copied(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 
 
 @pytest.mark.usefixtures("another_file_system")
-def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_archived_too(
+def test_data_appended_during_a_copy_to_another_file_system_is_archived(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = claimed(place)
@@ -243,7 +243,7 @@ def test_what_a_writer_adds_while_a_file_is_copied_to_another_file_system_is_arc
 
 
 @pytest.mark.usefixtures("another_file_system")
-def test_of_a_file_whose_writer_never_rests_what_was_read_is_archived_and_the_file_waits_again(
+def test_permanently_growing_file_is_archived_as_read_and_waits_again(
     place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = claimed(place)

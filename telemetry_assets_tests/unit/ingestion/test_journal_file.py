@@ -1,4 +1,4 @@
-"""The manifest in progress in a file, on file systems that can do less."""
+"""The journal in a file, on file systems with missing features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refusing(number: int) -> Callable[..., None]:
     return refused
 
 
-def manifest(batch_id: str) -> JournalEntry:
+def journal_entry(batch_id: str) -> JournalEntry:
     return JournalEntry(batch_id, datetime(2026, 3, 1, tzinfo=UTC))
 
 
@@ -35,30 +35,28 @@ def test_without_hard_links_one_of_many_creates_it(
     monkeypatch.setattr(os, "link", refusing(number))
     store = JournalFile(tmp_path / "ingestion" / "in_progress.json")
     with ThreadPoolExecutor(16) as threads:
-        created = list(threads.map(lambda batch: store.create(manifest(str(batch))), range(64)))
+        created = list(threads.map(lambda batch: store.create(journal_entry(str(batch))), range(64)))
     current = store.load()
     assert current is not None
     assert [str(batch) for batch, entry in enumerate(created) if entry is not None] == [current.batch_id]
     assert store.replace(current) is not None
     store.remove(current)
-    assert store.create(manifest("next")) is not None
+    assert store.create(journal_entry("next")) is not None
     assert sorted(path.name for path in store.path.parent.iterdir()) == [".in_progress.json.lock", "in_progress.json"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_an_error_that_says_nothing_of_hard_links_is_none_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_other_errors_of_link_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "link", refusing(number))
     store = JournalFile(tmp_path / "in_progress.json")
     with pytest.raises(OSError, match=os.strerror(number)):
-        store.create(manifest("one"))
+        store.create(journal_entry("one"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_locks_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_locks_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JournalFile(tmp_path / "in_progress.json")
-    created = store.create(manifest("one"))
+    created = store.create(journal_entry("one"))
     assert created is not None
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
     with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):

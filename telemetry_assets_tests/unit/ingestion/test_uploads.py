@@ -1,4 +1,4 @@
-"""An upload's bytes: every document of it is a Bronze row or a rejection, in exactly one of them, whatever it holds."""
+"""An upload's bytes: every document becomes either a Bronze row or a rejection, whatever its content."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_pretty_printed_object_is_one_document_with_its_text_as_received() -> 
         ("x.json", b" " * (LIMIT + 1), "too_large"),
     ],
 )
-def test_an_upload_that_cannot_be_taken_apart_is_one_rejection_with_all_of_it(
+def test_upload_that_cannot_be_decoded_is_one_rejection_with_its_content(
     name: str, content: bytes, reason: str
 ) -> None:
     result = parsed(name, content)
@@ -82,7 +82,7 @@ def test_a_zip_bomb_is_rejected_before_it_is_unpacked() -> None:
     assert [one.reason for one in result.rejections] == ["too_large"]
 
 
-# Each took minutes or hours where its cost grew with the square of its size; the suite's time limit holds that.
+# With quadratic cost, each of these takes minutes or hours; the suite's timeout detects that.
 @pytest.mark.parametrize(
     ("name", "content", "outcomes"),
     [
@@ -94,7 +94,7 @@ def test_a_zip_bomb_is_rejected_before_it_is_unpacked() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_upload_made_to_be_slow_comes_to_its_end(name: str, content: bytes, outcomes: int) -> None:
+def test_upload_designed_to_be_slow_is_parsed_in_time(name: str, content: bytes, outcomes: int) -> None:
     limits = Limits(content_bytes=256 * 1024 * 1024, documents=1_000_000)
     result = parsed(name, content, limits)
     assert len(result.rows) + len(result.rejections) == outcomes
@@ -111,7 +111,7 @@ def test_a_broken_line_is_rejected_alone() -> None:
     )
 
 
-def test_lines_that_are_no_objects_are_documents_of_their_own() -> None:
+def test_lines_that_are_no_objects_are_separate_documents() -> None:
     assert outcome("x.json", f"[{GOOD}]\n[{GOOD}]\n1") == (0, [(place, "not_an_object") for place in range(3)])
 
 
@@ -123,7 +123,7 @@ def test_a_broken_object_over_several_lines_is_one_document() -> None:
     assert outcome("x.json", json.dumps(event(), indent=2)[:-3]) == (0, [(0, "not_json")])
 
 
-def test_of_an_array_that_breaks_off_the_whole_elements_are_taken() -> None:
+def test_complete_elements_of_a_truncated_array_are_documents() -> None:
     assert outcome("x.json", f"[{GOOD}, {GOOD}, {GOOD[:-5]}") == (2, [(2, "not_json")])
 
 
@@ -143,7 +143,7 @@ def test_an_upload_of_too_many_documents_is_one_rejection(content: str) -> None:
     assert outcome("x.jsonl", content) == (0, [(None, "too_many_documents")])
 
 
-def test_as_many_documents_as_may_be_are_documents() -> None:
+def test_maximum_number_of_documents_is_accepted() -> None:
     assert parsed("x.json", f"[{GOOD},{GOOD},1]", Limits(LIMIT, 3)).rows[1].position == 1
 
 
@@ -152,11 +152,11 @@ def test_a_document_too_long_to_be_parsed_is_rejected_alone(framing: str) -> Non
     text = f'{{"carChassis": "{"x" * MAX_DOCUMENT_CHARACTERS}"}}'
     result = parsed("x.json", framing.format(text, GOOD), Limits(10**9, 10))
     assert result.rejections[0].reason == "too_large"
-    # As a row, its text would take ten times its bytes of memory; the archive has it.
+    # As a row, its text would take ten times its size in memory; the archive has the text.
     assert result.rejections[0].payload is None
 
 
-def test_an_element_that_python_declines_does_not_take_its_neighbours_along() -> None:
+def test_element_that_python_cannot_parse_does_not_affect_its_neighbours() -> None:
     deep = '{"a":' * 5_000 + "1" + "}" * 5_000
     huge = json.dumps(event()).replace('"metrics": {}', f'"metrics": {{"currentMileageKm": {"9" * 5_000}}}')
     assert outcome("x.json", f"[{GOOD},{deep},{huge},{GOOD}]") == (2, [(1, "nested_too_deep"), (2, "not_json")])
@@ -190,7 +190,7 @@ def test_documents_received_are_rows_and_rejections(upload: tuple[list[Document]
     assert sorted(position or 0 for position in positions) == list(range(len(upload[0])))
 
 
-def test_an_element_that_nests_too_deep_does_not_take_a_broken_array_for_lines() -> None:
+def test_broken_array_with_a_deeply_nested_element_is_not_split_into_lines() -> None:
     deep = "[" * 1_500 + "]" * 1_500
-    told = [(1, "nested_too_deep"), (2, "not_an_object"), (3, "not_json")]
-    assert outcome("x.json", f'[{GOOD},{deep},"a" "b"]') == (1, told)
+    rejections = [(1, "nested_too_deep"), (2, "not_an_object"), (3, "not_json")]
+    assert outcome("x.json", f'[{GOOD},{deep},"a" "b"]') == (1, rejections)

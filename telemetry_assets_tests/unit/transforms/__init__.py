@@ -1,1 +1,1 @@
-"""The DataFrame functions of Silver and Gold, on a few rows each."""
+"""The DataFrame functions of Silver and Gold, on a few rows."""

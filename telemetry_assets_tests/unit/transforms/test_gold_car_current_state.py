@@ -1,4 +1,4 @@
-"""A car's last known values, with all of its history and with what changed only, and where its insurance stands."""
+"""A car's last known values, from its history or from changes only, and its insurance status."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_attribute_has_its_last_known_value_and_the_event_that_gave_it(fram
     assert (row["telemetry_timestamp"], row["telemetry_event_id"]) == (at(3), "late")
 
 
-def test_of_events_of_one_time_the_greater_id_is_the_later(frames: Frames) -> None:
+def test_event_with_the_greater_id_is_the_later_one_at_the_same_time(frames: Frames) -> None:
     [row] = known(frames, silver_row("e2", model="Palio"), silver_row("e1", model="Uno"))
     assert (row["model"], row["telemetry_event_id"]) == ("Palio", "e2")
 
@@ -45,7 +45,7 @@ def test_there_is_one_row_for_each_car(frames: Frames) -> None:
 
 
 def after(frames: Frames, before: list[Row], changed: list[Row], dates: set[date]) -> list[dict[str, Any]]:
-    """The state of ``before``, after all rows of ``dates`` have become ``changed``."""
+    """The state of ``before`` after ``changed`` has replaced all rows of ``dates``."""
     state = with_insurance(last_known(frames.of(SILVER, *before)), date(2026, 1, 1))
     made = updated(state, last_known(frames.of(SILVER, *changed)), dates)
     return frames.rows(made, "car_chassis")
@@ -67,7 +67,7 @@ def test_a_correction_of_the_event_that_gave_the_value_replaces_it(frames: Frame
     assert (row["model"], row[NEEDS_HISTORY]) == ("Palio", False)
 
 
-def test_a_car_whose_value_s_event_is_gone_needs_its_history(frames: Frames) -> None:
+def test_car_needs_its_history_if_the_event_of_a_value_is_gone(frames: Frames) -> None:
     before = [silver_row("e1", at(1), model="Uno"), silver_row("e2", at(2), model="Palio")]
     [row] = after(frames, before, [], {at(2).date()})
     assert row[NEEDS_HISTORY]
@@ -75,12 +75,12 @@ def test_a_car_whose_value_s_event_is_gone_needs_its_history(frames: Frames) -> 
     assert (kept["model"], kept[NEEDS_HISTORY]) == ("Palio", False)
 
 
-def test_a_car_that_is_new_joins_those_that_are_stored(frames: Frames) -> None:
+def test_new_car_is_added_to_the_stored_ones(frames: Frames) -> None:
     rows = after(frames, [silver_row("e1", at(1), car="A")], [silver_row("e2", at(2), car="B")], {at(2).date()})
     assert [(row["car_chassis"], row["telemetry_event_id"]) for row in rows] == [("A", "e1"), ("B", "e2")]
 
 
-def test_a_stored_row_that_was_doubled_by_hand_counts_once(frames: Frames) -> None:
+def test_manually_duplicated_stored_row_counts_once(frames: Frames) -> None:
     row = {"car_chassis": "CAR-1", "model": "Uno", "model_known_at": at(1), "model_event_id": "e1"}
     state = frames.of(CURRENT_STATE, row, row)
     changed = last_known(frames.of(SILVER, silver_row("e2", at(2))))
@@ -97,7 +97,7 @@ def test_a_stored_row_that_was_doubled_by_hand_counts_once(frames: Frames) -> No
         (91, "ACTIVE", None),
     ],
 )
-def test_the_insurance_s_status_follows_the_days_that_are_left(
+def test_insurance_status_depends_on_the_remaining_days(
     frames: Frames, days_left: int | None, status: str, expired: int | None
 ) -> None:
     as_of = date(2026, 1, 1)

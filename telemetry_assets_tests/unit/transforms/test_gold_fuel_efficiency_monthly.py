@@ -1,4 +1,4 @@
-"""Kilometres and litres of a car's month: which events contribute, and how much."""
+"""Kilometers and liters per car and month: which events contribute, and how much."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_without_trips_distance_and_fuel_are_differences_of_readings(frames: Fra
     assert (row["measured_km"], row["avg_fuel_efficiency_kmpl"]) == (120.0, 12.0)
 
 
-def test_a_trip_s_own_distance_and_fuel_come_before_readings(frames: Frames) -> None:
+def test_trip_values_take_precedence_over_readings(frames: Frames) -> None:
     trip = {**reading(2, 5000.0, 1.0), "trip_distance_km": 30.0, "trip_fuel_liters": 2.0}
     [row] = months(frames, reading(1, 1000.0, 50.0), trip)
     assert (row["total_km_driven"], row["total_fuel_liters"], row["trip_count"]) == (30.0, 2.0, 1)
 
 
-def test_a_trip_without_its_fuel_is_no_trip(frames: Frames) -> None:
+def test_trip_without_fuel_is_ignored(frames: Frames) -> None:
     half = {**reading(2, 1060.0, 45.0), "trip_distance_km": 30.0}
     [row] = months(frames, reading(1, 1000.0, 50.0), half)
     assert (row["total_km_driven"], row["total_fuel_liters"]) == (60.0, 5.0)
@@ -51,22 +51,22 @@ def test_refueling_adds_kilometres_and_no_fuel(frames: Frames) -> None:
 
 
 @pytest.mark.parametrize("km", [999.0, None])
-def test_an_odometer_that_goes_back_or_says_nothing_contributes_nothing(frames: Frames, km: float | None) -> None:
+def test_decreasing_or_missing_odometer_contributes_nothing(frames: Frames, km: float | None) -> None:
     [row] = months(frames, reading(1, 1000.0, 50.0), reading(2, km, 40.0))
     assert (row["total_km_driven"], row["trip_count"], row["total_fuel_liters"]) == (0.0, 0, 0.0)
 
 
-def test_a_month_s_first_event_is_measured_from_the_month_before(frames: Frames) -> None:
+def test_first_event_of_a_month_is_measured_from_the_previous_month(frames: Frames) -> None:
     october, november = months(frames, reading(31, 1000.0, 50.0, month=10), reading(1, 1050.0, 45.0))
     assert (october["total_km_driven"], november["total_km_driven"]) == (0.0, 50.0)
 
 
-def test_two_months_before_is_too_far(frames: Frames) -> None:
+def test_event_two_months_earlier_is_ignored(frames: Frames) -> None:
     _, november = months(frames, reading(30, 1000.0, 50.0, month=9), reading(1, 1050.0, 45.0))
     assert (november["total_km_driven"], november["trip_count"]) == (0.0, 0)
 
 
-def test_cars_are_measured_apart(frames: Frames) -> None:
+def test_cars_are_measured_separately(frames: Frames) -> None:
     events = [{**reading(day, km), "car": car} for car, km in (("A", 1000.0), ("B", 7000.0)) for day in (1,)]
     events += [{**reading(2, km), "car": car} for car, km in (("A", 1010.0), ("B", 7020.0))]
     assert [row["total_km_driven"] for row in months(frames, *events)] == [10.0, 20.0]

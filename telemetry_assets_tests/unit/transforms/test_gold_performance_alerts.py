@@ -1,4 +1,4 @@
-"""The alert rules: where each warns, where it is critical, and what an alert says."""
+"""The alert rules: their bounds for warnings and critical alerts, and the alerts' messages."""
 
 from __future__ import annotations
 

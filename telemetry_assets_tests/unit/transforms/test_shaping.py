@@ -1,4 +1,4 @@
-"""What the transforms share: a contract's columns, and when a row counts as updated."""
+"""The functions that the transforms share: a contract's columns, and when a row counts as updated."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def test_null_is_equal_to_null(frames: Frames) -> None:
     assert row["updated_at"] == NOON
 
 
-def test_previous_rows_doubled_by_hand_double_nothing(frames: Frames) -> None:
+def test_manually_duplicated_previous_rows_duplicate_nothing(frames: Frames) -> None:
     rows = frames.of(FUEL_EFFICIENCY, month(LATER))
     assert len(frames.rows(keep_updated_at(FUEL_EFFICIENCY, rows, frames.of(FUEL_EFFICIENCY, month(), month())))) == 1

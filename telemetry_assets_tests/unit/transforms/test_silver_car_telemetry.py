@@ -1,4 +1,4 @@
-"""Silver's rows: the newest ingestion of each event, its payload's values in typed columns."""
+"""Silver's rows: the newest ingestion of each event, with its payload's values in typed columns."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_nested_document_s_values_are_found(frames: Frames) -> None:
     assert (row["manufacturer"], row["insurance_valid_until"]) == ("Fiat", date(2026, 2, 28))
 
 
-def test_what_is_no_document_of_its_shape_gives_nulls(frames: Frames) -> None:
+def test_payload_that_does_not_match_its_shape_gives_nulls(frames: Frames) -> None:
     rows = silver(
         frames,
         bronze_row("not JSON", "e1"),
@@ -80,7 +80,7 @@ def test_what_is_no_document_of_its_shape_gives_nulls(frames: Frames) -> None:
     assert [row["engine_temp_celsius"] for row in rows] == [None] * 4
 
 
-def test_what_arrives_replaces_the_older_ingestion_of_the_same_event(frames: Frames) -> None:
+def test_new_ingestion_replaces_the_older_one_of_the_same_event(frames: Frames) -> None:
     before = frames.of(SILVER, silver_row("e1", model="Uno"), silver_row("e2", model="Uno"))
     arrived = frames.of(
         SILVER,
@@ -91,7 +91,7 @@ def test_what_arrives_replaces_the_older_ingestion_of_the_same_event(frames: Fra
     assert [(row["event_id"], row["model"]) for row in rows] == [("e1", "Palio"), ("e2", "Uno"), ("e3", "Palio")]
 
 
-def test_of_two_ingestions_of_one_time_the_one_that_arrives_is_kept(frames: Frames) -> None:
+def test_arriving_ingestion_wins_over_a_stored_one_of_the_same_time(frames: Frames) -> None:
     rows = frames.rows(merged(frames.of(SILVER, silver_row(model="Uno")), frames.of(SILVER, silver_row(model="Palio"))))
     assert [row["model"] for row in rows] == ["Palio"]
 
