@@ -1,1 +1,1 @@
-"""The history checker: random lives of deployments, with kills, faults and pauses, each judged at its end."""
+"""The history checker: random schedules of deployments with kills, faults and pauses, each checked at its end."""

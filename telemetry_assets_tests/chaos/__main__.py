@@ -1,7 +1,7 @@
-"""``python -m telemetry_assets_tests.chaos``: plays random schedules, and fails where one ends otherwise than it must.
+"""``python -m telemetry_assets_tests.chaos``: plays random schedules, and fails if one has a wrong result.
 
-The steps of a schedule follow from its seed, and so does where each run is disturbed; what several processes do at
-once is up to them.
+A schedule's seed determines its steps and the points at which runs are disturbed, but not the interleaving of
+concurrent processes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from random import SystemRandom
 from telemetry_assets_tests.chaos.disks import mounts_permitted
 from telemetry_assets_tests.chaos.lanes import played
 from telemetry_assets_tests.chaos.player import Outcome
-from telemetry_assets_tests.chaos.report import disks_sentence, failure_in_words, page
+from telemetry_assets_tests.chaos.report import describe_failure, disks_sentence, page
 from telemetry_assets_tests.chaos.schedules import drawn_schedule, seeds
 
 _TOLD_EVERY = 20
 
 
 def main(arguments: list[str]) -> int:
-    """Play; 1 where a schedule failed."""
+    """Play the schedules; return 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m telemetry_assets_tests.chaos", description=__doc__)
     parser.add_argument("--schedules", type=int, default=100)
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     for outcome in played(drawn):
         outcomes.append(outcome)
         if outcome.problems:
-            print(failure_in_words(outcome), flush=True)
+            print(describe_failure(outcome), flush=True)
         if len(outcomes) % _TOLD_EVERY == 0 or len(outcomes) == chosen.schedules:
             print(_progress(outcomes, time.monotonic() - started), flush=True)
             if chosen.report:

@@ -1,7 +1,6 @@
-"""AWS in the process of a lane: moto's application, called by each worker's proxy instead of asked over a socket.
+"""AWS in a lane's process: moto's application, which each worker's proxy calls directly instead of over a socket.
 
-A request then takes half the time that it takes through a server of its own, and a lane's requests are most of what
-its S3 schedules take.
+A request then takes half the time of one to a separate server, and requests take most of the time of S3 schedules.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class AwsHere(AwsServices):
-    """S3, Glue and the rest of what moto has, in this process; a context manager."""
+    """S3, Glue and moto's other services, in this process; a context manager."""
 
     def __enter__(self) -> AwsHere:
         _remember_modules()
@@ -40,18 +39,18 @@ class AwsHere(AwsServices):
         self._straight.__exit__(kind, error, at)
 
     def proxy(self) -> FaultProxy:
-        """A way to these services on which requests can go wrong."""
+        """A proxy to these services that can inject faults."""
         return _ProxyHere(self.application)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         super().reset()
-        # Who asks past the workers' proxies need not be known.
+        # Requests that bypass the workers' proxies need no record.
         self._straight.requests.clear()
 
 
 class _ProxyHere(FaultProxy):
-    """A proxy that is a server of WSGI behind its faults."""
+    """A proxy that calls a WSGI application."""
 
     def __init__(self, application: WSGIApplication) -> None:
         super().__init__("http://in-this-process")
@@ -81,7 +80,7 @@ class _Calling(_Handler):
         return Answer(code, HTTPStatus(code).phrase, sent, content, length)
 
     def _environ(self, path: str, body: bytes) -> WSGIEnvironment:
-        """The request as werkzeug's server would hand it on."""
+        """The WSGI environment that werkzeug's server would pass."""
         place, _, query = path.partition("?")
         environ: dict[str, Any] = {
             "REQUEST_METHOD": self.command,
@@ -111,7 +110,7 @@ class _Calling(_Handler):
 
 
 def _remember_modules() -> None:
-    """Let moto look once which services it has; it lists its folder at every request, which takes half of it."""
+    """Cache moto's list of services, which takes half the time of each request."""
 
     @functools.cache
     def listed(list_them: Callable[[], Iterable[str]] = backends.list_of_moto_modules) -> tuple[str, ...]:

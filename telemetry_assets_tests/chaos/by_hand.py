@@ -1,4 +1,4 @@
-"""What somebody does to tables by hand, and what then has to be made anew, as nobody can see it from the tables."""
+"""Manual changes of tables, and the backfills that they require because the tables do not show the change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BY_HAND = "by-hand"
 
 
 def change_by_hand(lakehouse: Lakehouse, step: HandMade) -> tuple[str, Backfill | None]:
-    """Do it; what was done in words, and the backfill that has to follow at some time."""
+    """Change a table; return a description and the backfill that must follow later."""
     table, _, what = step.what.partition(" ")
     random = Random(step.seed)
     if table == "a":
@@ -40,7 +40,7 @@ def _append_to_bronze(lakehouse: Lakehouse, random: Random) -> str:
         return "Bronze holds no row"
     row = random.choice(sorted(rows, key=lambda one: [str(one[name]) for name in BRONZE.key]))
     document = json.loads(row["payload"])
-    # Both shapes; whichever it is, one of them counts.
+    # The time fields of both shapes, so that the document's shape does not matter.
     document["metrics"] = {"engineTempCelsius": random.randrange(90, 120)}
     moment = random.choice((row["ingested_at"], datetime.now(UTC)))
     number = f"{BY_HAND}-{len(rows)}"
@@ -100,7 +100,7 @@ def _days(lakehouse: Lakehouse) -> list[date]:
 
 
 _BROKEN: dict[str, Callable[[Lakehouse, Random], tuple[str, Backfill | None]]] = {
-    "silver.car_telemetry loses a date, and is made anew in the end": _lose_a_date,
-    "silver.car_telemetry is changed, and is made anew in the end": _change_a_row,
-    "gold.performance_alerts loses its rows, and is made anew in the end": _lose_alerts,
+    "silver.car_telemetry loses a date, and is rebuilt at the end": _lose_a_date,
+    "silver.car_telemetry is changed, and is rebuilt at the end": _change_a_row,
+    "gold.performance_alerts loses its rows, and is rebuilt at the end": _lose_alerts,
 }

@@ -1,4 +1,4 @@
-"""Whether the product itself says that something is wrong, as somebody would ask it: by its commands."""
+"""Whether the product's own commands report a problem."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 120
 
 
 def complains(settings: Settings) -> bool:
-    """Whether one of the commands that look at a deployment ends with a finding."""
+    """Whether one of the commands that check a deployment exits with a finding."""
     given = {f"TELEMETRY_{name.upper()}": str(getattr(settings, name)) for name in ("landing_uri", "lakehouse_uri")}
     environment = {**os.environ, **given, "TELEMETRY_CATALOG": settings.catalog}
     ends = (ForkedProgram(_command, name, environment=environment).wait(_LONGEST)[0] for name in _COMMANDS)

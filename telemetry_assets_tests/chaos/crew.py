@@ -1,4 +1,4 @@
-"""Workers as the checker has them: started ahead, ordered, killed and paused from outside, and replaced."""
+"""The checker's workers: processes that are started in advance, given orders, killed, paused and replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telemetry_assets_tests.chaos import worker
 from telemetry_assets_tests.chaos.aws_here import AwsHere
 from telemetry_assets_tests.chaos.points import Record, is_write, point_of, request_point
 from telemetry_assets_tests.chaos.steps import ClockJump, Disturbance, Kill, OneFault, Pause, RandomFaults
-from telemetry_assets_tests.chaos.worker import Order, Told
+from telemetry_assets_tests.chaos.worker import Message, Order
 from telemetry_assets_tests.harness.aws.api_requests import Request
 from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
@@ -26,11 +26,11 @@ LONGEST_RUN = 100.0
 
 
 class StuckError(Exception):
-    """A run has not ended for longer than any run takes."""
+    """A run takes longer than any run should."""
 
 
 class Worker:
-    """A process that works, and what it has told. On S3 it stands behind a proxy of its own."""
+    """A worker process and its messages. On S3, it uses a proxy of its own."""
 
     def __init__(self, environment: dict[str, str], aws: AwsHere | None, sabotage: str) -> None:
         self._proxy: FaultProxy | None = None
@@ -38,7 +38,7 @@ class Worker:
             self._proxy = aws.proxy().__enter__()
             self._proxy.on_request(self._met)
             environment = {**environment, **aws.environment(self._proxy.endpoint)}
-        self._told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._released = Event()
         self._at: Kill | Pause | None = None
         self._passed = 0
@@ -46,16 +46,16 @@ class Worker:
         self.process: Any = CONTEXT.Process(target=worker.serve, args=(theirs, environment, sabotage), daemon=True)
         self.process.start()
         theirs.close()
-        Thread(target=_listen, args=(self._connection, self._told), daemon=True).start()
+        Thread(target=_listen, args=(self._connection, self._messages), daemon=True).start()
 
     def await_ready(self) -> None:
-        """Wait until it can be ordered."""
-        told = self.next_told()
-        if told.what != "ready":
-            raise RuntimeError(f"a worker did not start: {told}")
+        """Wait until the worker accepts orders."""
+        message = self.next_message()
+        if message.what != "ready":
+            raise RuntimeError(f"a worker did not start: {message}")
 
     def order(self, order: Order, disturbance: Disturbance | None) -> None:
-        """Let it begin."""
+        """Start an order."""
         at = disturbance if isinstance(disturbance, Kill | Pause) else None
         jump = disturbance if isinstance(disturbance, ClockJump) else None
         if self._proxy is not None:
@@ -66,15 +66,15 @@ class Worker:
             _order_faults(self._proxy, disturbance)
         self._connection.send(order if self._proxy is not None else replace(order, at=at or jump))
 
-    def next_told(self, seconds: float = LONGEST_RUN) -> Told:
-        """What it tells next; ``killed`` without a point where it has died by itself."""
+    def next_message(self, seconds: float = LONGEST_RUN) -> Message:
+        """The worker's next message; ``killed`` without a point if the process died by itself."""
         try:
-            return self._told.get(timeout=seconds)
+            return self._messages.get(timeout=seconds)
         except queue.Empty:
-            raise StuckError(f"a run has told nothing for {seconds} seconds") from None
+            raise StuckError(f"a run has sent no message for {seconds} seconds") from None
 
     def release(self) -> None:
-        """Let go on what is paused."""
+        """Resume what is paused."""
         if self._proxy is None:
             with suppress(OSError):
                 self._connection.send("go on")
@@ -84,7 +84,7 @@ class Worker:
                 os.kill(self.process.pid, signal.SIGCONT)
 
     def end_order(self, record: Record) -> None:
-        """Let its requests go right again, and note the faults that happened."""
+        """Stop the faults, and record those that occurred."""
         self._at = None
         if self._proxy is None:
             return
@@ -96,7 +96,7 @@ class Worker:
         record.counts["requests"] += len(self._proxy.requests)
 
     def end(self) -> None:
-        """Kill it, if it is alive, and take its proxy away."""
+        """Kill the process if it is alive, and close its proxy."""
         if self.process.is_alive():
             os.kill(self.process.pid, signal.SIGKILL)
         self._released.set()
@@ -119,14 +119,14 @@ class Worker:
             if at.at.before:
                 self._proxy.inject(Fault(FaultKind.RESET_BEFORE, request.operation, request.key))
             os.kill(self.process.pid, signal.SIGKILL)
-            self._told.put(Told("killed", point))
+            self._messages.put(Message("killed", point))
         elif at.at.before:
-            # The request is long on its way; what else the process does meanwhile, it does.
-            self._told.put(Told("paused", point))
+            # Only the request is delayed; the process continues its other work.
+            self._messages.put(Message("paused", point))
             self._released.wait()
         else:
             os.kill(self.process.pid, signal.SIGSTOP)
-            self._told.put(Told("paused", point))
+            self._messages.put(Message("paused", point))
 
 
 def _order_faults(proxy: FaultProxy, disturbance: Disturbance | None) -> None:
@@ -140,16 +140,16 @@ def _order_faults(proxy: FaultProxy, disturbance: Disturbance | None) -> None:
         proxy.inject_randomly(Random(disturbance.seed), disturbance.rate, FAULT_KINDS)
 
 
-def _listen(connection: Connection, told: queue.SimpleQueue[Told]) -> None:
-    """Pass on what a worker tells, until it is no more."""
+def _listen(connection: Connection, messages: queue.SimpleQueue[Message]) -> None:
+    """Pass on a worker's messages until it dies."""
     with suppress(EOFError, OSError):
         while True:
-            told.put(connection.recv())
-    told.put(Told("killed"))
+            messages.put(connection.recv())
+    messages.put(Message("killed"))
 
 
 class Crew:
-    """Workers for one kind of place; a dead one is replaced by one that was started ahead."""
+    """Workers for one kind of place; a dead worker is replaced by one that was started in advance."""
 
     def __init__(self, make: Callable[[], Worker], spare: int) -> None:
         self._make = make
@@ -158,7 +158,7 @@ class Crew:
         self._starting = [make() for _ in range(spare)]
 
     def take(self) -> Worker:
-        """A worker that can be ordered."""
+        """Take a worker that accepts orders."""
         if self._ready:
             one = self._ready.pop()
         else:
@@ -168,7 +168,7 @@ class Crew:
         return one
 
     def give_back(self, one: Worker) -> None:
-        """Have a worker again, alive or dead."""
+        """Return a worker, alive or dead."""
         self._taken.remove(one)
         if one.process.is_alive():
             self._ready.append(one)
@@ -177,16 +177,16 @@ class Crew:
             self._starting.append(self._make())
 
     def end_taken(self) -> None:
-        """End those that nobody has given back.
+        """End the workers that were not returned.
 
-        One that is stopped does not take the signal that a process's end sends to its children, so that the end of
-        this process would wait for it for ever.
+        A stopped process does not handle the signal that a process sends to its children at its end, so that this
+        process would wait for it forever.
         """
         while self._taken:
             self._taken.pop().end()
 
     def end(self) -> None:
-        """End all."""
+        """End all workers."""
         self.end_taken()
         for one in (*self._ready, *self._starting):
             one.end()

@@ -1,11 +1,11 @@
-"""Small disks that fill up and turn read-only: tmpfs in a mount namespace of this process and its children.
+"""Small disks that become full or read-only: tmpfs in a mount namespace of this process and its children.
 
-It needs root, or the capability to mount. Where that is missing, :func:`mounts_permitted` says so, and no schedule has
-a disk of its own.
+This needs root, or the capability to mount. Otherwise :func:`mounts_permitted` is False, and no schedule has a disk
+of its own.
 
-A disk turns read-only by a read-only bind mount on top of it. Remounting the file system itself is refused by the
-kernel while SQLite has its file open for writing. Files that are open keep their mode, as with a remount; every file
-that is opened, made, renamed or removed afterwards meets ``EROFS``.
+A read-only bind mount makes a disk read-only, because the kernel refuses to remount a file system while SQLite has a
+file open for writing. Open files keep their mode, as with a remount; opening, creating, renaming or removing a file
+afterwards fails with ``EROFS``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MNT_DETACH = 2
 _PAGE = 4096
 _SIZE = "24m"
 FILLER = ".filler"
-"""The file that fills a disk. Its name is none of an upload's."""
+"""The file that fills a disk. No upload has its name."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,13 +43,13 @@ def _mount(source: str, target: Path | str, kind: str | None, flags: int, option
 
 
 def own_namespace() -> None:
-    """Let this process and its later children mount what no other process sees. To be called before any thread."""
+    """Give this process and its later children their own mount namespace. Call it before starting threads."""
     _call(_libc.unshare(_CLONE_NEWNS), "unshare")
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
 
 
 def try_all() -> None:
-    """Do once what schedules do with disks, in a process that ends afterwards."""
+    """Try everything that schedules do with disks, in a process that ends afterwards."""
     own_namespace()
     with TemporaryDirectory() as folder:
         disk = Disk(Path(folder))
@@ -60,7 +60,7 @@ def try_all() -> None:
 
 
 def mounts_permitted() -> bool:
-    """Whether disks can be made here; tried in a process of its own."""
+    """Whether disks can be mounted here, tried in a separate process."""
     program = f"from {__name__} import {try_all.__name__}; {try_all.__name__}()"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False).returncode == 0
 
@@ -74,13 +74,13 @@ class Disk:
         self._attached = False
 
     def attach(self) -> None:
-        """Mount it, empty."""
+        """Mount an empty disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         _mount("tmpfs", self.folder, "tmpfs", 0, f"size={_SIZE}")
         self._attached = True
 
     def turn(self, what: Literal["full", "read-only"], pages: int) -> None:
-        """Fill it but for some pages, or make it read-only."""
+        """Fill the disk except for some pages, or make it read-only."""
         if what == "read-only":
             _mount(str(self.folder), self.folder, None, _MS_BIND)
             self._read_only = True
@@ -88,7 +88,7 @@ class Disk:
             return
         with (self.folder / FILLER).open("ab") as filler:
             while (size := self._free_bytes() - pages * _PAGE) > 0:
-                # Others may write between the look and this.
+                # Other processes may have written since the free space was read.
                 with suppress(OSError):
                     os.posix_fallocate(filler.fileno(), 0, size)
                     return
@@ -98,7 +98,7 @@ class Disk:
         return space.f_bavail * space.f_frsize
 
     def heal(self) -> None:
-        """Undo all troubles."""
+        """Make the disk writable and remove its filler."""
         if self._read_only:
             self._read_only = False
             _call(_libc.umount2(str(self.folder).encode(), _MNT_DETACH), f"umount {self.folder}")
@@ -106,10 +106,10 @@ class Disk:
             (self.folder / FILLER).unlink(missing_ok=True)
 
     def detach(self) -> None:
-        """Take it away, with everything on it.
+        """Unmount the disk with everything on it.
 
-        A connection to SQLite that is still open would, when it is closed, remove the WAL of the next disk's database:
-        both have the same path and, as tmpfs numbers its files from the start again, the same inode.
+        An open connection to SQLite would, when closed, remove the WAL of the next disk's database, which has the same
+        path and, because tmpfs restarts its inode numbers, the same inode.
         """
         gc.collect()
         self.heal()

@@ -1,7 +1,7 @@
-"""Judges a deployment at rest: nothing is left to do, nothing is lost or double, all tables follow docs/contract.md.
+"""Checks an idle deployment: nothing is left to do, lost or duplicated, and all tables follow docs/contract.md.
 
-It reads the archive and the tables with plain PyIceberg, and asks the product only what it is behind on. What each
-table has to hold follows from the archive by the independent reading of the contract.
+It reads the archive and the tables with plain PyIceberg, and asks the product only for its pending work. The expected
+rows are computed from the archive by the independent implementation of the contract.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ Row = dict[str, Any]
 Archive = Mapping[str, Sequence[Upload]]
 _SHOWN = 3
 _TAKEN_UPLOADS = "bronze.uploads"
-"""The product's table of the uploads that it has taken, where it has one."""
+"""The product's ledger, if it has one."""
 
 
 @dataclass
 class Verdict:
-    """What is wrong with a deployment.
+    """The problems of a deployment.
 
-    :param lost: uploads that had to be taken and do not wait, of which documents are in no table.
-    :param double: uploads of which documents are in the tables more often than they were sent.
-    :param not_taken: what is still left to do after the ending runs.
+    :param lost: required uploads that do not wait and have documents in no table.
+    :param double: uploads with documents that are in the tables more often than they were sent.
+    :param not_taken: the work that is left after the final runs.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -63,21 +63,21 @@ class Verdict:
 
 
 def left_to_do(pipeline: Pipeline, ledger: Ledger) -> list[str]:
-    """What a run would still find to do."""
+    """The work that a run would still find."""
     return [*ledger.stage.left(), *(f"{table.full_name} is behind" for table in pipeline.tables_behind())]
 
 
-def judged(catalog: Catalog, max_upload_bytes: int, ledger: Ledger, left: Sequence[str], record: Record) -> Verdict:
-    """What is wrong with the tables and the archive."""
+def judge(catalog: Catalog, max_upload_bytes: int, ledger: Ledger, left: Sequence[str], record: Record) -> Verdict:
+    """Check the tables and the archive."""
     verdict = Verdict(list(left), not_taken=set(left))
     archive = ledger.stage.archived()
     rows = {one: _rows(catalog, one.full_name) for one in (BRONZE, REJECTED, *_DERIVED)}
-    # What was appended by hand is in no upload; Silver and Gold have it all the same.
+    # Manually appended rows are in no upload, but in Silver and Gold.
     received = [row for row in rows[BRONZE] if not row["batch_id"].startswith(BY_HAND)]
     moments = _moments([*received, *rows[REJECTED]], verdict)
     _uploads(ledger, archive, moments, left, verdict)
     whole = {(batch, one.source_uri) for batch, uploads in archive.items() for one in uploads}
-    # Of an upload that grew after it was read, the rows of its half may stay or not.
+    # If an upload grew after it was read, the rows of its first part may stay or not.
     halves = {uri for _, uri in whole if ledger.name_of(uri) in ledger.grown}
     batches = [Batch(batch, moment, tuple(archive.get(batch, ()))) for batch, moment in moments.items()]
     reading = read_batches(batches, AS_OF, max_upload_bytes)
@@ -106,7 +106,7 @@ def _rows(catalog: Catalog, name: str) -> list[Row]:
 
 
 def _moments(rows: Sequence[Row], verdict: Verdict) -> dict[str, datetime]:
-    """When each batch was ingested, as its rows say."""
+    """The time of each batch's ingestion, from its rows."""
     moments: dict[str, datetime] = {}
     for row in rows:
         moment = moments.setdefault(row["batch_id"], row["ingested_at"])
@@ -118,7 +118,7 @@ def _moments(rows: Sequence[Row], verdict: Verdict) -> dict[str, datetime]:
 def _uploads(
     ledger: Ledger, archive: Archive, moments: Mapping[str, datetime], left: Sequence[str], verdict: Verdict
 ) -> None:
-    """What the archive holds otherwise than it has to, and batches of which no table has a row."""
+    """Differences of the archive, and batches without rows in any table."""
     for finding in ledger.findings(archive):
         verdict.problems.append(str(finding))
         if finding.is_double:
@@ -135,7 +135,7 @@ def _uploads(
 
 
 def _received(contract: TableContract, found: Sequence[Row], wanted: Sequence[Row], verdict: Verdict) -> None:
-    """The rows of a table that batches write."""
+    """Check the rows of a table that batches write."""
     verdict.problems += _differences(contract, found, wanted)
     columns = list(wanted[0]) if wanted else list(contract.key)
     there, due = (Counter((_upload(row), _shown(row, columns)) for row in rows) for rows in (found, wanted))
@@ -148,7 +148,7 @@ def _upload(row: Row) -> str:
 
 
 def _derived(rows: Mapping[TableContract, list[Row]]) -> Iterator[str]:
-    """Each derived table against what follows from Bronze, and from nothing else."""
+    """Compare each derived table with the rows that follow from Bronze alone."""
     silver: list[Row] = silver_rows(rows[BRONZE])
     in_order = sorted(silver, key=lambda row: (row["car_chassis"], row["telemetry_timestamp"], row["event_id"]))
     cars = [list(events) for _, events in groupby(in_order, key=lambda row: row["car_chassis"])]
@@ -167,7 +167,7 @@ def _taken_uploads(
     rejected: Sequence[Row],
     record: Record,
 ) -> Iterator[str]:
-    """The product's table of uploads, where it has one: one row for each archived upload, whose figures are true."""
+    """Check the ledger, if there is one: one row per archived upload, with correct figures."""
     taken = _rows(catalog, _TAKEN_UPLOADS)
     record.counts["rows of taken uploads"] += len(taken)
     if not taken:
@@ -187,7 +187,7 @@ def _taken_uploads(
 
 
 def _differences(contract: TableContract, found: Sequence[Row], wanted: Sequence[Row]) -> Iterator[str]:
-    """Rows too many and too few, over the columns that the reading has."""
+    """Additional and missing rows, in the columns of the expected rows."""
     columns = list(wanted[0]) if wanted else list(contract.key)
     there = Counter(_shown(row, columns) for row in found)
     due = Counter(_shown(row, columns) for row in wanted)

@@ -1,4 +1,4 @@
-"""Lanes play schedules beside each other, each in a process of its own, with its own AWS and its own workers."""
+"""Lanes play schedules concurrently, each in a separate process with its own AWS and workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPARE = 2
 
 
 class Lane:
-    """A stage in each place that is asked for, and the workers for it."""
+    """A stage and workers for each requested place."""
 
     def __init__(self, folder: Path, places: Collection[str]) -> None:
         temporary = folder / "tmp"
@@ -33,7 +33,7 @@ class Lane:
             self._stages["folder"] = FolderStage(folder / "deployment")
         if "s3" in places:
             aws = self._aws["s3"] = AwsHere().__enter__()
-            # The judge and the producer ask AWS straight, past every worker's proxy.
+            # The judge and the producer access AWS directly, without the workers' proxies.
             os.environ.update(aws.environment())
             self._stages["s3"] = BucketStage(aws)
         self._crews = {place: self._crew(place, "", _SPARE) for place in places}
@@ -46,7 +46,7 @@ class Lane:
         try:
             return player.play()
         except Exception:
-            player.outcome.problems.append(f"the schedule cannot be judged:\n{traceback.format_exc()}")
+            player.outcome.problems.append(f"the schedule could not be checked:\n{traceback.format_exc()}")
             return player.outcome
         finally:
             if sabotage:
@@ -70,7 +70,7 @@ def _play(schedule: Schedule) -> Outcome:
 
 
 def played(schedules: Sequence[Schedule], lanes: int = 2) -> Iterator[Outcome]:
-    """The outcomes of schedules, as they come."""
+    """Yield the outcomes of schedules as they complete."""
     places = {schedule.place for schedule in schedules}
     has_disks = any(schedule.disk for schedule in schedules)
     with (

@@ -1,4 +1,4 @@
-"""What producers have sent, and what therefore has to be in the archive, once."""
+"""The uploads that producers have sent, and which of them must be in the archive exactly once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from telemetry_assets_tests.harness.contract_reading import Upload
 
 @dataclass
 class Sent:
-    """One upload as it was sent.
+    """A sent upload.
 
-    :param must: whether it has to be taken; one that is replaced or deleted while it waits may be taken or not.
+    :param must: whether it must be ingested; one that is replaced or deleted while it waits may be ingested or not.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Sent:
 
 @dataclass
 class Growing:
-    """A half upload whose writer still has it open."""
+    """A partial upload that its writer still has open."""
 
     sent: Sent
     file: BinaryIO
@@ -36,7 +36,7 @@ class Growing:
 
 @dataclass(frozen=True)
 class Finding:
-    """An upload that is in the archive too often or not often enough."""
+    """An upload that is in the archive too often or too rarely."""
 
     name: str
     content: bytes
@@ -46,7 +46,7 @@ class Finding:
 
     @property
     def is_double(self) -> bool:
-        """Whether it is there too often."""
+        """Whether it is in the archive too often."""
         return len(self.batches) > self.sent
 
     def __str__(self) -> str:
@@ -69,10 +69,10 @@ class Ledger:
     def put(self, name: str, content: bytes) -> bool:
         """Send an upload.
 
-        :raises OSError: where there is no room for it; it is then not sent.
+        :raises OSError: if the disk has no space; the upload is then not sent.
         """
         displaced = self._release(name)
-        # Noted first: it may be taken the moment that it is there.
+        # Recorded first, because it may be ingested as soon as it exists.
         self.sent.append(Sent(name, content))
         try:
             self.stage.put(name, content)
@@ -84,18 +84,18 @@ class Ledger:
         return True
 
     def put_half(self, name: str, content: bytes, cut: int) -> bool:
-        """Send the first bytes of an upload, and keep its file open."""
+        """Send the first bytes of an upload and keep its file open."""
         self.put(name, content[:cut])
         self._growing.append(Growing(self.sent[-1], self.stage.reopen(name), content[cut:]))
         return True
 
     def grow(self) -> int:
-        """Write the rest of half uploads, wherever their files are by now; of how many."""
+        """Write the rest of all partial uploads, wherever their files are now; return their number."""
         growing, self._growing = self._growing, []
         count = 0
         for one in growing:
             with one.file as file:
-                # The rest of a file that has no name any more is nowhere, and nobody can know of it.
+                # The rest of an unlinked file is lost, and no program can read it.
                 if os.fstat(file.fileno()).st_nlink:
                     one.sent.content += one.rest[: file.write(one.rest)]
                     self.grown.add(one.sent.name)
@@ -104,18 +104,18 @@ class Ledger:
 
     @property
     def has_growing(self) -> bool:
-        """Whether a half upload is still to grow."""
+        """Whether a partial upload still has to grow."""
         return bool(self._growing)
 
     def put_again(self, name: str) -> bool:
-        """Send what was last sent under this name; False where nothing was."""
+        """Send the last content of this name again; False if there is none."""
         latest = self._latest(name)
         if latest is not None:
             self.put(name, latest.content)
         return latest is not None
 
     def delete(self, name: str) -> bool:
-        """Take an upload back; False where none of this name waits."""
+        """Delete a waiting upload; False if none of this name waits."""
         if not self.stage.waits(name):
             return False
         self._release(name)
@@ -123,12 +123,12 @@ class Ledger:
         return True
 
     def name_of(self, uri: str) -> str:
-        """The name that an upload of this address was sent under."""
+        """The name under which an upload with this URI was sent."""
         landing = self.stage.settings.landing_uri
         return uri.removeprefix(f"{landing if '://' in landing else f'file://{landing}'}/")
 
     def findings(self, archive: Mapping[str, Sequence[Upload]]) -> Iterator[Finding]:
-        """Uploads that are in the archive, by batch, more or less often than they have to be."""
+        """Uploads that are in the archive more or less often than required."""
         taken = self._taken(archive)
         sent = Counter((one.name, one.content) for one in self.sent)
         must = Counter((one.name, one.content) for one in self.sent if one.must)
@@ -138,9 +138,9 @@ class Ledger:
                 yield Finding(one[0], one[1], sent[one], must[one], batches)
 
     def disorder(self, archive: Mapping[str, Sequence[Upload]], moments: Mapping[str, datetime]) -> Iterator[str]:
-        """Versions of one name that were taken in another order than they were sent, so that the older one wins.
+        """Versions of one name that were ingested in another order than they were sent, so that the older one wins.
 
-        One that has grown was perhaps taken again, after newer ones.
+        A version that has grown may be ingested again after newer ones.
         """
         once = {one: batches[0] for one, batches in self._taken(archive).items() if one[0] not in self.grown}
         sent = Counter((one.name, one.content) for one in self.sent)
@@ -171,7 +171,7 @@ class Ledger:
         return next((one for one in reversed(self.sent) if one.name == name), None)
 
     def _release(self, name: str) -> Sent | None:
-        """The version that a change displaces need not be taken, unless it has been."""
+        """Make the replaced version optional, unless it has been ingested."""
         latest = self._latest(name)
         if latest is None or not latest.must or not self.stage.waits(name):
             return None

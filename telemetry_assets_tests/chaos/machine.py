@@ -1,4 +1,4 @@
-"""The machine of a worker, as its runs find it: its wall clock, its hard links, how long SQLite waits for a lock."""
+"""A worker's machine as seen by its runs: wall clock, hard links, and SQLite's lock timeout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 BUSY_SECONDS = 0.6
-"""How long the product waits for a lock of SQLite, where it does not say so itself. SQLite's own default is 5 s; how
-long it is changes nothing but the time that a schedule takes."""
+"""SQLite's lock timeout where the product sets none, in seconds. SQLite's own default of 5 s would only make schedules
+slower."""
 
 _PATCHED = ("telemetry_assets.", "pyiceberg.table.update")
 
 
 class _AnyDatetime(type):
-    """Lets ``isinstance`` take the shifted class for the one that it stands for."""
+    """Lets ``isinstance`` accept any datetime as an instance of the shifted class."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, datetime)
@@ -28,16 +28,16 @@ class _ShiftedClock(datetime, metaclass=_AnyDatetime):
     """``datetime`` on a machine whose wall clock is wrong."""
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain moment, as others compare
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain datetime, for comparisons
         return datetime.now(tz) + timedelta(seconds=MACHINE.clock_seconds)
 
 
 class Machine:
-    """What differs from this machine. There is one in each worker.
+    """The differences of a worker's machine from the real one. Each worker has one.
 
-    The wall clock is shifted in what Python reads: ``time.time`` everywhere, and ``datetime.now`` in the product and in
-    PyIceberg's commits. File systems, SQLite and the engine go by the true one, as with a file server whose clock
-    differs. Monotonic clocks do not change.
+    Python reads a shifted wall clock: ``time.time`` everywhere, and ``datetime.now`` in the product and in PyIceberg's
+    commits. File systems, SQLite and the engine use the true clock, as with a file server whose clock differs.
+    Monotonic clocks do not change.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Machine:
         self.hard_links = True
 
     def install(self) -> None:
-        """Stand between the product and the machine."""
+        """Patch the functions through which the product uses the machine."""
         true_time, true_link = time.time, os.link
         true_connect: Any = sqlite3.dbapi2.connect
 
@@ -55,7 +55,7 @@ class Machine:
             true_link(src, dst, *arguments, **named)
 
         def connect(*arguments: Any, **named: Any) -> Any:
-            # The time-out is the second argument.
+            # The timeout is the second argument.
             waits = {} if len(arguments) > 1 else {"timeout": BUSY_SECONDS}
             return true_connect(*arguments, **{**waits, **named})
 

@@ -1,4 +1,4 @@
-"""Maintenance of tables by another tool, with plain PyIceberg and nothing of the product."""
+"""Maintenance of tables by another tool, with plain PyIceberg and without the product's code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAMESPACES = ("bronze", "silver", "gold")
 
 
 def maintain(open_catalog: Callable[[], Catalog], step: Maintain, *, at_rest: bool) -> list[tuple[str, str]]:
-    """Maintain; each table with what became of it.
+    """Maintain tables; return each table with its outcome.
 
-    Losing a race with a writer, waiting too long for a lock and a disk without space are what such a tool meets.
+    Conflicts with a writer, lock timeouts and full disks are expected outcomes.
     """
     if step.kind in AT_REST_ONLY and not at_rest:
         return [(step.table, "left out, as a run is active")]
@@ -33,7 +33,7 @@ def maintain(open_catalog: Callable[[], Catalog], step: Maintain, *, at_rest: bo
 
 
 def did_happen(outcome: str) -> bool:
-    """Whether a table is another one after it."""
+    """Whether the maintenance changed a table."""
     return outcome.startswith("done")
 
 
@@ -62,7 +62,7 @@ def _compact(summary: dict[str, str]) -> Callable[[Catalog, Table], str]:
         if table.current_snapshot() is None:
             return "there are no rows"
         rows = table.scan().to_arrow()
-        # PyIceberg would rebase the rewrite on another writer's commit, whose rows it has not read.
+        # PyIceberg would rebase the rewrite on another writer's commit without reading that commit's rows.
         properties = {**table.metadata.properties, "commit.retry.num-retries": "0"}
         table.metadata = table.metadata.model_copy(update={"properties": properties})
         table.overwrite(rows, snapshot_properties=summary)
@@ -80,7 +80,7 @@ def _keep(count: int) -> Callable[[Catalog, Table], str]:
 
 
 def _expire_marks(catalog: Catalog, upstream: Table) -> str:
-    """Expire the snapshots that tables derived from this one say they have taken."""
+    """Expire the snapshots that are watermarks of the tables derived from this one."""
     name = ".".join(upstream.name())
     marks = {catalog.load_table(one).properties.get(_APPLIED + name) for one in _names(catalog, "everything")}
     return _expired(upstream, [one.snapshot_id for one in upstream.snapshots() if str(one.snapshot_id) in marks])
@@ -107,7 +107,7 @@ def _remove_old_metadata(_: Catalog, table: Table) -> str:
 
 
 def _named(table: Table) -> Iterator[str]:
-    """The files of all snapshots of a table."""
+    """The files that a table's snapshots reference."""
     for snapshot in table.snapshots():
         yield snapshot.manifest_list
         for manifest in snapshot.manifests(table.io):

@@ -1,4 +1,4 @@
-"""Plays a schedule on a stage, to its end, and has the deployment judged."""
+"""Plays a schedule on a stage to its end and checks the deployment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets_tests.chaos.by_hand import change_by_hand
 from telemetry_assets_tests.chaos.complaints import complains
 from telemetry_assets_tests.chaos.crew import Crew, StuckError, Worker
-from telemetry_assets_tests.chaos.judge import Verdict, judged, left_to_do
+from telemetry_assets_tests.chaos.judge import Verdict, judge, left_to_do
 from telemetry_assets_tests.chaos.ledger import Ledger
 from telemetry_assets_tests.chaos.maintenance import did_happen, maintain
 from telemetry_assets_tests.chaos.points import Record
@@ -39,24 +39,24 @@ from telemetry_assets_tests.chaos.steps import (
     Together,
     Work,
 )
-from telemetry_assets_tests.chaos.worker import Order, Told
+from telemetry_assets_tests.chaos.worker import Message, Order
 from telemetry_assets_tests.chaos.world import World, busy_settings
 
 _ENDING_RUNS = 3
-# What the product says on purpose when others keep it from its work, such as a paused run that has the catalog's lock;
-# another run does it then.
+# Errors that the product raises deliberately if other processes block it, such as a paused run with the catalog's
+# lock; another run then does the work.
 _CONTENTION = ("ConcurrentWriteError", "CatalogBusyError")
 _LONGEST_LOCK = 15.0
-# What no fault of a service and no other run may lead to.
+# Errors that neither a service's fault nor another run may cause.
 _DEFECTS = ("QualityError", "AttributeError", "TypeError", "IndexError", "AssertionError")
 
 
 @dataclass
 class Outcome:
-    """What became of a schedule.
+    """The outcome of a schedule.
 
-    :param story: its steps as they went, in words.
-    :param problems: what is wrong; nothing where all is well.
+    :param story: descriptions of its steps with their outcomes.
+    :param problems: descriptions of all problems; empty if there are none.
     """
 
     schedule: Schedule
@@ -79,14 +79,14 @@ class Player:
         self._world = World(None, None)
         self._reader: Reader | None = None
         self._depth = 0
-        self._failed: list[tuple[Disturbance | None, Told, bool, bool]] = []
+        self._failed: list[tuple[Disturbance | None, Message, bool, bool]] = []
         self._last_point = ""
         self._messages: list[str] = []
         self._last_message = ""
         self.outcome = Outcome(schedule)
 
     def play(self) -> Outcome:
-        """Everything, and the judgement."""
+        """Play all steps and check the deployment."""
         self._stage.clear(self._schedule)
         self._world = World(self._stage.catalog_file(), self._stage.disk())
         self._reader = self._new_reader()
@@ -127,14 +127,14 @@ class Player:
         elif isinstance(step, HandMade):
             words, backfill = change_by_hand(open_lakehouse(self._stage.settings), step)
             self._amends += [backfill] if backfill else []
-            self._tell(step, words)
+            self._note(step, words)
         elif isinstance(step, Foreign):
             self._happen(step, at_rest=at_rest)
         else:
             self._work(step.runs if isinstance(step, Together) else (step,), alone=at_rest and isinstance(step, Run))
 
     def _produce(self, step: Put | PutHalf | PutAgain | Delete) -> None:
-        """A producer's step, which a disk in trouble can refuse."""
+        """Play a producer's step, which fails on a full or read-only disk."""
         is_new = not isinstance(step, Delete)
         try:
             if isinstance(step, Put):
@@ -147,13 +147,13 @@ class Player:
         except OSError as error:
             if not self._world.is_disk_in_trouble:
                 raise
-            self._tell(step, f"refused: {error.strerror}")
+            self._note(step, f"refused: {error.strerror}")
             return
         self.outcome.record.counts["uploads"] += is_new and happened
-        self._tell(step, "" if happened else "nothing was there")
+        self._note(step, "" if happened else "nothing was there")
 
     def _happen(self, step: Foreign, *, at_rest: bool) -> None:
-        """Something that another program or the machine does; it is noted at the point where the run stands."""
+        """Play an action of another program or the machine; it is recorded at the run's current point."""
         record = self.outcome.record
         where = "between runs" if at_rest else self._last_point
         done: list[tuple[str, str]] = []
@@ -163,7 +163,7 @@ class Player:
             results = maintain(self._stage.open_catalog, step, at_rest=at_rest) if is_there else []
             words = "; ".join(f"{table}: {outcome}" for table, outcome in results) or "there are no tables"
             of = [table for table, outcome in results if did_happen(outcome)]
-            # While a run stands still, its point says more than which table it was.
+            # While a run is paused, its point says more than the table's name.
             done = [(step.kind, f"of {table}, {self._last_point or 'after a whole run'}") for table in of]
             done = done if at_rest else [(step.kind, where)] * bool(of)
         elif isinstance(step, Grow):
@@ -178,10 +178,10 @@ class Player:
         for point in done:
             record.points[point] += 1
             record.counts[f"happened: {point[0]}"] += 1
-        self._tell(step, words)
+        self._note(step, words)
 
     def _work(self, runs: Sequence[Run], *, alone: bool) -> None:
-        """Let runs work at once; an undisturbed one that is alone has to succeed."""
+        """Execute runs concurrently; an undisturbed run that is alone must succeed."""
         self._depth += 1
         if self._depth == 1 and self._reader is not None:
             self._reader.begin()
@@ -195,11 +195,11 @@ class Player:
                     self._reader.end()
 
     def _calm(self) -> None:
-        """End what goes on around runs; what a failed run had for an excuse is known only then."""
+        """End the disturbances around runs; only then it is known which failures they excuse."""
         excuses = self._world.calm()
         failed, self._failed = self._failed, []
-        for disturbance, told, alone, troubled in failed:
-            self._hold(disturbance, told, alone=alone, excused=troubled and excuses)
+        for disturbance, message, alone, troubled in failed:
+            self._check_end(disturbance, message, alone=alone, excused=troubled and excuses)
 
     def _work_on(self, runs: Sequence[Run], *, alone: bool) -> None:
         working = [(self._crew.take(), run) for run in runs]
@@ -208,13 +208,13 @@ class Player:
         meanwhile: list[Step] = []
         paused: list[tuple[Worker, Run]] = []
         for one, run in working:
-            told = self._ended(one, run, alone=alone)
+            message = self._ended(one, run, alone=alone)
             if isinstance(run.disturbance, Pause):
                 meanwhile += run.disturbance.meanwhile
-                paused += [(one, run)] if told is not None else []
+                paused += [(one, run)] if message is not None else []
         self._paused += [one for one, _ in paused]
         for step in meanwhile:
-            # What happens around a run that never came to its point is left out, so that it is not noted elsewhere.
+            # Actions at a point that the run never reached are skipped, so that they are not recorded elsewhere.
             if paused or not isinstance(step, Foreign) or isinstance(step, Grow):
                 self._step(step, at_rest=not paused and self._depth == 1)
         if paused:
@@ -224,76 +224,76 @@ class Player:
             self._ended(one, run, alone=is_alone)
 
     def _go_on(self) -> None:
-        """Let paused runs go on."""
+        """Resume paused runs."""
         for one in self._paused:
             one.release()
-            self._tell("the paused run goes on", "")
+            self._note("the paused run goes on", "")
         self._paused = []
 
     def _order(self, run: Run) -> Order:
         settings = {**self._settings, **run.settings}
         return Order(settings, (run.work,), run.clock, None, self._schedule.hard_links)
 
-    def _ended(self, one: Worker, run: Run, *, alone: bool) -> Told | None:
-        """Wait for a run; what it told where it is paused only."""
-        told = self._next_told(one)
+    def _ended(self, one: Worker, run: Run, *, alone: bool) -> Message | None:
+        """Wait for a run; return its message if it is only paused."""
+        message = self._next_message(one)
         record = self.outcome.record
-        if told.what == "jumped":
+        if message.what == "jumped":
             assert isinstance(run.disturbance, ClockJump)
-            record.points[f"clock {'ahead' if run.disturbance.seconds > 0 else 'back'}", told.about] += 1
+            record.points[f"clock {'ahead' if run.disturbance.seconds > 0 else 'back'}", message.about] += 1
             record.counts["runs whose clock jumps"] += 1
-            told = self._next_told(one)
-        if told.about and told.what in ("killed", "paused"):
-            self._last_point = told.about
+            message = self._next_message(one)
+        if message.about and message.what in ("killed", "paused"):
+            self._last_point = message.about
             if not _has_foreign(run.disturbance):
-                moment, _, point = told.about.partition(" ")
-                record.points[f"{told.what} {moment}", point] += 1
-        if told.what == "paused":
-            self._tell(run, f"paused {told.about}")
+                moment, _, point = message.about.partition(" ")
+                record.points[f"{message.what} {moment}", point] += 1
+        if message.what == "paused":
+            self._note(run, f"paused {message.about}")
             record.counts["runs paused"] += 1
-            return told
-        self._last_point = told.about if told.what == "killed" else ""
+            return message
+        self._last_point = message.about if message.what == "killed" else ""
         faults = record.counts["faults"]
-        if told.what == "killed":
+        if message.what == "killed":
             one.process.join(10)
         one.end_order(record)
         self._crew.give_back(one)
         record.counts["runs"] += 1
-        record.counts["runs killed"] += told.what == "killed"
+        record.counts["runs killed"] += message.what == "killed"
         record.counts["runs with faults"] += record.counts["faults"] > faults
-        self._tell(run, f"{told.what} {told.about}".strip())
+        self._note(run, f"{message.what} {message.about}".strip())
         record.counts["replays"] += run.work == "replay"
-        self._last_message = told.error if told.what == "failed" else ""
-        self._failed.append((run.disturbance, told, alone, self._world.is_troubled))
+        self._last_message = message.error if message.what == "failed" else ""
+        self._failed.append((run.disturbance, message, alone, self._world.is_troubled))
         return None
 
-    def _next_told(self, one: Worker) -> Told:
-        """What a run tells next. One that stands still may hold a lock that others wait for."""
+    def _next_message(self, one: Worker) -> Message:
+        """A run's next message. A paused run may hold a lock for which others wait."""
         if self._paused:
             try:
-                return one.next_told(_LONGEST_LOCK)
+                return one.next_message(_LONGEST_LOCK)
             except StuckError:
                 self._go_on()
-        return one.next_told()
+        return one.next_message()
 
-    def _hold(self, disturbance: Disturbance | None, told: Told, *, alone: bool, excused: bool) -> None:
-        """What a run may end with.
+    def _check_end(self, disturbance: Disturbance | None, message: Message, *, alone: bool, excused: bool) -> None:
+        """Check the final message of a run.
 
-        :param excused: whether a disk failed, or a lock of the catalog was there for too long.
+        :param excused: whether a disk failed, or a lock of the catalog was held for too long.
         """
-        if told.what == "killed" and not told.about:
+        if message.what == "killed" and not message.about:
             self.outcome.problems.append("a run's process died by itself")
-        if told.what != "failed":
+        if message.what != "failed":
             return
-        kind = told.about.partition(":")[0]
-        self._messages.append(told.error)
+        kind = message.about.partition(":")[0]
+        self._messages.append(message.error)
         self.outcome.record.counts["runs that failed"] += 1
         undisturbed = (disturbance is None or isinstance(disturbance, Kill | Pause | ClockJump)) and not excused
         if kind in _DEFECTS or (undisturbed and (alone or kind not in _CONTENTION)):
-            self.outcome.problems.append(f"a run failed with {told.about}\n{_tail(told.error)}")
+            self.outcome.problems.append(f"a run failed with {message.about}\n{_tail(message.error)}")
 
     def _end(self) -> None:
-        """Undisturbed runs, until nothing is left to do; then the judgement."""
+        """Execute undisturbed runs until nothing is left to do; then check the deployment."""
         if self._ledger.has_growing:
             self._step(Grow(), at_rest=True)
         works: list[Work] = [*self._amends]
@@ -314,7 +314,7 @@ class Player:
     def _judge(self, left: Sequence[str]) -> None:
         record = self.outcome.record
         limit = self._stage.settings.upload_max_bytes
-        verdict = judged(self._stage.open_catalog(), limit, self._ledger, left, record)
+        verdict = judge(self._stage.open_catalog(), limit, self._ledger, left, record)
         self.outcome.problems += verdict.problems
         record.counts["lost"] += len(verdict.lost)
         record.counts["double"] += len(verdict.double)
@@ -326,24 +326,24 @@ class Player:
         ]
 
     def _unreported(self, verdict: Verdict) -> list[str]:
-        """What is lost, double or not taken without a word of the product.
+        """What is lost, duplicated or not ingested without a report by the product.
 
-        A run's error names it where it has the batch's identifier or the upload's name in it; a command that ends with
-        a finding is enough, whatever it says.
+        A run's error reports it if it contains the batch's identifier or the upload's name; for a command, any finding
+        is sufficient.
         """
         messages = "\n".join(self._messages)
-        # What is still to do is named by the last run's error, whatever it says.
+        # Any error of the last run counts as a report of the remaining work.
         names = verdict.lost | verdict.double | (set() if self._last_message else verdict.not_taken)
         unnamed = [name for name in sorted(names) if not any(part in messages for part in name.split(": ", 1))]
         return [] if not unnamed or complains(self._stage.settings) else unnamed
 
-    def _tell(self, step: object, outcome: str) -> None:
+    def _note(self, step: object, outcome: str) -> None:
         words = re.sub(r"; meanwhile \[.*\]$", "", str(step))
         self.outcome.story.append(f"{words}{f' -> {outcome}' if outcome else ''}")
 
 
 def _has_foreign(disturbance: Disturbance | None) -> bool:
-    """Whether points are noted by what another program does there, and not by the pause."""
+    """Whether points are recorded for another program's action there and not for the pause."""
     return isinstance(disturbance, Pause) and any(isinstance(one, Foreign) for one in disturbance.meanwhile)
 
 

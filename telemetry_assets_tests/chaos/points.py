@@ -1,4 +1,4 @@
-"""What a point of a run is called: by what is asked for and what it is about, whenever and of whichever batch."""
+"""The names of points in runs: an operation and its object, without times and batch ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from telemetry_assets.tables import BRONZE, SILVER, all_tables
 from telemetry_assets_tests.harness.aws.api_requests import Request
 
-# A fault in Glue is told with its table's name, without its database; one name is in two of them.
+# A fault in Glue has its table's name without its database; one table name occurs in two databases.
 _FULL_NAMES = {one.full_name.partition(".")[2]: one.full_name for one in all_tables() if one not in (BRONZE, SILVER)}
 
 
@@ -18,15 +18,15 @@ def is_write(request: Request) -> bool:
 
 
 def point_of(operation: str, key: str, database: str = "") -> str:
-    """An API operation with what it is about.
+    """The name of an API operation and its object.
 
-    :param database: of a request to Glue, where it is known.
+    :param database: the database of a request to Glue, if known.
     """
     return f"{operation} {_subject(key, database)}".strip()
 
 
 def request_point(request: Request) -> str:
-    """The point that a request is."""
+    """The point of a request."""
     return point_of(request.operation, request.key, request.bucket if request.service != "s3" else "")
 
 
@@ -56,16 +56,16 @@ def _file(file: str) -> str:
 
 @dataclass
 class Record:
-    """What a schedule, or many, did.
+    """The statistics of one or several schedules.
 
-    :param points: how often each point was visited, by the kind of disturbance and its name.
-    :param counts: steps, runs and uploads by what they were.
+    :param points: the number of disturbances by kind and point.
+    :param counts: the numbers of steps, runs and uploads by kind.
     """
 
     points: Counter[tuple[str, str]] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Record) -> None:
-        """Count what another has counted."""
+        """Add another record's counts."""
         self.points.update(other.points)
         self.counts.update(other.counts)

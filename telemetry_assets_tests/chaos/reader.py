@@ -1,14 +1,14 @@
-"""A reader of Silver and Gold beside the runs, with a connection of its own, who must never see half of a change.
+"""A reader of Silver and Gold during runs, with its own connection, which must never see a partial change.
 
-What it can ask for is what the product promises of one table at one snapshot:
+It checks what the product guarantees for one table at one snapshot:
 
 - no two rows have the same key;
 - the rows of Silver of one event date follow from Bronze as it was at one of its snapshots;
 - the alerts of one date follow from Silver as it was at one of its snapshots;
-- nothing goes wrong but a wait for a lock of the catalog, or a table that is not there yet.
+- no error occurs except a lock timeout of the catalog or a table that does not exist yet.
 
-Several tables are not one transaction, so nothing is asked across tables beyond that. Where a snapshot of the upstream
-has expired before the reader has seen it, it cannot decide, which it counts.
+Several tables are not one transaction, so there are no further checks across tables. If a snapshot of the upstream
+expired before the reader saw it, the check is undecided, which the reader counts.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _BRONZE = "bronze.car_telemetry"
 _PAUSE = 0.1
 _KEYS = {one.full_name: one.key for one in all_tables() if not one.full_name.startswith("bronze.")}
 _WAITS = ("database is locked", "database table is locked", "database is busy")
-# PyIceberg makes the catalog's own tables where it finds none, as the run does at the same moment.
+# PyIceberg creates the catalog's own tables if there are none, as the run does at the same time.
 _NOT_YET = ("no such table", "already exists")
-# A hot journal is rolled back by the first who reads, which a disk in trouble may refuse.
+# The first reader rolls a hot journal back, which fails on a full or read-only disk.
 _DISK = ("readonly database", "unable to open database", "disk I/O error", "disk is full")
 
 
@@ -61,11 +61,11 @@ _FOLLOWING = (
 
 @dataclass
 class Reader:
-    """Looks at tables in a thread, from :meth:`begin` to :meth:`end`.
+    """Checks tables in a thread, from :meth:`begin` to :meth:`end`.
 
     :param open_catalog: opens the catalog anew, with a connection of its own.
-    :param catalog_file: what must be there before there is anything to read.
-    :param judges_states: whether rows must follow from the upstream; not where somebody changes tables by hand.
+    :param catalog_file: the file that must exist before there is anything to read.
+    :param judges_states: whether rows must follow from the upstream; False if tables are changed manually.
     """
 
     open_catalog: Callable[[], SqlCatalog]
@@ -80,13 +80,13 @@ class Reader:
     _judged: set[tuple[str, int]] = field(default_factory=set)
 
     def begin(self) -> None:
-        """Look from now on."""
+        """Start checking."""
         self._stop = Event()
         self._thread = Thread(target=self._look, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Look once more, and no longer."""
+        """Check once more and stop."""
         self._stop.set()
         self._thread.join()
 
@@ -138,8 +138,8 @@ class Reader:
         self._judged.add((name, snapshot.snapshot_id))
 
     def _judge(self, following: _Follows, catalog: Catalog, rows: list[Row], snapshot_id: int) -> None:
-        """Look for a state of the upstream for each date."""
-        # Loaded after the table, so that its history has whatever the table has taken.
+        """Find a state of the upstream for each date."""
+        # Loaded after the table, so that its history contains the table's watermark.
         upstream = _existing(catalog, following.upstream)
         if upstream is None:
             self.counts["undecided"] += 1
@@ -167,7 +167,7 @@ class Reader:
             self.counts["undecided"] += 1
 
     def _states(self, table: Table, name: str) -> Iterator[list[Row]]:
-        """The rows of a table at each snapshot that it has or that was read before, the newest first."""
+        """The rows of a table at each snapshot that exists or was read before, newest first."""
         current = table.current_snapshot()
         if current is not None:
             yield self._rows_at(table, name, current.snapshot_id)

@@ -1,4 +1,4 @@
-"""What was found, in words and as a page of Markdown."""
+"""The report of outcomes, as text and as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _HOW_POINTS_ARE_COUNTED = (
 
 
 def again(outcome: Outcome) -> str:
-    """The command that plays a schedule once more."""
+    """The command that plays a schedule again."""
     schedule = outcome.schedule
     return f"python -m telemetry_assets_tests.chaos --schedules 1 --seed {schedule.seed} --place {schedule.place}"
 
 
-def failure_in_words(outcome: Outcome) -> str:
-    """What is wrong with a deployment, and how it came there."""
+def describe_failure(outcome: Outcome) -> str:
+    """The problems of an outcome and the steps that led to them."""
     schedule = outcome.schedule
     versioned = "" if schedule.place != "s3" else ", with versioning" if schedule.versioned else ", without versioning"
     lines = [f"Seed {schedule.seed} fails ({schedule.place}{versioned}, {schedule.settings}):"]
@@ -57,9 +57,9 @@ def disks_sentence(mounts: bool) -> str:
 
 
 def page(outcomes: Sequence[Outcome], command: str, seconds: float, mounts: bool = False) -> str:
-    """The report, to stand under a heading: totals, and what was disturbed where.
+    """The report without a heading: totals, and the disturbances by point.
 
-    It stays short however many schedules there are.
+    Its length does not depend on the number of schedules.
 
     :param mounts: whether schedules could have disks of their own.
     """
@@ -73,7 +73,7 @@ def page(outcomes: Sequence[Outcome], command: str, seconds: float, mounts: bool
     lines += ["", "### Points", "", _HOW_POINTS_ARE_COUNTED, ""]
     lines += _table(("Point", "Tables", *_COLUMNS), _point_rows(record))
     lines += ["", "### Kinds of disturbance", "", *_table(("Kind", "Points", "Times"), _kind_rows(record))]
-    lines += [line for outcome in failed for line in ("", "```", failure_in_words(outcome), "```")]
+    lines += [line for outcome in failed for line in ("", "```", describe_failure(outcome), "```")]
     return "\n".join([*lines, ""])
 
 
@@ -109,12 +109,12 @@ def _with_count(words: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def _column(kind: str) -> str:
-    """The column that a kind of disturbance is counted in."""
+    """The column of a kind of disturbance."""
     return kind if kind in _COLUMNS else next((column for part, column in _COLUMN_OF if part in kind), _COLUMNS[-1])
 
 
 def _point_rows(record: Record) -> list[tuple[str, ...]]:
-    """A row for all points that differ in their table only."""
+    """One row for all points that differ in their table only."""
     grouped: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     tables: defaultdict[str, set[str]] = defaultdict(set)
     for (kind, point), times in record.points.items():

@@ -1,4 +1,4 @@
-"""The product, broken on purpose in a worker, to see that the checker finds it."""
+"""Deliberate defects of the product in a worker, to test that the checker finds them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from telemetry_assets.lakehouse.dictionary_encoding import decoded_rows
 
 
 def _double_append() -> None:
-    """A batch is appended without a look whether it is there already."""
+    """A batch is appended without a check whether it already exists."""
 
     def append_batch(lakehouse: Any, contract: Any, batch_id: str, rows: Any, summary: Any, _since: Any) -> Any:
         table = lakehouse.table(contract)
@@ -30,7 +30,7 @@ def _double_append() -> None:
 
 
 def _newest_deleted() -> None:
-    """Whatever waits under an upload's name is deleted once the upload is taken."""
+    """Any waiting version of an upload's name is deleted once the upload is ingested."""
 
     def archive(self: S3Landing, _batch_id: str, upload: Any) -> None:
         self.client.delete_object(Bucket=self.landing.bucket, Key=f"{self.landing.prefix}{upload.name}")
@@ -50,7 +50,7 @@ def _uploads_forgotten() -> None:
 
 
 def _doubt_believed() -> None:
-    """A batch counts as committed whatever was answered: the look-up after a failed commit says yes."""
+    """Every commit counts as successful: the check after a failed commit returns a snapshot."""
     append_batch = batch_rows.append_batch
 
     def believing(lakehouse: Any, contract: Any, batch_id: str, rows: Any, summary: Any, since: Any) -> Any:
@@ -61,7 +61,7 @@ def _doubt_believed() -> None:
             return Snapshot(snapshot_id=1, manifest_list="", summary=Summary(Operation.APPEND, **properties))
 
     setattr(batches, append_batch.__name__, believing)
-    # The run's own count of the batch's rows would say so, and the audit of a later run would take the uploads again.
+    # Otherwise the run's conservation check would fail, and a later run's audit would put the uploads back.
     setattr(pipeline, require_conservation.__name__, lambda *_: None)
     setattr(ArchiveAudit, "newest", lambda _: [])  # noqa: B010
 

@@ -1,4 +1,4 @@
-"""Draws schedules: everything that happens in one follows from its seed."""
+"""Draws schedules: a seed determines everything that happens in a schedule."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ BY_HAND = (
     "silver.car_telemetry is rolled back",
     "gold.car_current_state is rolled back",
     "gold.performance_alerts is rolled back",
-    "silver.car_telemetry loses a date, and is made anew in the end",
-    "silver.car_telemetry is changed, and is made anew in the end",
-    "gold.performance_alerts loses its rows, and is made anew in the end",
+    "silver.car_telemetry loses a date, and is rebuilt at the end",
+    "silver.car_telemetry is changed, and is rebuilt at the end",
+    "gold.performance_alerts loses its rows, and is rebuilt at the end",
     "gold.fuel_efficiency_monthly is dropped",
     "gold.car_current_state is dropped",
 )
@@ -57,7 +57,7 @@ _COMMITS = (
     *("the commit to bronze.rejected_documents", "the commit to silver", "the commit to gold"),
     *("ending the catalog's transaction",) * 2,
 )
-"""Steps of a run, as their boundaries are called, at which a lock of the catalog matters most."""
+"""Names of a run's boundaries at which a lock of the catalog matters most."""
 _AFTER_BRONZE = (
     "appending to bronze.car_telemetry",
     "archiving",
@@ -65,7 +65,7 @@ _AFTER_BRONZE = (
     "moving the mark",
     "replacing",
 )
-"""Steps of a run around which a batch's rows are in Bronze and the run is not over."""
+"""Names of boundaries at which a batch's rows are in Bronze and the run has not ended."""
 _STEPS = (
     *(f"{step} {table}" for step in ("the commit to", "writing metadata of") for table in _TABLES),
     *(f"{step} {table}" for step in ("replacing rows of", "moving the watermark of") for table in _DERIVED),
@@ -76,28 +76,27 @@ _STEPS = (
 )
 _STEPS_OF_FIRST_RUNS = tuple(f"making {table}" for table in _TABLES)
 _STEPS_BETWEEN_DISKS = ("copying",)
-"""Where folder schedules disturb runs, as the boundaries of a run are called; a name that none has any more is met by
-no run, which the report shows."""
+"""Names of boundaries at which folder schedules disturb runs; the report shows a name that no boundary has."""
 _WITH_TABLES = 0.6
-"""The share of schedules whose first disturbed run finds tables; in others it makes them."""
+"""The share of schedules whose first disturbed run finds existing tables; in the others it creates them."""
 
 _SHARES = (1, 3)
-"""Of the places. A schedule in S3 takes twice as long, for its hundreds of requests."""
+"""The weights of the places. A schedule in S3 takes twice as long because of its hundreds of requests."""
 
 MOST_DOCUMENTS = 3
-"""The bound of an upload's documents in schedules that replay with a higher one."""
+"""The maximum number of an upload's documents in schedules that replay with a higher one."""
 
 
 def seeds(first: int, count: int) -> list[int]:
-    """The seeds of so many schedules; the first is the given one, so that each can be run again by itself."""
+    """The seeds of ``count`` schedules, beginning with ``first``, so that each can be played again by itself."""
     later = (hashlib.sha256(f"{first}/{number}".encode()).digest() for number in range(1, count))
     return [first, *(int.from_bytes(digest[:5], "big") for digest in later)]
 
 
 def drawn_schedule(seed: int, place: str | None = None, *, mounts: bool = False) -> Schedule:
-    """The schedule of a seed, in a place that the seed chooses where none is given.
+    """The schedule of a seed, in the given place or one that the seed determines.
 
-    :param mounts: whether disks can be mounted here; a schedule without one is drawn where they cannot.
+    :param mounts: whether disks can be mounted here; if not, the schedule has no disk of its own.
     """
     random = Random(seed)
     chosen = random.choices(PLACES, _SHARES)[0]
@@ -132,7 +131,7 @@ class _Drawing:
             settings["upload_max_documents"] = MOST_DOCUMENTS
         steps = self._burst()
         if random.random() < _WITH_TABLES:
-            # Before what waits as often as after it: tables may hold rows, or none.
+            # Equally often before and after the first uploads, so that tables may be empty or not.
             steps.insert(random.choice((0, len(steps))), Run())
             self._has_tables = True
         turns = random.choice((1, 1, 2) if self._in_s3 else (1, 1, 2, 2))
@@ -143,7 +142,7 @@ class _Drawing:
         return Schedule(seed, self._place, versioned, settings, tuple(steps), "", self._disk, self._hard_links, watched)
 
     def _turn(self) -> list[Step]:
-        """Something that runs, and what happens around it."""
+        """A step with runs, and the steps around it."""
         around = self._around()
         if self._random.random() < 0.2:
             around.append(HandMade(self._random.choice(BY_HAND), self._random.randrange(1000)))
@@ -162,13 +161,13 @@ class _Drawing:
         return [*around, self._at_work()]
 
     def _around(self) -> list[Step]:
-        """What happens before a run. One in folders that has nothing to do comes to few of the points."""
+        """The steps before a run. A folder run without work reaches few of the points."""
         if not self._in_s3 and self._random.random() < 0.85:
             return self._some_burst()
         return self._burst() if self._random.random() < 0.75 else []
 
     def _some_burst(self) -> list[Step]:
-        """Uploads that are there for certain."""
+        """Uploads that certainly exist."""
         self._uploads += 1
         return [drawn_upload(self._random, self._uploads), *self._burst()]
 
@@ -177,13 +176,13 @@ class _Drawing:
         return drawn_half(self._random, self._uploads)
 
     def _growth(self) -> list[Step]:
-        """Growth between two runs, or in the middle of one."""
+        """Growth of an upload between two runs or during one."""
         if self._random.random() < 0.5:
             return [Grow()]
         return [Run(disturbance=Pause(self._moment(), (Grow(),)))]
 
     def _maintenance(self) -> list[Step]:
-        """What another tool does to tables: mostly of all kinds one after another, as in the night."""
+        """Another tool's maintenance: mostly all kinds one after another, as a nightly job does."""
         random = self._random
         if random.random() < 0.5:
             kinds = [MAINTENANCE_KINDS[random.randrange(2)], random.choice(MAINTENANCE_KINDS[2:5])]
@@ -227,11 +226,11 @@ class _Drawing:
         return Together(tuple(runs))
 
     def _shares(self) -> tuple[int, ...]:
-        """How often a run goes how; only in S3 a request can go wrong, and only in folders a file or a disk."""
+        """The weights of disturbances; request faults occur in S3 only, and file and disk faults in folders only."""
         return (4, 26, 50, 12, 8, 0, 0, 6, 0) if self._in_s3 else (6, 28, 0, 14, 8, 26, 34 if self._disk else 0, 12, 12)
 
     def _locks(self) -> list[Foreign]:
-        """A lock of the catalog, sometimes longer than the product waits for it."""
+        """A lock of the catalog, sometimes for longer than the product's timeout."""
         states: tuple[LockState, ...] = get_args(LockState)
         busy = self._random.choice((0.1, 0.4, 1.4, 1.4, 2.5))
         return [HoldLock(self._random.choice(states), busy)]
@@ -244,13 +243,13 @@ class _Drawing:
         return [DiskTrouble("read-only", 0, seconds)]
 
     def _maintained(self) -> list[Foreign]:
-        """Maintenance of which none deletes a file."""
+        """Maintenance that deletes no files."""
         random = self._random
         count = random.choice((1, 1, 2))
         return [Maintain(random.choice(MAINTENANCE_KINDS[:5]), random.choice(_TABLES)) for _ in range(count)]
 
     def _meanwhile(self) -> tuple[Step, ...]:
-        """What happens during a pause: the producer's changes, a run that ends or dies, changes again."""
+        """The steps during a pause: the producer's changes, a run that ends or dies, more changes."""
         random = self._random
         before = self._burst() if random.random() < 0.6 else []
         after = self._burst() if random.random() < 0.3 else []
@@ -300,7 +299,7 @@ class _Drawing:
         return Moment(random.randint(1, most), False, random.random() < 0.7, step)
 
     def _moment_after_bronze(self) -> Moment:
-        """A moment at which a batch is in Bronze and its run not over, mostly."""
+        """Usually a moment at which a batch is in Bronze and its run has not ended."""
         random = self._random
         if self._in_s3:
             return Moment(random.randint(8, 20), True, random.random() < 0.5)
@@ -316,5 +315,5 @@ class _Drawing:
         return OneFault(kind, after, random.choice((1, 1, 2, 6)))
 
 
-# These can happen to few requests only.
+# These faults are possible for few requests only.
 _RARE = (FaultKind.CONFLICT, FaultKind.LOST_LOCK)

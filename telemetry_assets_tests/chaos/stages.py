@@ -1,4 +1,4 @@
-"""Where a deployment lives: a bucket or folders, as the producer and the judge see them, past every worker's proxy."""
+"""The places of a deployment: a bucket or folders, which producer and judge access without the workers' proxies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Stage(Protocol):
     settings: Settings
 
     def clear(self, schedule: Schedule) -> None:
-        """Make it empty, as a schedule wants it."""
+        """Empty the place and configure it for a schedule."""
         ...
 
     def put(self, name: str, content: bytes) -> None:
@@ -36,35 +36,35 @@ class Stage(Protocol):
         ...
 
     def reopen(self, name: str) -> BinaryIO:
-        """An upload that waits, to write more of it. In folders only."""
+        """Open a waiting upload to append to it. In folders only."""
         ...
 
     def delete(self, name: str) -> None:
-        """Take an upload back."""
+        """Delete a waiting upload."""
         ...
 
     def waits(self, name: str) -> bool:
-        """Whether an upload of this name is where uploads wait."""
+        """Whether an upload of this name waits."""
         ...
 
     def archived(self) -> dict[str, list[Upload]]:
-        """The archive, by batch."""
+        """The archived uploads by batch."""
         ...
 
     def left(self) -> list[str]:
-        """What is not done: uploads that wait or are claimed, and the batch in progress."""
+        """The remaining work: waiting and claimed uploads, and the batch in progress."""
         ...
 
     def open_catalog(self) -> Catalog:
-        """The catalog as another program opens it."""
+        """Open the catalog as another program does."""
         ...
 
     def catalog_file(self) -> Path | None:
-        """The file of the catalog, where it is SQLite."""
+        """The catalog's SQLite file; None for other catalogs."""
         ...
 
     def disk(self) -> Disk | None:
-        """The disk of its own that this schedule has."""
+        """The schedule's own disk, if it has one."""
         ...
 
 
@@ -120,7 +120,7 @@ class BucketStage:
 
     def open_catalog(self) -> Catalog:
         """See :meth:`Stage.open_catalog`."""
-        # The endpoint of this process's AWS is what the product's own way to Glue goes by.
+        # The product's code for Glue uses the endpoint of this process's AWS.
         return open_lakehouse(self.settings).catalog
 
     def catalog_file(self) -> Path | None:
@@ -133,7 +133,7 @@ class BucketStage:
 
 
 class FolderStage:
-    """Folders on one file system, or with a small disk for all, or for one, of them."""
+    """Folders on one file system, with an optional small disk for one or all of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""What can happen in a deployment's life, as values: a schedule is a sequence of them."""
+"""The steps of a schedule, as values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from telemetry_assets_tests.harness.aws.faults import FaultKind
 
 @dataclass(frozen=True)
 class Put:
-    """The producer writes an upload, in the place of one of its name that still waits."""
+    """The producer writes an upload; it replaces a waiting one of the same name."""
 
     name: str
     content: bytes
@@ -24,7 +24,7 @@ class Put:
 
 @dataclass(frozen=True)
 class PutAgain:
-    """The producer writes what it last wrote under this name, byte by byte."""
+    """The producer writes its last upload of this name again, with the same bytes."""
 
     name: str
 
@@ -34,7 +34,7 @@ class PutAgain:
 
 @dataclass(frozen=True)
 class Delete:
-    """The producer takes an upload back, if it still waits."""
+    """The producer deletes an upload if it still waits."""
 
     name: str
 
@@ -44,7 +44,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class HandMade:
-    """Somebody changes tables by hand, while no run is active."""
+    """A user changes tables manually while no run is active."""
 
     what: str
     seed: int
@@ -68,10 +68,10 @@ class PutHalf:
 
 @dataclass(frozen=True)
 class Grow:
-    """The writers of all half uploads write the rest, wherever their files are by now."""
+    """The writers of all partial uploads write the rest, wherever their files are now."""
 
     def __str__(self) -> str:
-        return "half uploads grow to their end"
+        return "partial uploads grow to their end"
 
 
 LockState = Literal["shared", "reserved", "exclusive"]
@@ -83,7 +83,7 @@ class HoldLock:
 
     In a WAL database, "shared" is a read mark, and "reserved" and "exclusive" are the write lock.
 
-    :param busy_shares: for how long, as a multiple of the time that the product waits for a lock.
+    :param busy_shares: the duration, as a multiple of the product's lock timeout.
     """
 
     state: LockState
@@ -91,7 +91,7 @@ class HoldLock:
 
     @property
     def is_short(self) -> bool:
-        """Whether the product has to outlast it."""
+        """Whether the lock is short enough that the product must wait for it."""
         return self.busy_shares < 1
 
     @property
@@ -105,10 +105,10 @@ class HoldLock:
 
 @dataclass(frozen=True)
 class DiskTrouble:
-    """A disk is full or read-only until the run ends, or for a time.
+    """A disk is full or read-only until the run ends or for ``seconds``.
 
-    :param pages: how many pages of 4 KiB a full disk has left.
-    :param seconds: None until the run ends.
+    :param pages: the free pages of 4 KiB on a full disk.
+    :param seconds: the duration; None means until the run ends.
     """
 
     what: Literal["full", "read-only"]
@@ -135,7 +135,7 @@ MAINTENANCE_KINDS = (
     "removal of old metadata",
 )
 AT_REST_ONLY = ("removal of orphans", "removal of old metadata")
-"""What deletes files, which other programs may only do while no run is active."""
+"""Maintenance that deletes files, which other programs may do only while no run is active."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class Maintain:
 class Moment:
     """A point of a run: its n-th request or boundary, among all of them or those that write.
 
-    :param before: whether what is asked for has not taken effect yet.
-    :param step: in folders, only boundaries whose name begins so are counted; all where it is empty.
+    :param before: whether the moment is before the effect of the request or boundary.
+    :param step: in folders, the prefix of the counted boundaries' names; empty for all.
     """
 
     number: int
@@ -179,7 +179,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Pause:
-    """The process, or one of its requests, stands still at a moment while other things happen."""
+    """The process, or one of its requests, is paused at a moment while other steps happen."""
 
     at: Moment
     meanwhile: tuple[Step, ...]
@@ -201,7 +201,7 @@ class ClockJump:
 
 @dataclass(frozen=True)
 class RandomFaults:
-    """A share of all requests to AWS goes wrong."""
+    """A share of all requests to AWS fails."""
 
     seed: int
     rate: float
@@ -212,7 +212,7 @@ class RandomFaults:
 
 @dataclass(frozen=True)
 class OneFault:
-    """One request to AWS goes wrong, perhaps so often in a row that the SDK's retries run out."""
+    """One request to AWS fails, perhaps so often in a row that the SDK's retries are exhausted."""
 
     kind: FaultKind
     after: int
@@ -227,7 +227,7 @@ Disturbance = Kill | Pause | ClockJump | RandomFaults | OneFault
 
 @dataclass(frozen=True)
 class Backfill:
-    """A table is made anew for some event dates."""
+    """A table is rebuilt for some event dates."""
 
     table: str
     dates: tuple[date, ...]
@@ -241,10 +241,10 @@ Work = Literal["process", "replay"] | Backfill
 
 @dataclass(frozen=True)
 class Run:
-    """A process works, perhaps disturbed.
+    """A process executes a run, perhaps with a disturbance.
 
-    :param settings: those that differ from the schedule's.
-    :param clock: by how many seconds its clock is wrong.
+    :param settings: settings that differ from the schedule's.
+    :param clock: the error of its clock, in seconds.
     """
 
     work: Work = "process"
@@ -261,7 +261,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Together:
-    """Several processes work at once."""
+    """Several processes execute runs concurrently."""
 
     runs: tuple[Run, ...]
 
@@ -270,20 +270,20 @@ class Together:
 
 
 Foreign = HoldLock | DiskTrouble | Maintain | Grow
-"""What other programs and the machine do; it needs no rest of the deployment, but for some maintenance."""
+"""Actions of other programs and the machine; except for some maintenance, they can happen during runs."""
 
 Step = Put | PutAgain | PutHalf | Delete | HandMade | Foreign | Run | Together
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A deployment's life.
+    """The schedule of a deployment.
 
-    :param settings: of every run, but where a run has others.
-    :param disk: what lies on a small disk of its own, in folders only; nothing where it is empty.
+    :param settings: the settings of every run, unless the run overrides them.
+    :param disk: the folders that are on a small disk of their own; empty for none. In folders only.
     :param hard_links: whether the file system has hard links.
-    :param watched: whether a reader looks at Silver and Gold while runs are at work, in folders only.
-    :param sabotage: how the product is broken on purpose; not at all where it is empty.
+    :param watched: whether a reader checks Silver and Gold during runs. In folders only.
+    :param sabotage: the name of a deliberate defect of the product; empty for none.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""Random lives of deployments end as they must, and the checker notices where one does not."""
+"""Random schedules of deployments have correct results, and the checker finds deliberate defects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry_assets_tests.chaos.disks import mounts_permitted
 from telemetry_assets_tests.chaos.lanes import played
 from telemetry_assets_tests.chaos.player import Outcome
 from telemetry_assets_tests.chaos.points import Record
-from telemetry_assets_tests.chaos.report import failure_in_words, page
+from telemetry_assets_tests.chaos.report import describe_failure, page
 from telemetry_assets_tests.chaos.schedules import drawn_schedule, seeds
 from telemetry_assets_tests.chaos.steps import (
     ClockJump,
@@ -36,7 +36,7 @@ from telemetry_assets_tests.chaos.steps import (
 )
 from telemetry_assets_tests.harness.made_documents import event
 
-# All schedules are played before the first test, which takes a minute, and some on a busy machine.
+# All schedules are played before the first test, which takes a minute, or several on a busy machine.
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 
 SEED = 20251108
@@ -53,7 +53,7 @@ def schedule(place: str, *steps: Step, **settings: float) -> Schedule:
 
 
 def at_commit(*foreign: Foreign) -> Run:
-    """A run around whose commit of a batch to Bronze something else goes on."""
+    """A run with actions of other programs around its commit of a batch to Bronze."""
     return Run(disturbance=Pause(Moment(1, False, True, "the commit to bronze.car_telemetry"), foreign))
 
 
@@ -70,7 +70,7 @@ KILLED_AFTER_BRONZE = Run(disturbance=Kill(Moment(1, False, True, "archiving")))
 SHORT_LOCKS = tuple(HoldLock(state, 0.3) for state in get_args(LockState))
 MOUNTS = mounts_permitted()
 RANDOM = [drawn_schedule(seed, mounts=MOUNTS) for seed in seeds(SEED, SCHEDULES)]
-# Each must end as it must, with a reader beside its runs.
+# Each must have the correct result, with a reader during its runs.
 FOREIGN = {
     **{f"{one.kind} at a commit": schedule("folder", upload(1), at_commit(one)) for one in SHORT_LOCKS},
     "maintenance between runs": schedule("folder", upload(1), Run(), *IN_THE_NIGHT, upload(2)),
@@ -88,7 +88,7 @@ FOREIGN = {
         if MOUNTS
     },
 }
-# What the first edition did wrong.
+# Defects of the first version.
 FOUND = {
     "a reader keeps the catalog": schedule("folder", upload(1), at_commit(HoldLock("shared", 4))),
     "a writer keeps the catalog": schedule("folder", upload(1), at_commit(HoldLock("reserved", 4))),
@@ -116,7 +116,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[Outcome]:
-    """Of all schedules here, played together, as most of a short time goes by before the first one."""
+    """The outcomes of all schedules, played together because the start takes most of the time."""
     broken = [replace(one, sabotage=sabotage) for sabotage, (one, _) in BROKEN.items()]
     foreign = [replace(one, watched=True) for one in (*FOREIGN.values(), *FOUND.values())]
     return list(played([*broken, *foreign, *RANDOM]))
@@ -126,14 +126,14 @@ def outcome_of(outcomes: list[Outcome], wanted: Schedule) -> Outcome:
     return next(one for one in outcomes if one.schedule == replace(wanted, watched=True))
 
 
-def test_random_lives_end_as_they_must(outcomes: list[Outcome]) -> None:
+def test_random_schedules_have_correct_results(outcomes: list[Outcome]) -> None:
     whole = [outcome for outcome in outcomes if outcome.schedule in RANDOM]
 
     record = Record()
     for outcome in whole:
         record.add(outcome.record)
     assert {outcome.schedule.place for outcome in whole} == {"s3", "folder"}
-    assert not [failure_in_words(outcome) for outcome in whole if outcome.problems]
+    assert not [describe_failure(outcome) for outcome in whole if outcome.problems]
     assert min(record.counts[name] for name in ("runs killed", "runs paused", "runs with faults", "documents")) > 0
     assert "| Schedules that failed | 0 |" in page(whole, "pytest", 1)
 
@@ -142,19 +142,19 @@ def test_random_lives_end_as_they_must(outcomes: list[Outcome]) -> None:
 def test_other_programs_and_the_machine_break_nothing(outcomes: list[Outcome], name: str) -> None:
     outcome = outcome_of(outcomes, FOREIGN[name])
 
-    assert not outcome.problems, failure_in_words(outcome)
+    assert not outcome.problems, describe_failure(outcome)
     assert outcome.record.counts["reader: snapshots"] > 0
     happened = [count for what, count in outcome.record.counts.items() if what.startswith("happened: ")]
     assert sum(happened) + outcome.record.counts["runs whose clock jumps"] > 0, outcome.story
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_the_first_edition_did_wrong_is_right(outcomes: list[Outcome], name: str) -> None:
+def test_defects_of_the_first_version_are_fixed(outcomes: list[Outcome], name: str) -> None:
     outcome = outcome_of(outcomes, FOUND[name])
-    assert not outcome.problems, failure_in_words(outcome)
+    assert not outcome.problems, describe_failure(outcome)
 
 
-def test_a_run_that_stands_still_does_not_outlive_its_schedule() -> None:
+def test_paused_run_ends_with_its_schedule() -> None:
     crew = Crew(lambda: Worker({}, None, ""), spare=0)
     one = crew.take()
     os.kill(one.process.pid, signal.SIGSTOP)
@@ -163,17 +163,17 @@ def test_a_run_that_stands_still_does_not_outlive_its_schedule() -> None:
     crew.end()
 
 
-def test_a_schedule_follows_from_its_seed_alone() -> None:
+def test_schedule_depends_on_its_seed_only() -> None:
     assert [drawn_schedule(one.seed, one.place, mounts=MOUNTS) for one in RANDOM] == RANDOM
     assert not [one for one in seeds(SEED, 50) if drawn_schedule(one, "folder").disk]
 
 
 @pytest.mark.parametrize("sabotage", BROKEN)
-def test_a_product_that_is_broken_on_purpose_is_found_out(outcomes: list[Outcome], sabotage: str) -> None:
+def test_deliberate_defect_is_found(outcomes: list[Outcome], sabotage: str) -> None:
     [outcome] = [one for one in outcomes if one.schedule.sabotage == sabotage]
     broken, found = BROKEN[sabotage]
 
-    told = failure_in_words(outcome)
-    assert outcome.problems, "the checker has not noticed"
-    assert found in told
-    assert f"--schedules 1 --seed {SEED} --place {broken.place}" in told
+    description = describe_failure(outcome)
+    assert outcome.problems, "the checker has not found the defect"
+    assert found in description
+    assert f"--schedules 1 --seed {SEED} --place {broken.place}" in description

@@ -1,4 +1,4 @@
-"""What the producers of a small fleet send: events that repeat, are corrected, come late, move; and hostile bytes."""
+"""The uploads of a small fleet: repeated, corrected, late and moved events, and hostile bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAYS = tuple(date(2025, 10, 30) + timedelta(days=n) for n in (0, 1, 2, 3, 32, 33
 _CLOCKS = ("00:00:00Z", "12:00:00.5Z", "23:30:00-03:00", "23:59:59")
 _CARS = ("CAR-A", "CAR-B", "CAR-C")
 _IDS = ("evt-1", "evt-2", "evt-3", "evt-4")
-# One framing for each name, so that an upload is often the replacement of another.
+# One framing per name, so that uploads often replace each other.
 NAMES = (
     ("a.json", "array"),
     ("north/b.jsonl", "lines"),
@@ -62,7 +62,7 @@ def _document(random: Random) -> Document:
             [event(car=""), event(time="yesterday"), event(time="1970-01-01T00:00:00Z"), {"carChassis": "CAR-A"}]
         )
     document = (_event if random.random() < 0.5 else _vehicle)(random)
-    # Without an id of its own, an event is told by its car and time, of which there are few too.
+    # Without an id, an event is identified by its car and time, of which there are few too.
     return {**document, "event_id": random.choice(_IDS)} if random.random() < 0.6 else document
 
 
@@ -77,7 +77,7 @@ def _hostile(random: Random, name: str, number: int) -> tuple[bytes, str]:
 
 
 def drawn_upload(random: Random, number: int) -> Put:
-    """An upload; the number is in its content, so that no two are equal but for those that hold nothing."""
+    """An upload with the number in its content, so that no two non-empty uploads are equal."""
     name, framing = random.choice(NAMES)
     if random.random() < 0.12:
         content, words = _hostile(random, name, number)
@@ -92,7 +92,7 @@ def drawn_upload(random: Random, number: int) -> Put:
 
 
 def drawn_half(random: Random, number: int) -> PutHalf:
-    """An upload whose writer has not ended when it gets its final name."""
+    """A partial upload, whose writer has not finished when it gets its final name."""
     name, framing = random.choice([one for one in NAMES if one[1] in ("array", "lines")])
     documents = [{**_document(random), "sent": number} for _ in range(random.choice((2, 3, 5)))]
     _, content = framed(documents, framing)

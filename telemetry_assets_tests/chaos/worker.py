@@ -1,6 +1,6 @@
-"""The process that runs are done in. It is kept for many runs, of one deployment after another, until it is killed.
+"""The process that executes runs. It is used for many runs of several deployments until it is killed.
 
-Its imports are done once, in the server that it is forked from; so a worker that really dies costs little.
+The server that it is forked from does the imports once, so that replacing a killed worker is cheap.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _PARTICULAR = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*")
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told to do.
+    """The order of a run to a worker.
 
-    :param at: where it stops by itself, which only a worker on folders does.
+    :param at: where the worker stops by itself; in folders only.
     """
 
     settings: dict[str, Any]
@@ -51,8 +51,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a worker reports: ``ready``, ``done``, ``failed``, ``paused``, ``jumped`` or ``killed``, and more."""
+class Message:
+    """A worker's message: ``ready``, ``done``, ``failed``, ``paused``, ``jumped`` or ``killed``, with details."""
 
     what: str
     about: str = ""
@@ -96,7 +96,7 @@ class _Stops:
         setattr(boundary.owner, boundary.function, staticmethod(wrapped) if static else wrapped)
 
     def _ordered(self, step: str) -> Kill | Pause | ClockJump | None:
-        """The order, at the one boundary that it is for."""
+        """The order if this is its boundary."""
         with self._one_at_a_time:
             if self._at is None or not step.startswith(self._at.at.step):
                 return None
@@ -107,17 +107,17 @@ class _Stops:
         point = _PARTICULAR.sub("…", point)
         if isinstance(ordered, ClockJump):
             MACHINE.clock_seconds += ordered.seconds
-            self._connection.send(Told("jumped", point))
+            self._connection.send(Message("jumped", point))
             return
         if isinstance(ordered, Kill):
-            self._connection.send(Told("killed", point))
+            self._connection.send(Message("killed", point))
             os.kill(os.getpid(), signal.SIGKILL)
-        self._connection.send(Told("paused", point))
+        self._connection.send(Message("paused", point))
         self._connection.recv()
 
 
 def serve(connection: Connection, environment: Mapping[str, str], sabotage: str) -> None:
-    """Do what is ordered, until nobody is there to order."""
+    """Execute orders until the connection closes."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "TELEMETRY_"))]:
         del os.environ[name]
     os.environ.update(environment)
@@ -130,8 +130,8 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
 
         SABOTAGES[sabotage]()
     stops = _Stops(connection) if "AWS_ENDPOINT_URL" not in environment else None
-    engine = EmbeddedEngine(None)  # type: ignore[arg-type]  # each run brings its own lakehouse
-    connection.send(Told("ready"))
+    engine = EmbeddedEngine(None)  # type: ignore[arg-type]  # each run sets its own lakehouse
+    connection.send(Message("ready"))
     while True:
         try:
             order: Order = connection.recv()
@@ -139,19 +139,19 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
             return
         if stops is not None:
             stops.order(order.at)
-        told = _done(order, engine)
+        message = _done(order, engine)
         if stops is not None:
             stops.order(None)
-        # As at the end of a process: what an error kept open is closed before the disk is another one.
+        # As at the end of a process: close what an error kept open before the disk changes.
         gc.collect()
-        connection.send(told)
+        connection.send(message)
 
 
-def _done(order: Order, engine: EmbeddedEngine) -> Told:
+def _done(order: Order, engine: EmbeddedEngine) -> Message:
     MACHINE.clock_seconds, MACHINE.hard_links = order.clock, order.hard_links
     try:
         with open_pipeline(Settings(**order.settings)) as pipeline:
-            # Starting an engine takes as long as a run; what a run depends on is only the lakehouse in it.
+            # Starting an engine takes as long as a run, and a run depends only on the engine's lakehouse.
             engine._lakehouse = pipeline.lakehouse
             pipeline.__dict__["engine"] = engine
             try:
@@ -160,8 +160,10 @@ def _done(order: Order, engine: EmbeddedEngine) -> Told:
             finally:
                 del pipeline.__dict__["engine"]
     except Exception as error:
-        return Told("failed", f"{type(error).__name__}: {str(error)[:300]}", "".join(traceback.format_exception(error)))
-    return Told("done")
+        return Message(
+            "failed", f"{type(error).__name__}: {str(error)[:300]}", "".join(traceback.format_exception(error))
+        )
+    return Message("done")
 
 
 def _do(pipeline: Pipeline, work: Work) -> None:
@@ -174,17 +176,17 @@ def _do(pipeline: Pipeline, work: Work) -> None:
 
 
 def _spare_work() -> None:
-    """Leave out what costs time and what no table can show."""
+    """Disable work that takes time and affects no table."""
     from pyspark.sql.connect.client import SparkConnectClient
 
-    # Each plan as a text, for a log that nobody keeps.
+    # The text of each plan, for a log that is not stored.
     setattr(SparkConnectClient, _PLAN_AS_TEXT, lambda *_: "")
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
 def _shorten_waits() -> None:
-    """Let retries come soon: how long one waits between them changes nothing but the time that a schedule takes."""
+    """Shorten the waits between retries, which affect only a schedule's duration."""
     sleep, sleep_in_loop = time.sleep, asyncio.sleep
 
     async def short_in_loop(delay: Any, result: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""What goes on around runs: other programs that hold the catalog, disks that fail; over at the latest with the run."""
+"""Disturbances around runs: locks of the catalog and failing disks. They end with the run at the latest."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BUSY_FIELD = "catalog_busy_seconds"
 _OWN_BUSY_SECONDS = 1
 _LOCKING_SECONDS = 0.5
 _BEGIN = {"shared": "BEGIN", "reserved": "BEGIN IMMEDIATE", "exclusive": "BEGIN EXCLUSIVE"}
-# A run must outlast a lock of less than this share of its time-out; between it and 1, the scheduler decides.
+# A run must wait for a lock shorter than this share of its timeout; between it and 1, both outcomes are possible.
 _CERTAINLY_SHORT = 0.7
 
 
 def busy_settings() -> dict[str, float]:
-    """A short time-out for locks of the catalog, where the product has such a setting."""
+    """A short lock timeout of the catalog, if the product has such a setting."""
     return {BUSY_FIELD: _OWN_BUSY_SECONDS} if BUSY_FIELD in Settings.model_fields else {}
 
 
 def busy_seconds() -> float:
-    """How long the product waits for a lock in schedules."""
+    """The product's lock timeout in schedules, in seconds."""
     return _OWN_BUSY_SECONDS if BUSY_FIELD in Settings.model_fields else BUSY_SECONDS
 
 
@@ -60,14 +60,14 @@ class _Lock:
         self.seconds = time.monotonic() - self._begun
 
     def end(self) -> float:
-        """End it; for how long it was there."""
+        """Release the lock; return how long it was held, in seconds."""
         self._end.set()
         self._thread.join()
         return self.seconds
 
 
 class World:
-    """What goes on around the runs of one schedule."""
+    """The disturbances around the runs of one schedule."""
 
     def __init__(self, catalog_file: Path | None, disk: Disk | None) -> None:
         self._catalog_file = catalog_file
@@ -78,11 +78,11 @@ class World:
 
     @property
     def is_troubled(self) -> bool:
-        """Whether anything is going on, or has been since the world was last calmed."""
+        """Whether there was any disturbance since the last :meth:`calm`."""
         return bool(self._locks) or self.is_disk_in_trouble
 
     def hold(self, step: HoldLock) -> str:
-        """Hold the catalog; what became of it."""
+        """Lock the catalog; return the outcome."""
         if self._catalog_file is None or not self._catalog_file.exists():
             return "there is no such catalog"
         try:
@@ -92,7 +92,7 @@ class World:
         return "done"
 
     def trouble(self, step: DiskTrouble) -> str:
-        """Let the disk fail; what became of it."""
+        """Let the disk fail; return the outcome."""
         if self._disk is None:
             return "there is no such disk"
         if self.is_disk_in_trouble:
@@ -105,7 +105,7 @@ class World:
         return "done"
 
     def calm(self) -> bool:
-        """End everything. Whether a run could fail for it, and not only wait."""
+        """End all disturbances; return whether they could make a run fail and not only wait."""
         longest = max((one.end() for one in self._locks), default=0.0)
         for timer in self._timers:
             timer.cancel()

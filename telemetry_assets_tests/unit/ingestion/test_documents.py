@@ -16,15 +16,15 @@ INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 
 def accepted(document: Document) -> BronzeRow:
-    judged = accept(json.dumps(document), 0, INGESTED_AT)
-    assert isinstance(judged, BronzeRow), judged
-    return judged
+    outcome = accept(json.dumps(document), 0, INGESTED_AT)
+    assert isinstance(outcome, BronzeRow), outcome
+    return outcome
 
 
 def rejected(document: object) -> Rejection:
-    judged = accept(json.dumps(document), 0, INGESTED_AT)
-    assert isinstance(judged, Rejection), judged
-    return judged
+    outcome = accept(json.dumps(document), 0, INGESTED_AT)
+    assert isinstance(outcome, Rejection), outcome
+    return outcome
 
 
 def values(document: Document) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def test_event_without_an_id_is_identified_by_its_car_and_its_time_as_written(gi
     ],
 )
 def test_a_document_that_cannot_be_an_event_is_rejected_with_its_reason(document: object, reason: str) -> None:
-    judged = rejected(document)
-    assert (judged.reason, judged.payload) == (reason, json.dumps(document))
+    outcome = rejected(document)
+    assert (outcome.reason, outcome.payload) == (reason, json.dumps(document))
 
 
 def test_times_up_to_a_day_ahead_are_accepted() -> None:
