@@ -18,6 +18,8 @@ from telemetry_assets_tests.harness.aws.faults import Fault, FaultKind
 from telemetry_assets_tests.harness.aws.services import PRODUCT, AwsServices
 from telemetry_assets_tests.harness.deployment import BUCKET, IN_S3, keys
 
+pytestmark = pytest.mark.long
+
 Checked = Callable[..., tuple[bool, list[str]]]
 
 

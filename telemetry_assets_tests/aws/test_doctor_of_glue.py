@@ -11,6 +11,8 @@ from telemetry_assets_tests.harness.deployment import Deployment, deployment_in_
 from telemetry_assets_tests.harness.examined import glue_entry, repair, to_do, write_glue_entry
 from telemetry_assets_tests.harness.made_documents import event, framed
 
+pytestmark = pytest.mark.long
+
 
 def test_entry_with_3_columns_and_metadata_with_all_is_repaired(in_glue: Deployment, aws: AwsServices) -> None:
     entry = glue_entry(aws, SILVER)

@@ -12,6 +12,8 @@ from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.permissions import LAKEHOUSE, Statement, allowed, live, needed, statements_of
 from telemetry_assets_tests.harness.aws.services import AwsServices
 
+pytestmark = pytest.mark.long
+
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "aws-one-machine.md"
 # Needed only if a multipart upload to S3 fails.
 NOT_SEEN_HERE = {"s3:AbortMultipartUpload"}

@@ -27,6 +27,8 @@ from telemetry_assets_tests.harness.forked import ForkedProgram
 from telemetry_assets_tests.harness.made_documents import event, framed
 from telemetry_assets_tests.harness.waiting import until
 
+pytestmark = pytest.mark.long
+
 DEADLY = "deadly.json"
 
 

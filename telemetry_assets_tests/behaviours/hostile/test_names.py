@@ -123,6 +123,7 @@ def test_upload_whose_name_is_not_text_can_be_read_by_its_uri(deployed: Deployme
     assert deployed.pipeline.replay_rejected(ReplaySelection(), "again").unavailable == []
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(names=_NAMES)
 def test_every_entry_is_ingested_or_reported(tmp_path_factory: pytest.TempPathFactory, names: object) -> None:

@@ -16,6 +16,8 @@ from telemetry_assets.text.plain import plain_text
 from telemetry_assets_tests.harness.made_documents import event
 from telemetry_assets_tests.harness.texts import FORGED_LINE, FORGING_NAME, TERMINAL, markdown
 
+pytestmark = pytest.mark.long
+
 
 class Terminal:
     """Runs commands in a pseudo-terminal, with a landing folder and a lakehouse."""

@@ -6,6 +6,7 @@ import gzip
 import json
 from typing import get_args
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets_tests.harness.contract_reading import Batch, Upload, read_batches
 from telemetry_assets_tests.harness.made_documents import UPLOADS, framed
 from telemetry_assets_tests.harness.parsed_uploads import INGESTED_AT, LIMIT, parsed
+
+pytestmark = pytest.mark.long
 
 _HOSTILE_DOCUMENTS = st.one_of(
     st.recursive(

@@ -20,6 +20,8 @@ from telemetry_assets.tables import BRONZE, REJECTED, SILVER, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 
+pytestmark = pytest.mark.long
+
 
 def one(car: str, **fields: Any) -> bytes:
     return framed([event(car, **fields)], "lines")[1].strip()

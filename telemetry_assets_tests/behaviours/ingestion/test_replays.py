@@ -25,7 +25,7 @@ class Killed(BaseException):
     """A kill, which no exception handler catches."""
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.long)])
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     """A deployment that accepts at most three documents per upload."""
     if request.param == "folder":
@@ -159,6 +159,7 @@ def test_upload_without_archived_copy_stays_rejected_and_is_reported(
     assert len(deployed.rows(REJECTED)) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["append_rows", "replace_rows"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_next_run_completes_a_killed_replay(

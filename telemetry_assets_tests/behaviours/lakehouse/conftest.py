@@ -11,7 +11,7 @@ from telemetry_assets_tests.harness.deployment import Deployment, deployment, de
 from telemetry_assets_tests.harness.examined import filled
 
 
-@pytest.fixture(params=["sqlite", "glue"])
+@pytest.fixture(params=["sqlite", pytest.param("glue", marks=pytest.mark.long)])
 def in_each_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     """A deployment with rows in every table of its catalog."""
     if request.param == "sqlite":

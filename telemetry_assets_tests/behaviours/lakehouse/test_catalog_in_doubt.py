@@ -184,6 +184,7 @@ def test_catalog_that_is_no_database_is_reported_with_its_remedy(tmp_path: Path)
         deployment(tmp_path).__enter__()
 
 
+@pytest.mark.long
 def test_readers_and_a_writer_beside_runs_cause_no_error(tmp_path: Path) -> None:
     with deployment(tmp_path) as deployed:
         deployed.upload("0.json", one("CAR-0"))
