@@ -1,8 +1,8 @@
-"""The audit of the archive: archived uploads whose rows are missing are put back to the landing location.
+"""The archive audit: it moves archived uploads whose rows are missing back to the landing location.
 
-An upload is archived after its rows are committed, so normally nothing is found. Exceptions are uploads that an earlier
-edition archived after a failed commit, tables that were rolled back, and files that their writer changed after
-ingestion.
+An upload is archived after its rows are committed, so normally the audit finds nothing. It finds uploads that an
+earlier version archived after a failed commit, uploads whose tables were rolled back, and files that their writer
+changed after ingestion.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class AuditFinding:
     """An archived upload on which archive, ledger and tables disagree.
 
     :param kind: ``lost``: its rows are missing. ``changed``: its writer changed it after it was ingested.
-        ``unrecorded``: its rows are there, but the ledger has no row of it. ``incomplete``: some of its rows are
+        ``unrecorded``: the tables have its rows, but the ledger has no row for it. ``incomplete``: some of its rows are
         missing. ``unreadable``: it has no rows and cannot be read, so it is lost or has no documents.
     """
 
@@ -102,7 +102,7 @@ class AuditFinding:
 
 @dataclass(frozen=True)
 class ArchiveAudit:
-    """Compares the archive with the ledger and the tables, and repairs what differs."""
+    """Compares the archive with the ledger and the tables, and repairs the differences."""
 
     context: IngestionContext
 
@@ -125,9 +125,9 @@ class ArchiveAudit:
         return self._examined([batch_id])
 
     def complete_ledger(self, run_id: str) -> bool:
-        """Add the uploads that were ingested before the ledger existed, and put back those whose rows are lost.
+        """Fill the ledger with the uploads that were ingested before it existed, and put back uploads without rows.
 
-        Does nothing if it was done before.
+        Does nothing if the ledger is already complete.
 
         :returns: whether an upload was put back.
         """
@@ -174,7 +174,7 @@ class ArchiveAudit:
         return put_back
 
     def _put_back(self, finding: AuditFinding, run_id: str) -> None:
-        # The rows first: if the run is killed here, the next audit finds the upload again.
+        # Delete the rows first: if the run is killed here, the next audit finds the upload again.
         for contract in (REJECTED, BRONZE, UPLOADS):
             until_committed(contract, partial(self._delete_rows, contract, finding, run_id))
         if self.context.landing.put_back(finding.batch_id, finding.upload):
@@ -190,7 +190,7 @@ class ArchiveAudit:
         of_upload = And(of_batch, EqualTo(term="source_uri", value=finding.upload.uri))
         table = self.context.lakehouse.table(contract)
         if not delete_rows(table, of_upload, _summary(run_id)) and contract is BRONZE:
-            # An empty commit, so that a replay which has read the deleted rows cannot commit to Bronze any more.
+            # After this empty commit, a replay that has read the deleted rows can no longer commit to Bronze.
             append_files(table, (), _summary(run_id))
 
     def _record(
@@ -206,7 +206,7 @@ class ArchiveAudit:
 
         :param where: selects the rows of the tables that are read.
         :param lost: uploads that are put back, and therefore not added.
-        :param completes: whether to add also uploads that only the tables have, and mark the ledger as complete.
+        :param completes: whether to also add uploads that only the tables have, and to mark the ledger as complete.
         :returns: how many uploads were added.
         """
         taken = self._taken_uploads(unrecorded, where, lost=lost, completes=completes)
@@ -254,7 +254,7 @@ class ArchiveAudit:
         return TakenUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
 
     def _suspects(self, batches: Sequence[str]) -> list[str]:
-        """The batches that snapshots and file sizes do not prove to be complete, so they have to be examined."""
+        """The batches to examine, because snapshots and file sizes do not prove that they are complete."""
         ledger = self.context.lakehouse.table(UPLOADS)
         of_ledger, of_bronze, of_rejected = (
             _batch_snapshots(table)
@@ -303,8 +303,9 @@ class ArchiveAudit:
     def _examined(self, batches: Sequence[str]) -> list[AuditFinding]:
         if not batches:
             return []
-        # The archive is listed first: what it has was committed before, so the tables that are loaded later have its
-        # rows. Only in S3 the archive also has copies of the uploads of the batch in progress.
+        # List the archive before the tables are loaded. An upload is archived after its rows are committed, so the
+        # tables then have the rows of every listed upload. In S3, the archive also has copies of the uploads of the
+        # batch in progress.
         archived = {batch: list(self.context.landing.archived(batch)) for batch in batches}
         in_progress = self.context.journal.load()
         rows = self._rows_of(set(batches))
@@ -359,7 +360,7 @@ class ArchiveAudit:
         return None
 
     def _lacks_rows(self, batch_id: str, upload: WaitingUpload, rejected: int) -> bool | None:
-        """Whether rows of an upload that has none in Bronze are missing; None if it cannot be read."""
+        """Whether an upload without rows in Bronze lacks rows that it should have; None if it cannot be read."""
         if self.context.limits.exclude(upload.size):
             return not rejected
         expected = self._expected(batch_id, upload)
@@ -426,7 +427,7 @@ def _summary(run_id: str) -> dict[str, str]:
 
 
 def _batch_snapshots(table: Table) -> dict[str, int]:
-    """The snapshots of batches of which the table certainly still has every row, by batch id."""
+    """The snapshots of batches, by batch id, if the table certainly still has every row of the batch."""
     snapshots: dict[str, int] = {}
     for snapshot in current_ancestors(table):
         summary = summary_of(snapshot)

@@ -108,7 +108,7 @@ class LocalParser:
     def parse_one(self, entry: JournalEntry, item: BatchUpload) -> tuple[BatchUpload, UploadRows | None]:
         """Read and parse one upload of a batch.
 
-        :returns: the upload with its outcome, and its rows; None if it is not in the batch after all.
+        :returns: the upload with its outcome, and its rows, which are None if it is not in the batch.
         """
         item, content = self._read(entry, item)
         return item, self._rows(entry, item, content) if item.is_in_batch else None
@@ -117,7 +117,7 @@ class LocalParser:
         return not rows.is_full and rows.add(self._rows(entry, item, content))
 
     def _read(self, entry: JournalEntry, item: BatchUpload) -> tuple[BatchUpload, bytes | None]:
-        """The upload with its outcome, and its bytes; None if it is not to be parsed."""
+        """The upload with its outcome, and its bytes, which are None if it must not be parsed."""
         if item.outcome in ("fatal", "unreadable") or self._limits(entry).exclude(item.upload.size):
             return item, None
         try:
@@ -131,7 +131,7 @@ class LocalParser:
                 # The file system is at fault. The upload must not be rejected for it.
                 raise
             if entry.settled and contains_batch(self.lakehouse.table(REJECTED), entry.batch_id):
-                # The batch's rejected documents are committed, so no rejection can be added.
+                # The batch's rejected documents are already committed, so no rejection can be added.
                 raise
             return replace(item, outcome="unreadable", problem=error.strerror or str(error)), None
 
@@ -159,7 +159,7 @@ class LocalParser:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits of one upload, by the settings."""
+    """The limits of one upload, from the settings."""
     return Limits(
         settings.upload_max_bytes,
         settings.upload_max_documents,
@@ -198,7 +198,7 @@ class _BatchRows:
         self.reports.append(rows.report)
         self.bronze.append(rows.bronze)
         self.rejections.append(rows.rejected)
-        # At once, because each upload may count thousands of names.
+        # Added immediately, because each upload may count thousands of names.
         self.counts.add_all(rows.counts)
         self.is_full = self.size > self.max_bytes and not self.is_unbounded
         return True

@@ -1,6 +1,6 @@
-"""The batch report: how many documents of a batch were accepted and rejected, and what was noticed about them.
+"""The batch report: how many documents of a batch were accepted and rejected, and counts of their fields.
 
-It is in the summaries of the batch's snapshots and in the metadata of the run.
+The report is stored in the summaries of the batch's snapshots and in the metadata of the run.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class BatchReport(BaseModel, frozen=True):
     Each mapping has the most frequent names with their counts, and the count of all other names under ``(others)``.
 
     :param documents: how many documents were received; the sum of ``accepted`` and ``rejected``.
-    :param unknown_fields: by path, how many documents have this field that no column takes.
-    :param wrong_typed_fields: by path, how many documents have a value of another type in this field.
+    :param unknown_fields: by path, how many documents have this unknown field.
+    :param wrong_typed_fields: by path, how many documents have a value of the wrong type in this field.
     :param event_dates: by event date, how many documents were accepted.
     :param snapshot_id: the batch's snapshot of Bronze; None if it has expired or no document was accepted.
     """

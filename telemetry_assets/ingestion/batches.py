@@ -1,8 +1,9 @@
-"""Carries one batch of uploads into the Bronze tables exactly once, whatever is killed on the way.
+"""Writes one batch of uploads to the Bronze tables exactly once, even if processes are killed in between.
 
-The steps: store the journal entry, claim the uploads, parse them, settle the entry (its moment and outcomes are final),
-append the rejected documents, append to Bronze, append to the ledger, archive the uploads, remove the entry. A run
-that resumes a batch skips the steps that are done. A settled entry always gives the same rows, whichever run parses it.
+The steps: store the journal entry, claim the uploads, parse them, settle the entry (its ingestion time and outcomes
+become final), append the rejected documents, append to Bronze, append to the ledger, archive the uploads, remove the
+entry. A run that resumes a batch skips the steps that are done. Every run that parses a settled entry produces the same
+rows.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ MAX_DEATHS = 2
 
 @dataclass(frozen=True)
 class FinishedBatch:
-    """What a run knows about a batch after its end.
+    """The result of a batch that a run has finished.
 
-    :param report: None if no upload was in the batch, or the entry was that of a replay.
+    :param report: None if no upload was in the batch, or the entry was for a replay.
     :param uploads: the uploads of the batch with their outcomes.
     """
 
@@ -82,7 +83,7 @@ class BatchWriter:
     run_id: str
 
     def finish(self, entry: JournalEntry, *, is_resumed: bool = False) -> FinishedBatch:
-        """Carry a batch from its current step to its end.
+        """Complete a batch from its current step.
 
         :param entry: the stored journal entry.
         :param is_resumed: whether another run began the batch. That run may have died while it parsed an upload.
@@ -93,11 +94,11 @@ class BatchWriter:
         if current is None or current.batch_id != entry.batch_id:
             return FinishedBatch(report, uploads)
         if not current.settled:
-            # S3 can create an entry again after the batch has ended, when boto3 repeats a request whose response was
-            # lost. This entry does not have the outcomes.
+            # If boto3 repeats a request whose response was lost, S3 may create the entry again after the batch has
+            # ended. This new entry does not have the outcomes.
             self.context.journal.remove(current)
         elif not self._clear(current):
-            # The audit has just put some uploads back, together with their rows.
+            # The audit has just put some uploads back and deleted their rows.
             report = batch_report_from_tables(self.context.lakehouse, entry.batch_id)
         return FinishedBatch(report, current.uploads)
 
@@ -165,9 +166,9 @@ class BatchWriter:
         return replace(entry, uploads=parsed.uploads, settled=True), parsed
 
     def _with_newest_moment(self, entry: JournalEntry) -> JournalEntry:
-        """The entry with a moment after those of all batches before it, whatever the clock says.
+        """The entry with an ingestion time later than that of every earlier batch, even if the clock was set back.
 
-        No other batch can begin while this entry is in the journal, so the moment stays the newest one.
+        No other batch can begin while this entry is in the journal, so its ingestion time stays the latest.
         """
         latest = newest_moment(self.context.lakehouse.table(UPLOADS))
         if latest is None or entry.ingested_at > latest:
@@ -207,7 +208,7 @@ class BatchWriter:
                     f"{context.settings.engine}. Set TELEMETRY_ENGINE to spark, emr_serverless or glue until it is "
                     "done."
                 )
-        # If a large batch is not settled, this process takes a part of it and postpones the rest.
+        # If a large batch is not settled, this process parses a part of it and postpones the rest.
         return LocalParser(context.landing, context.lakehouse, context.settings, before_each)
 
     def _append(self, entry: JournalEntry, parsed: ParsedBatch) -> BatchReport:
@@ -238,8 +239,8 @@ class BatchWriter:
     def _clear(self, entry: JournalEntry) -> bool:
         """Archive the uploads of a committed batch, release those that are not in it, and remove the journal entry.
 
-        :returns: whether every archived upload still is as it was claimed. Otherwise its writer went on; it is put back
-            to the landing location.
+        :returns: whether every archived upload is unchanged since its claim. If its writer has changed an upload, the
+            upload is put back to the landing location.
         """
         context = self.context
 
@@ -264,7 +265,7 @@ class BatchWriter:
 
 
 def _reject_deadly(entry: JournalEntry, deaths: Sequence[int]) -> JournalEntry:
-    """The entry, in which uploads that keep killing runs are ``fatal``.
+    """The entry with the outcome ``fatal`` for uploads that keep killing runs.
 
     :param deaths: for each run that has died, the number of the upload that it was parsing.
     """

@@ -1,4 +1,4 @@
-"""What everything in ingestion works with: the landing location, the tables, the journal and the settings."""
+"""The objects that all of ingestion uses: the landing location, the tables, the journal and the settings."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class IngestionContext:
 
     @property
     def limits(self) -> Limits:
-        """The limits of one upload, by the settings."""
+        """The limits of one upload, from the settings."""
         return limits_of(self.settings)

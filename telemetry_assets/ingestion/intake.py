@@ -1,4 +1,4 @@
-"""Ingestion of everything that waits: decides which uploads make the next batch, oldest first, and ends each batch."""
+"""Ingests all waiting uploads: selects the uploads of each batch, oldest first, and completes the batch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ logger = plain_logger(__name__)
 
 _OBSTACLES_LOGGED = 20
 _ATTEMPTS = 1000
-"""How often a run finishes the batch of another run before it gives up beginning its own."""
+"""How often a run finishes the batch of another run before it stops trying to begin its own."""
 
 _Finish = Callable[[JournalEntry, bool], list[WaitingUpload]]
-"""Finishes a batch, which another run began if the flag is set. Returns the uploads that did not fit into it."""
+"""Finishes a batch; the flag is true if another run began the batch. Returns the uploads that did not fit into it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Ingestion(IngestionContext):
 
         :param run_id: is written to the summaries of the snapshots.
         :param progress: called with the report of each finished batch.
-        :param look: an earlier look at the landing location, so that this waits less for uploads to come to rest.
+        :param look: an earlier listing of the landing location. It shortens the wait for the minimum age of the
+            uploads.
         :raises UnclaimableUploadsError: if uploads cannot be moved and nothing else was ingested.
         """
         finished: list[FinishedBatch] = []
@@ -106,7 +107,7 @@ class Ingestion(IngestionContext):
         return result
 
     def try_replay(self, selection: ReplaySelection) -> ReplayResult:
-        """What :meth:`replay` would do. Changes nothing."""
+        """The result that :meth:`replay` would have. Changes nothing."""
         return Replay(self).run(selection, "", dry=True)
 
     @property
@@ -121,7 +122,7 @@ class Ingestion(IngestionContext):
         return FinishedBatch(None)
 
     def _finish_replay(self, entry: JournalEntry, selection: ReplaySelection, run_id: str) -> None:
-        """Finish a replay that another run began. That run may have died of it."""
+        """Finish a replay that another run began. That run may have died because of it."""
         attempts = self.journal.attempts(entry.batch_id)
         is_given_up = len(attempts.deaths()) >= MAX_DEATHS
         if is_given_up:
@@ -151,7 +152,7 @@ class Ingestion(IngestionContext):
         return finish(entry, True)
 
     def _complete_uploads(self, look: FirstLook, run_id: str, finish: _Finish) -> list[WaitingUpload]:
-        """Finish what earlier runs have left, then list the uploads that are complete, oldest first."""
+        """Finish the batches that earlier runs have left, then list the uploads that are complete, oldest first."""
         was_unfinished = self.journal.load() is not None
         self._finish_batch_in_progress(finish)
         put_back = (
@@ -160,7 +161,7 @@ class Ingestion(IngestionContext):
             self.audit.mend(self.audit.newest(), run_id),
         )
         self._log_obstacles()
-        # Each of these steps can make uploads wait that the first look does not have.
+        # After each of these steps, uploads may wait that the first look does not contain.
         whole = self.landing.whole(self.landing.first_look() if was_unfinished or any(put_back) else look)
         return sorted(whole, key=lambda upload: (upload.modified, upload.name))
 
@@ -176,9 +177,9 @@ class Ingestion(IngestionContext):
             logger.warning("%d more are not ingested", more)
 
     def _finish_lost_claims(self, run_id: str) -> bool:
-        """Archive claimed uploads whose journal entry is lost if their rows are in the tables, or else release them.
+        """Archive or release claimed uploads whose journal entry is lost. Uploads with rows in the tables are archived.
 
-        :returns: whether there were any.
+        :returns: whether there were such uploads.
         """
         lost = list(self.landing.claimed())
         if not lost or self.journal.load() is not None:
@@ -201,7 +202,7 @@ class Ingestion(IngestionContext):
         ledger = self.lakehouse.table(UPLOADS)
         newest = newest_moment(ledger)
         now = datetime.now(UTC)
-        # Batch ids sort by time, also if the clock was ahead and has been set back.
+        # Batch ids must sort by time, even if the clock was ahead and has been set back.
         moment = now if newest is None else max(now, newest + timedelta(microseconds=1))
         return JournalEntry(
             batch_id=new_batch_id(moment),
@@ -225,8 +226,9 @@ def _count_attempt(attempts: int) -> int:
 def _next_batch(queue: deque[WaitingUpload], max_uploads: int, max_bytes: int) -> list[WaitingUpload]:
     """Remove the oldest uploads from the queue, as many as fit into a batch but at least one.
 
-    Two uploads of one name go into two batches, because the rows of the newer one win. Names that differ only in case
-    or in Unicode normalization count as one, because some file systems of archives do not distinguish them.
+    Two uploads with the same name go into different batches, because the rows of the newer one win. Names that differ
+    only in case or in Unicode normalization count as one, because some file systems of archives do not distinguish
+    them.
     """
     batch: list[WaitingUpload] = []
     names: set[str] = set()

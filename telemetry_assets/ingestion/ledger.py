@@ -1,4 +1,4 @@
-"""The ledger ``bronze.uploads``: one row per ingested upload, with how many documents were accepted and rejected.
+"""The ledger ``bronze.uploads``: one row per ingested upload, with its numbers of accepted and rejected documents.
 
 A batch appends its rows to the ledger last, and replays keep them up to date. Maintenance may expire the snapshots of a
 batch; its rows in the ledger stay.
@@ -24,7 +24,7 @@ from telemetry_assets.lakehouse.commits import current_ancestors, summary_of
 from telemetry_assets.tables import UPLOADS
 
 INGESTED_AT = "telemetry.ingested-at"
-"""The property of a batch's snapshots that has the moment of the batch."""
+"""The property of a batch's snapshots that contains the batch's ingestion time."""
 
 LEDGER_COMPLETE = "telemetry.ledger-complete"
 """The table property that is set once the ledger also has the uploads that were ingested before it existed."""
@@ -105,10 +105,10 @@ def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
 
 
 def newest_moment(ledger: Table) -> datetime | None:
-    """The moment of the newest batch; None if the ledger has no batch.
+    """The ingestion time of the newest batch; None if the ledger has no batch.
 
-    Batches are committed in the order of their moments, so the newest snapshot of a batch has it. If maintenance has
-    expired all of these snapshots, it is read from the rows.
+    Batches are committed in the order of their ingestion times, so the newest snapshot of a batch has the latest time.
+    If maintenance has expired all of these snapshots, the time is read from the rows.
     """
     for snapshot in current_ancestors(ledger):
         if moment := summary_of(snapshot).get(INGESTED_AT):
@@ -155,7 +155,7 @@ class _Counts:
 def reports_from_rows(
     bronze: Iterable[pa.RecordBatch], rejected: Iterable[pa.RecordBatch]
 ) -> dict[UploadKey, tuple[datetime, UploadReport]]:
-    """Reports of uploads from their rows in the two tables, each with the moment of its batch.
+    """Reports of uploads from their rows in the two tables, each with the ingestion time of its batch.
 
     :param bronze: rows of Bronze, from :func:`bronze_pieces`.
     :param rejected: rows of the rejected documents, with the columns of :func:`rejected_pieces`.

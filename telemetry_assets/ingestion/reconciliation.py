@@ -1,8 +1,8 @@
 """Reconciliation: whether each document that was received is accepted or rejected exactly once.
 
-The ledger says how many documents of each upload were accepted and rejected when it was ingested; the rows of Bronze
-and of the rejected documents say how many there are now. Everything that compares the two calls this module. It reads
-tables and changes nothing. ``archive_audit.py`` compares the archive with the ledger.
+The ledger records how many documents of each upload were accepted and rejected when the upload was ingested; the rows
+of Bronze and of the rejected documents show how many there are now. All code that compares the two calls this module.
+The module only reads tables. ``archive_audit.py`` compares the archive with the ledger.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Reconciliation:
 
     :param uploads: a table of :data:`RECONCILED_UPLOADS`.
     :param ledger_complete: whether the ledger also has the uploads that were ingested before the ledger existed. The
-        first run of this edition adds them.
+        first run of this version adds them.
     """
 
     uploads: pa.Table
@@ -140,8 +140,8 @@ def reconcile(
 ) -> Reconciliation:
     """Compare the ledger with the rows of the tables, for the uploads of a time range or of some batches.
 
-    :param since: only uploads ingested at this moment (UTC) or later.
-    :param until: only uploads ingested before this moment (UTC).
+    :param since: only uploads ingested at this time (UTC) or later.
+    :param until: only uploads ingested before this time (UTC).
     :param batch_ids: only uploads of these batches.
     :param in_progress: the batch in progress, which is left out.
     """
@@ -172,8 +172,8 @@ def is_conserved(recorded: Mapping[str, Any], accepted: int, rejected: int) -> b
     """Whether the tables have every document of an upload exactly once.
 
     :param recorded: the upload's row of the ledger.
-    :param accepted: how many rows Bronze has of it.
-    :param rejected: how many rows the rejected documents have of it.
+    :param accepted: the number of its rows in Bronze.
+    :param rejected: the number of its rows in the rejected documents.
     """
     return has_recorded_rows(recorded, accepted, rejected) and recorded["documents"] == accepted + rejected
 

@@ -1,7 +1,7 @@
 """Replays: rejected documents are parsed again, and those that are accepted now move to Bronze.
 
-A replayed document keeps its batch and its moment, as if it had been accepted then. So a later correction still wins
-over it, and the documents of its batch stay conserved.
+A replayed document keeps its batch and its ingestion time, as if it had been accepted then. So a later correction still
+wins over it, and the documents of its batch stay conserved.
 
 For each batch, accepted documents are first appended to Bronze, then recorded in the ledger, then deleted from the
 rejected documents. If a run is killed in between, the next run finishes the replay: documents that are in both tables
@@ -47,7 +47,7 @@ _Key = tuple[str, int | None]
 class ReplayResult:
     """The counts of a replay.
 
-    :param chosen: how many rejected documents, and uploads rejected as a whole, the selection has.
+    :param chosen: how many rejected documents, and uploads rejected as a whole, match the selection.
     :param accepted: how many documents moved to Bronze.
     :param still_rejected: how many documents stay rejected, by reason. The documents of an upload that was rejected as
         a whole are counted one by one.
@@ -73,7 +73,7 @@ class Replay:
     def run(self, selection: ReplaySelection, run_id: str, *, dry: bool, only_begun: bool = False) -> ReplayResult:
         """Parse the selected documents and, unless ``dry``, move accepted ones to Bronze, batch by batch.
 
-        :param only_begun: whether to replay only uploads of which Bronze has rows already, from an earlier run.
+        :param only_begun: whether to replay only uploads that already have rows in Bronze, from an earlier run.
         """
         chosen, accepted = 0, 0
         still_rejected: Counter[str] = Counter()
@@ -145,7 +145,7 @@ class Replay:
         def attempt() -> None:
             table = self._lakehouse.table(BRONZE)
             there = _keys_of_batch(table, batch_id)
-            # After Bronze, because an audit that puts an upload back deletes its rows in the opposite order.
+            # Read after Bronze, because an audit that puts an upload back deletes its rows in the opposite order.
             rejected = _keys_of_batch(self._lakehouse.table(REJECTED), batch_id)
             new = [_not_in(one.of_rejected(one.rows.bronze, rejected), there) for one in accepted]
             if any(rows.num_rows for rows in new):
@@ -156,7 +156,7 @@ class Replay:
     def _take_out(self, batch_id: str, replayed: Sequence[_Replayed], run_id: str) -> None:
         """Delete the documents that Bronze has from the rejected documents.
 
-        The row of an upload that was rejected as a whole is replaced by rows of those of its documents that are
+        The row of an upload that was rejected as a whole is replaced by a row for each of its documents that is
         rejected now.
         """
 
@@ -170,14 +170,14 @@ class Replay:
             after = pa.concat_tables([kept, *(decoded_rows(REJECTED, rows) for rows in still)])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
                 return
-            # The ledger first: if the run is killed here, the rows are still selected by the next replay.
+            # Update the ledger first: if the run is killed here, the rows are still selected by the next replay.
             self._record(batch_id, after, run_id)
             replace_rows(table, EqualTo(term="batch_id", value=batch_id), after, _summary(batch_id, run_id), {})
 
         until_committed(REJECTED, attempt)
 
     def _record(self, batch_id: str, rejected: pa.Table, run_id: str) -> None:
-        """Update a batch's rows in the ledger, by the rows of Bronze and the rejected documents to be written."""
+        """Update a batch's rows in the ledger from its rows in Bronze and the rejected documents to be written."""
         of_batch = EqualTo(term="batch_id", value=batch_id)
 
         def attempt() -> None:
@@ -199,7 +199,7 @@ class _Replayed:
     """Rejected documents of one upload, or an upload that was rejected as a whole, parsed again.
 
     :param keys: the keys of their rows in the rejected documents.
-    :param rows: what they are now.
+    :param rows: their rows after parsing.
     """
 
     keys: frozenset[_Key]
@@ -207,7 +207,7 @@ class _Replayed:
     is_whole_upload: bool
 
     def of_rejected(self, rows: pa.Table, rejected: set[_Key]) -> pa.Table:
-        """Those of ``rows`` whose row of the rejected documents is in ``rejected``."""
+        """The rows among ``rows`` whose documents are in ``rejected``."""
         if self.is_whole_upload:
             return rows if self.keys <= rejected else rows.slice(0, 0)
         return _in(rows, rejected)

@@ -1,7 +1,7 @@
-"""Checks whether the file systems of the landing folder and the lakehouse can do what ingestion needs.
+"""Checks whether the file systems of the landing folder and the lakehouse support the operations that ingestion needs.
 
-Each check does the same operations as a run, with its own files, which it removes. What an error of a file system means
-during a run is in ``telemetry_assets/file_system/errors.py``.
+Each check does the same operations as a run, with its own files, which it removes.
+``telemetry_assets/file_system/errors.py`` defines what errors of file systems mean during a run.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ Outcome = Literal["changed", "claimed", "fatal", "gone", "postponed", "unreadabl
 """What happens to an upload of a batch.
 
 ``claimed``: its documents are in the batch. ``fatal``: it is rejected, because runs were killed while they parsed it.
-``unreadable``: it is rejected, because it could not be read. The others are not in the batch: ``postponed`` (the batch
-is full) and ``changed`` (it was still being written) wait again, ``gone`` could not be claimed.
+``unreadable``: it is rejected, because it could not be read. Uploads with other outcomes are not in the batch:
+``postponed`` uploads (the batch is full) and ``changed`` uploads (they were still being written) wait again, and
+``gone`` uploads could not be claimed.
 """
 
 
@@ -51,7 +52,7 @@ class ReplaySelection:
 
     :param reasons: the reason codes to select; any reason if empty.
     :param uploads: the uploads to select, by URI or by the last parts of the URI's path; any upload if empty.
-    :param since: select documents rejected at this moment (UTC) or later.
+    :param since: select documents rejected at this time (UTC) or later.
     """
 
     reasons: tuple[str, ...] = ()
@@ -72,10 +73,10 @@ class ReplaySelection:
 class JournalEntry:
     """The batch in progress, or the replay in progress.
 
-    :param ingested_at: the batch's moment (UTC), which every row of it has.
-    :param settled: whether ``ingested_at`` and the outcome of every upload are final. Rows are written only once they
-        are, so every run that resumes the batch writes the same rows.
-    :param limits: the limits of one upload, for every run of this batch, whatever that run's own settings say.
+    :param ingested_at: the batch's ingestion time (UTC), which all of its rows have.
+    :param settled: whether ``ingested_at`` and the outcome of every upload are final. Rows are written only after that,
+        so every run that resumes the batch writes the same rows.
+    :param limits: the limits of one upload. They apply to every run of this batch, even to a run with other settings.
     :param is_scaled: whether the batch is too large for one process, so Spark parses it.
     :param replay: the rejected documents to ingest again; set if this is a replay, which has no uploads.
     :param positions: the position of each table (by name) before the batch began. Rows of the batch can only be in
@@ -103,7 +104,7 @@ class JournalEntry:
         """Read what :meth:`to_json` has written.
 
         :param place: the path or URI to name in an error.
-        :raises JournalUnreadableError: if the content is anything else.
+        :raises JournalUnreadableError: if the content is not an entry.
         """
         try:
             read = json.loads(content)
@@ -135,7 +136,7 @@ def _replay_from_json(read: dict[str, Any] | None) -> ReplaySelection | None:
 
 
 class Journal(Protocol):
-    """Stores the entry of the batch in progress. There is at most one entry, however many processes write."""
+    """Stores the entry of the batch in progress. There is at most one entry, even if several processes write."""
 
     def load(self) -> JournalEntry | None:
         """The entry of the batch in progress; None if no batch is in progress.
@@ -180,7 +181,7 @@ class Attempt(Protocol):
 
 
 class Attempts(Protocol):
-    """The notes of the runs that resumed one batch, from which uploads that kill runs are known.
+    """The notes of the runs that resumed one batch. They show which uploads kill runs.
 
     A run removes its note when it ends. So if the run of a note is gone, it was killed or ran out of memory. Each run
     writes its own note, outside of the entry, because several runs may parse the same batch at the same time.
@@ -195,13 +196,13 @@ class Attempts(Protocol):
         ...
 
     def forget(self) -> None:
-        """Remove all notes of the batch, which is finished."""
+        """Remove all notes of the batch after it is finished."""
         ...
 
 
 @contextmanager
 def attempt(attempts: Attempts) -> Iterator[Attempt]:
-    """Begin an attempt and end it with the block. Of all errors only a MemoryError counts as a death."""
+    """Begin an attempt, and end it when the block ends. A MemoryError counts as a death; other errors do not."""
     current = attempts.begin()
     try:
         yield current

@@ -112,7 +112,7 @@ def _digest(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class AttemptFiles:
-    """Notes in files of one folder. A run locks its note, so an unlocked note is that of a dead run."""
+    """Notes in files of one folder. A run locks its note, so an unlocked note belongs to a dead run."""
 
     folder: Path
 
@@ -150,7 +150,7 @@ class _AttemptFile:
     file: IO[bytes] = field(repr=False)
 
     def note(self, number: int) -> None:
-        """See :meth:`Attempt.note`. Without fsync: the note survives the end of the process, and that is enough."""
+        """See :meth:`Attempt.note`. There is no fsync, because the note only has to survive the process."""
         os.pwrite(self.file.fileno(), f"{number:{_DIGITS}}".encode(), 0)
 
     def end(self, *, is_death: bool = False) -> None:

@@ -1,8 +1,8 @@
 """Landing locations: where uploads wait to be ingested, are claimed by a batch, and are archived.
 
 ``base.py`` defines the protocol; ``s3.py`` and ``folder.py`` implement it. ``folder.py`` builds on ``files.py`` (one
-file that may still be written to) and ``shared_folders.py`` (folders that other users write to). Nothing here knows
-what is in an upload, or which uploads make a batch.
+file that may still be written to) and ``shared_folders.py`` (folders that other users write to). This package neither
+parses uploads nor selects the uploads of a batch.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ class WaitingUpload:
 
 @dataclass(frozen=True)
 class FirstLook:
-    """The uploads of a landing location at one moment.
+    """A listing of the uploads in a landing location at one time.
 
-    :param uploads: every upload that does not have the name of an unfinished write.
-    :param at: the moment, in seconds of this machine's monotonic clock.
+    :param uploads: every upload whose name does not mark an unfinished write.
+    :param at: the time of the listing, in seconds of this machine's monotonic clock.
     """
 
     uploads: tuple[WaitingUpload, ...]
@@ -66,12 +66,12 @@ class Landing(Protocol):
     def whole(self, look: FirstLook) -> list[WaitingUpload]:
         """The uploads of a first look whose size and time have not changed for the minimum age.
 
-        Waits until the minimum age has passed since the first look, by this machine's clock alone.
+        Waits until the minimum age has passed since the first look. Only this machine's clock is used.
         """
         ...
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
-        """What a person has to fix before it can be ingested: each place with its problem."""
+        """The files, objects and folders that cannot be ingested until a person acts, each with its problem."""
         ...
 
     def begin(self, batch_id: str) -> None:
@@ -83,7 +83,7 @@ class Landing(Protocol):
 
         :returns: False if this version no longer waits and was never claimed.
         :raises LandingUnavailableError: if the location is out of reach.
-        :raises OSError: if the upload is there and cannot be claimed.
+        :raises OSError: if the upload exists but cannot be claimed.
         """
         ...
 
@@ -95,7 +95,7 @@ class Landing(Protocol):
         ...
 
     def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """Whether the claimed version still has the size and the time that it was claimed with."""
+        """Whether the claimed version still has the size and the time that it had when it was claimed."""
         ...
 
     def archive(self, batch_id: str, upload: WaitingUpload) -> None:
@@ -132,14 +132,14 @@ class Landing(Protocol):
         ...
 
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
-        """The ids of at most ``count`` archived batches with ids of :func:`new_batch_id`, the newest first.
+        """The ids of at most ``count`` archived batches, the newest first. Only ids of :func:`new_batch_id` count.
 
-        :param since: batches before this moment may be left out.
+        :param since: batches before this time may be left out.
         """
         ...
 
     def archived(self, batch_id: str) -> Iterator[WaitingUpload]:
-        """The archived uploads of a batch, with the time that the archive has; in S3 it is that of the copy."""
+        """The archived uploads of a batch, with their times in the archive; in S3, this is the time of the copy."""
         ...
 
     def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
@@ -159,7 +159,7 @@ class Landing(Protocol):
 
 
 def new_batch_id(moment: datetime) -> str:
-    """An id for a batch that begins at this moment (UTC). Ids sort by their moments."""
+    """An id for a batch that begins at this time (UTC). Ids sort by time."""
     return f"{moment:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:16]}"
 
 
@@ -169,9 +169,10 @@ def newest_batch_ids(names: Iterable[str], count: int) -> list[str]:
 
 
 def is_finished(name: str) -> bool:
-    """Whether a path below the landing location is not the name of an unfinished write.
+    """Whether a path below the landing location does not mark an unfinished write.
 
-    Unfinished are names and folders that begin with ``.`` or ``_``, as in Hadoop, and endings of partial downloads.
+    These mark an unfinished write: files and folders whose names begin with ``.`` or ``_``, as in Hadoop, and the
+    endings of partial downloads.
     """
     parts = [part for part in name.split("/") if part not in (".", "..")]
     return not any(part.startswith((".", "_")) for part in parts) and not name.endswith(_UNFINISHED_ENDINGS)

@@ -33,7 +33,7 @@ class WriterGoesOnError(OSError):
 
 
 def file_uri(path: str) -> str:
-    """The URI of a file. A URI is text, a path may have any bytes, and no two paths have the same URI."""
+    """The URI of a file. The URI is text, although a path may have any bytes. No two paths have the same URI."""
     return f"{_SCHEME}{printable(path)}"
 
 
@@ -76,11 +76,11 @@ def opened_file(path: Path) -> int:
 def take_file(folder: int, name: str, target: Path) -> bool:
     """Rename a file out of a folder that other users write to.
 
-    First a placeholder link is created at the target, so that the rename fails if the name is that of a folder now. The
-    link stays if the file is gone or the process is killed. A target that exists and is not a link stays as it is.
+    First a placeholder link is created at the target, so that the rename fails if a folder has the name now. The link
+    stays if the file is gone or the process is killed. A target that exists and is not a link stays as it is.
 
     :param folder: the descriptor of the folder.
-    :returns: False if the name is that of a folder now.
+    :returns: False if a folder has the name now.
     :raises OSError: if it cannot be renamed; with ``EXDEV`` if the target is on another file system.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,8 @@ def move_file(source: Path, target: Path, root: Path) -> None:
 def _copy_whole(source: Path, target: Path) -> None:
     """Copy a file to a draft, sync it, and rename the draft to the target.
 
-    :raises WriterGoesOnError: if the source changes during each attempt, because what is added later would be lost.
+    :raises WriterGoesOnError: if the source changes during each attempt, because data that is added later would be
+        lost.
     """
     for _ in range(_ATTEMPTS):
         with _draft_of(target) as draft:

@@ -1,8 +1,8 @@
 """A folder as the landing location. A claim renames a file, so a new file under the old name is a new upload.
 
 Uploaders may be other users of the machine. Claimed and released uploads are in the lakehouse's folder, where uploaders
-cannot write. Only if the landing folder is on another file system, they are in hidden folders of the landing folder
-that no other user may write to. No link below the landing folder is followed.
+cannot write. If the landing folder is on another file system, they are in hidden folders of the landing folder instead,
+which no other user may write to. No link below the landing folder is followed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _BATCH_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _ATTEMPTS = 10
 """How often a step is tried again after another process has undone it."""
 _LONGEST_ADDITION = 160
-"""The bytes by which a path in the archive is longer: a batch id, and names of folders and drafts."""
+"""The bytes that the archive adds to a path: a batch id, and names of folders and drafts."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class FolderLanding:
         return self._is_taken(batch_id, upload)
 
     def _is_taken(self, batch_id: str, upload: WaitingUpload) -> bool:
-        # Whatever it is now: a claimed upload that became unreadable is rejected, not forgotten.
+        # Its type and permissions do not matter: a claimed upload that became unreadable is rejected, not ignored.
         claimed = self._place(_CLAIMED) / batch_id / upload.name
         if os.path.lexists(claimed) and not claimed.is_symlink():
             return True
@@ -190,11 +190,11 @@ class FolderLanding:
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
-        # A run of another edition may have archived a part of the batch already.
+        # A run of another version may have archived a part of the batch already.
         for path in self._taken(batch_id, upload.name):
             try:
                 with open(opened_file(path), "rb") as file:
-                    # What a writer adds later was not claimed; see :meth:`is_as_claimed`.
+                    # Data that a writer adds later was not claimed; see :meth:`is_as_claimed`.
                     return file.read(upload.size)
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -228,7 +228,7 @@ class FolderLanding:
             archived.parent.mkdir(parents=True, exist_ok=True)
             move_file(claimed, archived, self.archive_folder)
         except WriterGoesOnError:
-            # What was read is archived. The file that the writer goes on with is a new upload.
+            # Archive only the part that was read. The file that the writer keeps changing is a new upload.
             copy_part(claimed, archived, upload.size, upload.modified)
             self._give_back(claimed, batch_id, upload.name)
             logger.warning("the writer of %s goes on while it is being archived; it waits again", upload.uri)
@@ -248,7 +248,7 @@ class FolderLanding:
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.release`.
 
-        :raises OSError: if other processes keep undoing it.
+        :raises OSError: if other processes keep undoing the release.
         """
         for _ in range(_ATTEMPTS):
             claimed = self._claimed(batch_id, upload.name)
@@ -263,7 +263,7 @@ class FolderLanding:
             raise OSError(errno.EBUSY, "it cannot be given back; its claim folder keeps changing", upload.uri)
 
     def _give_back(self, claimed: Path, batch_id: str, name: str) -> None:
-        # Not to its old place, where a newer upload may wait.
+        # Do not move it to its old path, where a newer upload may wait.
         released = self._beside(claimed, _RELEASED) / batch_id / name
         released.parent.mkdir(parents=True, exist_ok=True)
         claimed.rename(released)
@@ -349,7 +349,8 @@ class FolderLanding:
     def _places(self, name: str) -> list[tuple[Path, Parts]]:
         """The places of claimed, released or unarchived uploads, each as a root and a folder below it.
 
-        The one in the landing folder counts only if it belongs to this user: anybody can create a folder of its name.
+        The place in the landing folder counts only if it belongs to this user, because any user can create a folder
+        with its name.
         """
         in_landing = f".{name}"
         is_there = is_ours(self.folder / in_landing)
@@ -377,7 +378,7 @@ class FolderLanding:
 
     @property
     def _longest_name(self) -> int:
-        """The maximum length in bytes of a path below the landing folder, because it is longer in the archive."""
+        """The maximum length in bytes of a path below the landing folder. Paths in the archive are longer."""
         below = max(len(os.fsencode(place)) for place in (self.folder, self.lakehouse))
         return LONGEST_PATH - _LONGEST_ADDITION - below
 
@@ -409,7 +410,7 @@ class FolderLanding:
     def _claimed(self, batch_id: str, name: str) -> Path | None:
         """The path of a claimed upload; None if it is not claimed.
 
-        An upload that an earlier edition has claimed in the landing folder, where others may write, is moved out first.
+        An upload that an earlier version has claimed in the landing folder, where others may write, is moved out first.
         """
         claimed = self._place(_CLAIMED) / batch_id / name
         if _is_file(claimed):
@@ -456,7 +457,7 @@ class FolderLanding:
         return self._archived_apart(batch_id, name), self.archive_folder / batch_id / name
 
     def _archived_apart(self, batch_id: str, name: str) -> Path:
-        """The path of an archived upload whose usual path has another file, as the file system ignores case."""
+        """The path of an archived upload if its usual path has another file, because the file system ignores case."""
         return self.archive_folder / batch_id / f".{hashlib.sha256(os.fsencode(name)).hexdigest()}" / name
 
 

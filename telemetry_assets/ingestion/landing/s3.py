@@ -1,7 +1,8 @@
 """A prefix in S3 as the landing location. A claim copies an object to the archive, where only the pipeline writes.
 
-The copy is what is read. When its rows are in Bronze, exactly the version that was copied is deleted. Versions are
-identified by version id in a bucket with versioning, and by ETag in others, where equal contents have equal ETags.
+Runs read the copy. When its rows are in Bronze, they delete exactly the version that was copied. Versions are
+identified by version id in a bucket with versioning, and by ETag in other buckets, where equal contents have equal
+ETags.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class S3Landing:
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
         """See :meth:`Landing.newest_batches`. Lists only batches since the hour before ``since``."""
         after = f"{since - timedelta(hours=1):%Y%m%dT%H}" if since else ""
-        # Ids of older editions sort after those of this century, and there may be many.
+        # Ids of older versions sort after those of this century, and there may be many.
         return newest_batch_ids(takewhile(lambda batch: batch < "21", self._batches_after(after)), count)
 
     def _batches_after(self, name: str) -> Iterator[str]:
@@ -198,7 +199,7 @@ class S3Landing:
         return True
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
-        """See :meth:`Landing.claimed`. None: the source of a claimed upload waits until its rows are in Bronze."""
+        """See :meth:`Landing.claimed`. Always empty: the source of a claim waits until its rows are in Bronze."""
         return iter(())
 
     def finish(self, batch_id: str) -> None:
@@ -224,7 +225,7 @@ class S3Landing:
         return ""
 
     def _released(self) -> Iterator[tuple[str, WaitingUpload]]:
-        """Released uploads with their keys. A key has the version and the time of the upload, which a copy loses."""
+        """Released uploads with their keys. Keys contain the upload's version and time, which a copy loses."""
         for entry in _entries(self.client, self.released):
             parts = entry["Key"].removeprefix(self.released.prefix).split("/", 3)
             if len(parts) < 4:

@@ -1,7 +1,7 @@
 """Folders that other users write to: listing them without following links, and this user's own folders in them.
 
-A folder is opened level by level from its root (``openat`` with ``O_NOFOLLOW``), so a name that is replaced by a link
-meanwhile does not lead elsewhere.
+A folder is opened level by level from its root (``openat`` with ``O_NOFOLLOW``), so another user cannot redirect the
+path by replacing a folder with a link meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_PATH = 4095
 """The maximum length of an absolute path in bytes (PATH_MAX without the final NUL)."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# The name is that of a link, or of something else that is not a folder.
+# The name belongs to a link, or to something else that is not a folder.
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
 _DEEPEST = 500
 """The maximum depth of folders. Each folder is opened from its root down, so deep folders cost more."""
@@ -96,7 +96,7 @@ def folders_in(root: Path, within: Parts = ()) -> list[str]:
 def opened_folder(root: Path, parts: Parts) -> Iterator[int]:
     """Open a folder below a root without following a link below the root. Yields its descriptor.
 
-    :raises FileNotFoundError: if it does not exist, or a link is on the way.
+    :raises FileNotFoundError: if it does not exist, or a part of the path is a link.
     :raises OSError: if it may not be opened.
     """
     opened = _opened_root(root)
@@ -163,7 +163,7 @@ def _listed(folder: int) -> list[os.DirEntry[str]]:
 def _without_links(folder: int) -> list[os.DirEntry[str]]:
     """Remove the links in a folder, and list what remains."""
     for entry in _listed(folder):
-        # Checked again, because a run that is late may have just replaced the link by a file.
+        # Checked again, because a slow run may have just replaced the link by a file.
         if stat.S_ISLNK(os.stat(entry.name, dir_fd=folder, follow_symlinks=False).st_mode):
             os.unlink(entry.name, dir_fd=folder)
     return _listed(folder)
@@ -216,7 +216,7 @@ def _is_kept_by_its_owner(file: os.stat_result, folder: os.stat_result) -> bool:
 def own_folder(place: Path) -> Path:
     """Create this user's own folder, or check the existing one, so that no other user may write to it.
 
-    If another user has put something in its place, that is renamed.
+    If another user has created a file or folder with its name, that file or folder is renamed.
 
     :raises LandingUnsafeError: if other users could replace what is in the folder, or keep taking its place.
     """
@@ -235,7 +235,7 @@ def own_folder(place: Path) -> Path:
 def _close_to_others(place: Path) -> bool:
     """Take all permissions on this user's folder from other users. Never follows a link.
 
-    The first edition created the folder with the permissions of `umask`.
+    The first version created the folder with the permissions of `umask`.
 
     :returns: False if the place does not have a folder of this user.
     """
@@ -266,7 +266,7 @@ def _put_aside(place: Path) -> None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder was created by this user and not everybody may write to it. False for a link."""
+    """Whether a folder belongs to this user and is not writable by all users. False for a link."""
     try:
         return _is_ours(folder.stat(follow_symlinks=False), folder)
     except OSError:

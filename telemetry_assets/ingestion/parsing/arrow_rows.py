@@ -1,6 +1,6 @@
-"""Makes Arrow rows of Bronze and of the rejected documents from parsed documents, and counts what was noticed.
+"""Converts parsed documents to Arrow rows of Bronze and of the rejected documents, and counts their fields.
 
-Rows are made in pieces of bounded size, because a document takes much more memory as a Python object.
+Rows are built in pieces of bounded size, because a document takes much more memory as a Python object.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class BoundedCounter:
 
 @dataclass
 class Counts:
-    """Counts of what was noticed about documents."""
+    """Counts of rejections, unknown fields, wrong-typed fields and event dates."""
 
     rejected_by_reason: BoundedCounter = field(default_factory=BoundedCounter)
     unknown_fields: BoundedCounter = field(default_factory=BoundedCounter)
@@ -112,8 +112,8 @@ class UploadReport:
     :param accepted: how many documents were accepted.
     :param rejected: how many documents were rejected; an upload that is rejected as a whole counts as one.
     :param problem: the reason code if the upload is rejected as a whole, otherwise None.
-    :param unknown_fields: by path, how many documents have this field that no column takes.
-    :param wrong_typed_fields: by path, how many documents have a value of another type in this field.
+    :param unknown_fields: by path, how many documents have this unknown field.
+    :param wrong_typed_fields: by path, how many documents have a value of the wrong type in this field.
     """
 
     accepted: int
@@ -176,7 +176,7 @@ class Origin:
 
 
 def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> UploadRows:
-    """Parse an upload. Whatever is in it, the result is rows: at least one rejection of the whole upload.
+    """Parse an upload. If it cannot be parsed, the result is a row that rejects the whole upload.
 
     :param name: its file name or key, whose ending decides how it is read.
     :raises MemoryError: if there is not enough memory.
@@ -197,9 +197,9 @@ def upload_rows(name: str, content: bytes, origin: Origin, limits: Limits) -> Up
 
 
 def gathered(parsed: Iterable[BronzeRow | Rejection], origin: Origin, limits: Limits | None = None) -> UploadRows:
-    """Make rows of parsed documents.
+    """Convert parsed documents to rows.
 
-    :param limits: the limits of one upload; None for documents that were rows before.
+    :param limits: the limits of one upload; None for documents that were already rows of a table.
     :raises UploadRejectedError: if the documents exceed a limit.
     """
     counts = Counts()

@@ -85,7 +85,7 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
 
     :param payload: the document's JSON text, without surrounding white space.
     :param position: its place in the upload, from 0.
-    :param ingested_at: the batch's moment (UTC). A time more than 24 hours later is rejected.
+    :param ingested_at: the batch's ingestion time (UTC). A document whose time is more than 24 hours later is rejected.
     """
     try:
         document = _parse(payload)
@@ -175,11 +175,11 @@ def _excerpt(value: object) -> str:
 def parse_time(written: object) -> datetime | None:
     """Parse an ISO 8601 time. A time without an offset is UTC.
 
-    Before the time of day is ``T`` or a space, and only seconds have a fraction. The format is checked first, because
-    ``datetime.fromisoformat`` accepts other texts too, and parses some of them wrong.
+    ``T`` or a space precedes the time of day, and only seconds may have a fraction. The format is checked first,
+    because ``datetime.fromisoformat`` accepts other texts too, and parses some of them wrong.
 
-    :returns: the moment in UTC, None if it is not an ISO 8601 time. A moment outside the years 1 to 9999 becomes the
-        nearest one inside.
+    :returns: the time in UTC; None if the text is not an ISO 8601 time. A time outside the years 1 to 9999 becomes the
+        nearest time within them.
     """
     if not isinstance(written, str) or not _ISO_8601.fullmatch(written):
         return None

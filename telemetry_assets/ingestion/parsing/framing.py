@@ -39,9 +39,10 @@ _CLOSING = ord("]")
 class Limits(NamedTuple):
     """The limits of one upload.
 
-    :param content_bytes: bytes after decompression. Also the bytes of its URI, which every row repeats, in all rows.
+    :param content_bytes: bytes after decompression. The limit also applies to the total bytes of its URI, which every
+        row repeats.
     :param event_dates: different event dates. Each is a partition of every table.
-    :param field_names: different names of fields that no column takes.
+    :param field_names: different names of unknown fields.
     :param broken_documents: documents that are not JSON.
     """
 
@@ -78,9 +79,9 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limit
 
     :param name: the upload's file name or key, whose ending decides how it is read.
     :param content: its bytes, as stored.
-    :param ingested_at: the batch's moment (UTC).
-    :raises UploadRejectedError: if the upload is rejected as a whole. It can be raised after some documents were
-        yielded, which then do not count.
+    :param ingested_at: the batch's ingestion time (UTC).
+    :raises UploadRejectedError: if the upload is rejected as a whole. If some documents were yielded before, they do
+        not count.
     """
     text = _text(name, content, limits.content_bytes)
     broken = 0
@@ -174,7 +175,7 @@ _TOO_MANY: dict[_Counted, tuple[Reason, str, str]] = {
 
 
 def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
-    """The error of an upload that exceeds a limit."""
+    """The error for an upload that exceeds a limit."""
     reason, things, advice = _TOO_MANY[counted]
     return UploadRejectedError(
         reason,
@@ -186,8 +187,9 @@ def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
 def _decompress(content: bytes, max_bytes: int) -> bytearray:
     """Decompress all members of a gzip stream, up to ``max_bytes``.
 
-    ``gzip.GzipFile`` is not used. It reads headers and padding byte by byte in Python, so 32 MiB of padding take it
-    20 s instead of 0.2 s, a file name of 32 MiB 13 s instead of 0.1 s, and many small members 3 to 4 times as long.
+    ``gzip.GzipFile`` is not used. It reads headers and padding byte by byte in Python, so 32 MiB of padding take 20 s
+    instead of 0.2 s, a file name of 32 MiB takes 13 s instead of 0.1 s, and many small members take 3 to 4 times as
+    long.
     """
     text = bytearray()
     position = 0
@@ -265,7 +267,7 @@ def _has_more_objects_in_lines(text: Content, elements: list[_Span], at_most: in
 
 
 def _beginnings_of_whole_lines(text: Content, at_most: int) -> Iterator[Content]:
-    """For ``at_most`` lines and one more: the first character of a line that is a JSON value, of others nothing."""
+    """For ``at_most`` + 1 lines: the first character of each line that is a JSON value, nothing for other lines."""
     for line in islice(_lines(text), at_most + 1):
         yield text[line.start : line.start + 1] if is_value(text, line.start, line.end) else b""
 
@@ -328,7 +330,7 @@ def _array(text: Content, start: int, limits: Limits) -> tuple[list[_Span], int,
 
 
 def _bracketed_end(text: Content, start: int, brackets: ArrayBrackets) -> int | None:
-    """The end of an object or array, which may be broken; None if it cannot be told from the next element."""
+    """The end of an object or array, which may be broken; None if no end before the next element is found."""
     end = brackets.end(start)
     if end is None or _is_followed_by_another(text, end) or is_value(text, start, end):
         return end
@@ -336,7 +338,7 @@ def _bracketed_end(text: Content, start: int, brackets: ArrayBrackets) -> int | 
 
 
 def _words_end(text: Content, start: int) -> int | None:
-    """The end of an element that is not JSON; None if it cannot be told from the next element."""
+    """The end of an element that is not JSON; None if no end before the next element is found."""
     end = words_end(text, start)
     return end if end is not None and _is_followed_by_another(text, end) else None
 

@@ -1,7 +1,7 @@
 """Finds where JSON values end and how deep they nest, also for texts that Python's parser refuses.
 
-Time is proportional to the length of the text, and memory beside the text is bounded, whatever the text is: brackets
-are searched in pieces of bounded size, and those of an array only once, however many elements it has.
+For every text, the time is proportional to its length, and the memory beside the text is bounded: brackets are searched
+in pieces of bounded size, and the brackets of an array are searched once, not once per element.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def nests_too_deep(text: str) -> bool:
 
 
 def is_nested_too_deep(content: Content, start: int, end: int) -> bool:
-    """Whether a part of a content, which begins outside of strings, :func:`nests_too_deep`."""
+    """Whether a part of a content :func:`nests_too_deep`. The part has to begin outside of strings."""
     return any(piece.depths.max(initial=0) > MAX_NESTING for piece in _brackets(content, start, end))
 
 
@@ -96,7 +96,7 @@ def scalar_end(content: Content, start: int) -> int | None:
     if found.end() - start > MAX_DOCUMENT_CHARACTERS:
         # It is too long in any case.
         return found.end() if is_text else None
-    # Decoded by itself, because a JSONDecodeError counts all lines before it.
+    # Decode the string alone, because a JSONDecodeError counts all lines before it.
     text = found.group().decode("utf-8", "replace")
     try:
         end = _DECODER.raw_decode(text)[1]
