@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PREVIEW_ROWS = 5
 COMMAND_LINE = "cli-"
-"""The prefix of the run ids of the command line. Dagster has no record of these runs, so it cannot say that they ended.
+"""The prefix of the run ids of the command line. Dagster does not know these runs, so it cannot report their end.
 """
 
 
@@ -62,13 +62,13 @@ class RemoteRun:
 class RefreshResult:
     """What a refresh did to a table.
 
-    :param event_dates: the event dates that it took, oldest first.
+    :param event_dates: the event dates that were refreshed, oldest first.
     :param rows_read: rows in the upstream's data files that were read, by event date.
     :param partitions: the replaced partitions that have rows.
-    :param changed: whether any row differs from before; if not, no snapshot was made.
-    :param snapshot_id: the table's current snapshot; None if it never had a row.
+    :param changed: whether any row has changed; if not, no snapshot was committed.
+    :param snapshot_id: the table's current snapshot; None if the table never had a row.
     :param seconds: how long the refresh took, including the start of a remote service.
-    :param remote: the job run that did it, if an engine is remote.
+    :param remote: the job run of the refresh, if the engine is remote.
     """
 
     contract: DerivedTable
@@ -82,7 +82,7 @@ class RefreshResult:
 
     @property
     def rows_written(self) -> int:
-        """Rows that were written into the replaced partitions; 0 if no row differs from before."""
+        """Rows that were written into the replaced partitions; 0 if no row has changed."""
         return sum(one.rows for one in self.partitions.values()) if self.changed else 0
 
     def dated_partitions(self) -> frozenset[date] | None:
@@ -152,7 +152,7 @@ class Engine(Protocol):
     ) -> RefreshResult:
         """Bring a derived table up to date, in one commit. If another writer commits first, the refresh is repeated.
 
-        :param event_dates: the event dates to take; None for those on which the table is behind.
+        :param event_dates: the event dates to refresh; None for those on which the table is behind.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The embedded engine: transforms run on Sail, a Spark Connect server in this process.
 
-PyIceberg plans the data files, which Sail reads as Parquet, so that the snapshot is pinned; and PyIceberg commits.
+PyIceberg plans the data files of a pinned snapshot, Sail reads them as Parquet, and PyIceberg commits the rows.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class EmbeddedEngine(TransformingEngine):
         """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.read`."""
         schema = from_arrow_schema(scan.contract.arrow_schema)
         if any(task.delete_files for task in scan.files):
-            # Sail does not apply delete files, which other writers may have written. PyIceberg does.
+            # Sail does not apply delete files, which other writers may have written. So PyIceberg reads these data
+            # files.
             return self._spark.read.schema(schema).parquet(f"file://{self._copy_without_deleted_rows(scan)}")
         if not scan.files:
             return self._spark.createDataFrame([], schema)
@@ -145,7 +146,7 @@ class _ArrowRows:
         return partition_results(self.plan.contract, self.rows)
 
     def commit(self) -> Table:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.commit`. One commit does both."""
+        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.commit`. Rows and watermark are in one commit."""
         target = self.plan.target
         replace_rows(target, self._filter, self.rows, self.plan.summary, self.plan.watermark)
         return target

@@ -1,6 +1,6 @@
-"""The plan of a refresh: the two tables, each at one snapshot, and which event dates are taken.
+"""The plan of a refresh: the table and its upstream, each at one snapshot, and the event dates to refresh.
 
-Every engine begins an attempt at a refresh with a plan. A plan reads metadata only.
+Every engine begins each attempt at a refresh with a plan. A plan reads metadata only.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _DATES_LISTED = 100
 
 @dataclass(frozen=True)
 class TableScan:
-    """Rows of a table, at the snapshot with which it was loaded.
+    """Rows of a table, at the snapshot that was current when the table was loaded.
 
-    :param partitions: their partitions; None for the whole table.
+    :param partitions: the partitions of the rows; None for the whole table.
     :param after: if given, only rows that were appended after the snapshot with this id.
     :param paths: if given, only rows of these data files.
     """
@@ -58,12 +58,12 @@ class TableScan:
 
 @dataclass(frozen=True)
 class RefreshPlan:
-    """What one attempt at a refresh takes.
+    """The tables, snapshots and event dates of one attempt at a refresh.
 
     :param contract: the table that is refreshed.
-    :param target: that table.
-    :param changes: the event dates that are taken.
-    :param watermark: the table properties that the refresh sets; empty if the table is then still behind.
+    :param target: the loaded table.
+    :param changes: the event dates to refresh.
+    :param watermark: the table properties that the refresh sets; empty if the table is still behind after the refresh.
     :param run_id: the run that refreshes the table.
     """
 
@@ -76,7 +76,7 @@ class RefreshPlan:
 
     @property
     def summary(self) -> dict[str, str]:
-        """The properties in the summary of each snapshot that the refresh makes."""
+        """The properties in the summary of each snapshot that the refresh commits."""
         return {
             "telemetry.run-id": self.run_id,
             "telemetry.step": self.contract.full_name,
@@ -106,9 +106,9 @@ class RefreshPlan:
 def plan_refresh(
     lakehouse: Lakehouse, contract: DerivedTable, event_dates: frozenset[date] | None, run_id: str
 ) -> RefreshPlan:
-    """Load the tables, and decide which event dates are taken.
+    """Load the tables, and determine the event dates to refresh.
 
-    :param event_dates: the event dates to take; None for those on which the table is behind.
+    :param event_dates: the event dates to refresh; None for those on which the table is behind.
     """
     target, upstream = lakehouse.table(contract), lakehouse.table(contract.upstream)
     behind = changes_since_watermark(target, contract.upstream, upstream)
@@ -122,7 +122,7 @@ def _changes_to_take(behind: Changes, event_dates: frozenset[date] | None, contr
     if event_dates is None or behind.everything:
         return behind
     if contract.partition is None:
-        # A row of such a table depends on many event dates, so the other changed dates have to be taken too.
+        # A row of such a table depends on many event dates, so the other changed dates have to be refreshed too.
         return Changes(event_dates | behind.dates)
     return Changes(event_dates)
 

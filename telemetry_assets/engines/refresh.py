@@ -32,7 +32,7 @@ class EvaluatedRows(Protocol):
         ...
 
     def differ(self) -> bool:
-        """Whether they differ from the rows that they replace."""
+        """Whether the rows differ from those that they replace."""
         ...
 
     def partitions(self) -> Partitioned:
@@ -69,7 +69,7 @@ class TransformingEngine(ABC):
         """Evaluate the rows of a replacement. They can be used until the context ends."""
 
     def add_previews(self, target: Table, contract: DerivedTable, partitions: Partitioned) -> Partitioned:
-        """The partitions with their previews, for an engine that reads these from the table after the commit."""
+        """The partitions with previews, for an engine that reads previews from the table after the commit."""
         return partitions
 
     def refresh(
@@ -101,7 +101,7 @@ class TransformingEngine(ABC):
 
 
 def _set_watermark(plan: RefreshPlan) -> Table:
-    # On the table that was compared: if another writer has committed since, the comparison does not hold.
+    # Set the watermark on the table that was compared. If another writer has committed since, this fails.
     set_table_properties(plan.target, plan.watermark)
     return plan.target
 

@@ -13,7 +13,7 @@ from telemetry_assets.settings import load_settings, project_root
 
 
 def main() -> None:
-    """Build and upload the package, as the arguments say."""
+    """Build and upload the package for the architectures in the arguments."""
     parser = argparse.ArgumentParser(description="Builds the package for remote Spark, and uploads it.")
     parser.add_argument("--architecture", nargs="+", choices=[X86_64, ARM64], default=[X86_64])
     parser.add_argument("--into", type=Path, default=project_root() / "dist")

@@ -1,8 +1,8 @@
 """Builds packages for remote Spark, and uploads them to S3.
 
 A package has the entry point, the project's modules as a zip file, and the dependencies in the formats that the
-services support: an archive of installed packages for EMR Serverless, and a zip file of wheels for Glue. Its name has a
-digest of the modules, so an engine finds the package of its own code or none.
+services support: an archive of installed packages for EMR Serverless, and a zip file of wheels for Glue. Its name
+contains a digest of the modules, so an engine only finds the package of its own code.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def build_package(folder: Path, architectures: Sequence[str] = (X86_64,)) -> Pac
     modules = folder / "telemetry_assets.zip"
     with zipfile.ZipFile(modules, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in module_files():
-            # Without the time of the file, so that the same code gives the same zip file.
+            # Without file times, so that the same code gives the same zip file.
             entry = zipfile.ZipInfo(path.relative_to(ROOT).as_posix())
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, path.read_bytes())
@@ -158,7 +158,7 @@ def upload_package(folder: Path, package: Package, settings: Settings) -> None:
     for file in package.files:
         if not _is_there(location, file):
             _put(location, file.name, (folder / file.name).read_bytes(), settings, {"sha256": file.sha256})
-    # Last, so if it is there, all files are there.
+    # Uploaded last: if it exists, all other files exist.
     manifest = _manifest_name(package.name)
     _put(location, manifest, (folder / manifest).read_bytes(), settings, {})
 
@@ -209,7 +209,8 @@ def _dependencies(folder: Path, architecture: str) -> tuple[Path, Path]:
         return archive, wheels
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         downloaded, installed = Path(temporary) / "wheels", Path(temporary) / "installed"
-        # Without checksums: with them, pip would require a checksum for each requirement too.
+        # The constraints are passed without checksums. With them, pip would also require a checksum for each
+        # requirement.
         versions = Path(temporary) / "versions.txt"
         versions.write_text("\n".join(_VERSION.findall(constraints.read_text())) + "\n")
         _pip("download", architecture, "--dest", str(downloaded), "--constraint", str(versions), *REQUIREMENTS)
@@ -230,7 +231,7 @@ def _dependencies(folder: Path, architecture: str) -> tuple[Path, Path]:
 def _require_pinned(downloaded: Path, constraints: Path) -> None:
     """Compare the checksums of wheels with those in ``constraints.txt``.
 
-    :raises PackageError: for the first wheel whose checksum is not there.
+    :raises PackageError: for the first wheel whose checksum is not in the constraints.
     """
     known = set(_CHECKSUM.findall(constraints.read_text()))
     for path in sorted(downloaded.iterdir()):

@@ -1,4 +1,4 @@
-"""Which modules a package has: those that the entry point and the transforms import, and no others."""
+"""The modules of a package: only those that the entry point and the transforms import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ENTRY_POINT = ROOT / "telemetry_assets" / "engines" / "remote" / "entrypoint.py"
 
 IMPORTED_BY_NAME = ("telemetry_assets.lakehouse.s3_file_io",)
-"""Modules that packaged modules import, but not with a statement: PyIceberg loads its FileIO by name."""
+"""Modules that packaged modules load by name and not with an import statement: PyIceberg loads its FileIO this way."""
 
 NOT_IN_JOB_RUNS = (
     "telemetry_assets.engines.embedded",
@@ -36,7 +36,7 @@ def package_name() -> str:
 
 
 def modules_digest(root: Path) -> str:
-    """A digest of the packaged modules, of their names and their content.
+    """A digest of the names and the content of the packaged modules.
 
     :param root: the folder that has the folder ``telemetry_assets``.
     """

@@ -146,7 +146,7 @@ class EmrServerless:
     def link(self, run_id: str) -> str:
         """The URL of the job run's logs in the console.
 
-        Not of its Spark UI, because its URL grants access, so it must not be in logs or metadata.
+        It is not the URL of the Spark UI, which grants access and must not be in logs or metadata.
         """
         logs = self._logs(run_id)
         where = s3_client().meta.region_name

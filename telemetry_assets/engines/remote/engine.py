@@ -1,7 +1,7 @@
 """The remote engine: EMR Serverless or Glue refreshes tables and parses batches in job runs.
 
-The refresh is planned here, with PyIceberg, so that no job run is started if a table is up to date. At most one job run
-is active for a table: if an earlier run has left one, it is followed first.
+The refresh is planned in this process, with PyIceberg, so that no job run is started if a table is up to date. At most
+one job run is active for a table: if an earlier run has left one, this run follows it first.
 """
 
 from __future__ import annotations
@@ -99,15 +99,17 @@ class RemoteEngine:
         return self._refresh_in_job_run(plan, step)
 
     def smoke_test(self, run_id: str, today: date) -> RemoteRun:
-        """Have a job run refresh a table for no event date: it uses everything that a refresh uses, and changes no row.
+        """Start a job run that refreshes no event date of a table.
+
+        It uses all resources of a refresh, and changes no row.
 
         :raises PackageError: if the scripts location does not have the package of this code.
-        :raises RemoteRunError: if no job run succeeded or reported a result, or if for every table a job run is active
-            or everything has changed.
+        :raises RemoteRunError: if no job run succeeded or reported a result, or if no table is suitable, because each
+            has an active job run or has to be rebuilt.
         """
         in_progress = self._job_runs.tables_in_progress()
         for contract in derived_tables():
-            # A refresh of a table without partitions takes all changes.
+            # A refresh of a table without partitions includes all changes.
             if contract.partition is None or contract.full_name in in_progress:
                 continue
             plan = plan_refresh(self._lakehouse, contract, frozenset(), run_id)
@@ -164,7 +166,7 @@ def _reported_result(contract: DerivedTable, run: FollowedRun, seconds: float) -
 
 
 def _result_in_table(plan: RefreshPlan, remote: RemoteRun, seconds: float) -> RefreshResult:
-    """The result as far as the table shows it: numbers of rows, but no figures and previews."""
+    """The result, read from the table: it has numbers of rows, but no figures and previews."""
     contract, dates = plan.contract, plan.changes.dates
     rows_read = plan.upstream_rows(dates).rows_by_date()
     before = plan.target.current_snapshot()

@@ -1,4 +1,4 @@
-"""The program of a job run: it does one step, and reports the result with Dagster Pipes.
+"""The program of a job run: it executes one step, and reports the result with Dagster Pipes.
 
 ``make package`` uploads this file as the entry point, and the modules that it imports as a zip file.
 """
@@ -39,7 +39,7 @@ logger = plain_logger("telemetry_assets.engines.remote.entrypoint")
 
 
 def main() -> int:
-    """Do the step of ``--step``. Returns the exit status: 1 if the step failed; the error is reported."""
+    """Execute the step of ``--step``. Returns the exit status: 1 if the step failed; the error is reported."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--step", required=True, help="The URI of step.json.")
     parser.add_argument("--region", required=True)
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _run(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
-    """Do the step in the session that the service has configured. Returns the report."""
+    """Execute the step in the session that the service has configured. Returns the report."""
     settings, spark = step.program_settings, SparkSession.builder.getOrCreate()
     logger.info("%s on Spark %s with %d cores", step.table, spark.version, spark.sparkContext.defaultParallelism)
     lakehouse = open_lakehouse(settings)

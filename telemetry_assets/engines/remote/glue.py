@@ -32,7 +32,7 @@ _PHASES: dict[str, Phase] = {
     "FAILED": Phase.FAILED,
     "ERROR": Phase.FAILED,
     "TIMEOUT": Phase.FAILED,
-    # Flexible execution that got no capacity for a day.
+    # The state of a run with flexible execution that got no capacity for a day.
     "EXPIRED": Phase.FAILED,
 }
 _STEP = "--step"

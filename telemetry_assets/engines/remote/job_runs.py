@@ -31,9 +31,9 @@ _GRACE_MINUTES = 5
 
 @dataclass
 class FollowedRun:
-    """A job run, as far as its state and its messages have been read.
+    """A job run, with the state and the messages that have been read so far.
 
-    :param folder: the folder of the step that it does.
+    :param folder: the folder of the step that it executes.
     :param state: its state when it was last read.
     :param report: what it has reported: a ``result``, a ``parsed`` batch, or an ``error``.
     :param lines: the last lines of its output.
@@ -47,7 +47,7 @@ class FollowedRun:
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether the step is done. A program reports that last, so after the report its final state is irrelevant."""
+        """Whether the step is done. A program reports its result last, so a failure after that is irrelevant."""
         return self.state.phase is Phase.SUCCEEDED or bool(self.report.keys() & {"result", "parsed"})
 
     @property
@@ -57,13 +57,13 @@ class FollowedRun:
         return is_reported or self.state.phase is Phase.CANCELLED or self.state.is_final_failure
 
     def has_done(self, step: RemoteStep) -> bool:
-        """Whether it has succeeded, and its step is the same work as this one."""
+        """Whether it has succeeded, and its step has the same effect as ``step``."""
         return self.has_succeeded and self.folder.step is not None and self.folder.step.is_same_work(step)
 
     def receive(self, message: dict[str, Any], table: str) -> None:
-        """Take in a message of Dagster Pipes. Lines of output are logged.
+        """Process a message of Dagster Pipes. Lines of output are logged.
 
-        :param table: the table that log lines begin with.
+        :param table: the table whose name begins each log line.
         """
         params = message.get("params") or {}
         if message["method"] == "report_custom_message":
@@ -80,7 +80,7 @@ class FollowedRun:
 
 
 class JobRuns:
-    """The job runs of a service that do steps of a lakehouse."""
+    """The job runs of a service that execute steps of a lakehouse."""
 
     def __init__(self, settings: Settings, service: RemoteService) -> None:
         self._settings = settings
@@ -112,7 +112,7 @@ class JobRuns:
         return {folder.step.table for _, folder in active if folder.step is not None}
 
     def follow_active(self, table: str, run_id: str) -> FollowedRun | None:
-        """Follow the active job run of a table to its end, whichever run started it; None if there is none.
+        """Follow the active job run of a table to its end, even if another run started it; None if there is none.
 
         :param run_id: the run that follows.
         """
@@ -126,7 +126,8 @@ class JobRuns:
                 followed = self._follow(folder, table, self._remote_run(table, run.run_id))
             except BaseException as error:
                 # Other runs may still follow the job run, so it is not cancelled here. The sensor cancels it when all
-                # its Dagster runs are over; it cannot know that of a run of the command line, so that one is removed.
+                # Dagster runs that follow it have ended. The sensor cannot know whether a run of the command line has
+                # ended, so such a run is removed from the followers.
                 if not isinstance(error, Exception) and run_id.startswith(COMMAND_LINE):
                     folder.leave(run_id)
                 raise
@@ -148,8 +149,8 @@ class JobRuns:
             run_id = retry_while_busy(what, self._settings.remote_wait_minutes, lambda: self._service.start(submission))
             return self._follow(folder, step.table, self._remote_run(step.table, run_id))
         except BaseException as error:
-            # If this process is interrupted, no run follows the job run any more. After an error of AWS, it cannot be
-            # cancelled either, and the next run follows it.
+            # If this process is interrupted, cancel the job run, because no run follows it any more. After an error of
+            # AWS, a cancellation would fail too, and the next run follows the job run.
             if not isinstance(error, Exception):
                 for one in [run_id] if run_id else self._started(folder, step.table):
                     logger.warning("%s: cancelling job run %s of %s", step.table, one, self._service.name)
@@ -170,7 +171,7 @@ class JobRuns:
         return remote
 
     def _try_to_cancel(self, run_id: str) -> None:
-        """Cancel a job run while another error is raised, which an error of this request must not hide."""
+        """Cancel a job run while another error is raised. An error of this request must not hide that error."""
         try:
             self._service.cancel(run_id)
         except (ClientError, BotoCoreError) as error:
@@ -183,7 +184,7 @@ class JobRuns:
             state = retry_while_busy(
                 table, self._settings.remote_wait_minutes, lambda: self._service.state(remote.run_id)
             )
-            # After the state: if that is final, all messages have been written.
+            # Read after the state: if the state is final, all messages have been written.
             for message in retry_while_busy(table, self._settings.remote_wait_minutes, folder.new_messages):
                 followed.receive(message, table)
             if state.name != followed.state.name:
@@ -235,6 +236,6 @@ def _failed(table: str, run: FollowedRun, how: str, lines: Iterable[str]) -> Rem
 
 
 def of_lakehouse(runs: Iterable[StepRun], settings: Settings) -> list[tuple[StepRun, StepFolder]]:
-    """The job runs that do steps of the settings' lakehouse, with the folders of the steps."""
+    """The job runs that execute steps of the settings' lakehouse, with the folders of the steps."""
     found = [(run, StepFolder.of(run.step_uri, settings)) for run in runs]
     return [(run, folder) for run, folder in found if folder is not None]

@@ -1,6 +1,6 @@
 """A batch that a remote program has parsed, stored in S3 for the run that commits it.
 
-The counts and outcomes are stored as JSON and the data files as Iceberg manifests, so nothing that is read is code.
+The counts and outcomes are stored as JSON and the data files as Iceberg manifests, so loading them executes no code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COUNTERS = ("rejected_by_reason", "unknown_fields", "wrong_typed_fields", "even
 
 
 class _Summary(BaseModel):
-    """Everything of a parsed batch but its rows.
+    """A parsed batch without its rows.
 
     :param outcomes: the outcome of each upload of the journal entry and its problem, in the entry's order.
     :param lengths: by table, the bytes of the manifest that lists its data files.
@@ -56,7 +56,7 @@ def save_parsed(lakehouse: Lakehouse, place: str, parsed: ParsedBatch) -> None:
         counts={name: getattr(parsed.counts, name).to_json() for name in _COUNTERS},
         lengths=lengths,
     )
-    # Last, so if it is there, the manifests are there too.
+    # Written last: if it exists, the manifests exist too.
     with lakehouse.table(BRONZE).io.new_output(place + _SUMMARY).create() as file:
         file.write(summary.model_dump_json().encode())
 

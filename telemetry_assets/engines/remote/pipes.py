@@ -1,4 +1,4 @@
-"""Writes messages of Dagster Pipes to S3, with the deployment's encryption; failed requests lose no message."""
+"""Writes messages of Dagster Pipes to S3, with the deployment's encryption. Failed requests do not lose messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MessageWriter(PipesS3MessageWriter):
 
 
 class _Channel(PipesS3MessageWriterChannel):
-    """Keeps messages that could not be written for the next request.
+    """Keeps messages that could not be written, and writes them with the next request.
 
     In :class:`PipesS3MessageWriterChannel`, the first failure would end the upload thread.
     """
@@ -39,7 +39,7 @@ class _Channel(PipesS3MessageWriterChannel):
         self._unsent: list[str] = []
 
     def upload_messages_chunk(self, payload: IO[str], index: int) -> None:
-        """Write messages, and before them those that could not be written before."""
+        """Write messages, preceded by the messages that could not be written before."""
         self._unsent.append(payload.read())
         key = f"{self._key_prefix}/{index}.json"
         try:

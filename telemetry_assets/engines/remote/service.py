@@ -48,7 +48,7 @@ Answer = TypeVar("Answer")
 
 
 class Phase(Enum):
-    """The phase of a job run, which the states of all services map to."""
+    """The phase of a job run. The states of all services map to phases."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -80,7 +80,7 @@ class State:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a job run is started with.
+    """The parameters with which a job run is started.
 
     :param configuration: the whole Spark configuration.
     """
@@ -116,7 +116,7 @@ class RemoteService(Protocol):
         ...
 
     def start(self, submission: Submission) -> str:
-        """Start a job run and return its id. If an earlier attempt has started it, return the id of that one."""
+        """Start a job run and return its id. If an earlier attempt has started the job run, return its id."""
         ...
 
     def state(self, run_id: str) -> State:

@@ -1,4 +1,4 @@
-"""A step that a job run does, and the step's folder in the lakehouse.
+"""A step that a job run executes, and the step's folder in the lakehouse.
 
 ``<lakehouse>/remote/<run>/<table>-<id>/`` holds ``step.json``, the ids of the runs that follow the job run
 (``followers.json``), and what the job run reports: messages of Dagster Pipes (``messages/1.json``, …). Later runs can
@@ -36,11 +36,11 @@ _FOLDER = "remote"
 
 
 class RemoteStep(BaseModel):
-    """What a job run does: it refreshes a derived table, or parses a batch.
+    """The work of a job run: refreshing a derived table, or parsing a batch.
 
     :param settings: the settings that the program needs.
     :param table: the full name of the table; Bronze for a batch.
-    :param event_dates: the event dates to take; None for those on which the table is behind.
+    :param event_dates: the event dates to refresh; None for those on which the table is behind.
     :param run_id: the run that started the job run.
     :param upstream_snapshot_id: the upstream's current snapshot when the refresh was planned.
     :param package: the name of the package that the program is part of.
@@ -71,7 +71,7 @@ class RemoteStep(BaseModel):
 
     @property
     def dates(self) -> frozenset[date] | None:
-        """The event dates to take."""
+        """The event dates to refresh."""
         return None if self.event_dates is None else frozenset(self.event_dates)
 
     @property
@@ -80,7 +80,7 @@ class RemoteStep(BaseModel):
         return RefreshParameters(self.insurance_as_of, self.rebuild)
 
     def is_same_work(self, other: RemoteStep) -> bool:
-        """Whether both have the same effect, so that only one of them has to be done."""
+        """Whether both steps have the same effect, so that only one of them has to be executed."""
         return self.model_dump(exclude={"run_id"}) == other.model_dump(exclude={"run_id"})
 
 
@@ -154,7 +154,7 @@ class StepFolder:
         ]
         new = sorted(set(keys) - self._read, key=_number)
         contents = [get_object(self._client, self.location.bucket, key)[0] for key in new]
-        # Only if all could be read. Otherwise the next call returns all of them.
+        # Advance only if all messages could be read. Otherwise the next call returns all of them.
         self._read.update(new)
         return [json.loads(line) for content in contents for line in content.decode().splitlines()]
 

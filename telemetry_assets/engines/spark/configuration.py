@@ -67,7 +67,8 @@ def _sqlite(settings: Settings) -> dict[str, str]:
         "warehouse": f"file://{folder}",
         # A property of sqlite-jdbc, in milliseconds.
         "jdbc.busy_timeout": str(round(settings.catalog_busy_seconds * 1000)),
-        # They exist. The check for them leaves a result set open, which blocks every other writer.
+        # Skip the creation of the catalog's tables: they exist, and the check for them leaves a result set open, which
+        # blocks every other writer.
         "jdbc.init-catalog-tables": "false",
     }
 

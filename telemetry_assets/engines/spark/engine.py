@@ -1,6 +1,6 @@
 """The Spark engine: a JVM session reads and writes the tables through Iceberg's Spark catalog.
 
-PyIceberg plans the refresh, so both engines take the same snapshots and event dates, and sets the watermark.
+PyIceberg plans the refresh and sets the watermark, so all engines use the same snapshots and event dates.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _PREVIEWED_PARTITIONS = 100
 class SparkEngine(TransformingEngine):
     """A Spark session with the catalog of a lakehouse: of this process's JVM, or of a remote service.
 
-    :param settings: with which executors parse a batch.
+    :param settings: the settings with which executors parse a batch.
     """
 
     def __init__(self, lakehouse: Lakehouse, settings: Settings, spark: SparkSession) -> None:
@@ -125,9 +125,9 @@ class SparkEngine(TransformingEngine):
 class _SparkRows:
     """Evaluated rows that Spark has persisted; see :class:`EvaluatedRows`.
 
-    :param replaced: the partitions whose rows they replace.
+    :param replaced: the partitions whose rows are replaced.
     :param count: the number of the rows.
-    :param previous: the rows that they replace.
+    :param previous: the rows that are replaced.
     """
 
     lakehouse: Lakehouse
@@ -153,8 +153,8 @@ class _SparkRows:
     def commit(self) -> Table:
         """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.commit`.
 
-        Spark cannot set table properties in the same commit, so the watermark is a second one. It is not set if the
-        table was rolled back in between.
+        Spark cannot set table properties in the same commit, so a second commit sets the watermark, unless the table
+        was rolled back in between.
         """
         commit_id = _replace(self.plan, self.replaced, self.rows)
 

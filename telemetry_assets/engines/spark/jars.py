@@ -1,7 +1,7 @@
 """The jars of a local Spark session: ``python -m telemetry_assets.engines.spark.jars`` (`make spark-jars`).
 
 They are downloaded once, into a folder that git ignores; a run downloads nothing. Spark's own resolver is not used,
-because it verifies no checksum of ours before the JVM loads a jar.
+because it does not compare a jar with the project's checksum before the JVM loads it.
 """
 
 from __future__ import annotations

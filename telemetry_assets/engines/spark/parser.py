@@ -1,7 +1,7 @@
 """Parses a batch that is too large for one machine in Spark, with the same functions as on one machine.
 
-Executors read and parse the uploads and write the rows as data files of the two Bronze tables. The files are in no
-table until the batch is committed, like every other batch. If the run dies before that, they are orphan files.
+Executors read and parse the uploads and write the rows as data files of the two Bronze tables. The files belong to no
+table until the run commits the batch. If the run dies before that, they are orphan files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parsed_in_spark(spark: SparkSession, settings: Settings, entry: JournalEntry
 
 
 def _parsed_batch(results: list[tuple[str, Any]], entry: JournalEntry) -> ParsedBatch:
-    """The results of all tasks together."""
+    """The parsed batch, from the results of all tasks."""
     by_kind: defaultdict[str, list[Any]] = defaultdict(list)
     for kind, result in results:
         by_kind[kind].append(result)

@@ -56,7 +56,7 @@ def open_session(settings: Settings) -> SparkSession:
 
     from telemetry_assets.engines.spark.parser import java_cause
 
-    # If the embedded engine has run in this process, functions of `pyspark.sql` would be those of Spark Connect.
+    # If the embedded engine has run in this process, `pyspark.sql` would use the functions of Spark Connect.
     os.environ.pop(_CONNECT_MODE, None)
     # Otherwise Spark runs Python functions with the first `python3` on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
