@@ -1,4 +1,4 @@
-"""The rows of ingestion batches in the Bronze tables: appending them exactly once, and finding them.
+"""Appends the rows of ingestion batches to the Bronze tables exactly once, and finds them.
 
 Batches are found by their rows, because maintenance may expire or rewrite the snapshots that a batch committed.
 """
@@ -50,7 +50,7 @@ class TablePosition:
         return cls(str(table.metadata.table_uuid), int(getattr(table.metadata, "last_sequence_number", 0)))
 
     def precedes(self, table: Table) -> bool:
-        """Whether it is the same table, at this position or a later one. False if an older state was restored."""
+        """Whether a table is the same one, at this position or later. False if an older state was restored."""
         now = TablePosition.of(table)
         return self.table_uuid == now.table_uuid and self.sequence_number <= now.sequence_number
 

@@ -108,8 +108,8 @@ class Lakehouse:
     def _orphaned_metadata(self, contract: TableContract) -> str | None:
         """The metadata file of a Bronze table with rows, whose catalog entry is missing; None if there is none.
 
-        A new table would hide these rows, and only the archive has them otherwise. Metadata without a snapshot does not
-        count, because another run may be creating the table.
+        A new table would hide these rows, and their only other copy is in the archive. Metadata without a snapshot does
+        not count, because another run may be creating the table.
         """
         if contract.layer != "bronze":
             return None

@@ -1,4 +1,4 @@
-"""Changes: the event dates and data files of an upstream that came after a derived table's watermark.
+"""Changes: the event dates and data files of an upstream that changed after a derived table's watermark.
 
 They are read from the snapshots and manifests of the upstream, so no other record of changes is kept.
 """

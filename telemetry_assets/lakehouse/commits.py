@@ -1,9 +1,9 @@
 """Commits with PyIceberg: appends, replacements, deletions, table properties, and commits with an unknown outcome.
 
-If another writer has committed in between, PyIceberg retries an append or an overwrite on the new snapshot. For a
+If another writer commits after the read, PyIceberg retries an append or an overwrite on the new snapshot. For a
 read-modify-write, this loses or duplicates rows. So these functions turn retries off: a commit succeeds only on the
-table as it was read, and otherwise raises ``CommitFailedException``. The caller then repeats the read and the commit,
-see :func:`until_committed`.
+table as it was read, and otherwise raises ``CommitFailedException``. The caller then repeats the read and the commit
+with :func:`until_committed`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def was_rolled_back(table: Table) -> bool:
 
 
 def has_commit(table: Table, commit_id: str) -> bool:
-    """Whether one of the table's snapshots was made by a commit, whatever the response to the commit was.
+    """Whether a commit created one of the table's snapshots, even if the response to the commit was lost.
 
     Snapshots that a rollback removed from the current state count too.
     """
@@ -199,7 +199,7 @@ def has_commit(table: Table, commit_id: str) -> bool:
 
 
 def is_current_commit(table: Table, commit_id: str) -> bool:
-    """Whether the current snapshot or one of its ancestors was made by a commit: it was not rolled back."""
+    """Whether a commit created the current snapshot or one of its ancestors, so it was not rolled back."""
     return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in current_ancestors(table))
 
 
@@ -224,7 +224,7 @@ def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object
 
 
 def _metadata_for_commit(metadata: TableMetadata) -> TableMetadata:
-    """The metadata that a commit is based on, with PyIceberg's retries off, and only with the current snapshot.
+    """The metadata that a commit is based on: PyIceberg's retries are off, and it has only the current snapshot.
 
     PyIceberg copies the metadata about a hundred times per commit, so commits would become slower with each snapshot.
     The change is only in memory: if the property was stored in the table, it would turn off the retries of all writers.
@@ -241,7 +241,7 @@ def _metadata_for_commit(metadata: TableMetadata) -> TableMetadata:
 
 
 class OrderedCommits(MetastoreCatalog):
-    """A base class of catalogs that makes the timestamps of a table's commits increase, whatever the clock says.
+    """A base class of catalogs that makes the timestamps of a table's commits increase, even if the clock is set back.
 
     Iceberg's Java library, and with it Spark, Trino and Athena, does not open a table whose snapshots are out of order
     by more than a minute (``TableMetadata``: "Expected sorted snapshot log entries"). PyIceberg writes the time of the
@@ -260,7 +260,7 @@ class OrderedCommits(MetastoreCatalog):
         latest = current_table.metadata.last_updated_ms
         in_order = tuple(_not_before(update, latest) for update in updates)
         staged = super()._update_and_stage_table(current_table, table_identifier, requirements, in_order)
-        # Updates without a snapshot, e.g. of properties.
+        # The updates do not add a snapshot, e.g. they set properties.
         if staged.metadata.last_updated_ms < latest:
             staged.metadata = staged.metadata.model_copy(update={"last_updated_ms": latest})
         return staged

@@ -71,7 +71,7 @@ class _Examination:
         try:
             table = self.lakehouse.table(self.contract)
         except NoSuchTableError:
-            # It was dropped after the entry was read.
+            # The table was dropped after the entry was read.
             yield self._without_entry()
         except (FileNotFoundError, ValidationError) as error:
             unreadable = f"its metadata cannot be read, so the table cannot be read or written: {error}"

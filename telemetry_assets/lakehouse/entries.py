@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ICEBERG = "ICEBERG"
 _EXTERNAL_TABLE = "EXTERNAL_TABLE"
-# The types of contracts whose names in Glue differ from their names in Iceberg.
+# The types in contracts whose names in Glue differ from their names in Iceberg.
 _GLUE_TYPES = {LongType(): "bigint", TimestamptzType(): "timestamp"}
 
 
@@ -166,7 +166,7 @@ class _GlueEntries:
         self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
     ) -> None:
         """See :meth:`CatalogEntries.correct`."""
-        # PyIceberg uses this function at each commit too, so an entry does not depend on who wrote it.
+        # PyIceberg uses this function at each commit too, so a corrected entry equals an entry that a commit writes.
         from pyiceberg.catalog.glue import _construct_table_input
 
         from telemetry_assets.aws.clients import glue_client

@@ -56,7 +56,7 @@ class _ResolvingClient:
         return getattr(self._client, name)
 
     def update_table(self, **request: Any) -> Any:
-        """Call Glue's ``UpdateTable``; an update that took effect succeeds, whatever the response was."""
+        """Call Glue's ``UpdateTable``; an update that took effect succeeds, even if its response was an error."""
         try:
             return self._client.update_table(**request)
         except (ClientError, BotoCoreError) as error:

@@ -17,7 +17,7 @@ _METADATA_FILE = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json$")
 
 
 class AmbiguousMetadataError(Exception):
-    """It is not clear which metadata file is the newest of a table; the text says why."""
+    """The newest metadata file of a table is ambiguous; the message gives the reason."""
 
 
 def metadata_files(table_location: str) -> list[str]:
@@ -36,8 +36,8 @@ def has_snapshot(file: str, io: FileIO) -> bool:
 def newest_metadata(files: Iterable[str], io: FileIO) -> tuple[str, TableMetadata]:
     """The newest complete metadata file of a table, and its content.
 
-    Metadata is complete if all manifests of its current snapshot exist. After a failed commit they do not, because
-    PyIceberg deletes them.
+    Metadata is complete if all manifests of its current snapshot exist. After a failed commit the manifests do not
+    exist, because PyIceberg deletes them.
 
     :param files: the result of :func:`metadata_files`.
     :raises AmbiguousMetadataError: if no file is complete, if two files could be the newest, or if the files belong to
@@ -78,7 +78,7 @@ def _read(io: FileIO, file: str) -> TableMetadata | None:
     try:
         return FromInputFile.table_metadata(io.new_input(file))
     except (FileNotFoundError, ValueError, ValidationError):
-        # It was deleted after the list was made, or its writer has not finished. Other errors are raised.
+        # The file was deleted after it was listed, or its writer has not finished. Other errors are raised.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Data quality: no two rows of a table share a key."""
+"""Data quality: no two rows of a table have the same key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from telemetry_assets.tables.contract import TableContract
 
 
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
-    """The number of rows whose key an earlier row already has, in some partitions or in the whole table."""
+    """The number of rows that have the same key as an earlier row, in some partitions or in the whole table."""
     keys = table.scan(partition_filter(contract, partitions), selected_fields=contract.key).to_arrow()
     return repeated_among(keys, contract)
 
@@ -22,7 +22,7 @@ def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] |
 def require_unique_new_keys(contract: TableContract, repeated: int) -> None:
     """Check the rows of a refresh before they are written.
 
-    :param repeated: the number of new rows whose key another new row has.
+    :param repeated: the number of new rows that have the same key as another new row.
     :raises QualityError: if there are any.
     """
     if repeated:
@@ -39,7 +39,7 @@ def require_unique_upstream_keys(contract: TableContract, partitions: Set[date] 
 
     :param contract: the contract of the upstream.
     :param partitions: the partitions that were read; None for the whole upstream.
-    :param repeated: the number of rows in these partitions whose key another row has.
+    :param repeated: the number of rows in these partitions that have the same key as another row.
     :raises QualityError: if there are any.
     """
     if repeated:
@@ -54,5 +54,5 @@ def require_unique_upstream_keys(contract: TableContract, partitions: Set[date] 
 
 
 def repeated_among(rows: pa.Table, contract: TableContract) -> int:
-    """The number of rows whose key an earlier row already has."""
+    """The number of rows that have the same key as an earlier row."""
     return int(rows.num_rows - rows.group_by(list(contract.key)).aggregate([]).num_rows)

@@ -50,7 +50,7 @@ class S3FileIO(FsspecFileIO):
         return _OutputFile(location, self.get_fs(urlparse(location).scheme))
 
     def get_fs(self, scheme: str, hostname: str | None = None) -> AbstractFileSystem:
-        """The file system of a scheme; the one of S3 is thread-safe."""
+        """The file system of a scheme. The file system of S3 is thread-safe."""
         if scheme != "s3":
             return super().get_fs(scheme, hostname)
         kms_key_id = self.properties.get(S3_SSE_KMS_KEY_ID, "")
@@ -73,6 +73,6 @@ def _file_system(_environment: frozenset[tuple[str, str]], kms_key_id: str) -> A
         use_listings_cache=False,
         skip_instance_cache=True,
     )
-    # These retries repeat reads whose response breaks off; the SDK retries only requests.
+    # s3fs repeats a read whose response ends early; the SDK only retries requests.
     file_system.retries = 3
     return file_system

@@ -1,7 +1,8 @@
 """The SQLite catalog of a lakehouse in a folder, opened so that every read sees what other processes see.
 
 PyIceberg's :class:`SqlCatalog` keeps its connections in a pool. After a COMMIT that failed because the file was busy, a
-pooled connection still reads its own change, which is not in the file. So here every session has a new connection.
+pooled connection still reads its own change, which is not in the file. Therefore, each session of this catalog has a
+new connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The watermark of a derived table: the snapshot of its upstream that it has taken.
+"""The watermark of a derived table: the snapshot of its upstream that it has processed.
 
 The watermark is a property of the derived table, so no other store has to agree with the tables. It is the id of the
 upstream's snapshot, or ``none`` for an upstream without snapshots.
@@ -24,7 +24,7 @@ def watermark_property(upstream: TableContract) -> str:
 
 
 def watermark_properties(upstream: TableContract, snapshot: Snapshot | None) -> dict[str, str]:
-    """The table property for a derived table that has taken a snapshot of its upstream.
+    """The table property for a derived table that has processed a snapshot of its upstream.
 
     :param snapshot: the upstream's current snapshot; None if it has none.
     """
@@ -49,7 +49,7 @@ def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table)
 
 
 def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
-    """The time of the first change of the upstream that a derived table has not taken; None if it has taken all.
+    """The time of the first upstream change that a derived table has not processed; None if it has processed all.
 
     No manifest is read. If one of the two tables was rolled back, it is the time of that table's last update.
 

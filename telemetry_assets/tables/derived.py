@@ -46,13 +46,14 @@ class DerivedTable(TableContract):
     :param upstream: the table from which it is computed.
     :param transform: the module whose function ``refresh`` computes the rows; see
         :class:`telemetry_assets.transforms.refresh.Transform`. It is a name, because transforms import PySpark.
-    :param key_check: the name of the asset check that no two rows have the same key, e.g. ``one_row_per_event``.
+    :param key_check: the name of the asset check for rows with the same key, e.g. ``one_row_per_event``.
     :param rebuild_description: what a materialization of chosen event dates replaces; shown on the asset's page.
     :param partition_of: returns the partition of an event date's rows; returns None if the table is not partitioned.
     :param figures: the numbers per partition that the UI plots.
     :param sources: for columns computed from an upstream column of another name, the name of that column.
-    :param fresh_within: the age of the newest materialization after which the UI shows the table as stale.
-    :param as_of: the column with the date for which the rows are computed, if they depend on the day of the refresh.
+    :param fresh_within: the UI shows the table as stale if its newest materialization is older than this.
+    :param as_of: the column with the date for which the rows are computed; None if they do not depend on the day of the
+        refresh.
     """
 
     upstream: TableContract

@@ -1,4 +1,4 @@
-"""Figures: numbers per partition that the UI plots. ``engines/base.py`` computes them."""
+"""Figures: numbers per partition that the UI plots. ``engines/base.py`` computes the figures."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ CURRENT_STATE = DerivedTable(
         RowsWhere("insurance_expired_cars", "insurance_status", "EXPIRED"),
         RowsWhere("insurance_expiring_in_90_days_cars", "insurance_status", "EXPIRING_IN_90_DAYS"),
     ),
-    # If no uploads arrive, the newest materialization is the daily refresh, which may be two hours late.
+    # Without new uploads, only the daily refresh materializes the table. It may be two hours late.
     fresh_within=timedelta(hours=26),
     as_of="insurance_as_of",
 )

@@ -1,6 +1,6 @@
 """The transform of ``gold.car_current_state``: the last known value of each attribute of each car.
 
-For each value, internal columns contain the time and id of the event that it comes from, its origin. So an update for
+For each value, internal columns contain its origin: the time and id of the event that it comes from. So an update for
 some event dates reads only the events of these dates, and not the whole history.
 """
 
@@ -86,8 +86,8 @@ def updated(state: DataFrame, changed: DataFrame, dates: Set[date]) -> DataFrame
     """The state after all Silver rows of ``dates`` were replaced.
 
     If a stored value comes from one of these dates, and the new rows contain no event at least as new, the event of the
-    value was removed. The value must then be computed from all events of the car: ``_needs_history`` is true, and the
-    other columns of this car must not be used.
+    stored value was removed. The value must then be computed from all events of the car: ``_needs_history`` is true,
+    and the other columns of this car must not be used.
 
     :param state: the current rows of ``gold.car_current_state``.
     :param changed: the result of :func:`last_known` for all Silver rows of ``dates``.

@@ -23,7 +23,7 @@ _SPARK_TYPES: dict[ColumnType, DataType] = {
 
 
 def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Merge the appended Bronze rows into Silver; a rebuild parses all Bronze rows of the changed dates instead."""
+    """Merge the appended Bronze rows into Silver, or parse all Bronze rows of the changed dates for a rebuild."""
     dates = changes.partitions
     arrived = None if parameters.rebuild or changes.everything else inputs.arrived(dates)
     if arrived is None:
