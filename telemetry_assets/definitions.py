@@ -23,7 +23,7 @@ def definitions(settings: Settings) -> Definitions:
 
     :raises SettingsError: if a setting that the engine requires is missing.
     """
-    # Backfill policies, pools and owners are beta in Dagster 1.13. Its version is pinned, so the warnings do not help.
+    # Backfill policies, pools and owners are beta in Dagster 1.13. The version is pinned, so no warning is needed.
     warnings.simplefilter("ignore", BetaWarning)
     require_engine_settings(settings)
     ingest, refresh_insurance = ingest_job(), refresh_insurance_job()
@@ -38,7 +38,7 @@ def definitions(settings: Settings) -> Definitions:
         ],
         schedules=[insurance_schedule(refresh_insurance)],
         resources={"telemetry": TelemetryResource()},
-        # A process per step would take 3 s to start, and a process has only one embedded engine.
+        # Steps run in one process: another process takes 3 s to start and would need its own embedded engine.
         executor=heartbeat_executor(),
     )
 

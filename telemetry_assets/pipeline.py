@@ -113,7 +113,7 @@ class Pipeline:
     ) -> RefreshResult:
         """Refresh a derived table. See :meth:`Engine.refresh`.
 
-        :param event_dates: dates to rebuild; None refreshes the dates that the table is behind on.
+        :param event_dates: dates to rebuild; None refreshes the dates on which the table is behind.
         :param insurance_as_of: date for which the insurance status is computed; None is today in UTC.
         :raises TableMismatchError: if the table or its upstream differs from its contract. Then nothing is written.
         :raises QualityError: if the upstream or the new rows have duplicate keys. Then nothing is written.

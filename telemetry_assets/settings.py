@@ -328,7 +328,7 @@ def _require_separate_locations(settings: Settings) -> None:
 
 
 def require_engine_settings(settings: Settings) -> None:
-    """Check that the settings have what their engine needs. Reading tables and uploads needs no engine.
+    """Check that the settings have what their engine needs. Commands that only read tables and uploads need no engine.
 
     :raises SettingsError: naming the missing settings.
     """

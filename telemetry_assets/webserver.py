@@ -29,11 +29,11 @@ _OWN = ("same-origin", "none")
 
 
 class SameOriginOnly:
-    """Middleware that accepts requests of the webserver's own pages, and of programs other than browsers.
+    """Middleware that accepts requests from the webserver's own pages and from programs other than browsers.
 
-    It refuses requests of other sites' pages, by the headers ``Origin`` and ``Sec-Fetch-Site``, which a page cannot
-    forge. Users may still follow links from other sites. Responses cannot be shown in a frame, because the surrounding
-    site could make users click on something that they do not see.
+    It refuses requests from pages of other sites. It recognizes them by the headers ``Origin`` and ``Sec-Fetch-Site``,
+    which a page cannot forge. Users may still follow links from other sites. Responses cannot be shown in a frame,
+    because the surrounding site could make users click on something that they do not see.
 
     :param hosts: the host names by which browsers reach the webserver, besides `localhost` and IP addresses. Other
         names are refused, because any name server can resolve its names to this machine (DNS rebinding).
@@ -53,7 +53,7 @@ class SameOriginOnly:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Frame-Options"] = "DENY"
-                # In addition to Dagster's own policy: browsers enforce every policy that they get.
+                # This policy adds to Dagster's own, because browsers enforce every policy that they receive.
                 headers.append("Content-Security-Policy", "frame-ancestors 'none'")
             await send(message)
 
@@ -83,9 +83,9 @@ class SameOriginOnly:
 
 
 class GuardedWebserver(DagsterWebserver[Any, Any]):
-    """Dagster's webserver, accepting GraphQL as JSON only, which forms, images and links of other sites cannot send.
+    """Dagster's webserver, but GraphQL must be sent as JSON, which forms, images and links of other sites cannot do.
 
-    The check is in the GraphQL endpoint, so no spelling of the URL avoids it.
+    The check is in the GraphQL endpoint, so it applies to every spelling of the URL.
     """
 
     async def graphql_http_endpoint(self, request: Request) -> Response:

@@ -104,7 +104,7 @@ def parse_time(name: str, text: str) -> datetime | None:
 def check_table(
     lakehouse: Lakehouse, contract: TableContract, partitions: frozenset[date] | None = None
 ) -> Iterator[AssetCheckResult]:
-    """Evaluate the checks that need nothing but the table: of its schema and, for a derived table, of its keys.
+    """Evaluate the checks that read only the table: the schema check and, for a derived table, the key check.
 
     :param partitions: the partitions whose keys are checked; None for all.
     """
@@ -145,7 +145,7 @@ def evaluation(result: AssetCheckResult) -> AssetCheckEvaluation:
 
 
 def require_passed(results: Iterable[AssetCheckResult]) -> None:
-    """Require that all blocking checks of a table passed, before the tables after it are refreshed.
+    """Require that all blocking checks of a table passed, before downstream tables are refreshed.
 
     :raises Failure: if a blocking check failed.
     """

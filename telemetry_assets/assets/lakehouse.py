@@ -127,7 +127,7 @@ def _reports(
 def _selected_checks(
     context: AssetExecutionContext, telemetry: TelemetryResource, table: TableContract
 ) -> Iterator[AssetCheckResult]:
-    """Evaluate checks that are executed without their asset. Those of a run's batches have nothing to evaluate."""
+    """Evaluate checks that are executed without their asset, except for the checks that concern a run's batches."""
     selected = {key.name for key in context.selected_asset_check_keys if key.asset_key == asset_key(table)}
     lakehouse = telemetry.pipeline.lakehouse
     if selected and lakehouse.existing(table) is not None:

@@ -114,7 +114,7 @@ def refresh_report(
     )
     days = frozenset(result.event_dates) if chosen is None else chosen
     if not days and table.as_of is not None:
-        # The daily refresh changes rows without events, so it is recorded for today.
+        # The daily refresh changes rows without new events, so the materialization is recorded for today.
         days = frozenset({datetime.now(UTC).date()})
     has_changed = bool(result.event_dates) or result.changed or chosen is not None
     checks = tuple(check_table(pipeline.lakehouse, table, result.dated_partitions())) if has_changed else ()

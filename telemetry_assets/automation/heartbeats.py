@@ -1,6 +1,6 @@
-"""Run liveness: how a run shows that its process is alive, and how other processes check it.
+"""Run liveness: how a run shows that its process is alive, and how other processes check this.
 
-A run shows it in two ways, from before it waits for its first pool until it ends:
+A run shows this in two ways, from before it waits for its first pool until it ends:
 
 - It locks a file in the instance's storage folder. The kernel releases the lock when the process ends, so processes on
   the same machine detect a dead run immediately.
@@ -26,7 +26,7 @@ from telemetry_assets.text.plain import plain_logger
 
 _HEARTBEAT = "Heartbeat: the run is active. It writes this line every 30 s."
 _HEARTBEAT_SECONDS = 30.0
-# Three heartbeats. The clocks of machines that share an instance may differ by less than this.
+# The time of three heartbeats. The clocks of machines that share an instance must differ by less than this.
 _TIMEOUT_SECONDS = 90.0
 _POLL_SECONDS = 1.0
 

@@ -15,7 +15,7 @@ from telemetry_assets.ingestion.parsing.documents import Reason
 from telemetry_assets.tables import derived_tables
 from telemetry_assets.text.plain import plain_values
 
-# The upload sensor starts a new run instead, because it reads the remaining work from the tables.
+# No retries: the upload sensor starts a new run instead, because it reads the remaining work from the tables.
 _NO_RETRY = {"dagster/max_retries": "0"}
 
 

@@ -51,7 +51,7 @@ def remote_runs_sensor() -> SensorDefinition:
 
 
 def _is_orphan(instance: DagsterInstance, followers: list[str]) -> bool:
-    """Whether no run follows a remote run any more, and none is going to.
+    """Whether no run follows a remote run any more, and no run will.
 
     It is False if a follower is unknown to this instance, such as the command line.
     """

@@ -1,6 +1,6 @@
 """Clients of AWS services, made with the standard credential chain. No other module makes a client.
 
-No setting holds a key: credentials, region, profile and endpoints come from the places that every AWS tool reads
+No setting contains a key: credentials, region, profile and endpoints come from the places that every AWS tool reads
 (environment, shared configuration, container, instance).
 """
 
@@ -73,7 +73,7 @@ def cloudwatch_client() -> CloudWatchClient:
 
 
 def sts_client() -> STSClient:
-    """A client of STS, which says which identity this process has.
+    """A client of STS, which returns the identity of this process.
 
     :raises AwsError: if no region is set.
     """

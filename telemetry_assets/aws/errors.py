@@ -66,7 +66,7 @@ def is_unknown_outcome(error: Exception) -> bool:
 
 @contextmanager
 def translate_aws_errors() -> Iterator[None]:
-    """Turn errors of AWS requests, and of the connection to AWS, into an :class:`AwsError` that says what to do."""
+    """Convert errors of AWS requests, and of the connection to AWS, to an :class:`AwsError` that says what to do."""
     try:
         yield
     except ClientError as error:

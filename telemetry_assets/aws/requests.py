@@ -25,7 +25,7 @@ def _is_conflict(error: BaseException) -> bool:
 _retry_broken_body = retry(
     retry=retry_if_exception_type((IncompleteReadError, HTTPClientError)), stop=_ATTEMPTS, wait=_WAIT, reraise=True
 )
-# S3 answers so when two conditional requests for one key arrive at the same time.
+# S3 returns this code when two conditional requests for one key arrive at the same time.
 _retry_conflict = retry(retry=retry_if_exception(_is_conflict), stop=_ATTEMPTS, wait=_WAIT, reraise=True)
 
 

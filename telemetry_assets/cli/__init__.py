@@ -1,1 +1,1 @@
-"""The command line: one file per command, and what they share (terminal, parameters, runs)."""
+"""The command line: one file per command, and shared modules (terminal, parameters, runs)."""

@@ -1,4 +1,4 @@
-"""``doctor``: settings, uploads, storage, tables, archive and engine, examined and on request repaired."""
+"""``doctor``: examines settings, uploads, storage, tables, archive and engine, and repairs them on request."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _examine_tables(settings: Settings, repair: bool) -> int:
 
 
 def _say_finding(finding: Finding, repair: bool) -> bool:
-    """Print a finding, and repair it if that is asked for and safe; whether it still needs action."""
+    """Print a finding, and repair it if requested and safe. Returns whether it still needs action."""
     say(f"  {finding.table}: {finding.text}")
     if finding.refusal:
         say(f"    this command cannot repair it: {finding.refusal}")

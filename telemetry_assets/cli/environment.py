@@ -28,8 +28,8 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
 def require_consistent_environment() -> None:
     """Check that no variable has one value in the environment and another one in ``.env``.
 
-    In `dagster dev` the file takes precedence, and everywhere else the environment does. So with two values, the same
-    settings would mean different things to the UI and to the command line.
+    In `dagster dev` the file takes precedence, and everywhere else the environment does. So if the two differed, the UI
+    and the command line would use different settings.
 
     :raises SettingsError: naming each variable that differs.
     """

@@ -29,5 +29,5 @@ def main() -> None:
 
 for command in (process, simulate, show, doctor, replay_rejected, reconcile, metrics, aws_check):
     main.add_command(command)
-# The name of `reconcile` in the first version, for scripts that use it.
+# `certificate` was the name of `reconcile` in the first version. It remains for scripts that use it.
 main.add_command(click.Command("certificate", params=reconcile.params, callback=reconcile.callback, hidden=True))

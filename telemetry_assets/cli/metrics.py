@@ -1,4 +1,4 @@
-"""``metrics``: the metrics of the deployment, printed, and on request sent to CloudWatch."""
+"""``metrics``: prints the metrics of the deployment, and sends them to CloudWatch on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of options that several commands have: dates and moments."""
+"""Types of options that several commands have: dates and times."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
 def as_utc(moment: datetime | None) -> datetime | None:
-    """A moment of an option, which is in UTC, with its time zone; None if the option was not given."""
+    """The time of an option with the time zone UTC; None if the option was not given."""
     return moment.replace(tzinfo=UTC) if moment else None

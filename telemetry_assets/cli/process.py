@@ -1,4 +1,4 @@
-"""``process``: everything that waits, from the landing location to Gold."""
+"""``process``: ingests all waiting uploads and refreshes all tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reconcile``: the ledger compared with the rows of every upload."""
+"""``reconcile``: compares the ledger with the rows of every upload."""
 
 from __future__ import annotations
 

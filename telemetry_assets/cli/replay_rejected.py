@@ -1,4 +1,4 @@
-"""``replay-rejected``: rejected documents once more through ingestion."""
+"""``replay-rejected``: ingests rejected documents again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands that run the pipeline share: run ids, progress, and the end of a run by a signal."""
+"""Functions for commands that run the pipeline: run ids, progress, and signals that end a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``show``: rows of a table."""
+"""``show``: prints rows of a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``simulate``: uploads of a simulated fleet."""
+"""``simulate``: writes uploads of a simulated fleet."""
 
 from __future__ import annotations
 

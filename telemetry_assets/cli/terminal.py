@@ -1,4 +1,4 @@
-"""What commands print: text without control characters, and errors without tracebacks."""
+"""Output of commands: text without control characters, and errors without tracebacks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Storage errors: errors of file systems, and limits of the operating system, that say nothing about the data.
 
-This module knows which errors these are (no space, read-only, I/O errors, too many open files), finds them in what
-libraries raise, and says what to do.
+This module defines which errors these are (no space, read-only, I/O errors, too many open files), finds them in
+exceptions of libraries, and creates messages that say what to do.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _ADVICE: dict[int, Callable[[Path], str]] = {
 def storage_advice(number: int, place: str | Path) -> str:
     """A message for an error number: what is wrong with a folder's file system, and what to do about it.
 
-    :param number: one that :func:`is_storage_error` knows, such as ``errno.ENOSPC``.
+    :param number: the number of a storage error, such as ``errno.ENOSPC``.
     """
     return _ADVICE[number](Path(place))
 
@@ -113,7 +113,7 @@ def is_storage_error(error: BaseException) -> bool:
 
 @contextmanager
 def translate_storage_errors(*folders: Path) -> Iterator[None]:
-    """Turn storage errors, also those that a library has wrapped, into a :class:`StorageError` that says what to do.
+    """Convert storage errors, even if a library has wrapped them, to a :class:`StorageError` that says what to do.
 
     Every other error passes unchanged.
 
@@ -157,9 +157,9 @@ def _number(error: BaseException) -> int:
     if isinstance(error, OSError):
         return error.errno or 0
     if isinstance(error, ImportError):
-        # A compiled module is imported for the first time after the limit of open files was reached.
+        # This happens if a compiled module is first imported after the limit of open files was reached.
         return next((number for number in _ADVICE if os.strerror(number) in str(error)), 0)
-    # The text of any other error may quote an upload.
+    # Only the texts of these errors are searched, because the text of any other error may quote an upload.
     if type(error) is RuntimeError or f"{type(error).__module__}.".startswith(_NUMBERS_IN_TEXT):
         found = _NUMBER_IN_TEXT.search(str(error))
         return int(found[found.lastindex or 0]) if found else 0

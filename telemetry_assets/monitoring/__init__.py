@@ -1,1 +1,1 @@
-"""Metrics of a deployment, their way to CloudWatch, and a smoke test of the AWS account."""
+"""Metrics of a deployment, sending them to CloudWatch, and a smoke test of the AWS account."""

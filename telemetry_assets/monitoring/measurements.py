@@ -1,6 +1,6 @@
 """Metrics of uploads, tables and remote runs, and sending them to CloudWatch.
 
-They are measured at their source: the landing location, the tables, and the service that runs remote steps.
+The metrics are measured at their source: the landing location, the tables, and the service that runs remote steps.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def metrics_sensor() -> SensorDefinition:
         settings = load_settings()
         with translate_errors(settings), open_pipeline(settings) as pipeline:
             measured = lakehouse_metrics(pipeline)
-        # Sent before the service is asked, which may not answer.
+        # Send these metrics first, because the request to the service may fail.
         send_metrics(measured, settings)
         if remote := remote_run_metrics(settings):
             send_metrics(remote, settings)

@@ -53,7 +53,7 @@ def check(settings: Settings, say: Callable[[str], None]) -> bool:
     """Run all checks, and report each of them.
 
     :param say: called with one line per check.
-    :returns: whether nothing is missing.
+    :returns: whether all resources and permissions exist.
     :raises SettingsError: if the lakehouse is a folder, or a setting is missing that the engine needs.
     """
     if not settings.is_in_s3:
@@ -97,7 +97,7 @@ def _uploads(settings: Settings) -> str:
 
 def _objects(settings: Settings) -> str:
     location, body = settings.lakehouse_in_s3(), uuid.uuid4().hex.encode()
-    # The name is constant: if objects cannot be deleted, at most one remains.
+    # The name is constant, so at most one object remains if objects cannot be deleted.
     place: dict[str, Any] = {"Bucket": location.bucket, "Key": f"{location.below('ingestion').prefix}{_MARKER}"}
     encrypted: dict[str, Any] = encryption(settings.kms_key_id)
     s3_client().put_object(Body=body, **place, **encrypted)
@@ -127,7 +127,7 @@ def _update(table: Table) -> None:
 
 
 def _metrics(settings: Settings) -> str:
-    # A metric of its own, because alarms evaluate the metrics that the sensor sends every minute.
+    # The test sends its own metric, because alarms evaluate the metrics that the sensor sends every minute.
     send_metrics([Metric("AccountChecks", 1)], settings)
     return settings.metrics_namespace
 

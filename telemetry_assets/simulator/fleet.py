@@ -96,7 +96,7 @@ def _car(random: Random, number: int, last_day: date) -> _Car:
         chassis=f"9B{random.randrange(16**9):09X}{number:06d}",
         manufacturer=manufacturer,
         model=model,
-        # Electric cars need the vehicle shape, which has the gas type and which only new cars send.
+        # Electric cars must be new cars. Only new cars send the vehicle shape, and only that shape has the gas type.
         year=2018 + random.randrange(8) if tank else 2024,
         gas_type=gas_type,
         tank_liters=tank,
@@ -218,7 +218,7 @@ def _upload(random: Random, name: str, documents: list[Document]) -> SimulatedUp
 
 
 def _disturbed(random: Random, documents: list[Document], late: list[Document], *, is_last: bool) -> list[Document]:
-    """The documents with some of them late, repeated, corrected, drifting or unusable.
+    """The documents, of which some are late, repeated, corrected, drifting or unusable.
 
     Late documents are collected in ``late``, and are added to the last upload.
     """

@@ -1,4 +1,4 @@
-"""``gold.performance_alerts``: one row for each event and rule whose bound it crosses. docs/contract.md, section 4.3."""
+"""``gold.performance_alerts``: one row per event and rule whose bound it crosses. docs/contract.md, section 4.3."""
 
 from __future__ import annotations
 

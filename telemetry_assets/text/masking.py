@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 MASK = "…"
 
-# Parts of names: anywhere in a name; at the end of a word, in any case; as a whole word.
+# The parts match anywhere in a name; at the end of a word, ignoring case; or as a whole word.
 _ANYWHERE = r"secret|passw|passphrase|pwd|token|credential|signature|authorization|(?:api|access|private)[._-]?key"
 _AT_THE_END = r"key|keys|pass|auth|cookie"
 _WORD = r"pat|sas|sig|dsn"
@@ -24,7 +24,7 @@ _QUOTED = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
 _VALUE = rf"(?:{_QUOTED}|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s&,;\"'}}]+(?:[^\n&,;\"'}}]*(?=;))?)"
 _SHOWN = r"\g<shown>" + MASK
 _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A Java option, whatever its name is.
+    # A Java option with any name.
     (re.compile(r"(?P<shown>-D[^\s=]+=)(?:\"[^\"]*\"|'[^']*'|(?:\\.|\S)+)"), _SHOWN),
     # The user and password of a URL: up to the last @ before a slash, or after it if the password contains a slash.
     (re.compile(r"(?P<shown>//)(?:[^/\s\"]*|[^\s/@:\"]*:[^\s\"]*)(?=@)"), _SHOWN),

@@ -77,7 +77,7 @@ class _PlainLogger(logging.LoggerAdapter[logging.Logger]):
         """Log a message with :func:`plain_text` applied to its arguments, except numbers."""
         if self.isEnabledFor(level):
             plain = (one if isinstance(one, int | float) else plain_text(one) for one in args)
-            # The record names the caller instead of this method and the adapter's.
+            # With this stack level, the log record names the caller instead of this method.
             super().log(level, msg, *plain, stacklevel=2, **kwargs)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""The transform of ``gold.performance_alerts``: one row for each event and each rule whose bound the event crosses."""
+"""The transform of ``gold.performance_alerts``: one row per event and rule whose bound the event crosses."""
 
 from __future__ import annotations
 
