@@ -1,6 +1,6 @@
 """A car-telemetry lakehouse: a Dagster asset graph over Apache Iceberg tables.
 
-The packages, from those that Dagster and the command line load to those that everything imports. A package imports only
+The packages, from those that Dagster and the command line load to those that all others import. A package imports only
 from packages below it; ``pyproject.toml`` defines the rule, and ``make lint`` checks it.
 
 - ``definitions.py``: the Dagster definitions. ``cli/``: the command line.

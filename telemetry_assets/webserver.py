@@ -120,7 +120,7 @@ def _is_of_another_site(headers: Headers) -> bool:
 
 
 def _opens_a_page(scope: Scope, headers: Headers) -> bool:
-    """Whether a user follows a link to a page that fills a window."""
+    """Whether a request comes from a user who follows a link to a page that fills a window."""
     sent = (scope.get("method"), headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
     return sent == ("GET", "navigate", "document")
 

@@ -129,5 +129,5 @@ def _write(instance: DagsterInstance, run: DagsterRun, line: str) -> None:
     try:
         instance.report_engine_event(line, run)
     except Exception:
-        # The storage may be unavailable for a moment. If it stays unavailable, the run's own events fail too.
+        # The storage may be unavailable for a short time. If it stays unavailable, the run's own events fail too.
         _log.warning("Could not write to the event log of run %s.", run.run_id, exc_info=True)

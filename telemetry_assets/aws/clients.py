@@ -1,4 +1,4 @@
-"""Clients of AWS services, made with the standard credential chain. No other module makes a client.
+"""Clients of AWS services, created with the standard credential chain. No other module creates a client.
 
 No setting contains a key: credentials, region, profile and endpoints come from the places that every AWS tool reads
 (environment, shared configuration, container, instance).
@@ -84,7 +84,7 @@ def sts_client() -> STSClient:
 
 @cache
 def _client(service: str, _environment: frozenset[tuple[str, str]], retries: bool = True) -> Any:
-    # Making a client takes 0.1 s, as long as an evaluation of the upload sensor. Threads may share a client.
+    # Creating a client takes 0.1 s, as long as an evaluation of the upload sensor. Threads may share a client.
     config = Config(
         retries=RETRIES if retries else {**RETRIES, "total_max_attempts": 1},  # type: ignore[arg-type]  # a TypedDict
         connect_timeout=CONNECT_SECONDS,

@@ -1,4 +1,4 @@
-"""Limits that every connection to AWS uses. Settings are bounded by them too, so this module imports nothing."""
+"""Limits that every connection to AWS uses. Settings use them as bounds too, so this module imports nothing."""
 
 from __future__ import annotations
 

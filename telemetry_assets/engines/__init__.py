@@ -42,7 +42,7 @@ def parses_batches(settings: Settings) -> bool:
 
 
 def engine_problems(settings: Settings) -> list[str]:
-    """Problems that would keep the engine from running, as far as they can be found without starting it.
+    """Problems that would prevent the engine from running and can be found without starting it.
 
     :raises SettingsError: if a setting is missing that the engine needs.
     """

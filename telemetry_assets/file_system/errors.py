@@ -99,7 +99,7 @@ _ADVICE: dict[int, Callable[[Path], str]] = {
 
 
 def storage_advice(number: int, place: str | Path) -> str:
-    """A message for an error number: what is wrong with a folder's file system, and what to do about it.
+    """A message for an error number: the problem of a folder's file system, and the solution.
 
     :param number: the number of a storage error, such as ``errno.ENOSPC``.
     """

@@ -45,7 +45,7 @@ class StorageFinding:
 
 
 def examine_storage(settings: Settings) -> Iterator[StorageFinding]:
-    """Check the file systems of the landing folder and the lakehouse's folder, as far as the folders exist.
+    """Check the file systems of the landing folder and the lakehouse's folder, if the folders exist.
 
     :param settings: settings whose lakehouse is a folder.
     """

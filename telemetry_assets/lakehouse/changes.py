@@ -27,8 +27,8 @@ _EPOCH = date(1970, 1, 1)
 def changes_since_watermark(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:
     """The event dates of rows that were added to or removed from the upstream after the watermark.
 
-    Everything changed if the derived table was rolled back, was never refreshed, or if the snapshot of the watermark is
-    not an ancestor of the upstream's current snapshot.
+    All dates count as changed if the derived table was rolled back, was never refreshed, or if the snapshot of the
+    watermark is not an ancestor of the upstream's current snapshot.
     """
     if was_rolled_back(derived):
         return Changes(_dates_in(upstream), everything=True)

@@ -135,7 +135,7 @@ class _Examination:
         return self._finding(text, repair=lambda: self._point_at(newest, metadata, entry))
 
     def _point_at(self, metadata_location: str, metadata: TableMetadata, entry: CatalogEntry | None) -> str:
-        """Make the catalog's entry point at a metadata file.
+        """Update the catalog's entry so that it points at a metadata file.
 
         :param entry: the entry as it was read before; None if there was none.
         :raises ConcurrentWriteError: if the entry has changed since it was read, e.g. because a run committed.

@@ -92,7 +92,7 @@ class CatalogEntries(Protocol):
     def correct(
         self, identifier: tuple[str, str], entry: CatalogEntry, metadata_location: str, metadata: TableMetadata
     ) -> None:
-        """Make an entry point at a metadata file and agree with its content.
+        """Update an entry so that it points at a metadata file and agrees with its content.
 
         :param entry: the entry as it was read before.
         :raises ConcurrentWriteError: if the entry has changed since it was read.

@@ -198,7 +198,7 @@ def _needs_refresh(target: Table, contract: DerivedTable, parameters: RefreshPar
 
 
 def problems(settings: Settings) -> list[str]:
-    """Problems that would keep the service from running steps, as far as they can be found without a job run.
+    """Problems that would prevent the service from running steps and can be found without a job run.
 
     :raises SettingsError: if a setting is missing that the service needs.
     """

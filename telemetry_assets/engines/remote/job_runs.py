@@ -25,7 +25,7 @@ logger = plain_logger(__name__)
 _ATTEMPTS = 3
 _POLLS_BETWEEN_ATTEMPTS = 6
 _LINES_QUOTED = 20
-# The service cancels the job run at its own time limit, and its message says more than ours.
+# The service cancels the job run at its own time limit, and its message is more detailed.
 _GRACE_MINUTES = 5
 
 

@@ -112,7 +112,7 @@ class RemoteService(Protocol):
     name: str
 
     def problems(self) -> Iterator[str]:
-        """Problems that would keep the service from running steps, as far as they can be found without a job run."""
+        """Problems that would prevent the service from running steps and can be found without a job run."""
         ...
 
     def start(self, submission: Submission) -> str:

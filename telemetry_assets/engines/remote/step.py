@@ -1,7 +1,7 @@
 """A step that a job run executes, and the step's folder in the lakehouse.
 
-``<lakehouse>/remote/<run>/<table>-<id>/`` holds ``step.json``, the ids of the runs that follow the job run
-(``followers.json``), and what the job run reports: messages of Dagster Pipes (``messages/1.json``, …). Later runs can
+``<lakehouse>/remote/<run>/<table>-<id>/`` contains ``step.json``, the ids of the runs that follow the job run
+(``followers.json``), and the reports of the job run: messages of Dagster Pipes (``messages/1.json``, …). Later runs can
 read them too.
 """
 

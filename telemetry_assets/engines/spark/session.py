@@ -28,7 +28,7 @@ _SUBMIT_ARGUMENTS = "PYSPARK_SUBMIT_ARGS"
 
 
 def problems(settings: Settings) -> list[str]:
-    """Problems that would keep a session from starting, as far as they can be found without starting one."""
+    """Problems that would prevent a session from starting and can be found without starting one."""
     found = list(without_effect(settings))
     for require in (_require_java, jars):
         try:

@@ -1,4 +1,4 @@
-"""The journal: the batch or replay in progress, and the upload that each run that resumed it was parsing.
+"""The journal: the batch or replay in progress, and the upload that each resuming run was parsing.
 
 A journal holds at most one entry, from before its first upload is claimed until its rows are committed and its uploads
 are archived. ``base.py`` defines the entry and the protocol; ``file.py`` and ``s3.py`` store it. What happens to an

@@ -154,7 +154,7 @@ class Landing(Protocol):
         ...
 
     def finish(self, batch_id: str) -> None:
-        """Remove what is left of a batch's claims, after its uploads are archived or released."""
+        """Remove the remains of a batch's claims, after its uploads are archived or released."""
         ...
 
 

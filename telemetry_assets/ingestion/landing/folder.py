@@ -90,7 +90,7 @@ class FolderLanding:
         return True
 
     def waiting(self) -> Iterator[WaitingUpload]:
-        """See :meth:`Landing.waiting`. A folder is never an upload, whatever its name."""
+        """See :meth:`Landing.waiting`. A folder is never an upload, regardless of its name."""
         now = time.time()
         for upload, found in self._finished():
             # A file with a time in the future must not wait until then.
@@ -357,7 +357,7 @@ class FolderLanding:
         return [(self._place(name), ()), *([(self.folder, (in_landing,))] if is_there else [])]
 
     def _offered(self) -> Iterator[tuple[Path, Parts, Entry]]:
-        """Everything in the places where uploads wait."""
+        """All entries in the places where uploads wait."""
         device, free = self._room()
         for root, within in self._waiting_places():
             for entry in entries_below(root, within, self._longest_name):
@@ -398,7 +398,7 @@ class FolderLanding:
     def _place_in_landing(self, name: str) -> Path:
         """The same place in the landing folder, for a lakehouse on another file system.
 
-        :raises LandingUnsafeError: if other users could replace what is in it.
+        :raises LandingUnsafeError: if other users could replace its content.
         """
         return own_folder(self.folder / f".{name}")
 

@@ -218,7 +218,8 @@ def own_folder(place: Path) -> Path:
 
     If another user has created a file or folder with its name, that file or folder is renamed.
 
-    :raises LandingUnsafeError: if other users could replace what is in the folder, or keep taking its place.
+    :raises LandingUnsafeError: if other users could replace the folder's content, or keep creating something in its
+        place.
     """
     for _ in range(_ATTEMPTS):
         if os.path.lexists(place) and not is_ours(place):
@@ -233,7 +234,7 @@ def own_folder(place: Path) -> Path:
 
 
 def _close_to_others(place: Path) -> bool:
-    """Take all permissions on this user's folder from other users. Never follows a link.
+    """Remove all permissions of other users on this user's folder. Never follows a link.
 
     The first version created the folder with the permissions of `umask`.
 
@@ -306,14 +307,14 @@ def _keeps_no_owners(made: os.stat_result) -> bool:
 
 
 def _others_may_write(found: os.stat_result) -> bool:
-    # If each user has a group of their own, `umask` often allows the group to write. Nobody else is in it.
+    # If each user has their own group, `umask` often allows the group to write. No other user is in this group.
     own_group = os.getegid() if os.getegid() == os.geteuid() else None
     return bool(found.st_mode & (stat.S_IWOTH if found.st_gid == own_group else _OTHERS_WRITE))
 
 
 @lru_cache
 def _as_made_in(folder: Path) -> os.stat_result | None:
-    """The status of a new file of this process in a folder, read from the descriptor, which nobody can replace."""
+    """The status of a new file of this process in a folder, read from the descriptor, which no user can replace."""
     path = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

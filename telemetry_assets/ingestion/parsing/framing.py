@@ -229,7 +229,7 @@ def _documents(text: Content, name: str, limits: Limits) -> Iterator[_Span]:
             yield from elements
             return
         first = _first_line(text, start)
-        # A text of one line is not one document per line, however broken its brackets are.
+        # A text of one line is not read as one document per line, even if its brackets are broken.
         is_lines = (
             line_ending
             or (first.end < stop and is_value(text, first.start, first.end))
