@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
+from pyiceberg.table import Table
+
 from telemetry_assets.engines import open_engine, parses_batches
 from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
@@ -175,14 +177,16 @@ class Pipeline:
 
     def tables_behind(self) -> list[DerivedTable]:
         """The derived tables that do not exist or are behind their upstream. Creates and writes nothing."""
-        return [contract for contract in derived_tables() if self._is_behind(contract)]
+        derived = derived_tables()
+        # Each table is loaded once, because the sensor asks every few seconds.
+        tables = {one: self.lakehouse.existing(one) for one in {*derived, *(one.upstream for one in derived)}}
+        return [one for one in derived if _is_behind(one, tables[one], tables[one.upstream])]
 
-    def _is_behind(self, contract: DerivedTable) -> bool:
-        upstream = self.lakehouse.existing(contract.upstream)
-        if upstream is None:
-            return False
-        table = self.lakehouse.existing(contract)
-        return table is None or is_behind(table, contract.upstream, upstream)
+
+def _is_behind(contract: DerivedTable, table: Table | None, upstream: Table | None) -> bool:
+    if upstream is None:
+        return False
+    return table is None or is_behind(table, contract.upstream, upstream)
 
 
 @contextmanager

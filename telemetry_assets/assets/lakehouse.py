@@ -36,8 +36,12 @@ from telemetry_assets.assets.reports import (
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE, DerivedTable, TableContract, derived_tables
+from telemetry_assets.text.plain import plain_lines
 
 OWNER = "team:vehicle-data"
+BEHIND_ONLY = "telemetry/behind_only"
+"""The tag of runs that refresh what is behind, even if they have a partition."""
+
 _UPDATED_BY = "The job `ingest`, which the sensor `uploads` starts, keeps it up to date."
 _BRONZE_MATERIALIZATION = "Materializing ingests all waiting uploads, including those with other event dates."
 
@@ -69,19 +73,47 @@ def lakehouse_assets(settings: Settings) -> AssetsDefinition:
     def lakehouse(
         context: AssetExecutionContext, telemetry: TelemetryResource, config: LakehouseConfig
     ) -> Iterator[MaterializeResult | AssetCheckResult]:  # type: ignore[type-arg]  # Dagster requires this annotation
-        chosen = to_event_dates(context.partition_keys) if context.has_partition_key_range else None
+        as_of, chosen = _as_of(config), _chosen_dates(context)
+        failures: dict[TableContract, Exception] = {}
         for table in tables:
             if asset_key(table) not in context.selected_asset_keys:
                 yield from _selected_checks(context, telemetry, table)
-                continue
-            for report in _reports(context, telemetry, table, chosen, _as_of(config)):
-                if chosen is None:
-                    log_report(context, report)
-                else:
-                    yield to_materialize_result(context, report, chosen)
-                require_passed(report.checks)
+            elif isinstance(table, DerivedTable) and table.upstream in failures:
+                failures[table] = failures[table.upstream]
+                context.log.error(f"{table.full_name} is not refreshed, because {table.upstream.full_name} failed.")
+            else:
+                try:
+                    yield from _materialize(context, telemetry, table, chosen, as_of)
+                except Exception as error:
+                    # The other tables do not depend on this one. Dagster shows the error that the step ends with.
+                    failures[table] = error
+                    context.log.error(f"{table.full_name} failed: {plain_lines(str(error))}")
+        if failures:
+            raise next(iter(failures.values()))
 
     return lakehouse
+
+
+def _chosen_dates(context: AssetExecutionContext) -> frozenset[date] | None:
+    """The event dates to rebuild; None if the run refreshes what is behind."""
+    if BEHIND_ONLY in context.run.tags or not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    return to_event_dates(context.partition_keys)
+
+
+def _materialize(
+    context: AssetExecutionContext,
+    telemetry: TelemetryResource,
+    table: TableContract,
+    chosen: frozenset[date] | None,
+    as_of: date | None,
+) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]
+    for report in _reports(context, telemetry, table, chosen, as_of):
+        if chosen is None:
+            log_report(context, report)
+        else:
+            yield to_materialize_result(context, report, chosen)
+        require_passed(report.checks)
 
 
 def asset_tables() -> tuple[TableContract, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, date, datetime
 
 from dagster import DailyPartitionsDefinition
 
@@ -12,7 +12,8 @@ from telemetry_assets.settings import Settings
 
 def event_date_partitions(settings: Settings) -> DailyPartitionsDefinition:
     """One partition for each event date from the first one in the settings to today. Tables accept other dates too."""
-    return DailyPartitionsDefinition(start_date=settings.first_event_date.isoformat(), end_offset=1)
+    first = min(settings.first_event_date, datetime.now(UTC).date())
+    return DailyPartitionsDefinition(start_date=first.isoformat(), end_offset=1)
 
 
 def to_event_dates(partition_keys: Iterable[str]) -> frozenset[date]:

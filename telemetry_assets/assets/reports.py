@@ -95,7 +95,7 @@ def ingest_reports(
 
     try:
         with as_dagster_failure(context):
-            _ingest(context, pipeline, add)
+            _ingest(context, pipeline, add, chosen)
     except BaseException:
         # No later run reports these batches. This also applies if the run is cancelled.
         log_report(context, _ingest_report(context, pipeline, committed, None))
@@ -121,11 +121,17 @@ def refresh_report(
     return TableReport(table, {day: refresh_metadata(result, day) for day in sorted(days)}, checks)
 
 
-def _ingest(context: AssetExecutionContext, pipeline: Pipeline, add: Callable[[BatchReport], None]) -> None:
+def _ingest(
+    context: AssetExecutionContext,
+    pipeline: Pipeline,
+    add: Callable[[BatchReport], None],
+    chosen: frozenset[date] | None,
+) -> None:
     try:
         pipeline.ingest(context.run.run_id, add)
     except UnclaimableUploadsError as error:
-        if not pipeline.tables_behind():
+        behind = {asset_key(table) for table in pipeline.tables_behind()}
+        if chosen is not None or not behind or not behind <= context.selected_asset_keys:
             raise
         # This run refreshes the tables that are behind. The next run has nothing to refresh and raises this error.
         context.log.error(plain_lines(str(error)))

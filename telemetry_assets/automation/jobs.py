@@ -7,7 +7,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pydantic import Field
 
 from telemetry_assets.assets.checks import as_dagster_failure, parse_time
-from telemetry_assets.assets.lakehouse import asset_tables
+from telemetry_assets.assets.lakehouse import BEHIND_ONLY, asset_tables
 from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.ingestion.journal.base import ReplaySelection
@@ -42,7 +42,7 @@ def refresh_insurance_job() -> UnresolvedAssetJobDefinition:
         "refresh_insurance",
         AssetSelection.assets(*(asset_key(table) for table in derived_tables() if table.as_of is not None)),
         description="Refreshes insurance_status, insurance_days_expired and insurance_as_of of all cars.",
-        tags=_NO_RETRY,
+        tags={**_NO_RETRY, BEHIND_ONLY: "true"},
     )
 
 

@@ -21,10 +21,16 @@ def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, ClientError) and error_code(error) == _CONFLICT
 
 
-# The SDK's own retries end once a response has begun.
-_retry_broken_body = retry(
-    retry=retry_if_exception_type((IncompleteReadError, HTTPClientError)), stop=_ATTEMPTS, wait=_WAIT, reraise=True
-)
+class _BrokenBodyError(Exception):
+    """The body of a response could not be read to its end."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+# The SDK retries requests until a response begins, so only what comes after that is retried here.
+_retry_broken_body = retry(retry=retry_if_exception_type(_BrokenBodyError), stop=_ATTEMPTS, wait=_WAIT, reraise=True)
 # S3 returns this code when two conditional requests for one key arrive at the same time.
 _retry_conflict = retry(retry=retry_if_exception(_is_conflict), stop=_ATTEMPTS, wait=_WAIT, reraise=True)
 
@@ -37,14 +43,24 @@ def encryption(kms_key_id: str) -> dict[str, str]:
     return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
 
 
-@_retry_broken_body
 def get_object(client: S3Client, bucket: str, key: str) -> tuple[bytes, str]:
     """An object's bytes and its ETag.
 
     :raises ClientError: with a code of :data:`telemetry_assets.aws.errors.GONE` if the object does not exist.
     """
+    try:
+        return _read_object(client, bucket, key)
+    except _BrokenBodyError as error:
+        raise error.cause from error
+
+
+@_retry_broken_body
+def _read_object(client: S3Client, bucket: str, key: str) -> tuple[bytes, str]:
     answer = client.get_object(Bucket=bucket, Key=key)
-    return answer["Body"].read(), answer["ETag"]
+    try:
+        return answer["Body"].read(), answer["ETag"]
+    except (IncompleteReadError, HTTPClientError) as error:
+        raise _BrokenBodyError(error) from error
 
 
 @_retry_conflict

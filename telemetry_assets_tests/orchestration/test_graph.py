@@ -155,6 +155,43 @@ def test_materializing_a_range_rebuilds_it_in_one_run(
     assert partitions == {f"2025-11-0{day}" for day in range(1, 6)}
 
 
+def test_materializing_one_date_rebuilds_it(defs: Definitions, instance: DagsterInstance, deployed: Deployment) -> None:
+    deployed.upload("x.json", framed([event()], "array")[1])
+    assert run(defs, instance, "ingest").success
+    silver = deployed.pipeline.lakehouse.table(SILVER)
+    silver.append(silver.scan().to_arrow().cast(SILVER.arrow_schema))
+    job = defs.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance, partition_key="2025-11-04", asset_selection=[asset_key(BRONZE), asset_key(SILVER)]
+    )
+    assert len(deployed.rows(SILVER)) == 1
+    materialized = {event.asset_key for event in result.get_asset_materialization_events()}
+    assert materialized == {asset_key(BRONZE), asset_key(SILVER)}
+
+
+@pytest.mark.parametrize("started_by", ["ingest", "a materialization"])
+def test_a_table_that_fails_keeps_no_table_beside_it_from_being_refreshed(
+    defs: Definitions,
+    instance: DagsterInstance,
+    deployed: Deployment,
+    monkeypatch: pytest.MonkeyPatch,
+    started_by: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state.refresh", fail)
+    deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
+    if started_by == "ingest":
+        result = run(defs, instance, "ingest")
+    else:
+        result = materialize(defs, instance, date(2025, 11, 4), date(2025, 11, 4))
+    assert not result.success
+    assert len(deployed.rows(ALERTS)) == 1
+    assert instance.get_materialized_partitions(asset_key(ALERTS)) == {"2025-11-04"}
+    assert instance.get_materialized_partitions(asset_key(CURRENT_STATE)) == set()
+
+
 def test_failed_blocking_check_keeps_misleading_rows_out_of_gold(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 from telemetry_assets.tables import derived_tables
 
@@ -17,6 +18,8 @@ ENTRY_POINT = ROOT / "telemetry_assets" / "engines" / "remote" / "entrypoint.py"
 
 IMPORTED_BY_NAME = ("telemetry_assets.lakehouse.s3_file_io",)
 """Modules that packaged modules load by name and not with an import statement: PyIceberg loads its FileIO this way."""
+
+_PROJECT_PACKAGES = ("telemetry_assets", "telemetry_assets_tests")
 
 NOT_IN_JOB_RUNS = (
     "telemetry_assets.engines.embedded",
@@ -46,12 +49,25 @@ def modules_digest(root: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+class _ProjectModules(ModuleFinder):
+    """Finds modules of this project only, also if libraries are installed in the same folder."""
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        """Find a module.
+
+        :raises ImportError: if it is not a module of this project.
+        """
+        if path is None and name not in _PROJECT_PACKAGES:
+            raise ImportError(name)
+        return super().find_module(name, path, parent)
+
+
 def module_files(root: Path = ROOT) -> list[Path]:
     """The files of the packaged modules, sorted.
 
     :param root: the folder that has the folder ``telemetry_assets``.
     """
-    finder = ModuleFinder(path=[str(root)], excludes=NOT_IN_JOB_RUNS)
+    finder = _ProjectModules(path=[str(root)], excludes=NOT_IN_JOB_RUNS)
     entry_point = ".".join(ENTRY_POINT.relative_to(ROOT).with_suffix("").parts)
     for name in (entry_point, *(table.transform for table in derived_tables()), *IMPORTED_BY_NAME):
         finder.import_hook(name)

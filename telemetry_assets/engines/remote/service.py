@@ -157,7 +157,9 @@ def retry_while_busy(what: str, minutes: float, request: Callable[[], Answer]) -
     stop_unreachable = stop_before_delay(min(minutes, _UNREACHABLE_MINUTES) * 60)
 
     def stop(state: RetryCallState) -> bool:
-        return (stop_unreachable if isinstance(_error(state), _UNREACHABLE) else stop_busy)(state)
+        # One attempt can take as long as the limit, if AWS accepts a connection and does not answer.
+        is_over = (stop_unreachable if isinstance(_error(state), _UNREACHABLE) else stop_busy)(state)
+        return is_over and state.attempt_number > 1
 
     def log(state: RetryCallState) -> None:
         why = "AWS does not answer" if isinstance(_error(state), _UNREACHABLE) else "the service is busy"

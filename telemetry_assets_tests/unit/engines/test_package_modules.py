@@ -102,3 +102,12 @@ def test_only_edits_of_packaged_modules_require_another_package(tmp_path: Path, 
     path = tmp_path / "telemetry_assets" / edited
     path.write_text(f"{path.read_text()}\n# An edit.\n")
     assert (modules_digest(tmp_path) != before) == is_other
+
+
+def test_libraries_in_the_same_folder_are_not_packaged(tmp_path: Path, packaged: tuple[Path, set[str]]) -> None:
+    folder, _ = packaged
+    digest = modules_digest(folder)
+    # A folder such as site-packages, where the code imports this library from.
+    (folder / "tenacity").mkdir()
+    (folder / "tenacity" / "__init__.py").write_text("raise ImportError('it is read, not imported')\n")
+    assert modules_digest(folder) == digest
