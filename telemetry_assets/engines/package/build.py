@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import uuid
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,30 +127,18 @@ def build_package(folder: Path, architectures: Sequence[str] = (X86_64,)) -> Pac
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = package_name()
-    entry_point = folder / "entrypoint.py"
-    entry_point.write_bytes(ENTRY_POINT.read_bytes())
-    modules = folder / "telemetry_assets.zip"
-    with zipfile.ZipFile(modules, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in module_files():
-            # Without file times, so that the same code gives the same zip file.
-            entry = zipfile.ZipInfo(path.relative_to(ROOT).as_posix())
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, path.read_bytes())
+    entry_point, modules = _own_files(folder)
     archives: dict[str, PackagedFile] = {}
     wheels: PackagedFile | None = None
     for architecture in architectures:
         archive_file, wheels_file = _dependencies(folder, architecture)
-        archives[architecture] = _named_by_digest(archive_file)
+        archives[architecture] = _named_by_digest(archive_file, folder)
         # Glue runs on x86_64 only.
-        wheels = _named_by_digest(wheels_file) if architecture == X86_64 else wheels
-    package = Package(
-        name=name,
-        entry_point=_named_by_digest(entry_point),
-        modules=_named_by_digest(modules),
-        archives=archives,
-        wheels=wheels,
-    )
-    (folder / _manifest_name(name)).write_text(package.model_dump_json(indent=2))
+        wheels = _named_by_digest(wheels_file, folder) if architecture == X86_64 else wheels
+    package = Package(name=name, entry_point=entry_point, modules=modules, archives=archives, wheels=wheels)
+    draft = folder / f".{uuid.uuid4().hex}"
+    draft.write_text(package.model_dump_json(indent=2))
+    draft.replace(folder / _manifest_name(name))
     return package
 
 
@@ -184,12 +174,28 @@ def _manifest_name(name: str) -> str:
     return f"telemetry_assets-{name}.json"
 
 
-def _named_by_digest(path: Path) -> PackagedFile:
+def _own_files(folder: Path) -> tuple[PackagedFile, PackagedFile]:
+    """The entry point and the modules of this project."""
+    # Another process may build into the same folder, so a file appears there once it is complete.
+    with tempfile.TemporaryDirectory(dir=folder) as drafts:
+        entry_point = Path(drafts) / "entrypoint.py"
+        entry_point.write_bytes(ENTRY_POINT.read_bytes())
+        modules = Path(drafts) / "telemetry_assets.zip"
+        with zipfile.ZipFile(modules, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in module_files():
+                # Without file times, so that the same code gives the same zip file.
+                entry = zipfile.ZipInfo(path.relative_to(ROOT).as_posix())
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+        return _named_by_digest(entry_point, folder), _named_by_digest(modules, folder)
+
+
+def _named_by_digest(path: Path, folder: Path) -> PackagedFile:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     stem, suffix = path.name.split(".", 1)
-    named = path.with_name(f"{stem}-{digest[:12]}.{suffix}")
-    if not named.exists():
+    named = folder / f"{stem}-{digest[:12]}.{suffix}"
+    with suppress(FileExistsError):
         named.hardlink_to(path)
     return PackagedFile(name=named.name, sha256=digest, size=path.stat().st_size)
 
