@@ -50,6 +50,7 @@ class SameOriginOnly:
             return
 
         async def send_unframed(message: Message) -> None:
+            """Send a response with headers that forbid showing it in a frame."""
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Frame-Options"] = "DENY"

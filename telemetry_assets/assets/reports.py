@@ -148,12 +148,12 @@ def _ingest_report(
         context.log_event(AssetObservation(asset_key(BRONZE), metadata=batch_report_metadata(batch_reports)))
     elif chosen is None:
         return TableReport(BRONZE, {}, ())
-    days = _to_event_dates_batches(batch_reports) | (chosen or frozenset())
+    days = _event_dates_of(batch_reports) | (chosen or frozenset())
     checks = tuple(check_ingest(pipeline.lakehouse, batch_reports))
     return TableReport(BRONZE, _metadata_of_dates(pipeline, batch_reports, days), checks)
 
 
-def _to_event_dates_batches(batch_reports: Iterable[BatchReport]) -> frozenset[date]:
+def _event_dates_of(batch_reports: Iterable[BatchReport]) -> frozenset[date]:
     return to_event_dates({day for one in batch_reports for day in one.event_dates if day != OTHERS})
 
 

@@ -54,11 +54,6 @@ def upload_sensor(ingest: UnresolvedAssetJobDefinition, settings: Settings) -> S
     def uploads(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         current = load_settings()
         end_dead_runs(context.instance)
-        active = active_run(context.instance, ingest.name)
-        if active is not None:
-            return SkipReason(
-                f"Run {active.run_id} is active. The next run ingests everything that arrives in the meantime."
-            )
         reason_to_wait = _reason_to_wait(context.instance, ingest.name)
         if reason_to_wait is not None:
             return SkipReason(reason_to_wait)
@@ -70,15 +65,16 @@ def upload_sensor(ingest: UnresolvedAssetJobDefinition, settings: Settings) -> S
             # The next evaluation tries again in a few seconds.
             return SkipReason(str(error))
         if reason is None:
-            shown = "".join(
-                f" {plain_text(place)} is not ingested: {problem}."
-                for place, problem in obstacles[:_MAX_OBSTACLES_SHOWN]
-            )
+            shown = "".join(_obstacle_text(*one) for one in obstacles[:_MAX_OBSTACLES_SHOWN])
             return SkipReason(f"No upload waits in {current.landing_uri}, and all tables are up to date.{shown}")
         context.log.info(reason)
         return RunRequest(tags={"telemetry/reason": reason})
 
     return uploads
+
+
+def _obstacle_text(place: str, problem: str) -> str:
+    return f" {plain_text(place)} is not ingested: {problem}."
 
 
 def reason_to_run(pipeline: Pipeline) -> str | None:
@@ -99,7 +95,14 @@ def active_run(instance: DagsterInstance, job_name: str) -> DagsterRun | None:
 
 
 def _reason_to_wait(instance: DagsterInstance, job_name: str) -> str | None:
-    """The reason to wait after runs that failed or were cancelled, or None if the wait is over."""
+    """The reason to wait: an active run, or a pause after failed or cancelled runs. None if there is no reason."""
+    active = active_run(instance, job_name)
+    if active is not None:
+        return f"Run {active.run_id} is active. The next run ingests everything that arrives in the meantime."
+    return _reason_to_pause(instance, job_name)
+
+
+def _reason_to_pause(instance: DagsterInstance, job_name: str) -> str | None:
     records = instance.get_run_records(RunsFilter(job_name=job_name), limit=_MAX_RUNS_READ)
     if records and records[0].dagster_run.status == DagsterRunStatus.CANCELED:
         left = _seconds_left(records[0], _MAX_WAIT_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -84,12 +84,7 @@ class Ingestion(IngestionContext):
                 self.landing.finish(begun.batch_id)
                 postponed = [*self._finish_batch_in_progress(finish), *batch]
             queue.extendleft(reversed(postponed))
-        reports = [one.report for one in finished if one.report is not None]
-        unclaimable = {uri: problem for one in finished for uri, problem in one.unclaimable.items()}
-        if unclaimable and not reports:
-            # If other uploads were ingested, the tables are refreshed first. The next run raises the error.
-            raise UnclaimableUploadsError(sorted(unclaimable.items()))
-        return reports
+        return _reports(finished)
 
     def replay(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
         """Finish the batch in progress, if there is one, then ingest the selected rejected documents again."""
@@ -215,6 +210,19 @@ class Ingestion(IngestionContext):
                 for contract in (BRONZE, REJECTED, UPLOADS)
             },
         )
+
+
+def _reports(finished: Sequence[FinishedBatch]) -> list[BatchReport]:
+    """The reports of the batches that have uploads.
+
+    :raises UnclaimableUploadsError: if uploads cannot be moved and no batch has uploads.
+    """
+    reports = [one.report for one in finished if one.report is not None]
+    unclaimable = {uri: problem for one in finished for uri, problem in one.unclaimable.items()}
+    if unclaimable and not reports:
+        # If other uploads were ingested, the tables are refreshed first. The next run raises the error.
+        raise UnclaimableUploadsError(sorted(unclaimable.items()))
+    return reports
 
 
 def _count_attempt(attempts: int) -> int:

@@ -33,6 +33,18 @@ def test_a_module_says_what_belongs_in_it_and_stays_below_500_lines(module: Path
     assert text.count("\n") <= 500
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_function_has_more_than_40_lines(module: Path) -> None:
+    long = {
+        f"{node.name}, line {node.lineno}"
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= 40
+    }
+    assert long == set()
+
+
 @pytest.mark.parametrize(
     ("imported", "spared"),
     [

@@ -141,7 +141,7 @@ def _car_chassis(document: dict[str, Any]) -> str:
     chassis = document.get("carChassis")
     if not text_of(chassis):
         found = "is missing" if chassis is None else "is empty" if chassis == "" else "is not a text"
-        raise _NotUsableError("missing_car_chassis", f"`carChassis` {found}, so nobody can say whose event this is.")
+        raise _NotUsableError("missing_car_chassis", f"`carChassis` {found}, so the car of the event is unknown.")
     return str(chassis)
 
 
