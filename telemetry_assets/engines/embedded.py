@@ -43,30 +43,47 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-class EmbeddedEngine(TransformingEngine):
-    """A Sail server with one session, from construction to :meth:`close`."""
+class SparkConnectServer:
+    """A Sail server in this process and a session on it, from construction to :meth:`close`."""
 
-    def __init__(self, lakehouse: Lakehouse) -> None:
-        from pysail.spark import SparkConnectServer
+    def __init__(self) -> None:
+        from pysail.spark import SparkConnectServer as SailServer
         from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-        super().__init__(lakehouse)
         # Without it, functions of `pyspark.sql` need a JVM.
         os.environ.setdefault("SPARK_CONNECT_MODE_ENABLED", "1")
         # Sail logs the start and end of each session at INFO. A level that the user has set is kept.
         os.environ.setdefault("RUST_LOG", "error")
-        self._scratch = tempfile.TemporaryDirectory(prefix="telemetry-assets-")
-        self._server = SparkConnectServer("127.0.0.1", 0)
+        self._server = SailServer("127.0.0.1", 0)
         self._server.start(background=True)
         _, port = self._server.listening_address
-        self._spark: SparkSession = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
+        session = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
+        # Nothing can interrupt a connection within a process. Reattachable execution would start a pool of threads
+        # under a lock that the finalizer of a closed session takes too: a garbage collection in one of the threads
+        # would block the process for ever.
+        session.client.disable_reattachable_execute()
+        self.spark: SparkSession = session
         for name, value in SESSION.items():
-            self._spark.conf.set(name, value)
+            self.spark.conf.set(name, value)
+
+    def close(self) -> None:
+        """Stop the session and the server."""
+        self.spark.stop()
+        self._server.stop()
+
+
+class EmbeddedEngine(TransformingEngine):
+    """Runs transforms on a :class:`SparkConnectServer`, from construction to :meth:`close`."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        super().__init__(lakehouse)
+        self._scratch = tempfile.TemporaryDirectory(prefix="telemetry-assets-")
+        self._server = SparkConnectServer()
+        self._spark = self._server.spark
 
     def close(self) -> None:
         """Stop the session and the server, and remove temporary files."""
-        self._spark.stop()
-        self._server.stop()
+        self._server.close()
         self._scratch.cleanup()
 
     def repeated_keys(self, scan: TableScan) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,24 +55,10 @@ class Frames:
 @contextmanager
 def frames_in(folder: Path) -> Iterator[Frames]:
     """A Sail server in this process and one session on it, configured like every engine's session."""
-    from pysail.spark import SparkConnectServer
-    from pyspark.sql.connect.session import SparkSession as ConnectSession
+    from telemetry_assets.engines.embedded import SparkConnectServer
 
-    from telemetry_assets.engines.spark.configuration import SESSION
-
-    os.environ.setdefault("SPARK_CONNECT_MODE_ENABLED", "1")
-    os.environ.setdefault("RUST_LOG", "error")
-    server = SparkConnectServer("127.0.0.1", 0)
-    server.start(background=True)
-    _, port = server.listening_address
-    session = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
-    for name, value in SESSION.items():
-        session.conf.set(name, value)
-    try:
-        yield Frames(session, folder)
-    finally:
-        session.stop()
-        server.stop()
+    with closing(SparkConnectServer()) as server:
+        yield Frames(server.spark, folder)
 
 
 def silver_row(event_id: str = "e1", at: datetime = NOON, *, car: str = "CAR-1", **values: Any) -> Row:

@@ -1,0 +1,41 @@
+"""The Sail server of this process: sessions on it do not disturb each other."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from telemetry_assets.engines.embedded import SparkConnectServer
+
+
+@pytest.fixture
+def without_garbage_collection() -> Iterator[None]:
+    """Garbage stays until :func:`gc.collect` is called."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("without_garbage_collection")
+def test_session_works_while_a_new_thread_finalizes_a_closed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
+
+    def start_with_garbage_collection(thread: threading.Thread) -> None:
+        gc.collect()
+        start(thread)
+
+    with closing(SparkConnectServer()) as closed:
+        closed.spark.range(1).collect()
+    cycle: list[object] = [closed]
+    cycle.append(cycle)
+    del closed, cycle
+    monkeypatch.setattr(threading.Thread, "_bootstrap_inner", start_with_garbage_collection)
+
+    with closing(SparkConnectServer()) as server:
+        assert server.spark.range(3).count() == 3
