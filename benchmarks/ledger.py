@@ -59,8 +59,8 @@ def main() -> None:
     clock.time_calls(Lakehouse, "table", _is_ledger)
     clock.time_calls(batches, "append_batch", _is_ledger)
     clock.time_calls(batches, "rows_of_batch")
-    clock.time_calls(batches, "newest_moment")
-    clock.time_calls(intake, "newest_moment")
+    clock.time_calls(batches, "latest_ingested_at")
+    clock.time_calls(intake, "latest_ingested_at")
     clock.time_calls(TablePosition, "of")
     for name in ("complete_ledger", "newest"):
         clock.time_calls(ArchiveAudit, name)

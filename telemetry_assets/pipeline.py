@@ -77,9 +77,9 @@ class Pipeline:
         :raises TableMismatchError: if a table differs from its contract. Then nothing is ingested.
         """
         with translate_errors(self.settings):
-            look = self.landing.first_look()
+            listing = self.landing.listing()
             self.lakehouse.prepare()
-            return self.ingestion.ingest_waiting(run_id, progress, look)
+            return self.ingestion.ingest_waiting(run_id, progress, listing)
 
     def replay_rejected(self, selection: ReplaySelection, run_id: str) -> ReplayResult:
         """Ingest rejected documents again. See :meth:`Ingestion.replay`.

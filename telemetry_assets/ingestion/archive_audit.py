@@ -23,15 +23,15 @@ from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.ledger import (
     LEDGER_COMPLETE,
-    TakenUpload,
+    LedgerUpload,
     UploadKey,
     bronze_pieces,
+    latest_ingested_at,
     ledger_rows,
-    newest_moment,
+    ledger_upload,
     rejected_pieces,
     report_of,
     reports_from_rows,
-    taken_upload,
 )
 from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadReport, UploadRows, upload_rows
 from telemetry_assets.ingestion.reconciliation import count_rows, has_recorded_rows
@@ -109,7 +109,7 @@ class ArchiveAudit:
     def newest(self) -> list[AuditFinding]:
         """The findings of the newest batches. The cost does not depend on how many batches there are."""
         batches = self.context.landing.newest_batches(
-            _NEWEST_BATCHES, newest_moment(self.context.lakehouse.table(UPLOADS))
+            _NEWEST_BATCHES, latest_ingested_at(self.context.lakehouse.table(UPLOADS))
         )
         suspects = self._suspects(batches) if batches else []
         return self._examined(suspects)
@@ -209,7 +209,7 @@ class ArchiveAudit:
         :param completes: whether to also add uploads that only the tables have, and to mark the ledger as complete.
         :returns: how many uploads were added.
         """
-        taken = self._taken_uploads(unrecorded, where, lost=lost, completes=completes)
+        uploads = self._ledger_uploads(unrecorded, where, lost=lost, completes=completes)
         properties = {LEDGER_COMPLETE: "true"} if completes else {}
 
         def attempt() -> int:
@@ -217,7 +217,7 @@ class ArchiveAudit:
             if completes and LEDGER_COMPLETE in ledger.properties:
                 return 0
             known = _count_uploads(ledger, where)
-            rows = ledger_rows(one for key, one in taken.items() if key not in known)
+            rows = ledger_rows(one for key, one in uploads.items() if key not in known)
             if rows.num_rows:
                 append_rows(ledger, rows, _summary(run_id), properties)
             else:
@@ -226,14 +226,14 @@ class ArchiveAudit:
 
         return until_committed(UPLOADS, attempt)
 
-    def _taken_uploads(
+    def _ledger_uploads(
         self,
         unrecorded: Sequence[AuditFinding],
         where: BooleanExpression,
         *,
         lost: Sequence[AuditFinding],
         completes: bool,
-    ) -> dict[UploadKey, tuple[TakenUpload, UploadReport]]:
+    ) -> dict[UploadKey, tuple[LedgerUpload, UploadReport]]:
         """The uploads that :meth:`_record` adds to the ledger, with their reports from the tables."""
         archived = {finding.key: finding.upload for finding in unrecorded}
         reports = reports_from_rows(
@@ -243,15 +243,18 @@ class ArchiveAudit:
         in_progress = self.context.journal.load()
         moments = {batch: moment for (batch, _), (moment, _) in reports.items()}
         return {
-            key: (self._taken(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)), report_of(reports, key))
+            key: (
+                self._ledger_upload(key, moments.get(key[0], datetime.now(UTC)), archived.get(key)),
+                report_of(reports, key),
+            )
             for key in sorted({*(reports if completes else ()), *archived} - {finding.key for finding in lost})
             if in_progress is None or key[0] != in_progress.batch_id
         }
 
-    def _taken(self, key: UploadKey, moment: datetime, upload: WaitingUpload | None) -> TakenUpload:
+    def _ledger_upload(self, key: UploadKey, moment: datetime, upload: WaitingUpload | None) -> LedgerUpload:
         if upload is not None:
-            return taken_upload(key[0], moment, upload, self.context.landing)
-        return TakenUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
+            return ledger_upload(key[0], moment, upload, self.context.landing)
+        return LedgerUpload(*key, ingested_at=moment, archive_uri=None, stored_bytes=None, uploaded_at=None)
 
     def _suspects(self, batches: Sequence[str]) -> list[str]:
         """The batches to examine, because snapshots and file sizes do not prove that they are complete."""

@@ -34,7 +34,7 @@ from telemetry_assets.ingestion.batch_reports import (
 from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, attempt
 from telemetry_assets.ingestion.landing.base import WaitingUpload
-from telemetry_assets.ingestion.ledger import INGESTED_AT, newest_moment, rows_of_batch
+from telemetry_assets.ingestion.ledger import INGESTED_AT, latest_ingested_at, rows_of_batch
 from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
@@ -156,21 +156,21 @@ class BatchWriter:
         if entry.settled:
             parsed = self._parse(entry)
         elif not is_resumed:
-            entry = self._claim(self._with_newest_moment(entry))
+            entry = self._claim(self._with_later_ingested_at(entry))
             parsed = self._parse(entry)
         else:
             attempts = self.context.journal.attempts(entry.batch_id)
-            entry = _reject_deadly(self._claim(self._with_newest_moment(entry)), attempts.deaths())
+            entry = _reject_deadly(self._claim(self._with_later_ingested_at(entry)), attempts.deaths())
             with attempt(attempts) as current:
                 parsed = self._parse(entry, current.note)
         return replace(entry, uploads=parsed.uploads, settled=True), parsed
 
-    def _with_newest_moment(self, entry: JournalEntry) -> JournalEntry:
+    def _with_later_ingested_at(self, entry: JournalEntry) -> JournalEntry:
         """The entry with an ingestion time later than that of every earlier batch, even if the clock was set back.
 
         No other batch can begin while this entry is in the journal, so its ingestion time stays the latest.
         """
-        latest = newest_moment(self.context.lakehouse.table(UPLOADS))
+        latest = latest_ingested_at(self.context.lakehouse.table(UPLOADS))
         if latest is None or entry.ingested_at > latest:
             return entry
         return replace(entry, ingested_at=latest + timedelta(microseconds=1))

@@ -17,8 +17,8 @@ from telemetry_assets.ingestion.batches import MAX_DEATHS, BatchWriter, Finished
 from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal import open_journal
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, ReplaySelection, attempt
-from telemetry_assets.ingestion.landing.base import FirstLook, Landing, WaitingUpload, new_batch_id
-from telemetry_assets.ingestion.ledger import newest_moment
+from telemetry_assets.ingestion.landing.base import Landing, Listing, WaitingUpload, new_batch_id
+from telemetry_assets.ingestion.ledger import latest_ingested_at
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
 from telemetry_assets.lakehouse.batch_rows import TablePosition, uploads_with_rows
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -49,13 +49,13 @@ class Ingestion(IngestionContext):
         )
 
     def ingest_waiting(
-        self, run_id: str, progress: Callable[[BatchReport], None], look: FirstLook | None = None
+        self, run_id: str, progress: Callable[[BatchReport], None], listing: Listing | None = None
     ) -> list[BatchReport]:
         """Finish the batch in progress, if there is one, then ingest every upload that waits, oldest first.
 
         :param run_id: is written to the summaries of the snapshots.
         :param progress: called with the report of each finished batch.
-        :param look: an earlier listing of the landing location. It shortens the wait for the minimum age of the
+        :param listing: an earlier listing of the landing location. It shortens the wait for the minimum age of the
             uploads.
         :raises UnclaimableUploadsError: if uploads cannot be moved and nothing else was ingested.
         """
@@ -68,7 +68,7 @@ class Ingestion(IngestionContext):
                 progress(batch.report)
             return batch.postponed
 
-        queue = deque(self._complete_uploads(look or self.landing.first_look(), run_id, finish))
+        queue = deque(self._complete_uploads(listing or self.landing.listing(), run_id, finish))
         attempts = 0
         while queue:
             is_scaled = self._is_for_spark(queue)
@@ -146,7 +146,7 @@ class Ingestion(IngestionContext):
         logger.info("finishing batch %s, which another run began", entry.batch_id)
         return finish(entry, True)
 
-    def _complete_uploads(self, look: FirstLook, run_id: str, finish: _Finish) -> list[WaitingUpload]:
+    def _complete_uploads(self, listing: Listing, run_id: str, finish: _Finish) -> list[WaitingUpload]:
         """Finish the batches that earlier runs have left, then list the uploads that are complete, oldest first."""
         was_unfinished = self.journal.load() is not None
         self._finish_batch_in_progress(finish)
@@ -156,9 +156,9 @@ class Ingestion(IngestionContext):
             self.audit.mend(self.audit.newest(), run_id),
         )
         self._log_obstacles()
-        # After each of these steps, uploads may wait that the first look does not contain.
-        whole = self.landing.whole(self.landing.first_look() if was_unfinished or any(put_back) else look)
-        return sorted(whole, key=lambda upload: (upload.modified, upload.name))
+        # After each of these steps, uploads may wait that `listing` does not contain.
+        stable = self.landing.stable(self.landing.listing() if was_unfinished or any(put_back) else listing)
+        return sorted(stable, key=lambda upload: (upload.modified, upload.name))
 
     def _log_obstacles(self) -> None:
         """Log which uploads cannot be ingested: the first ones, and the number of all others."""
@@ -195,7 +195,7 @@ class Ingestion(IngestionContext):
 
     def _new_entry(self, uploads: Iterable[WaitingUpload], is_scaled: bool) -> JournalEntry:
         ledger = self.lakehouse.table(UPLOADS)
-        newest = newest_moment(ledger)
+        newest = latest_ingested_at(ledger)
         now = datetime.now(UTC)
         # Batch ids must sort by time, even if the clock was ahead and has been set back.
         moment = now if newest is None else max(now, newest + timedelta(microseconds=1))

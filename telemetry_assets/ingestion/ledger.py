@@ -37,7 +37,7 @@ _REJECTED_COLUMNS = ("batch_id", "source_uri", "ingested_at", "source_position",
 
 
 @dataclass(frozen=True)
-class TakenUpload:
+class LedgerUpload:
     """An upload as the ledger identifies it.
 
     :param archive_uri: its place in the archive; None if unknown.
@@ -58,14 +58,14 @@ def rows_of_batch(entry: JournalEntry, reports: Sequence[UploadReport], landing:
 
     :param reports: the reports of the uploads that are in the batch, in the entry's order.
     """
-    uploads = [item.upload for item in entry.uploads if item.is_in_batch]
-    taken = [taken_upload(entry.batch_id, entry.ingested_at, upload, landing) for upload in uploads]
-    return ledger_rows(zip(taken, reports, strict=True))
+    waiting = [item.upload for item in entry.uploads if item.is_in_batch]
+    uploads = [ledger_upload(entry.batch_id, entry.ingested_at, upload, landing) for upload in waiting]
+    return ledger_rows(zip(uploads, reports, strict=True))
 
 
-def taken_upload(batch_id: str, ingested_at: datetime, upload: WaitingUpload, landing: Landing) -> TakenUpload:
+def ledger_upload(batch_id: str, ingested_at: datetime, upload: WaitingUpload, landing: Landing) -> LedgerUpload:
     """An upload of a batch, as the ledger identifies it."""
-    return TakenUpload(
+    return LedgerUpload(
         batch_id,
         upload.uri,
         ingested_at,
@@ -75,12 +75,12 @@ def taken_upload(batch_id: str, ingested_at: datetime, upload: WaitingUpload, la
     )
 
 
-def taken_upload_of(row: Mapping[str, Any]) -> TakenUpload:
+def ledger_upload_of(row: Mapping[str, Any]) -> LedgerUpload:
     """The upload of a ledger row."""
-    return TakenUpload(**{one.name: row[one.name] for one in fields(TakenUpload)})
+    return LedgerUpload(**{one.name: row[one.name] for one in fields(LedgerUpload)})
 
 
-def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
+def ledger_rows(uploads: Iterable[tuple[LedgerUpload, UploadReport]]) -> pa.Table:
     """Ledger rows in the schema of the table."""
     rows = [
         {
@@ -99,12 +99,12 @@ def ledger_rows(taken: Iterable[tuple[TakenUpload, UploadReport]]) -> pa.Table:
             # No field has a valid range yet.
             "out_of_range_fields": json.dumps({}),
         }
-        for upload, report in taken
+        for upload, report in uploads
     ]
     return pa.Table.from_pylist(rows, schema=UPLOADS.arrow_schema)
 
 
-def newest_moment(ledger: Table) -> datetime | None:
+def latest_ingested_at(ledger: Table) -> datetime | None:
     """The ingestion time of the newest batch; None if the ledger has no batch.
 
     Batches are committed in the order of their ingestion times, so the newest snapshot of a batch has the latest time.

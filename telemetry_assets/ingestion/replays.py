@@ -23,7 +23,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal.base import ReplaySelection
-from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, report_of, reports_from_rows, taken_upload_of
+from telemetry_assets.ingestion.ledger import bronze_pieces, ledger_rows, ledger_upload_of, report_of, reports_from_rows
 from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadRows, gathered, in_pieces, upload_rows
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept
 from telemetry_assets.ingestion.parsing.framing import Limits
@@ -186,7 +186,7 @@ class Replay:
             ledger = self._lakehouse.table(UPLOADS)
             before = ledger.scan(of_batch).to_arrow().select(list(UPLOADS.column_names)).cast(UPLOADS.arrow_schema)
             after = ledger_rows(
-                (taken_upload_of(row), report_of(reports, (batch_id, row["source_uri"]))) for row in before.to_pylist()
+                (ledger_upload_of(row), report_of(reports, (batch_id, row["source_uri"]))) for row in before.to_pylist()
             )
             if not after.equals(before):
                 replace_rows(ledger, of_batch, after, _summary(batch_id, run_id), {})

@@ -44,8 +44,8 @@ def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table)
     if was_rolled_back(derived):
         return True
     current = upstream.current_snapshot()
-    taken = watermark_of(derived, upstream_contract) or NO_SNAPSHOT
-    return taken != (str(current.snapshot_id) if current else NO_SNAPSHOT)
+    applied = watermark_of(derived, upstream_contract) or NO_SNAPSHOT
+    return applied != (str(current.snapshot_id) if current else NO_SNAPSHOT)
 
 
 def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
@@ -59,12 +59,12 @@ def behind_since(derived: Table | None, upstream_contract: TableContract, upstre
         return None
     if derived is not None and was_rolled_back(derived):
         return _time(derived.metadata.last_updated_ms)
-    taken = (watermark_of(derived, upstream_contract) if derived else None) or NO_SNAPSHOT
+    applied = (watermark_of(derived, upstream_contract) if derived else None) or NO_SNAPSHOT
     first, snapshot = None, upstream.current_snapshot()
-    while snapshot is not None and str(snapshot.snapshot_id) != taken:
+    while snapshot is not None and str(snapshot.snapshot_id) != applied:
         first, parent = snapshot, snapshot.parent_snapshot_id
         snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    if snapshot is None and taken != NO_SNAPSHOT:
+    if snapshot is None and applied != NO_SNAPSHOT:
         return _time(upstream.metadata.last_updated_ms)
     return _time(first.timestamp_ms) if first else None
 

@@ -23,7 +23,7 @@ _QUOTED = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
 # A value may begin with the scheme of a header, and may contain spaces in a list separated by semicolons.
 _VALUE = rf"(?:{_QUOTED}|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s&,;\"'}}]+(?:[^\n&,;\"'}}]*(?=;))?)"
 _SHOWN = r"\g<shown>" + MASK
-_LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A Java option with any name.
     (re.compile(r"(?P<shown>-D[^\s=]+=)(?:\"[^\"]*\"|'[^']*'|(?:\\.|\S)+)"), _SHOWN),
     # The user and password of a URL: up to the last @ before a slash, or after it if the password contains a slash.
@@ -53,8 +53,8 @@ def masked(name: str, value: object) -> object:
 
 def masked_text(text: str) -> str:
     """A text in which everything that looks like a secret is masked."""
-    for look, shown in _LOOKS:
-        text = look.sub(shown, text)
+    for pattern, shown in _PATTERNS:
+        text = pattern.sub(shown, text)
     return text
 
 

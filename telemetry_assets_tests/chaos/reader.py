@@ -82,7 +82,7 @@ class Reader:
     def begin(self) -> None:
         """Start checking."""
         self._stop = Event()
-        self._thread = Thread(target=self._look, daemon=True)
+        self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
@@ -90,35 +90,35 @@ class Reader:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         is_last = False
         while not is_last:
             is_last = self._stop.wait(_PAUSE)
             if self.catalog_file.exists():
-                self._look_once()
+                self._check_all()
         if self._catalog is not None:
             self._catalog.engine.dispose()
             self._catalog = None
 
-    def _look_once(self) -> None:
-        self.counts["looks"] += 1
+    def _check_all(self) -> None:
+        self.counts["passes"] += 1
         try:
             self._catalog = self._catalog or self.open_catalog()
             for name in _KEYS:
-                self._look_at(self._catalog, name)
+                self._check(self._catalog, name)
         except (OperationalError, IntegrityError) as error:
             self._note(error)
         except Exception as error:
-            self.problems.append(f"the reader met {type(error).__name__}: {str(error)[:300]}")
+            self.problems.append(f"the reader failed with {type(error).__name__}: {str(error)[:300]}")
 
     def _note(self, error: Exception) -> None:
         text = str(error)
         if any(one in text for one in _WAITS):
-            self.counts["waits that ran out"] += 1
+            self.counts["lock timeouts"] += 1
         elif not any(one in text for one in (*_NOT_YET, *(_DISK if self.may_fail else ()))):
-            self.problems.append(f"the reader met {type(error).__name__}: {text[:300]}")
+            self.problems.append(f"the reader failed with {type(error).__name__}: {text[:300]}")
 
-    def _look_at(self, catalog: Catalog, name: str) -> None:
+    def _check(self, catalog: Catalog, name: str) -> None:
         table = _existing(catalog, name)
         snapshot = table.current_snapshot() if table is not None else None
         if table is None or snapshot is None or (name, snapshot.snapshot_id) in self._judged:

@@ -14,7 +14,7 @@ _COUNTED = (
     *("runs", "runs killed", "runs paused", "runs with faults", "runs whose clock jumps", "runs that failed"),
     *("faults", "requests", "uploads", "documents"),
 )
-_LOOKED_AT = ("looks", "snapshots", "rows", "states", "undecided", "waits that ran out")
+_READER_COUNTS = ("passes", "snapshots", "rows", "states", "undecided", "lock timeouts")
 _COLUMNS = (
     *("killed before", "killed after", "paused before", "paused after"),
     *("locked", "disk", "maintained", "growth", "clock", "faults"),
@@ -97,7 +97,7 @@ def _facts(
         ("Uploads not ingested in the end", f"{record.counts['not taken']:,}"),
         ("Of these unreported", f"{record.counts['unreported']:,}"),
         ("Schedules that failed", f"{len(failed):,}"),
-        *((f"The reader's {name}", f"{record.counts[f'reader: {name}']:,}") for name in _LOOKED_AT),
+        *((f"The reader's {name}", f"{record.counts[f'reader: {name}']:,}") for name in _READER_COUNTS),
         ("Disks", _with_count(_MOUNTS, [one for one in outcomes if one.schedule.disk]) if mounts else _NO_MOUNTS),
         ("No hard links", _with_count(_LINKS, [one for one in outcomes if not one.schedule.hard_links])),
         ("Time taken", f"{seconds / 60:.1f} min"),

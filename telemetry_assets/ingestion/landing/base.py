@@ -33,7 +33,7 @@ class WaitingUpload:
 
 
 @dataclass(frozen=True)
-class FirstLook:
+class Listing:
     """A listing of the uploads in a landing location at one time.
 
     :param uploads: every upload whose name does not mark an unfinished write.
@@ -59,14 +59,14 @@ class Landing(Protocol):
         """
         ...
 
-    def first_look(self) -> FirstLook:
-        """Every upload that may be complete. Pass it to :meth:`whole`."""
+    def listing(self) -> Listing:
+        """Every upload that may be complete. Pass it to :meth:`stable`."""
         ...
 
-    def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """The uploads of a first look whose size and time have not changed for the minimum age.
+    def stable(self, listing: Listing) -> list[WaitingUpload]:
+        """The uploads of a listing whose size and time have not changed for the minimum age.
 
-        Waits until the minimum age has passed since the first look. Only this machine's clock is used.
+        Waits until the minimum age has passed since the listing. Only this machine's clock is used.
         """
         ...
 

@@ -28,7 +28,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _NO_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.ENXIO)
 
 
-class WriterGoesOnError(OSError):
+class ChangedDuringCopyError(OSError):
     """A file cannot be copied completely, because its writer keeps changing it."""
 
 
@@ -106,7 +106,7 @@ def move_file(source: Path, target: Path, root: Path) -> None:
     A copy has the content and times of the file, but not the owner, mode or attributes that its writer chose.
 
     :param root: a folder above the target. The folders between them are synced after a copy.
-    :raises WriterGoesOnError: if the file changes during each attempt to copy it.
+    :raises ChangedDuringCopyError: if the file changes during each attempt to copy it.
     """
     try:
         source.rename(target)
@@ -124,7 +124,7 @@ def move_file(source: Path, target: Path, root: Path) -> None:
 def _copy_whole(source: Path, target: Path) -> None:
     """Copy a file to a draft, sync it, and rename the draft to the target.
 
-    :raises WriterGoesOnError: if the source changes during each attempt, because data that is added later would be
+    :raises ChangedDuringCopyError: if the source changes during each attempt, because data that is added later would be
         lost.
     """
     for _ in range(_ATTEMPTS):
@@ -132,7 +132,7 @@ def _copy_whole(source: Path, target: Path) -> None:
             if version_of(copy_file(source, draft)) == version_of(source.stat(follow_symlinks=False)):
                 draft.rename(target)
                 return
-    raise WriterGoesOnError(errno.EBUSY, "its writer goes on while it is copied", os.fspath(source))
+    raise ChangedDuringCopyError(errno.EBUSY, "it changed while it was copied", os.fspath(source))
 
 
 def copy_file(source: Path, draft: Path) -> os.stat_result:

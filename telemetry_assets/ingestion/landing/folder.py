@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from telemetry_assets.errors import LandingUnavailableError
-from telemetry_assets.ingestion.landing.base import FirstLook, WaitingUpload, is_finished, newest_batch_ids
+from telemetry_assets.ingestion.landing.base import Listing, WaitingUpload, is_finished, newest_batch_ids
 from telemetry_assets.ingestion.landing.files import (
-    WriterGoesOnError,
+    ChangedDuringCopyError,
     copy_part,
     file_uri,
     is_another,
@@ -97,20 +97,20 @@ class FolderLanding:
             if abs(now - found.st_mtime) >= self.minimum_age_seconds:
                 yield upload
 
-    def first_look(self) -> FirstLook:
-        """See :meth:`Landing.first_look`."""
-        return FirstLook(tuple(upload for upload, _ in self._finished()), time.monotonic())
+    def listing(self) -> Listing:
+        """See :meth:`Landing.listing`."""
+        return Listing(tuple(upload for upload, _ in self._finished()), time.monotonic())
 
-    def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """See :meth:`Landing.whole`. The age of a file's own time is not used: the writer's clock may be wrong."""
-        if not look.uploads or not self.minimum_age_seconds:
-            return list(look.uploads)
-        time.sleep(max(0.0, look.at + self.minimum_age_seconds - time.monotonic()))
+    def stable(self, listing: Listing) -> list[WaitingUpload]:
+        """See :meth:`Landing.stable`. The age of a file's own time is not used: the writer's clock may be wrong."""
+        if not listing.uploads or not self.minimum_age_seconds:
+            return list(listing.uploads)
+        time.sleep(max(0.0, listing.at + self.minimum_age_seconds - time.monotonic()))
         found = {(upload.name, upload.version) for upload, _ in self._finished()}
-        for upload in look.uploads:
+        for upload in listing.uploads:
             if (upload.name, upload.version) not in found:
                 logger.info("%s is still being written, or is gone; it is ingested when it is complete", upload.uri)
-        return [upload for upload in look.uploads if (upload.name, upload.version) in found]
+        return [upload for upload in listing.uploads if (upload.name, upload.version) in found]
 
     def _finished(self) -> Iterator[tuple[WaitingUpload, os.stat_result]]:
         for _, _, entry in self._offered():
@@ -191,7 +191,7 @@ class FolderLanding:
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
         # A run of another version may have archived a part of the batch already.
-        for path in self._taken(batch_id, upload.name):
+        for path in self._claimed_paths(batch_id, upload.name):
             try:
                 with open(opened_file(path), "rb") as file:
                     # Data that a writer adds later was not claimed; see :meth:`is_as_claimed`.
@@ -203,7 +203,7 @@ class FolderLanding:
 
     def is_as_claimed(self, batch_id: str, upload: WaitingUpload) -> bool:
         """See :meth:`Landing.is_as_claimed`."""
-        for path in self._taken(batch_id, upload.name):
+        for path in self._claimed_paths(batch_id, upload.name):
             try:
                 found = path.stat(follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
@@ -227,7 +227,7 @@ class FolderLanding:
                 )
             archived.parent.mkdir(parents=True, exist_ok=True)
             move_file(claimed, archived, self.archive_folder)
-        except WriterGoesOnError:
+        except ChangedDuringCopyError:
             # Archive only the part that was read. The file that the writer keeps changing is a new upload.
             copy_part(claimed, archived, upload.size, upload.modified)
             self._give_back(claimed, batch_id, upload.name)
@@ -435,7 +435,7 @@ class FolderLanding:
             return self._place_in_landing(_CLAIMED) / batch_id / name
         return claimed if _is_file(claimed) else None
 
-    def _taken(self, batch_id: str, name: str) -> Iterator[Path]:
+    def _claimed_paths(self, batch_id: str, name: str) -> Iterator[Path]:
         """The paths where a claimed upload may be."""
         claimed = self._claimed(batch_id, name)
         if claimed is not None:

@@ -23,7 +23,7 @@ from telemetry_assets.aws.errors import GONE, PRECONDITION_FAILED, error_code
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.aws.requests import delete_object_if, get_object
 from telemetry_assets.ingestion.landing.base import (
-    FirstLook,
+    Listing,
     WaitingUpload,
     is_finished,
     new_batch_id,
@@ -83,13 +83,13 @@ class S3Landing:
             if not problem:
                 yield upload
 
-    def first_look(self) -> FirstLook:
-        """See :meth:`Landing.first_look`."""
-        return FirstLook(tuple(self.waiting()), time.monotonic())
+    def listing(self) -> Listing:
+        """See :meth:`Landing.listing`."""
+        return Listing(tuple(self.waiting()), time.monotonic())
 
-    def whole(self, look: FirstLook) -> list[WaitingUpload]:
-        """See :meth:`Landing.whole`. An object appears only when it is complete."""
-        return list(look.uploads)
+    def stable(self, listing: Listing) -> list[WaitingUpload]:
+        """See :meth:`Landing.stable`. An object appears only when it is complete."""
+        return list(listing.uploads)
 
     def obstacles(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Landing.obstacles`."""
