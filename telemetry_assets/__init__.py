@@ -13,6 +13,6 @@ from packages below it; ``pyproject.toml`` defines the rule, and ``make lint`` c
 - ``ingestion/``: from an upload to Bronze rows. ``simulator/``: simulated uploads of a fleet.
 - ``lakehouse/``: Iceberg tables: catalogs, commits, changes and repairs.
 - ``tables/``: the contract of each table, and the registry of tables.
-- ``settings.py``, ``aws/``, ``file_system/``, ``errors.py``, ``text/``: settings, AWS clients, local file systems,
+- ``settings.py``, ``aws/``, ``file_system.py``, ``errors.py``, ``text/``: settings, AWS clients, local file systems,
   exceptions, and text for people.
 """

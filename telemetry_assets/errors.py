@@ -57,7 +57,7 @@ class CatalogUnusableError(TelemetryAssetsError):
 class StorageError(TelemetryAssetsError):
     """A file operation failed because of the file system or a limit of the operating system.
 
-    Completed commits are unaffected, and the next run continues. ``file_system/errors.py`` creates the message.
+    Completed commits are unaffected, and the next run continues. ``file_system.py`` creates the message.
     """
 
 

@@ -18,19 +18,18 @@ from pyiceberg.table import Table
 from telemetry_assets.engines import open_engine, parses_batches
 from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.file_system.errors import translate_storage_errors
-from telemetry_assets.ingestion.batch_reports import BatchReport
+from telemetry_assets.file_system import translate_storage_errors
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.landing.base import Landing
-from telemetry_assets.ingestion.reconciliation import Reconciliation, reconcile, require_conservation
+from telemetry_assets.ingestion.reconciliation import BatchReport, Reconciliation, reconcile, require_conservation
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.watermarks import is_behind
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import derived_tables
-from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.transforms.refresh import RefreshParameters
 

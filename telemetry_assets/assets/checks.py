@@ -22,8 +22,7 @@ from dagster import (
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
-from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
-from telemetry_assets.ingestion.reconciliation import check_conservation
+from telemetry_assets.ingestion.reconciliation import BatchReport, check_conservation, shown_counts
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import repeated_keys
 from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named

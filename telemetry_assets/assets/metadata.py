@@ -19,10 +19,9 @@ from dagster import (
 )
 
 from telemetry_assets.engines.base import RefreshResult, RemoteRun
-from telemetry_assets.ingestion.batch_reports import BatchReport, shown_counts
+from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts
 from telemetry_assets.tables import BRONZE
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.text.plain import plain_start
 
 Metadata = dict[str, Any]

@@ -27,13 +27,12 @@ from telemetry_assets.assets.metadata import (
 from telemetry_assets.assets.partitions import to_event_dates
 from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
-from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
+from telemetry_assets.ingestion.reconciliation import BatchReport
 from telemetry_assets.lakehouse.scans import partition_sample
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import BRONZE, TableContract
-from telemetry_assets.text.formatting import counted
-from telemetry_assets.text.plain import plain_lines
+from telemetry_assets.text.plain import counted, plain_lines
 
 _BRONZE_PREVIEW = ("event_id", "car_chassis", "event_primary_timestamp", "document_shape", "source_uri")
 

@@ -11,10 +11,10 @@ from telemetry_assets.cli.parameters import DATE
 from telemetry_assets.cli.runs import engine_log_on_stderr, interrupt_on_sigterm, new_run_id, say_refresh
 from telemetry_assets.cli.terminal import print_errors, say
 from telemetry_assets.engines.base import RefreshResult
-from telemetry_assets.ingestion.batch_reports import BatchReport, added_up, shown_counts
+from telemetry_assets.ingestion.reconciliation import BatchReport, added_up, shown_counts
 from telemetry_assets.pipeline import Processed, open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import counted
 
 
 @click.command()

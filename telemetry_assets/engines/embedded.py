@@ -20,23 +20,20 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.table import FileScanTask, Table
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import is_s3
-from telemetry_assets.engines.base import Partitioned, partition_results
+from telemetry_assets.engines.base import Partitioned, TransformingEngine, partition_results
 from telemetry_assets.engines.plan import RefreshPlan, TableScan
-from telemetry_assets.engines.refresh import TransformingEngine
 from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import replace_rows
 from telemetry_assets.lakehouse.quality import repeated_among, repeated_keys
-from telemetry_assets.lakehouse.scans import partition_filter
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.derived import Partitions
+from telemetry_assets.tables.contract import Partitions, TableContract
 from telemetry_assets.transforms.refresh import Replacement
 
 if TYPE_CHECKING:
@@ -87,17 +84,17 @@ class EmbeddedEngine(TransformingEngine):
         self._scratch.cleanup()
 
     def repeated_keys(self, scan: TableScan) -> int:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.repeated_keys`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.repeated_keys`."""
         return repeated_keys(scan.table, scan.contract, scan.partitions)
 
     @contextmanager
     def evaluate(self, plan: RefreshPlan, replacement: Replacement) -> Iterator[_ArrowRows]:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.evaluate`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluate`."""
         rows = _collect(replacement.rows, plan.contract, Path(self._scratch.name))
         yield _ArrowRows(plan, replacement.partitions, rows)
 
     def read(self, scan: TableScan) -> DataFrame:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.read`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
         schema = from_arrow_schema(scan.contract.arrow_schema)
         if any(task.delete_files for task in scan.files):
             # Sail does not apply delete files, which other writers may have written. So PyIceberg reads these data
@@ -111,7 +108,7 @@ class EmbeddedEngine(TransformingEngine):
         from pyiceberg.io.pyarrow import ArrowScan
 
         table, contract = scan.table, scan.contract
-        arrow_scan = ArrowScan(table.metadata, table.io, table.schema(), partition_filter(contract, None))
+        arrow_scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
         path = Path(self._scratch.name) / f"{uuid.uuid4().hex}.parquet"
         pq.write_table(arrow_scan.to_table(scan.files).cast(contract.arrow_schema), path)
         return path
@@ -148,22 +145,22 @@ class _ArrowRows:
 
     @property
     def _filter(self) -> BooleanExpression:
-        return partition_filter(self.plan.contract, self.replaced)
+        return self.plan.contract.partition_filter(self.replaced)
 
     def repeated_keys(self) -> int:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.repeated_keys`."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.repeated_keys`."""
         return repeated_among(self.rows, self.plan.contract)
 
     def differ(self) -> bool:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.differ`."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.differ`."""
         return not _same_rows(self.rows, self.plan.target.scan(self._filter).to_arrow(), self.plan.contract)
 
     def partitions(self) -> Partitioned:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.partitions`."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.partitions`."""
         return partition_results(self.plan.contract, self.rows)
 
     def commit(self) -> Table:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.commit`. Rows and watermark are in one commit."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.commit`. Rows and watermark are in one commit."""
         target = self.plan.target
         replace_rows(target, self._filter, self.rows, self.plan.summary, self.plan.watermark)
         return target
@@ -194,7 +191,7 @@ def _collect(frame: DataFrame, contract: TableContract, scratch: Path) -> pa.Tab
         rows = pq.read_table(folder) if folder.exists() else contract.arrow_schema.empty_table()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    rows = rows.select(list(contract.column_names)).cast(contract.arrow_schema)
+    rows = contract.conform(rows)
     order = [contract.partition] if contract.partition else []
     return rows.sort_by([(name, "ascending") for name in dict.fromkeys([*order, *contract.key])])
 
@@ -202,7 +199,6 @@ def _collect(frame: DataFrame, contract: TableContract, scratch: Path) -> pa.Tab
 def _same_rows(rows: pa.Table, before: pa.Table, contract: TableContract) -> bool:
     if rows.num_rows != before.num_rows:
         return False
-    names = list(contract.column_names)
     keys = [(name, "ascending") for name in contract.key]
-    before = before.select(names).cast(contract.arrow_schema).sort_by(keys)
+    before = contract.conform(before).sort_by(keys)
     return bool(rows.sort_by(keys).equals(before))

@@ -19,10 +19,8 @@ from telemetry_assets.lakehouse.changes import (
     files_appended_since_watermark,
     partition_date,
 )
-from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.lakehouse.watermarks import watermark_of, watermark_properties
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.derived import Changes, DerivedTable, Partitions
+from telemetry_assets.tables.contract import Changes, DerivedTable, Partitions, TableContract
 
 _DATES_LISTED = 100
 
@@ -45,7 +43,7 @@ class TableScan:
     @cached_property
     def files(self) -> list[FileScanTask]:
         """The data files that have the rows."""
-        planned = self.table.scan(partition_filter(self.contract, self.partitions)).plan_files()
+        planned = self.table.scan(self.contract.partition_filter(self.partitions)).plan_files()
         return [task for task in planned if self.paths is None or task.file.file_path in self.paths]
 
     def rows_by_date(self) -> Counter[date]:

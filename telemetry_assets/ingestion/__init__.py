@@ -5,7 +5,7 @@
 - ``parsing/``: pure functions that convert the bytes of an upload to rows.
 - ``intake.py`` selects the uploads of the next batch, ``batches.py`` writes a batch to the tables exactly once, and
   ``batch_parser.py`` parses its uploads.
-- ``ledger.py``, ``batch_reports.py``, ``reconciliation.py``, ``archive_audit.py``: what happened to each upload, and
+- ``ledger.py``, ``reconciliation.py``, ``archive_audit.py``: what happened to each upload, and
   whether the ledger, the tables and the archive agree.
 - ``replays.py`` ingests rejected documents again.
 

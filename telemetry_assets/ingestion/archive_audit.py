@@ -49,8 +49,7 @@ from telemetry_assets.lakehouse.commits import (
 )
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.text.formatting import counted
-from telemetry_assets.text.plain import plain_logger
+from telemetry_assets.text.plain import counted, plain_logger
 
 logger = plain_logger(__name__)
 

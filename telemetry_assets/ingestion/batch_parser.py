@@ -11,7 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
-from telemetry_assets.file_system.errors import is_storage_error
+from telemetry_assets.file_system import is_storage_error
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry
 from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.parsing.arrow_rows import (

@@ -22,19 +22,19 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, SparkError
-from telemetry_assets.file_system.errors import is_storage_error
+from telemetry_assets.file_system import is_storage_error
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.batch_parser import LocalParser, ParsedBatch, Parser
-from telemetry_assets.ingestion.batch_reports import (
+from telemetry_assets.ingestion.context import IngestionContext
+from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, attempt
+from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.ledger import INGESTED_AT, latest_ingested_at, rows_of_batch
+from telemetry_assets.ingestion.reconciliation import (
     BATCH_REPORT,
     BatchReport,
     batch_report_from_tables,
     batch_report_of,
 )
-from telemetry_assets.ingestion.context import IngestionContext
-from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, attempt
-from telemetry_assets.ingestion.landing.base import WaitingUpload
-from telemetry_assets.ingestion.ledger import INGESTED_AT, latest_ingested_at, rows_of_batch
 from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract

@@ -12,13 +12,13 @@ from itertools import accumulate
 from telemetry_assets.errors import ConcurrentWriteError, UnclaimableUploadsError
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.batch_parser import Parser
-from telemetry_assets.ingestion.batch_reports import BatchReport
 from telemetry_assets.ingestion.batches import MAX_DEATHS, BatchWriter, FinishedBatch
 from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal import open_journal
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, ReplaySelection, attempt
 from telemetry_assets.ingestion.landing.base import Landing, Listing, WaitingUpload, new_batch_id
 from telemetry_assets.ingestion.ledger import latest_ingested_at
+from telemetry_assets.ingestion.reconciliation import BatchReport
 from telemetry_assets.ingestion.replays import Replay, ReplayResult
 from telemetry_assets.lakehouse.batch_rows import TablePosition, uploads_with_rows
 from telemetry_assets.lakehouse.catalog import Lakehouse

@@ -29,7 +29,6 @@ from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, a
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
-from telemetry_assets.lakehouse.dictionary_encoding import decoded_rows
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 
@@ -149,7 +148,7 @@ class Replay:
             rejected = _keys_of_batch(self._lakehouse.table(REJECTED), batch_id)
             new = [_not_in(one.of_rejected(one.rows.bronze, rejected), there) for one in accepted]
             if any(rows.num_rows for rows in new):
-                append_rows(table, decoded_rows(BRONZE, pa.concat_tables(new)), _summary(batch_id, run_id))
+                append_rows(table, BRONZE.conform(pa.concat_tables(new)), _summary(batch_id, run_id))
 
         until_committed(BRONZE, attempt)
 
@@ -167,7 +166,7 @@ class Replay:
             still_there = _keys(before)
             kept = _not_in(before, set().union(*(one.keys for one in replayed)))
             still = (_not_in(one.of_rejected(one.rows.rejected, still_there), there) for one in replayed)
-            after = pa.concat_tables([kept, *(decoded_rows(REJECTED, rows) for rows in still)])
+            after = pa.concat_tables([kept, *(REJECTED.conform(rows) for rows in still)])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
                 return
             # Update the ledger first: if the run is killed here, the rows are still selected by the next replay.
@@ -184,7 +183,7 @@ class Replay:
             pieces = bronze_pieces(self._lakehouse.table(BRONZE), of_batch)
             reports = reports_from_rows(pieces, rejected.to_batches())
             ledger = self._lakehouse.table(UPLOADS)
-            before = ledger.scan(of_batch).to_arrow().select(list(UPLOADS.column_names)).cast(UPLOADS.arrow_schema)
+            before = UPLOADS.conform(ledger.scan(of_batch).to_arrow())
             after = ledger_rows(
                 (ledger_upload_of(row), report_of(reports, (batch_id, row["source_uri"]))) for row in before.to_pylist()
             )
@@ -254,7 +253,7 @@ def _summary(batch_id: str, run_id: str) -> dict[str, str]:
 
 def _of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str, table: Table | None = None) -> pa.Table:
     scan = (table or lakehouse.table(contract)).scan(EqualTo(term="batch_id", value=batch_id))
-    return scan.to_arrow().select(list(contract.column_names)).cast(contract.arrow_schema)
+    return contract.conform(scan.to_arrow())
 
 
 def _keys_of_batch(table: Table, batch_id: str) -> set[_Key]:

@@ -1,7 +1,7 @@
 """Checks whether the file systems of the landing folder and the lakehouse support the operations that ingestion needs.
 
 Each check does the same operations as a run, with its own files, which it removes.
-``telemetry_assets/file_system/errors.py`` defines what errors of file systems mean during a run.
+``telemetry_assets/file_system.py`` defines what errors of file systems mean during a run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from telemetry_assets.file_system.errors import is_storage_error, storage_advice
-from telemetry_assets.file_system.posix import lock_file, sync_file, sync_folder
+from telemetry_assets.file_system import is_storage_error, lock_file, storage_advice, sync_file, sync_folder
 from telemetry_assets.settings import MEBIBYTE, Settings
-from telemetry_assets.text.formatting import megabytes
+from telemetry_assets.text.plain import megabytes
 
 _LEAST_BYTES = 64 * MEBIBYTE
 # One percent of a large disk is more than enough.

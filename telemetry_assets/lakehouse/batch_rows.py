@@ -25,9 +25,8 @@ from telemetry_assets.lakehouse.commits import (
     summary_of,
     until_committed,
 )
-from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes, decoded_rows
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
-from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contract import TableContract, decoded_bytes
 
 _BYTES_IN_PIECE = 128 * 1024 * 1024
 """The size of rows in memory that are written at a time. A larger batch has several data files per partition."""
@@ -156,14 +155,12 @@ def _append_in_pieces(table: Table, contract: TableContract, rows: pa.Table, pro
     """Append rows as one snapshot; only a part of bounded size is decoded at a time."""
     pieces = -(-decoded_bytes(rows) // _BYTES_IN_PIECE)
     if pieces <= 1:
-        append_rows(table, decoded_rows(contract, rows), properties)
+        append_rows(table, contract.conform(rows), properties)
         return
     length = -(-rows.num_rows // pieces)
     files = [
         file
         for start in range(0, rows.num_rows, length)
-        for file in _dataframe_to_data_files(
-            table.metadata, decoded_rows(contract, rows.slice(start, length)), table.io
-        )
+        for file in _dataframe_to_data_files(table.metadata, contract.conform(rows.slice(start, length)), table.io)
     ]
     append_files(table, files, properties)

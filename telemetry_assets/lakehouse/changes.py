@@ -15,8 +15,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import BATCH_ID, summary_of, was_rolled_back
 from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, watermark_of
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.contract import Changes, TableContract
 
 MAINTENANCE = "telemetry.maintenance"
 """The property in the summary of a snapshot that rewrites files and changes no row."""

@@ -12,7 +12,7 @@ from threading import Lock
 
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
-from telemetry_assets.file_system.posix import sync_file, sync_folder
+from telemetry_assets.file_system import sync_file, sync_folder
 
 _THREADS = 8
 _written: set[Path] = set()

@@ -9,13 +9,12 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from telemetry_assets.errors import QualityError
-from telemetry_assets.lakehouse.scans import partition_filter
 from telemetry_assets.tables.contract import TableContract
 
 
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
     """The number of rows that have the same key as an earlier row, in some partitions or in the whole table."""
-    keys = table.scan(partition_filter(contract, partitions), selected_fields=contract.key).to_arrow()
+    keys = table.scan(contract.partition_filter(partitions), selected_fields=contract.key).to_arrow()
     return repeated_among(keys, contract)
 
 

@@ -1,4 +1,4 @@
-"""Reads of a table: row filters, samples of partitions, first rows."""
+"""Rows of a table for display: samples of partitions, first rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import date
 
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, In
+from pyiceberg.expressions import AlwaysTrue, EqualTo
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
@@ -20,16 +20,6 @@ _SAMPLED_PARTITIONS = 100
 """If there are more partitions, :func:`partition_sample` returns no rows."""
 
 
-def partition_filter(contract: TableContract, partitions: Set[date] | None) -> BooleanExpression:
-    """A filter for the rows of some partitions.
-
-    It matches all rows if ``partitions`` is None or the table is not partitioned.
-    """
-    if partitions is None or contract.partition is None:
-        return AlwaysTrue()
-    return In(term=contract.partition, literals=set(partitions))
-
-
 def partition_sample(
     table: Table, contract: TableContract, partitions: Set[date], columns: tuple[str, ...], rows: int = 5
 ) -> dict[date, tuple[int, list[dict[str, object]]]]:
@@ -38,7 +28,7 @@ def partition_sample(
     :param rows: the greatest number of rows for a partition.
     """
     sample: dict[date, tuple[int, list[dict[str, object]]]] = {day: (0, []) for day in partitions}
-    for task in table.scan(partition_filter(contract, partitions)).plan_files():
+    for task in table.scan(contract.partition_filter(partitions)).plan_files():
         day = partition_date(task.file)
         count, shown = sample[day]
         if not shown and len(partitions) <= _SAMPLED_PARTITIONS:

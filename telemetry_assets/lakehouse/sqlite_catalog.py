@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlch
 from sqlalchemy.pool import NullPool
 
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
-from telemetry_assets.file_system.errors import is_storage_error, storage_advice
+from telemetry_assets.file_system import is_storage_error, storage_advice
 from telemetry_assets.lakehouse.commits import OrderedCommits
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.text.plain import plain_logger

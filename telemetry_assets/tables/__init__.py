@@ -9,8 +9,7 @@ from __future__ import annotations
 from telemetry_assets.tables.bronze_car_telemetry import BRONZE
 from telemetry_assets.tables.bronze_rejected_documents import REJECTED
 from telemetry_assets.tables.bronze_uploads import UPLOADS
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.tables.gold_car_current_state import CURRENT_STATE
 from telemetry_assets.tables.gold_fuel_efficiency_monthly import FUEL_EFFICIENCY
 from telemetry_assets.tables.gold_performance_alerts import ALERTS

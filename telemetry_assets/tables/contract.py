@@ -1,12 +1,19 @@
-"""Table contracts, and the Iceberg schema, Arrow schema, partition spec and table properties derived from them."""
+"""Contracts of tables: columns, keys, partitions, and for derived tables, how they are computed.
+
+The Iceberg schema, Arrow schema, partition spec and table properties follow from the contract.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import DayTransform, IdentityTransform, Transform
@@ -149,6 +156,19 @@ class TableContract:
             [pa.field(column.name, _ARROW[column.type], nullable=not column.required) for column in self.columns]
         )
 
+    def conform(self, rows: pa.Table) -> pa.Table:
+        """Rows with the columns and Arrow types of the table. Dictionary-encoded columns are decoded."""
+        return rows.select(list(self.column_names)).cast(self.arrow_schema)
+
+    def partition_filter(self, partitions: Set[date] | None) -> BooleanExpression:
+        """A filter for the rows of some partitions.
+
+        It matches all rows if ``partitions`` is None or the table is not partitioned.
+        """
+        if partitions is None or self.partition is None:
+            return AlwaysTrue()
+        return In(term=self.partition, literals=set(partitions))
+
     @property
     def table_properties(self) -> dict[str, str]:
         """The Iceberg table properties that the table is created with."""
@@ -160,3 +180,114 @@ class TableContract:
             "write.metadata.previous-versions-max": "100",
             "comment": self.description,
         }
+
+
+def decoded_bytes(rows: pa.Table) -> int:
+    """The memory that rows need without dictionary encoding, in bytes.
+
+    Ingestion encodes texts that occur in many rows, because each row of Bronze has the URI of its upload, which may be
+    thousands of characters long.
+    """
+    return int(rows.nbytes) + sum(
+        _bytes_of_texts(chunk)
+        for column in rows.columns
+        if pa.types.is_dictionary(column.type)
+        for chunk in column.chunks
+        if len(chunk)
+    )
+
+
+def _bytes_of_texts(encoded: pa.DictionaryArray) -> int:
+    return int(pc.sum(pc.binary_length(encoded.dictionary).take(encoded.indices)).as_py() or 0)
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum of a column."""
+
+    name: str
+    column: str
+
+
+@dataclass(frozen=True)
+class RowsWhere:
+    """The number of rows with a given value in a column."""
+
+    name: str
+    column: str
+    value: str
+
+
+@dataclass(frozen=True)
+class DistinctValues:
+    """The number of distinct values of a column."""
+
+    name: str
+    column: str
+
+
+Figure = Total | RowsWhere | DistinctValues
+"""A number that is computed from the rows of a partition. Its name ends with its unit, e.g. ``driven_km``."""
+
+
+Partitions = frozenset[date] | None
+"""Partition values of a table; None means the whole table."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The changes of an upstream after a derived table's watermark.
+
+    :param dates: the event dates with changed rows.
+    :param everything: whether the whole table must be rebuilt, because the changed dates are unknown: the table is new,
+        it was rolled back, or the snapshot of its watermark has expired. ``dates`` are then all dates of the upstream.
+    """
+
+    dates: frozenset[date]
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.dates)
+
+    @property
+    def partitions(self) -> Partitions:
+        """The changed dates; None if the whole table is rebuilt."""
+        return None if self.everything else self.dates
+
+
+def identity_partition(event_date: date) -> date:
+    """The partition of a table that is partitioned by event date."""
+    return event_date
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedTable(TableContract):
+    """A table that a transform computes from an upstream table.
+
+    :param upstream: the table from which it is computed.
+    :param transform: the module whose function ``refresh`` computes the rows; see
+        :class:`telemetry_assets.transforms.refresh.Transform`. It is a name, because transforms import PySpark.
+    :param key_check: the name of the asset check for rows with the same key, e.g. ``one_row_per_event``.
+    :param rebuild_description: what a materialization of chosen event dates replaces; shown on the asset's page.
+    :param partition_of: returns the partition of an event date's rows; returns None if the table is not partitioned.
+    :param figures: the numbers per partition that the UI plots.
+    :param sources: for columns computed from an upstream column of another name, the name of that column.
+    :param fresh_within: the UI shows the table as stale if its newest materialization is older than this.
+    :param as_of: the column with the date for which the rows are computed; None if they do not depend on the day of the
+        refresh.
+    """
+
+    upstream: TableContract
+    transform: str
+    key_check: str
+    rebuild_description: str
+    partition_of: Callable[[date], date | None] = identity_partition
+    figures: tuple[Figure, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+    fresh_within: timedelta | None = None
+    as_of: str | None = None
+
+    def column_sources(self) -> dict[str, str]:
+        """For each column that has an upstream column, its name: the one in ``sources``, or the same name."""
+        same_name = {name: name for name in self.column_names if name in self.upstream.column_names}
+        return {**same_name, **self.sources}

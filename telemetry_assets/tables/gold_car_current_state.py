@@ -18,9 +18,7 @@ from telemetry_assets.tables.columns import (
     UPDATED_AT,
     YEAR,
 )
-from telemetry_assets.tables.contract import Column
-from telemetry_assets.tables.derived import DerivedTable
-from telemetry_assets.tables.figures import RowsWhere
+from telemetry_assets.tables.contract import Column, DerivedTable, RowsWhere
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 # The columns with the last known value of an attribute.

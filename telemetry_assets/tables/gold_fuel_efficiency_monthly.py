@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from telemetry_assets.tables.columns import MANUFACTURER, MODEL, UPDATED_AT
-from telemetry_assets.tables.contract import Column
-from telemetry_assets.tables.derived import DerivedTable
-from telemetry_assets.tables.figures import Total
+from telemetry_assets.tables.contract import Column, DerivedTable, Total
 from telemetry_assets.tables.months import first_of_month
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from telemetry_assets.tables.columns import UPDATED_AT
-from telemetry_assets.tables.contract import Column
-from telemetry_assets.tables.derived import DerivedTable
-from telemetry_assets.tables.figures import DistinctValues, RowsWhere
+from telemetry_assets.tables.contract import Column, DerivedTable, DistinctValues, RowsWhere
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 ALERTS = DerivedTable(

@@ -18,9 +18,7 @@ from telemetry_assets.tables.columns import (
     OIL_PRESSURE,
     YEAR,
 )
-from telemetry_assets.tables.contract import Column
-from telemetry_assets.tables.derived import DerivedTable
-from telemetry_assets.tables.figures import DistinctValues
+from telemetry_assets.tables.contract import Column, DerivedTable, DistinctValues
 
 _CAR_AND_STATE = (
     MANUFACTURER,

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window
 
-from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.contract import Changes
 from telemetry_assets.tables.gold_car_current_state import CURRENT_STATE, STATE_ATTRIBUTES
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped

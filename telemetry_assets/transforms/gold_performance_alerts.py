@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.contract import Changes
 from telemetry_assets.tables.gold_performance_alerts import ALERTS
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped

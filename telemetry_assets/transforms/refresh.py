@@ -7,7 +7,7 @@ from datetime import date
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
-from telemetry_assets.tables.derived import Changes, DerivedTable, Partitions
+from telemetry_assets.tables.contract import Changes, DerivedTable, Partitions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

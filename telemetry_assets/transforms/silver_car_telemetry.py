@@ -7,8 +7,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.types import DataType, DateType, DoubleType, IntegerType, StringType, StructField, StructType
 from pyspark.sql.window import Window
 
-from telemetry_assets.tables.contract import ColumnType
-from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.contract import Changes, ColumnType
 from telemetry_assets.tables.document_shapes import VALUE_COLUMNS, payload_values
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement

@@ -75,7 +75,7 @@ def _change_a_row(lakehouse: Lakehouse, random: Random) -> tuple[str, Backfill |
         return "Silver holds no row", None
     day = random.choice(days)
     of_day = EqualTo(term="event_date", value=day)
-    rows = table.scan(of_day).to_arrow().select(list(SILVER.column_names)).cast(SILVER.arrow_schema).to_pylist()
+    rows = SILVER.conform(table.scan(of_day).to_arrow()).to_pylist()
     changed = [{**row, "current_mileage_km": 123_456.0, "model": "changed by hand"} for row in rows]
     table.overwrite(pa.Table.from_pylist(changed, schema=SILVER.arrow_schema), of_day)
     return f"Silver's rows of {day} get another model", Backfill(SILVER.full_name, (day,))

@@ -14,7 +14,6 @@ from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.landing.s3 import S3Landing
 from telemetry_assets.ingestion.reconciliation import require_conservation
 from telemetry_assets.lakehouse import batch_rows, commits
-from telemetry_assets.lakehouse.dictionary_encoding import decoded_rows
 
 
 def _double_append() -> None:
@@ -23,7 +22,7 @@ def _double_append() -> None:
     def append_batch(lakehouse: Any, contract: Any, batch_id: str, rows: Any, summary: Any, _since: Any) -> Any:
         table = lakehouse.table(contract)
         for _ in range(2):
-            table.append(decoded_rows(contract, rows), snapshot_properties={**summary, commits.BATCH_ID: batch_id})
+            table.append(contract.conform(rows), snapshot_properties={**summary, commits.BATCH_ID: batch_id})
         return batch_rows.batch_snapshot(lakehouse.table(contract), batch_id)
 
     setattr(batches, append_batch.__name__, append_batch)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry_assets.aws.locations import S3Location
-from telemetry_assets.ingestion.batch_reports import BatchReport, batch_report_from_tables
+from telemetry_assets.ingestion.reconciliation import BatchReport, batch_report_from_tables
 from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import (

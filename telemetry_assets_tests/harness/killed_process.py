@@ -23,7 +23,7 @@ from typing import Any
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.orm import Session
 
-from telemetry_assets.engines import embedded, refresh
+from telemetry_assets.engines import base, embedded
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.journal.file import JournalFile
 from telemetry_assets.ingestion.landing import files
@@ -88,7 +88,7 @@ BOUNDARIES = (
     Boundary(files, "copy_file", "copying {}", lambda call: Path(call["source"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
     Boundary(embedded, "replace_rows", "replacing rows of {}", _of_table),
-    Boundary(refresh, "set_table_properties", "moving the watermark of {}", _of_table),
+    Boundary(base, "set_table_properties", "moving the watermark of {}", _of_table),
     Boundary(SqlCatalog, "commit_table", "the commit to {}", _of_table),
     Boundary(SqlCatalog, "_write_metadata", "writing metadata of {}", _of_location),
     Boundary(Session, "commit", "ending the catalog's transaction"),

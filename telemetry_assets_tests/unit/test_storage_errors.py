@@ -11,7 +11,7 @@ import pytest
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
 from telemetry_assets.errors import SettingsError, StorageError
-from telemetry_assets.file_system.errors import storage_advice, translate_storage_errors
+from telemetry_assets.file_system import storage_advice, translate_storage_errors
 from telemetry_assets.settings import Settings
 
 GOES_ON = "the batch waits, and the next run continues it."

@@ -33,7 +33,7 @@ from telemetry_assets.lakehouse.commits import set_table_properties, until_commi
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import BRONZE, derived_tables
-from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.transforms.refresh import RefreshParameters
 

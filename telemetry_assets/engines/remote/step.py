@@ -23,7 +23,7 @@ from telemetry_assets.aws.requests import encryption, get_object
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import derived_table_named
-from telemetry_assets.tables.derived import DerivedTable
+from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets.transforms.refresh import RefreshParameters
 
 if TYPE_CHECKING:

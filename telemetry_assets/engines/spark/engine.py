@@ -19,9 +19,15 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from telemetry_assets.engines.base import PREVIEW_ROWS, Partitioned, PartitionResult, RefreshResult, figure_aggregate
+from telemetry_assets.engines.base import (
+    PREVIEW_ROWS,
+    Partitioned,
+    PartitionResult,
+    RefreshResult,
+    TransformingEngine,
+    figure_aggregate,
+)
 from telemetry_assets.engines.plan import RefreshPlan, TableScan
-from telemetry_assets.engines.refresh import TransformingEngine
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.engines.spark.parser import java_cause, parsed_in_spark
 from telemetry_assets.errors import SparkError
@@ -37,8 +43,7 @@ from telemetry_assets.lakehouse.commits import (
 )
 from telemetry_assets.lakehouse.scans import partition_sample
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.tables.derived import DerivedTable, Partitions
+from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.transforms.refresh import RefreshParameters, Replacement
 
@@ -83,7 +88,7 @@ class SparkEngine(TransformingEngine):
             raise SparkError(contract.full_name, java_cause(error)) from error
 
     def read(self, scan: TableScan) -> DataFrame:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.read`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
         contract, snapshot = scan.contract, scan.table.current_snapshot()
         if snapshot is None or scan.after == str(snapshot.snapshot_id):
             return self._spark.createDataFrame([], from_arrow_schema(contract.arrow_schema))
@@ -96,12 +101,12 @@ class SparkEngine(TransformingEngine):
         return rows.select(*contract.column_names).where(_in_partitions(contract, scan.partitions))
 
     def repeated_keys(self, scan: TableScan) -> int:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.repeated_keys`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.repeated_keys`."""
         return _repeated_keys(self.read(scan), scan.contract)
 
     @contextmanager
     def evaluate(self, plan: RefreshPlan, replacement: Replacement) -> Iterator[_SparkRows]:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.evaluate`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluate`."""
         rows = replacement.rows.select(*plan.contract.column_names).persist()
         try:
             previous = self.read(plan.previous_rows(replacement.partitions))
@@ -110,7 +115,7 @@ class SparkEngine(TransformingEngine):
             rows.unpersist()
 
     def add_previews(self, target: Table, contract: DerivedTable, partitions: Partitioned) -> Partitioned:
-        """See :meth:`telemetry_assets.engines.refresh.TransformingEngine.add_previews`."""
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.add_previews`."""
         if contract.partition is None:
             rows = target.scan(limit=PREVIEW_ROWS).to_arrow().to_pylist()
             return {day: replace(one, preview=rows) for day, one in partitions.items()}
@@ -138,20 +143,20 @@ class _SparkRows:
     previous: DataFrame
 
     def repeated_keys(self) -> int:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.repeated_keys`."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.repeated_keys`."""
         return _repeated_keys(self.rows, self.plan.contract)
 
     def differ(self) -> bool:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.differ`."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.differ`."""
         # Keys are unique, so two sets of the same size are equal if one contains the other.
         return self.previous.count() != self.count or not self.rows.exceptAll(self.previous).isEmpty()
 
     def partitions(self) -> Partitioned:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.partitions`."""
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.partitions`."""
         return _partition_figures(self.rows, self.plan.contract)
 
     def commit(self) -> Table:
-        """See :meth:`telemetry_assets.engines.refresh.EvaluatedRows.commit`.
+        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.commit`.
 
         Spark cannot set table properties in the same commit, so a second commit sets the watermark, unless the table
         was rolled back in between.

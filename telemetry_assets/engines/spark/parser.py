@@ -26,10 +26,10 @@ from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.parsing.arrow_rows import Counts
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
-from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes, decoded_rows
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
 from telemetry_assets.settings import MEBIBYTE, Settings
 from telemetry_assets.tables import BRONZE, REJECTED
+from telemetry_assets.tables.contract import decoded_bytes
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -141,7 +141,7 @@ class _Files:
             return
         contract = BRONZE if name == BRONZE.name else REJECTED
         table = self.lakehouse.table(contract)
-        plain = decoded_rows(contract, pa.concat_tables(rows))
+        plain = contract.conform(pa.concat_tables(rows))
         files = list(_dataframe_to_data_files(table.metadata, plain, table.io))
         # The driver commits the files, but cannot sync what this process has written.
         sync_written_files()

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from telemetry_assets.file_system.errors import is_storage_error
-from telemetry_assets.file_system.posix import lock_file
+from telemetry_assets.file_system import is_storage_error, lock_file
 from telemetry_assets.ingestion.journal.base import Attempt, Attempts, JournalEntry
 from telemetry_assets.text.plain import plain_logger
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from telemetry_assets.file_system.posix import sync_folder
+from telemetry_assets.file_system import sync_folder
 
 _SCHEME = "file://"
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")

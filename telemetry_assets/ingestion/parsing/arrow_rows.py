@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection
 from telemetry_assets.ingestion.parsing.framing import Limits, UploadRejectedError, parse_upload, too_many, whole_upload
-from telemetry_assets.lakehouse.dictionary_encoding import decoded_bytes
 from telemetry_assets.tables import BRONZE, REJECTED
-from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contract import TableContract, decoded_bytes
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)

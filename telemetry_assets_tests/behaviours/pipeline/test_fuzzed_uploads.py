@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.batch_reports import added_up
+from telemetry_assets.ingestion.reconciliation import added_up
 from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.contract_reading_of_uploads import documents, upload_text
 from telemetry_assets_tests.harness.deployment import Deployment, Row, deployment

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from telemetry_assets.tables.columns import EVENT_DATE, UPDATED_AT
-from telemetry_assets.tables.contract import Column
-from telemetry_assets.tables.derived import DerivedTable
-from telemetry_assets.tables.figures import Total
+from telemetry_assets.tables.contract import Column, DerivedTable, Total
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 DAILY_DISTANCE = DerivedTable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.derived import Changes
+from telemetry_assets.tables.contract import Changes
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 from telemetry_assets_tests.harness.added_table.table import DAILY_DISTANCE
