@@ -19,6 +19,8 @@ from telemetry_assets_tests.harness.aws.fault_proxy import FaultProxy
 from telemetry_assets_tests.harness.aws.faults import Fault, FaultHit, FaultKind
 from telemetry_assets_tests.harness.aws.services import AwsServices
 
+pytestmark = pytest.mark.long
+
 RETRIES = {"mode": "standard", "total_max_attempts": 6}
 Truncated = (IncompleteReadError, ResponseStreamingError)
 

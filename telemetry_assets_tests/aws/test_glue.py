@@ -50,6 +50,7 @@ def test_any_engine_of_the_catalog_reads_the_tables(deployed: DeploymentInS3, aw
     assert [alert["alert_type"] for alert in alerts] == ["OVERHEAT_ENGINE"]
 
 
+@pytest.mark.long
 def test_everything_that_is_written_is_encrypted_with_the_key_of_the_settings(aws: AwsServices) -> None:
     with deployment_in_s3(aws, kms_key_id="alias/telemetry") as deployed:
         send_one(deployed)
@@ -58,6 +59,7 @@ def test_everything_that_is_written_is_encrypted_with_the_key_of_the_settings(aw
         assert {(one["ServerSideEncryption"], one["SSEKMSKeyId"]) for one in heads} == {("aws:kms", "alias/telemetry")}
 
 
+@pytest.mark.long
 def test_buckets_may_be_in_other_regions_than_the_catalog(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:
     # Unlike AWS's other tools, boto3 reads AWS_DEFAULT_REGION only.
     monkeypatch.delenv("AWS_DEFAULT_REGION")
@@ -80,6 +82,7 @@ def test_a_lakehouse_prefix_that_engines_would_misread_is_refused(aws: AwsServic
         pass
 
 
+@pytest.mark.long
 def test_property_set_despite_an_error_is_recognized(
     deployed: DeploymentInS3, aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +95,7 @@ def test_property_set_despite_an_error_is_recognized(
             assert pipeline.lakehouse.table(SILVER).properties["owner"] == "fleet"
 
 
+@pytest.mark.long
 def test_temporary_refusal_does_not_create_bronze_again(
     deployed: DeploymentInS3, aws: AwsServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def test_every_key_that_s3_allows_is_a_separate_upload(aws: AwsServices, version
     assert names(place.landing) == []
 
 
+@pytest.mark.long
 def test_a_listing_has_as_many_pages_as_it_needs(place: S3Place) -> None:
     for number in range(1_003):
         place.put(f"{number:04d}.json", b"{}")

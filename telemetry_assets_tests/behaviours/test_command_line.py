@@ -112,6 +112,7 @@ def test_doctor_reports_why_uploads_cannot_be_ingested(shell: Shell) -> None:
     assert result.stdout.endswith("2 problems above to be solved.\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", ["bronze", "silver"])
 def test_the_doctor_survives_a_table_whose_metadata_is_gone(shell: Shell, table: str) -> None:
     shell.landing.mkdir()

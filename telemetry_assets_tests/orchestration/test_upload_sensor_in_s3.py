@@ -59,6 +59,7 @@ def test_an_upload_in_s3_starts_a_run_and_an_empty_prefix_does_not(
     assert isinstance(tick(instance), RunRequest)
 
 
+@pytest.mark.long
 def test_tick_with_ten_thousand_waiting_uploads_makes_two_listings(
     deployed: DeploymentInS3, aws: AwsServices, proxy: FaultProxy, instance: DagsterInstance
 ) -> None:

@@ -162,6 +162,7 @@ def test_restart_repairs_a_killed_run_with_rejects_only(story: Story, undisturbe
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "after claiming #2 then before the commit to bronze.car_telemetry",
     "after appending to bronze.rejected_documents then after writing metadata of bronze.car_telemetry",
@@ -175,6 +176,7 @@ def test_restart_repairs_two_killed_runs(story: Story, undisturbed: Story, endin
     assert ending(story) == ending(undisturbed)
 
 
+@pytest.mark.long
 @killed(
     "after claiming #3",
     "after appending to bronze.rejected_documents",
