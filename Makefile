@@ -2,16 +2,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# It pins half of what it needs to versions of its own, so it lives apart.
+# checkov has its own environment, because it pins other versions of the project's dependencies.
 CHECKOV := .venv-checkov
 CHECKOV_VERSION := 3.3.30
 TOOLS := .venv-tools
 PIP_TOOLS_VERSION := 7.6.2
 PIP_AUDIT_VERSION := 2.10.1
-# Files in their order: by their number of tests, the few long ones would come last, and one process would wait.
+# Keep the order of the files. Otherwise pytest-xdist runs files with few tests last, and one process waits for a long one.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Tests start hundreds of processes: each would compile what it imports.
+# Tests start hundreds of processes. Without cached bytecode, each would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup constraints audit demo dev test test-unit test-long test-exhaustive lint docs bench chaos spark-jars package aws-check infra-check infra-e2e infra-scan clean clean-data machine
@@ -43,7 +43,7 @@ dev: setup ## Open the Dagster UI on port 3000, with the upload sensor on
 	mkdir -p data/landing
 	$(BIN)/python -m telemetry_assets.webserver dev
 
-test: lint ## Run lint and every test that is not long (CI runs this first)
+test: lint ## Run lint and the tests without a marker (CI runs this first)
 	$(PYTEST) -m "not long and not alone and not exhaustive"
 
 test-unit: setup ## Run the tests that need no service, JVM or browser (under a minute)
@@ -63,7 +63,7 @@ lint: setup ## Check style, types and imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# It pins what it needs itself to versions of its own, so it lives apart.
+# pip-tools has its own environment, because it needs other versions of the project's dependencies.
 constraints: ## Update constraints.txt after a change of pyproject.toml; keeps versions, takes 20 minutes
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-tools==$(PIP_TOOLS_VERSION)
@@ -97,7 +97,7 @@ $(CHECKOV)/.installed: Makefile
 	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check checkov==$(CHECKOV_VERSION)
 	@touch $@
 
-# Only CI's bare machine gets a browser and Java installed; a person's machine is left as it is.
+# Installs a browser and Java in CI only.
 machine:
 	@if [ -n "$$CI" ] && ! { command -v chromedriver && command -v java; } >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver openjdk-17-jre-headless >/dev/null; fi
@@ -112,7 +112,7 @@ docs: setup ## Write docs/tables.md from the contracts, and the inputs and outpu
 	$(BIN)/python -m telemetry_assets.tables.documentation > docs/tables.md
 	$(BIN)/python -m infra.readme_tables
 
-bench: setup ## Measure what README and docs/measurements.md state
+bench: setup ## Measure what docs/measurements.md states, except the engines
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.upload_to_gold

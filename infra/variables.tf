@@ -170,7 +170,7 @@ variable "glue_workers" {
 }
 
 variable "glue_max_concurrent_runs" {
-  description = "Maximum number of concurrent runs of the Glue job. Each table has one writer, so the project needs at most five. The project retries a start that exceeds the limit."
+  description = "Maximum number of concurrent runs of the Glue job. The project starts one at a time; a higher limit helps only while a cancelled run is still stopping. The project retries a start that exceeds the limit."
   type        = number
   default     = 5
 

@@ -81,8 +81,8 @@ class TableMismatchError(TelemetryAssetsError):
             )
             return
         alternative = (
-            "Do not drop it, because only the archive contains its data too. If its rows are lost, rename it, and copy "
-            "the archive's uploads to the landing location."
+            "Do not drop it: the only other copy of its data is in the archive. If its rows are lost, rename it, and "
+            "copy the archive's uploads to the landing location."
             if table.startswith("bronze.")
             else "Or drop or rename it, and the next run rebuilds it from Bronze."
         )
@@ -134,13 +134,17 @@ class PackageError(TelemetryAssetsError):
 
 
 class ConcurrentWriteError(TelemetryAssetsError):
-    """Each attempt to commit to a table failed because another writer committed first."""
+    """Each attempt to write failed because another process wrote first.
 
-    def __init__(self, table: str, attempts: int) -> None:
+    :param what: the table, catalog entry or journal entry.
+    """
+
+    def __init__(self, what: str, attempts: int) -> None:
+        during = "the attempt" if attempts == 1 else f"each of {attempts} attempts"
         super().__init__(
-            f"{table} was changed by another writer during each of {attempts} attempts to commit to it, so nothing was "
-            "committed. Find the other writer (the summaries of the table's newest snapshots contain its run id), stop "
-            "it, and run this again."
+            f"{what} was changed by another process during {during} to write to it, so nothing was written. Stop the "
+            "other process, and run this again. For a table, the summaries of its newest snapshots contain the run id "
+            "of the other process."
         )
 
 

@@ -32,18 +32,18 @@ def _no_space(place: Path) -> str:
     try:
         found = os.statvfs(place)
     except OSError:
-        return f"There is no space left on the file system of {place}. Make room; {_WAITS}"
+        return f"There is no space left on the file system of {place}. Free some space; {_WAITS}"
     if found.f_files and not found.f_favail and found.f_bavail:
         return (
-            f"There is no room for another file on the file system of {place} (all of its {found.f_files:,} inodes are "
-            f"taken). Remove files that are not needed; {_WAITS}"
+            f"No more files can be created on the file system of {place} (all of its {found.f_files:,} inodes are in "
+            f"use). Remove files that are not needed; {_WAITS}"
         )
     free, total = (megabytes(blocks * found.f_frsize) for blocks in (found.f_bavail, found.f_blocks))
-    return f"There is no space left on the file system of {place} ({free} free of {total}). Make room; {_WAITS}"
+    return f"There is no space left on the file system of {place} ({free} free of {total}). Free some space; {_WAITS}"
 
 
 def _quota(place: Path) -> str:
-    return f"This user's quota on the file system of {place} is used up. Make room, or raise the quota; {_WAITS}"
+    return f"This user's quota on the file system of {place} is used up. Free some space, or raise the quota; {_WAITS}"
 
 
 def _read_only(place: Path) -> str:
@@ -55,23 +55,23 @@ def _read_only(place: Path) -> str:
 
 def _input_output(place: Path) -> str:
     return (
-        f"The file system of {place} answers with an I/O error. The machine's log names the disk or the server. Repair "
-        f"it, or move away a file that it cannot give back; {_WAITS}"
+        f"The file system of {place} returned an I/O error. The machine's log names the disk or the server. Repair it, "
+        f"or move the unreadable file out of its claim folder; {_WAITS}"
     )
 
 
 def _open_files(_: Path) -> str:
     limit, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
-        f"This process has as many files open as it may ({limit:,}). Raise its limit, such as with `ulimit -n 4096` or "
-        f"LimitNOFILE= of systemd; {_WAITS}"
+        f"This process has reached its limit of open files ({limit:,}). Raise the limit, for example with "
+        f"`ulimit -n 4096` or systemd's LimitNOFILE=; {_WAITS}"
     )
 
 
 def _open_files_of_machine(_: Path) -> str:
     return (
-        "This machine has as many files open as it may. Raise fs.file-max, or end what has so many of them open; "
-        f"{_WAITS}"
+        "This machine has reached its limit of open files. Raise fs.file-max, or stop processes that have many files "
+        f"open; {_WAITS}"
     )
 
 
@@ -84,8 +84,8 @@ def _stale(place: Path) -> str:
 
 def _no_locks(place: Path) -> str:
     return (
-        f"The file system of {place} gives no locks (flock). Start the server's lock service (lockd of NFS), or mount "
-        f"it with locks; {_WAITS}"
+        f"The file system of {place} does not support locks (flock). Start the server's lock service (lockd for NFS), "
+        f"or mount it with lock support; {_WAITS}"
     )
 
 
@@ -140,7 +140,9 @@ def translate_storage_errors(*folders: Path) -> Iterator[None]:
 def _explained(error: BaseException, folders: Sequence[Path]) -> str | None:
     for cause in _chain(error):
         if isinstance(cause, OSError) and _NO_TEMPORARY_FOLDER in str(cause):
-            return f"No folder for temporary files can be written to. Make room, or let TMPDIR name another; {_WAITS}"
+            return (
+                f"No folder for temporary files is writable. Free some space, or set TMPDIR to another folder; {_WAITS}"
+            )
         number = _number(cause)
         if number in _ADVICE:
             return storage_advice(number, _place(cause, number, [*folders, *_temporary_folder()]))

@@ -37,7 +37,7 @@ logger = plain_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Processed:
+class ProcessResult:
     """The result of a complete run: the reports of its batches, and its refreshes in their order."""
 
     batch_reports: tuple[BatchReport, ...]
@@ -145,7 +145,7 @@ class Pipeline:
         run_id: str,
         insurance_as_of: date | None = None,
         progress: Callable[[BatchReport | RefreshResult], None] = lambda _: None,
-    ) -> Processed:
+    ) -> ProcessResult:
         """Ingest all waiting uploads, then refresh Silver and Gold.
 
         :param progress: called with the report of each committed batch and the result of each refresh.
@@ -166,7 +166,7 @@ class Pipeline:
         refreshes = self.refresh_all(run_id, insurance_as_of, progress)
         if unclaimable is not None:
             raise unclaimable
-        return Processed(tuple(batch_reports), tuple(refreshes))
+        return ProcessResult(tuple(batch_reports), tuple(refreshes))
 
     def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:
         """Compare the ledger with the Bronze rows of a time range. See :func:`reconciliation.reconcile`."""

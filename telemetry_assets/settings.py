@@ -293,8 +293,9 @@ def _shown(settings: Settings, name: str) -> str:
 def _require_one_kind_of_location(settings: Settings) -> None:
     if is_s3(settings.landing_uri) != settings.is_in_s3:
         raise SettingsError(
-            f"{_shown(settings, 'landing_uri')} and {_shown(settings, 'lakehouse_uri')} have "
-            "to be two folders or two locations in S3, because an upload moves from one to the other in one step."
+            f"{_shown(settings, 'landing_uri')} and {_shown(settings, 'lakehouse_uri')} must "
+            "both be folders or both be in S3, because runs do not move uploads between a folder and S3. Change one of "
+            "them."
         )
 
 

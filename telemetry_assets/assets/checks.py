@@ -1,4 +1,4 @@
-"""The asset checks. A check is blocking if its failure would mislead consumers; all others are warnings."""
+"""The asset checks. If a blocking check fails, the tables downstream are not refreshed. All others are warnings."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

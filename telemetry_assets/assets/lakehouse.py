@@ -1,9 +1,9 @@
 """The multi-asset of all tables, derived from the registry.
 
 A run of chosen event dates yields one result per table, as Dagster's backfills require. A run without a partition, such
-as a run of the job ``ingest``, reads from the tables which event dates have changed. It logs a materialization for each
-of these dates and an evaluation for each check, because Dagster supports no result without a partition for a
-partitioned asset. All tables are refreshed in one step, because Dagster fails a step without a partition if another
+as a run of the job ``ingest``, reads from the tables which event dates have changed. Dagster does not accept a result
+without a partition for a partitioned asset, so this run logs a materialization for each changed date and an evaluation
+of each check. All tables are refreshed in one step, because Dagster fails a step without a partition if another
 step materializes its partitioned upstream.
 """
 

@@ -29,7 +29,7 @@ from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.ingestion.reconciliation import BatchReport
-from telemetry_assets.lakehouse.scans import partition_sample
+from telemetry_assets.lakehouse.previews import partition_sample
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import BRONZE, TableContract
 from telemetry_assets.text.plain import counted, plain_lines

@@ -1,6 +1,6 @@
 """Run liveness: how a run shows that its process is alive, and how other processes check this.
 
-A run shows this in two ways, from before it waits for its first pool until it ends:
+A run shows this in two ways. Both begin before it first waits for a pool, and end with the run:
 
 - It locks a file in the instance's storage folder. The kernel releases the lock when the process ends, so processes on
   the same machine detect a dead run immediately.

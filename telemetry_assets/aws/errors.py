@@ -41,7 +41,9 @@ _EXPIRED = "The credentials have expired: log in again, or give this process a r
 _ADVICE = {
     "AccessDenied": _GRANT,
     "AccessDeniedException": _GRANT,
-    "NoSuchBucket": "Make the bucket, or correct TELEMETRY_LANDING_URI, _LAKEHOUSE_URI or _SCRIPTS_URI.",
+    "NoSuchBucket": (
+        "Create the bucket, or correct TELEMETRY_LANDING_URI, TELEMETRY_LAKEHOUSE_URI or TELEMETRY_SCRIPTS_URI."
+    ),
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
     "InvalidAccessKeyId": "The access key does not exist: correct the credentials.",

@@ -1,4 +1,7 @@
-"""``doctor``: examines settings, uploads, storage, tables, archive and engine, and repairs them on request."""
+"""``doctor``: examines settings, uploads, storage, tables, archive and engine.
+
+On request, it repairs catalog entries, and ingests archived uploads without rows again.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,9 @@ _NOT_REPAIRED = {
 @click.option("--repair", is_flag=True, help="Repair catalog entries, and ingest archived uploads without rows again.")
 @print_errors
 def doctor(repair: bool) -> None:
-    """Examine settings, uploads and tables, and report problems. Without --repair it changes nothing.
+    """Examine settings, uploads, storage, tables, archive and engine, and report problems.
 
-    The exit code is 1 if a problem needs action.
+    Without --repair it changes nothing. The exit code is 1 if a problem needs action.
     """
     settings = load_settings()
     problems = _examine_settings(settings)
@@ -60,7 +63,7 @@ def doctor(repair: bool) -> None:
             say(f"  cannot be examined: {error if isinstance(error, TelemetryAssetsError) else plain_text(error)}")
             problems += 1
     if problems:
-        say(f"{counted(problems, 'problem')} above to be solved.")
+        say(f"Found {counted(problems, 'problem')}; see above.")
         raise SystemExit(1)
     say("All is well.")
 
@@ -102,7 +105,7 @@ def _examine_tables(settings: Settings, repair: bool) -> int:
     from telemetry_assets.lakehouse.doctor import examine
 
     if not has_lakehouse(settings) and not repair:
-        say(f"  not there yet; the first run creates them in {settings.lakehouse_uri}")
+        say(f"  do not exist yet; the first run creates them in {settings.lakehouse_uri}")
         return 0
     with open_pipeline(settings) as pipeline:
         in_progress = pipeline.ingestion.journal.load()
@@ -130,7 +133,7 @@ def _say_finding(finding: Finding, repair: bool) -> bool:
 def _examine_archive(settings: Settings, repair: bool) -> int:
     """Compare every archived upload with the ledger and with its rows in the tables."""
     if not has_lakehouse(settings):
-        say("  not there yet")
+        say("  does not exist yet")
         return 0
     with open_pipeline(settings) as pipeline, translate_errors(settings):
         bronze, rejected, ledger = (pipeline.lakehouse.existing(table) for table in (BRONZE, REJECTED, UPLOADS))
@@ -143,8 +146,8 @@ def _examine_archive(settings: Settings, repair: bool) -> int:
             if finding.needs_decision:
                 say(f"    not repaired: {_NOT_REPAIRED[finding.kind]}")
             elif repair:
-                pipeline.ingestion.audit.mend([finding], f"{COMMAND_LINE}doctor")
-                result = "it waits in the landing location again" if finding.is_put_back else "added to the ledger"
+                pipeline.ingestion.audit.repair([finding], f"{COMMAND_LINE}doctor")
+                result = "it waits in the landing location again" if finding.is_moved_back else "added to the ledger"
                 say(f"    repaired: {result}")
             else:
                 say("    `telemetry-assets doctor --repair` repairs it")

@@ -11,8 +11,8 @@ from telemetry_assets.cli.parameters import DATE
 from telemetry_assets.cli.runs import engine_log_on_stderr, interrupt_on_sigterm, new_run_id, say_refresh
 from telemetry_assets.cli.terminal import print_errors, say
 from telemetry_assets.engines.base import RefreshResult
-from telemetry_assets.ingestion.reconciliation import BatchReport, added_up, shown_counts
-from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts, sum_counts
+from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.text.plain import counted
 
@@ -44,7 +44,7 @@ def _say_progress(done: BatchReport | RefreshResult) -> None:
     say(f"batch {done.batch_id}: {uploads}, {done.accepted:,} accepted, {done.rejected:,} rejected", err=True)
 
 
-def _summary(processed: Processed) -> str:
+def _summary(processed: ProcessResult) -> str:
     if not processed.batch_reports:
         changed = sum(one.changed for one in processed.refreshes)
         return f"No uploads were waiting; {counted(changed, 'table')} changed."
@@ -62,13 +62,13 @@ def _summary(processed: Processed) -> str:
     return "\n".join(lines)
 
 
-def _report(processed: Processed) -> dict[str, object]:
+def _report(processed: ProcessResult) -> dict[str, object]:
     counts = {
         name: sum(getattr(one, name) for one in processed.batch_reports)
         for name in ("uploads", "documents", "accepted", "rejected")
     }
     names = {
-        name: added_up(getattr(one, name) for one in processed.batch_reports)
+        name: sum_counts(getattr(one, name) for one in processed.batch_reports)
         for name in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields", "event_dates")
     }
     tables = {

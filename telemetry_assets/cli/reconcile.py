@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the batches, or uploads, as JSON.")
 @print_errors
 def reconcile(since: datetime | None, until: datetime | None, by_upload: bool, as_json: bool) -> None:
-    """Compare the ledger bronze.uploads with the rows of every upload of a time range.
+    """Compare the ledger bronze.uploads with the rows of the other Bronze tables, for the uploads of a time range.
 
-    Reads tables only. The exit code is 1 if a batch received other documents than it accepted and rejected.
+    Changes nothing. The exit code is 1 if the counts of a batch differ.
     """
     with open_pipeline(load_settings()) as pipeline:
         reconciled = pipeline.reconcile(as_utc(since), as_utc(until))
@@ -53,8 +53,8 @@ def _say_reconciliation(reconciled: Reconciliation, *, by_upload: bool) -> None:
     documents = sum(one.documents or 0 for one in conserved)
     accepted, rejected = sum(one.accepted for one in conserved), sum(one.rejected for one in conserved)
     say(
-        f"Batches: {len(conserved)} of {len(batches)} add up. {counted(documents, 'document')} received = "
-        f"{accepted:,} accepted + {rejected:,} rejected"
+        f"{len(conserved)} of {len(batches)} batches agree with the ledger. "
+        f"{counted(documents, 'document')} received = {accepted:,} accepted + {rejected:,} rejected"
     )
     if by_upload:
         for row in reconciled.uploads.to_pylist():
@@ -67,7 +67,7 @@ def _difference_lines(reconciled: Reconciliation) -> Iterator[str]:
     differing = [one for one in reconciled.batches if not one.conserved]
     for batch in differing[:LISTED]:
         counts = _counts(batch.documents, batch.accepted, batch.rejected)
-        yield f"  batch {plain_text(batch.batch_id)} of {batch.ingested_at:%Y-%m-%d %H:%M:%S} does not add up: {counts}"
+        yield f"  batch {plain_text(batch.batch_id)} of {batch.ingested_at:%Y-%m-%d %H:%M:%S} differs: {counts}"
         for uri in batch.differing[:LISTED]:
             yield f"    {plain_text(uri)}"
     if len(differing) > LISTED:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what would be accepted, and change nothing.")
 @print_errors
 def replay_rejected(reasons: tuple[str, ...], uploads: tuple[str, ...], since: datetime | None, dry_run: bool) -> None:
-    """Put rejected documents through ingestion again, after a fix.
+    """Ingest rejected documents again, after a fix.
 
-    Documents that are now accepted move from bronze.rejected_documents to bronze.car_telemetry, as a batch of their
-    own, and then Silver and Gold are refreshed. Without options, all rejected documents are replayed. --reason and
-    --upload may be repeated.
+    Documents that are now accepted move from bronze.rejected_documents to bronze.car_telemetry and keep their original
+    batch and ingestion time. Then Silver and Gold are refreshed. Without options, all rejected documents are replayed.
+    --reason and --upload may be repeated.
     """
     selection = ReplaySelection(reasons, uploads, as_utc(since))
     with engine_log_on_stderr(), open_pipeline(load_settings()) as pipeline:

@@ -24,7 +24,7 @@ _SHOWN_CHARACTERS = 200
 @print_errors
 def show(table: str, car: str | None, limit: int, all_columns: bool) -> None:
     """Print rows of TABLE, e.g. gold.car_current_state."""
-    from telemetry_assets.lakehouse.scans import first_rows
+    from telemetry_assets.lakehouse.previews import first_rows
     from telemetry_assets.tables import table_named
 
     try:

@@ -1,8 +1,8 @@
 """Engines refresh derived tables: each reads a table's upstream, runs the transform, and commits the rows.
 
-``plan.py`` defines what a refresh reads, and ``base.py`` its steps and its result. ``embedded.py`` and ``spark/`` run
-transforms in this process, ``remote/`` in job runs of EMR Serverless or Glue, for which ``package/`` builds the
-package. The computation of the rows is in ``transforms/``.
+``plan.py`` defines what a refresh reads, and ``base.py`` its steps and its result. ``embedded.py`` runs transforms
+in this process, ``spark/`` in a JVM on this machine, and ``remote/`` in job runs of EMR Serverless or Glue, for which
+``package/`` builds the package. The computation of the rows is in ``transforms/``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The protocol of an engine, the steps of a refresh, and its result.
 
-Engines that run transforms in their own process share the steps; all engines build their results here.
+Engines with a Spark session share the steps; all engines build their results here.
 """
 
 from __future__ import annotations

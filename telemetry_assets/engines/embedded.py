@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-class SparkConnectServer:
-    """A Sail server in this process and a session on it, from construction to :meth:`close`."""
+class SailSession:
+    """A session on a Sail server in this process, from construction to :meth:`close`."""
 
     def __init__(self) -> None:
         from pysail.spark import SparkConnectServer as SailServer
@@ -70,17 +70,17 @@ class SparkConnectServer:
 
 
 class EmbeddedEngine(TransformingEngine):
-    """Runs transforms on a :class:`SparkConnectServer`, from construction to :meth:`close`."""
+    """Runs transforms on a :class:`SailSession`, from construction to :meth:`close`."""
 
     def __init__(self, lakehouse: Lakehouse) -> None:
         super().__init__(lakehouse)
         self._scratch = tempfile.TemporaryDirectory(prefix="telemetry-assets-")
-        self._server = SparkConnectServer()
-        self._spark = self._server.spark
+        self._session = SailSession()
+        self._spark = self._session.spark
 
     def close(self) -> None:
         """Stop the session and the server, and remove temporary files."""
-        self._server.close()
+        self._session.close()
         self._scratch.cleanup()
 
     def repeated_keys(self, scan: TableScan) -> int:

@@ -89,8 +89,8 @@ class AuditFinding:
         return self.batch_id, self.upload.uri
 
     @property
-    def is_put_back(self) -> bool:
-        """Whether the upload is put back to the landing location, to be ingested again."""
+    def is_moved_back(self) -> bool:
+        """Whether the upload is moved back to the landing location, to be ingested again."""
         return self.kind in ("lost", "changed")
 
     @property
@@ -124,36 +124,36 @@ class ArchiveAudit:
         return self._examined([batch_id])
 
     def complete_ledger(self, run_id: str) -> bool:
-        """Fill the ledger with the uploads that were ingested before it existed, and put back uploads without rows.
+        """Fill the ledger with the uploads that were ingested before it existed, and move uploads without rows back.
 
         Does nothing if the ledger is already complete.
 
-        :returns: whether an upload was put back.
+        :returns: whether an upload was moved back.
         """
         if LEDGER_COMPLETE in self.context.lakehouse.table(UPLOADS).properties:
             return False
         findings = list(self.everything())
-        lost = [finding for finding in findings if finding.is_put_back]
+        lost = [finding for finding in findings if finding.is_moved_back]
         unrecorded = [finding for finding in findings if finding.kind == "unrecorded"]
         recorded = self._record(unrecorded, AlwaysTrue(), run_id, lost=lost, completes=True)
-        put_back = self.mend(lost, run_id)
+        move_back = self.repair(lost, run_id)
         if recorded or lost:
             logger.warning(
-                "bronze.uploads is new: %s recorded from the tables and the archive, %s put back because their rows "
+                "bronze.uploads is new: %s recorded from the tables and the archive, %s moved back because their rows "
                 "are in no table",
                 counted(recorded, "upload"),
                 counted(len(lost), "upload"),
             )
-        return put_back
+        return move_back
 
-    def mend(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
-        """Repair findings: delete the rows of an upload and put it back, or add it to the ledger. Idempotent.
+    def repair(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
+        """Repair findings: delete the rows of an upload and move it back, or add it to the ledger. Idempotent.
 
         Findings that need a person's decision are logged as warnings.
 
-        :returns: whether an upload was put back.
+        :returns: whether an upload was moved back.
         """
-        put_back = False
+        move_back = False
         unrecorded: dict[str, list[AuditFinding]] = {}
         for finding in findings:
             if finding.needs_decision:
@@ -164,21 +164,21 @@ class ArchiveAudit:
                 unrecorded.setdefault(finding.batch_id, []).append(finding)
             # Examined again, because a replay may have changed the batch between the reads of two tables.
             elif finding in self.examine(finding.batch_id):
-                self._put_back(finding, run_id)
-                put_back = True
+                self._move_back(finding, run_id)
+                move_back = True
         for batch_id, some in unrecorded.items():
             current = self.examine(batch_id)
             still = [finding for finding in some if finding in current]
             self._record(still, EqualTo(term="batch_id", value=batch_id), run_id)
-        return put_back
+        return move_back
 
-    def _put_back(self, finding: AuditFinding, run_id: str) -> None:
+    def _move_back(self, finding: AuditFinding, run_id: str) -> None:
         # Delete the rows first: if the run is killed here, the next audit finds the upload again.
         for contract in (REJECTED, BRONZE, UPLOADS):
             until_committed(contract, partial(self._delete_rows, contract, finding, run_id))
-        if self.context.landing.put_back(finding.batch_id, finding.upload):
+        if self.context.landing.move_back(finding.batch_id, finding.upload):
             logger.warning(
-                "%s of batch %s is put back to the landing location, to be ingested again: %s",
+                "%s of batch %s is moved back to the landing location, to be ingested again: %s",
                 finding.upload.uri,
                 finding.batch_id,
                 finding.problem,
@@ -204,7 +204,7 @@ class ArchiveAudit:
         """Add archived uploads to the ledger.
 
         :param where: selects the rows of the tables that are read.
-        :param lost: uploads that are put back, and therefore not added.
+        :param lost: uploads that are moved back, and therefore not added.
         :param completes: whether to also add uploads that only the tables have, and to mark the ledger as complete.
         :returns: how many uploads were added.
         """
@@ -344,21 +344,22 @@ class ArchiveAudit:
             has_rows = accepted or (rejected and batch_id in rows.in_bronze)
             lacks_rows = False if has_rows else self._lacks_rows(batch_id, upload, rejected)
             if lacks_rows is None:
-                return found("unreadable", "it cannot be read, and no table has a row of it")
+                return found("unreadable", "it cannot be read, and no table has rows for it")
             if lacks_rows:
-                return found("lost", "neither the ledger nor Bronze has a row of it")
-            return found("unrecorded", "its rows are there, and the ledger has none")
+                return found("lost", "neither the ledger nor Bronze has rows for it")
+            return found("unrecorded", "the tables have its rows, but the ledger has no row for it")
         if row["stored_bytes"] is not None and row["stored_bytes"] != upload.size:
-            return found("changed", f"{row['stored_bytes']:,} bytes of it were ingested, and it has {upload.size:,}")
+            before = f"it had {row['stored_bytes']:,} bytes when it was ingested"
+            return found("changed", f"{before}, and has {upload.size:,} now")
         if not has_recorded_rows(row, accepted, rejected):
             problem = (
-                f"{row['accepted']} of its documents were accepted and {row['rejected']} rejected, and the tables have "
-                f"{accepted} and {rejected} rows of it"
+                f"the ledger has {row['accepted']} accepted and {row['rejected']} rejected documents for it, but the "
+                f"tables have {accepted} and {rejected} rows"
             )
             lost = not accepted if row["accepted"] else not rejected
             return found("lost" if lost else "incomplete", problem)
         if not self._has_its_time(row, upload) and self._has_new_documents(batch_id, upload, rows):
-            return found("changed", "it was written to after it was ingested")
+            return found("changed", "its content changed after it was ingested")
         return None
 
     def _lacks_rows(self, batch_id: str, upload: WaitingUpload, rejected: int) -> bool | None:

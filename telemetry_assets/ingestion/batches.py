@@ -47,7 +47,8 @@ Result = TypeVar("Result")
 _ATTEMPTS = 1000
 """How often a run starts again because another run has changed the journal entry of the same batch."""
 MAX_DEATHS = 2
-"""An upload is rejected, and a replay is given up, after this many noted deaths. The first run leaves no note."""
+"""An upload is rejected, and a replay is given up, after this many resuming runs died during it. The run that began the
+batch is not counted, because it writes no note."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ class BatchWriter:
         """Archive the uploads of a committed batch, release those that are not in it, and remove the journal entry.
 
         :returns: whether every archived upload is unchanged since its claim. If its writer has changed an upload, the
-            upload is put back to the landing location.
+            upload is moved back to the landing location.
         """
         context = self.context
 
@@ -255,7 +256,7 @@ class BatchWriter:
         context.journal.remove(entry)
         if not are_as_claimed:
             audit = ArchiveAudit(context)
-            audit.mend(audit.examine(entry.batch_id), self.run_id)
+            audit.repair(audit.examine(entry.batch_id), self.run_id)
         return are_as_claimed
 
     def _each(self, step: Callable[[BatchUpload], Result], items: Iterable[BatchUpload]) -> list[Result]:

@@ -33,7 +33,10 @@ from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.text.plain import plain_start
 
 BATCH_REPORT = "telemetry.certificate"
-"""The property of a snapshot's summary that has the batch report as JSON."""
+"""The property of a snapshot's summary that has the batch report as JSON.
+
+The name is that of version 0.1.0, because existing snapshots have it.
+"""
 
 _DATES_LISTED = 1000
 _LONGEST_SHOWN = 100
@@ -125,14 +128,14 @@ def batch_report_from_tables(lakehouse: Lakehouse, batch_id: str) -> BatchReport
         accepted=accepted.num_rows,
         rejected=rejected.num_rows,
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist()).most_common()),
-        unknown_fields=added_up(json.loads(text) for text in ledger["unknown_fields"].to_pylist()),
-        wrong_typed_fields=added_up(json.loads(text) for text in ledger["wrong_typed_fields"].to_pylist()),
+        unknown_fields=sum_counts(json.loads(text) for text in ledger["unknown_fields"].to_pylist()),
+        wrong_typed_fields=sum_counts(json.loads(text) for text in ledger["wrong_typed_fields"].to_pylist()),
         event_dates=dict(sorted(dates.listed(_DATES_LISTED).items())),
         snapshot_id=snapshot.snapshot_id if snapshot else None,
     )
 
 
-def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The sum of several counts, by name."""
     total: dict[str, int] = {}
     for one in counts:
@@ -143,7 +146,7 @@ def added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 def shown_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The sum of several counts for display: the most frequent names as short plain text, the rest under `OTHERS`."""
-    total = Counter(added_up(counts))
+    total = Counter(sum_counts(counts))
     others = total.pop(OTHERS, 0)
     listed: Counter[str] = Counter()
     for name, count in total.most_common(NAMES_LISTED):
@@ -233,9 +236,10 @@ def require_conservation(lakehouse: Lakehouse, report: BatchReport) -> None:
     found = check_conservation(lakehouse, [report])
     if not found.conserved:
         raise QualityError(
-            f"Batch {report.batch_id} received {report.documents} documents; bronze.car_telemetry has "
-            f"{found.accepted} of them and bronze.rejected_documents {found.rejected}. Somebody has changed these "
-            "tables by hand; their snapshots say who. `telemetry-assets reconcile` lists the uploads.",
+            f"Batch {report.batch_id} received {report.documents} documents, but bronze.car_telemetry has "
+            f"{found.accepted} of them and bronze.rejected_documents {found.rejected}. Another program changed these "
+            "tables; the summaries of their newest snapshots identify it. `telemetry-assets reconcile` lists the "
+            "uploads.",
             "bronze.car_telemetry",
             abs(report.documents - found.accepted - found.rejected),
         )

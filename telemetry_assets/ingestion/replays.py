@@ -88,7 +88,7 @@ class Replay:
                     still_rejected.update(one.rows.rejected["reason"].to_pylist())
                 if replayed and not dry:
                     self._append(batch_id, replayed, run_id)
-                    self._take_out(batch_id, replayed, run_id)
+                    self._delete_accepted(batch_id, replayed, run_id)
         return ReplayResult(chosen, accepted, still_rejected, unavailable)
 
     @property
@@ -152,7 +152,7 @@ class Replay:
 
         until_committed(BRONZE, attempt)
 
-    def _take_out(self, batch_id: str, replayed: Sequence[_Replayed], run_id: str) -> None:
+    def _delete_accepted(self, batch_id: str, replayed: Sequence[_Replayed], run_id: str) -> None:
         """Delete the documents that Bronze has from the rejected documents.
 
         The row of an upload that was rejected as a whole is replaced by a row for each of its documents that is

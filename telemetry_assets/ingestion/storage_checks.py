@@ -62,8 +62,8 @@ def examine_storage(settings: Settings) -> Iterator[StorageFinding]:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit < _LEAST_OPEN_FILES:
         yield StorageFinding(
-            f"this process may have {limit:,} files open, and {_LEAST_OPEN_FILES} may be needed; raise the limit, such "
-            "as with `ulimit -n 4096`"
+            f"this process may open only {limit:,} files, and a run may need {_LEAST_OPEN_FILES}; raise the limit, for "
+            "example with `ulimit -n 4096`"
         )
 
 
@@ -77,7 +77,7 @@ def _tried(folder: Path, trial: Callable[[Path], Iterator[StorageFinding]]) -> I
         if is_storage_error(error) and error.errno:
             yield StorageFinding(f"{failed.step}: {storage_advice(error.errno, folder)}")
         else:
-            yield StorageFinding(f"{failed.step}: {error.strerror or error}; let this process's user do it")
+            yield StorageFinding(f"{failed.step}: {error.strerror or error}; give this user the permission")
 
 
 class _StepFailedError(Exception):
@@ -99,7 +99,7 @@ def _step(text: str) -> Iterator[None]:
 def _own_folder(folder: Path) -> Iterator[Path]:
     # Runs ignore hidden folders.
     own = folder / f".doctor-{uuid.uuid4().hex}"
-    with _step(f"a file cannot be made in {folder}"):
+    with _step(f"a file cannot be created in {folder}"):
         own.mkdir()
     try:
         yield own
@@ -110,17 +110,17 @@ def _own_folder(folder: Path) -> Iterator[Path]:
 def _write_trial(own: Path) -> Iterator[StorageFinding]:
     """Try what the journal needs. See :class:`JournalFile`."""
     place, file, renamed = own.parent, own / "one", own / "other"
-    with _step(f"a file cannot be made in {place}"):
+    with _step(f"a file cannot be created in {place}"):
         file.write_bytes(b"content")
-    with _step(f"a file in {place} cannot be brought to the disk (fsync)"):
+    with _step(f"a file in {place} cannot be synced to the disk (fsync)"):
         sync_file(file)
         sync_folder(own)
     with _step(f"a file in {place} cannot be locked"):
         locks_work = _locks_work(file)
     if not locks_work:
         yield StorageFinding(
-            f"locks do nothing in {place}: a second process may lock what is locked. Mount its file system with locks, "
-            "or let only one process run at a time"
+            f"locks have no effect in {place}: a second process can lock a file that is already locked. Mount the file "
+            "system with lock support, or run only one process at a time"
         )
     try:
         os.link(file, own / "link")
@@ -145,15 +145,15 @@ def _locks_work(file: Path) -> bool:
 
 def _clock_trial(own: Path, minimum_age_seconds: float) -> Iterator[StorageFinding]:
     file = own / "clock"
-    with _step(f"a file cannot be made in {own.parent}"):
+    with _step(f"a file cannot be created in {own.parent}"):
         before = time.time()
         file.write_bytes(b"content")
         written, after = file.stat().st_mtime, time.time()
     skew = max(before - written, written - after, 0)
     if skew > minimum_age_seconds + _CLOCK_TOLERANCE_SECONDS:
         yield StorageFinding(
-            f"the clock of {own.parent} and this machine's are {skew:,.0f} s apart; whether an upload is old enough is "
-            "judged by this machine's",
+            f"the clocks of {own.parent} and of this machine differ by {skew:,.0f} s; ingestion uses the clock of "
+            "this machine",
             needs_action=False,
         )
 
@@ -163,9 +163,9 @@ def _claim_trial(own: Path, lakehouse: Path) -> Iterator[StorageFinding]:
     landing, file = own.parent, own / "upload"
     state = lakehouse / "ingestion"
     claims = [*([state] if state.is_dir() else []), landing]
-    with _step(f"a file cannot be made in {landing}"):
+    with _step(f"a file cannot be created in {landing}"):
         file.write_bytes(b"content")
-    with _step(f"a file cannot be renamed from {landing} to {claims[0]}, which every upload is"):
+    with _step(f"a file cannot be renamed from {landing} to {claims[0]}, which each claim requires"):
         _rename_and_remove(file, [place / f"{own.name}.claimed" for place in claims])
     yield from ()
 

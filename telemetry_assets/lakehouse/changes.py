@@ -74,7 +74,7 @@ def partition_date(file: DataFile) -> date:
 
 
 def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] | None:
-    """The snapshots after the watermark, newest first; None if its snapshot is no ancestor of the current one."""
+    """The snapshots after the watermark, newest first; None if its snapshot is not an ancestor of the current one."""
     newer: list[Snapshot] = []
     snapshot = upstream.current_snapshot()
     while snapshot is not None and str(snapshot.snapshot_id) != watermark:

@@ -92,7 +92,7 @@ class _Examination:
 
     def _without_entry(self) -> Finding:
         if not metadata_files(self.lakehouse.table_location(self.contract)):
-            return Finding(self.contract.full_name, "not there yet; the first run creates it", repair=self._create)
+            return Finding(self.contract.full_name, "does not exist yet; the first run creates it", repair=self._create)
         return self._without_metadata("the catalog has no entry for it, so no engine sees its rows", None)
 
     def _create(self) -> str:

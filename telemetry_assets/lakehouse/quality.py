@@ -45,8 +45,8 @@ def require_unique_upstream_keys(contract: TableContract, partitions: Set[date] 
         days = sorted(partitions or ())
         dates = f"the event dates {days[0]} to {days[-1]} of {contract.full_name}" if days else contract.full_name
         raise QualityError(
-            f"{contract.full_name} holds {repeated} rows whose {', '.join(contract.key)} another row has too, so "
-            f"nothing is made from them. The table was changed by hand: materialize {dates} again.",
+            f"{contract.full_name} has {repeated} rows with the same {', '.join(contract.key)} as another row, so no "
+            f"table was computed from it. The table was changed by hand: materialize {dates} again.",
             contract.full_name,
             repeated,
         )

@@ -8,7 +8,8 @@ from telemetry_assets.tables.contract import Column, TableContract
 BRONZE = TableContract(
     layer="bronze",
     name="car_telemetry",
-    description="One row per accepted document, exactly as received. Append-only.",
+    description="One row per accepted document, exactly as received. Rows are only appended, except when the archive "
+    "audit ingests an upload again.",
     columns=(
         *EVENT_IDENTITY,
         EVENT_DATE,

@@ -21,7 +21,12 @@ FUEL_EFFICIENCY = DerivedTable(
         MODEL,
         Column("total_km_driven", "double", "Kilometres driven, over all contributing events.", True),
         Column("trip_count", "long", "The number of contributing events.", True),
-        Column("measured_km", "double", "Kilometres driven, over the contributing events whose fuel is known.", True),
+        Column(
+            "measured_km",
+            "double",
+            "Kilometres driven, over the contributing events whose fuel is known and not negative.",
+            True,
+        ),
         Column("total_fuel_liters", "double", "Litres of fuel used, over the same events as `measured_km`.", True),
         Column("avg_fuel_efficiency_kmpl", "double", "Kilometres per litre; null if no fuel was used."),
         UPDATED_AT,

@@ -31,7 +31,10 @@ def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> 
 
 
 def car_telemetry(bronze: DataFrame) -> DataFrame:
-    """Compute Silver rows from all Bronze rows of some event dates. docs/contract.md, section 3."""
+    """Compute Silver rows from Bronze rows: the newest of them for each event, with typed columns.
+
+    docs/contract.md, section 3. The result is complete for an event date only if ``bronze`` has all rows of that date.
+    """
     types = {column.name: _SPARK_TYPES[column.type] for column in SILVER.columns if column.name in VALUE_COLUMNS}
     parse = f.udf(payload_values, StructType([StructField(name, types[name]) for name in VALUE_COLUMNS]))
     events = newest_ingestion(bronze).withColumn("values", parse("payload", "document_shape"))

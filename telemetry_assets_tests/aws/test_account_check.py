@@ -61,7 +61,7 @@ def test_missing_bucket_is_named_and_the_rest_is_checked(checked: Checked) -> No
     assert not is_whole
     assert [line.split()[0] for line in lines] == ["ok", "MISSING", "ok", "ok"]
     assert "nowhere" in lines[1]
-    assert "Make the bucket" in lines[1]
+    assert "Create the bucket" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,10 @@ class TestErrorMessages:
     """The errors that a user sees if AWS does not match the settings."""
 
     def test_missing_bucket(self, aws: AwsServices) -> None:
-        with pytest.raises(AwsError, match="Make the bucket, or correct"), open_pipeline(Settings(**IN_S3)) as pipeline:
+        with (
+            pytest.raises(AwsError, match="Create the bucket"),
+            open_pipeline(Settings(**IN_S3)) as pipeline,
+        ):
             pipeline.ingestion.has_work()
 
     def test_no_credentials(self, aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_rejects_are_counted_without_a_failure(shell: Shell) -> None:
 
 def test_doctor_succeeds_for_a_new_and_a_used_deployment(shell: Shell) -> None:
     shell.landing.mkdir()
-    assert "not there yet" in shell.run("doctor").stdout
+    assert "do not exist yet" in shell.run("doctor").stdout
     (shell.landing / "x.json").write_bytes(framed([event()], "array")[1])
     assert "1 wait" in shell.run("doctor").stdout
     shell.run("process")
@@ -109,7 +109,7 @@ def test_doctor_reports_why_uploads_cannot_be_ingested(shell: Shell) -> None:
     assert result.returncode == 1
     assert f"{shell.landing} is not ingested: the folder does not exist" in result.stdout
     assert "did you mean TELEMETRY_LANDING_URI?" in result.stdout
-    assert result.stdout.endswith("2 problems above to be solved.\n")
+    assert result.stdout.endswith("Found 2 problems; see above.\n")
 
 
 @pytest.mark.long

@@ -93,9 +93,9 @@ def _facts(
         *((name.capitalize(), f"{record.counts[name]:,}") for name in _COUNTED),
         ("Distinct points disturbed", f"{len(record.points):,}"),
         ("Uploads lost", f"{record.counts['lost']:,}"),
-        ("Uploads double", f"{record.counts['double']:,}"),
+        ("Uploads duplicated", f"{record.counts['double']:,}"),
         ("Uploads not ingested in the end", f"{record.counts['not taken']:,}"),
-        ("Of these unreported", f"{record.counts['unreported']:,}"),
+        ("Uploads lost, duplicated or not ingested, and unreported", f"{record.counts['unreported']:,}"),
         ("Schedules that failed", f"{len(failed):,}"),
         *((f"The reader's {name}", f"{record.counts[f'reader: {name}']:,}") for name in _READER_COUNTS),
         ("Disks", _with_count(_MOUNTS, [one for one in outcomes if one.schedule.disk]) if mounts else _NO_MOUNTS),
@@ -118,7 +118,7 @@ def _point_rows(record: Record) -> list[tuple[str, ...]]:
     grouped: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     tables: defaultdict[str, set[str]] = defaultdict(set)
     for (kind, point), times in record.points.items():
-        group = _UPLOAD.sub("an upload", _TABLE.sub("", point)).removesuffix(" of ").strip()
+        group = _UPLOAD.sub("an upload", _TABLE.sub("a table", point)).replace("Table a table", "Table")
         tables[group].update(_TABLE.findall(point))
         grouped[group][_column(kind)].append(times)
     return [

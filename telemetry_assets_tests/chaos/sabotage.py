@@ -39,7 +39,7 @@ def _newest_deleted() -> None:
 
 def _rejected_kept() -> None:
     """A replayed document stays among the rejected ones."""
-    replays.Replay._take_out = lambda *_: None  # type: ignore[method-assign]
+    replays.Replay._delete_accepted = lambda *_: None  # type: ignore[method-assign]
 
 
 def _uploads_forgotten() -> None:

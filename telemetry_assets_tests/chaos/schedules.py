@@ -62,7 +62,7 @@ _AFTER_BRONZE = (
     "appending to bronze.car_telemetry",
     "archiving",
     "removing the journal",
-    "moving the mark",
+    "moving the watermark",
     "replacing",
 )
 """Names of boundaries at which a batch's rows are in Bronze and the run has not ended."""
@@ -71,12 +71,13 @@ _STEPS = (
     *(f"{step} {table}" for step in ("replacing rows of", "moving the watermark of") for table in _DERIVED),
     *("appending to bronze.car_telemetry", "appending to bronze.rejected_documents"),
     *("creating the journal", "linking", "replacing the journal", "removing the journal", "renaming to in_progress"),
-    *("claiming", "reading", "archiving", "forgetting the claims", "renaming"),
+    *("claiming", "reading", "archiving", "removing the claim folders", "renaming"),
     *("ending the catalog's transaction",) * 3,
 )
-_STEPS_OF_FIRST_RUNS = tuple(f"making {table}" for table in _TABLES)
+_STEPS_OF_FIRST_RUNS = tuple(f"creating {table}" for table in _TABLES)
 _STEPS_BETWEEN_DISKS = ("copying",)
-"""Names of boundaries at which folder schedules disturb runs; the report shows a name that no boundary has."""
+DISTURBED_STEPS = frozenset({*_COMMITS, *_AFTER_BRONZE, *_STEPS, *_STEPS_OF_FIRST_RUNS, *_STEPS_BETWEEN_DISKS})
+"""The beginnings of names of boundaries at which folder schedules disturb runs."""
 _WITH_TABLES = 0.6
 """The share of schedules whose first disturbed run finds existing tables; in the others it creates them."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.ingestion.reconciliation import BatchReport, batch_report_from_tables
-from telemetry_assets.pipeline import Pipeline, Processed, open_pipeline
+from telemetry_assets.pipeline import Pipeline, ProcessResult, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import (
     ALERTS,
@@ -64,7 +64,7 @@ class Deployment:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    def process(self) -> Processed:
+    def process(self) -> ProcessResult:
         processed = self.pipeline.process("test-run", AS_OF)
         self.batch_reports += processed.batch_reports
         return processed

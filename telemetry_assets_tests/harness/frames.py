@@ -55,10 +55,10 @@ class Frames:
 @contextmanager
 def frames_in(folder: Path) -> Iterator[Frames]:
     """A Sail server in this process and one session on it, configured like every engine's session."""
-    from telemetry_assets.engines.embedded import SparkConnectServer
+    from telemetry_assets.engines.embedded import SailSession
 
-    with closing(SparkConnectServer()) as server:
-        yield Frames(server.spark, folder)
+    with closing(SailSession()) as session:
+        yield Frames(session.spark, folder)
 
 
 def silver_row(event_id: str = "e1", at: datetime = NOON, *, car: str = "CAR-1", **values: Any) -> Row:

@@ -72,7 +72,7 @@ def _of_location(call: Arguments) -> str:
 
 
 BOUNDARIES = (
-    Boundary(SqlCatalog, "create_table", "making {}", lambda call: ".".join(call["identifier"])),
+    Boundary(SqlCatalog, "create_table", "creating {}", lambda call: ".".join(call["identifier"])),
     Boundary(JournalFile, "create", "creating the journal"),
     Boundary(os, "link", "linking the journal"),
     Boundary(JournalFile, "replace", "replacing the journal"),
@@ -81,7 +81,7 @@ BOUNDARIES = (
     Boundary(FolderLanding, "read", "reading"),
     Boundary(FolderLanding, "archive", "archiving"),
     Boundary(FolderLanding, "release", "releasing"),
-    Boundary(FolderLanding, "finish", "forgetting the claims"),
+    Boundary(FolderLanding, "finish", "removing the claim folders"),
     Boundary(os, "symlink", "keeping the place of {}", lambda call: Path(call["dst"]).name),
     Boundary(os, "rename", "renaming to {}", lambda call: Path(call["dst"]).name),
     Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),

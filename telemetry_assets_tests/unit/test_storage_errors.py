@@ -20,14 +20,14 @@ GOES_ON = "the batch waits, and the next run continues it."
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.ENOSPC, r"no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Make room; "),
+        (errno.ENOSPC, r"no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Free some space; "),
         (errno.EDQUOT, r"quota on the file system of {} is used up"),
         (errno.EROFS, r"file system of {} is read-only"),
-        (errno.EIO, r"file system of {} answers with an I/O error"),
+        (errno.EIO, r"file system of {} returned an I/O error"),
         (errno.ESTALE, r"file system of {} .*stale file handle"),
-        (errno.ENOLCK, r"file system of {} gives no locks"),
-        (errno.EMFILE, r"as many files open as it may \([\d,]+\)\. Raise its limit"),
-        (errno.ENFILE, r"This machine has as many files open as it may\. Raise fs\.file-max"),
+        (errno.ENOLCK, r"file system of {} does not support locks"),
+        (errno.EMFILE, r"reached its limit of open files \([\d,]+\)\. Raise the limit"),
+        (errno.ENFILE, r"This machine has reached its limit of open files\. Raise fs\.file-max"),
     ],
 )
 def test_each_error_names_its_location_and_its_remedy(tmp_path: Path, number: int, text: str) -> None:
@@ -58,7 +58,7 @@ def test_error_is_recognized_when_a_library_wraps_it(tmp_path: Path, wrapped: Ex
         except type(wrapped) as error:
             raise ValueError("cannot write") from error
 
-    with pytest.raises(StorageError, match="as many files open as it may"), translate_storage_errors(tmp_path):
+    with pytest.raises(StorageError, match="reached its limit of open files"), translate_storage_errors(tmp_path):
         wrapping()
 
 

@@ -41,7 +41,7 @@ from telemetry_assets.lakehouse.commits import (
     set_table_properties,
     until_committed,
 )
-from telemetry_assets.lakehouse.scans import partition_sample
+from telemetry_assets.lakehouse.previews import partition_sample
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger

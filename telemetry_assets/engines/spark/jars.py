@@ -88,8 +88,8 @@ def jars() -> list[Path]:
         found = path.stat()
         if _checksum(path, found.st_size, found.st_mtime_ns) != jar.sha256:
             raise SettingsError(
-                f"{path} is another file than {jar.coordinates} of Maven Central (its SHA-256 differs), so no JVM "
-                "loads it. Find out where it comes from, remove it, and run `make spark-jars`."
+                f"The SHA-256 of {path} differs from that of {jar.coordinates} in Maven Central, so no JVM loads it. "
+                "Find out where the file comes from, remove it, and run `make spark-jars`."
             )
     return paths
 
@@ -130,7 +130,8 @@ def _download(jar: Jar, target: Path) -> None:
         raise SettingsError(f"{jar.coordinates} cannot be downloaded from {jar.url}: {error.reason}.") from error
     if digest != jar.sha256:
         raise SettingsError(
-            f"{jar.coordinates} is another file than it should be (its SHA-256 differs), and is not kept."
+            f"The SHA-256 of the downloaded {jar.coordinates} is not the expected one, so the file was not kept. Check "
+            "the proxies and mirrors between this machine and Maven Central."
         )
 
 

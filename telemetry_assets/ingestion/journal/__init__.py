@@ -1,8 +1,8 @@
 """The journal: the batch or replay in progress, and the upload that each resuming run was parsing.
 
-A journal holds at most one entry, from before its first upload is claimed until its rows are committed and its uploads
-are archived. ``base.py`` defines the entry and the protocol; ``file.py`` and ``s3.py`` store it. What happens to an
-upload after its batch is finished is in the ledger (``bronze.uploads``), not here.
+A journal has at most one entry, from before its first upload is claimed until its rows are committed and its uploads
+are archived. ``base.py`` defines the entry and the protocol; ``file.py`` and ``s3.py`` store it. After a batch
+is finished, the ledger (``bronze.uploads``) has the result of each upload; the journal does not.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ class Landing(Protocol):
     def waiting(self) -> Iterator[WaitingUpload]:
         """Every upload that seems to be complete.
 
-        The order is undefined, except that of two uploads with the same name and time the older one comes first.
+        The order is undefined, with one exception: a released upload precedes the upload that replaced it, even if both
+        have the same time.
         """
         ...
 
@@ -132,7 +133,9 @@ class Landing(Protocol):
         ...
 
     def newest_batches(self, count: int, since: datetime | None) -> list[str]:
-        """The ids of at most ``count`` archived batches, the newest first. Only ids of :func:`new_batch_id` count.
+        """The ids of at most ``count`` archived batches, the newest first.
+
+        Names that :func:`new_batch_id` did not create are left out.
 
         :param since: batches before this time may be left out.
         """
@@ -142,7 +145,7 @@ class Landing(Protocol):
         """The archived uploads of a batch, with their times in the archive; in S3, this is the time of the copy."""
         ...
 
-    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+    def move_back(self, batch_id: str, upload: WaitingUpload) -> bool:
         """Move an archived upload back: it waits again, even if a newer upload has its name now.
 
         :returns: False if the archive does not have it any more.
@@ -164,7 +167,7 @@ def new_batch_id(moment: datetime) -> str:
 
 
 def newest_batch_ids(names: Iterable[str], count: int) -> list[str]:
-    """At most ``count`` ids of :func:`new_batch_id`, the newest first. Other names are left out."""
+    """At most ``count`` of these ids, the newest first. Names that :func:`new_batch_id` did not create are left out."""
     return heapq.nlargest(count, filter(_BATCH_ID.fullmatch, names))
 
 

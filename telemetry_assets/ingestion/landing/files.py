@@ -65,12 +65,12 @@ def opened_file(path: Path) -> int:
         opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise FileNotFoundError(errno.ENOENT, "it is no regular file", os.fspath(path)) from error
+            raise FileNotFoundError(errno.ENOENT, "it is not a regular file", os.fspath(path)) from error
         raise
     if stat.S_ISREG(os.fstat(opened).st_mode):
         return opened
     os.close(opened)
-    raise FileNotFoundError(errno.ENOENT, "it is no regular file", os.fspath(path))
+    raise FileNotFoundError(errno.ENOENT, "it is not a regular file", os.fspath(path))
 
 
 def take_file(folder: int, name: str, target: Path) -> bool:

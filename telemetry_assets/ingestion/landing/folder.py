@@ -230,7 +230,9 @@ class FolderLanding:
             # Archive only the part that was read. The file that the writer keeps changing is a new upload.
             copy_part(claimed, archived, upload.size, upload.modified)
             self._give_back(claimed, batch_id, upload.name)
-            logger.warning("the writer of %s goes on while it is being archived; it waits again", upload.uri)
+            logger.warning(
+                "%s was still being written while it was archived; the complete file waits to be ingested", upload.uri
+            )
         except FileNotFoundError:
             if not archived.exists():
                 raise
@@ -302,8 +304,8 @@ class FolderLanding:
             if entry.is_file and is_finished(entry.name):
                 yield self._upload(entry)
 
-    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """See :meth:`Landing.put_back`."""
+    def move_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.move_back`."""
         place = self._place(_RELEASED)
         waits = place / batch_id / upload.name
         archived = self._archived(batch_id, upload)
@@ -317,7 +319,7 @@ class FolderLanding:
                 # Another run has just removed the folder while it was empty.
             else:
                 return True
-        raise FileNotFoundError(errno.ENOENT, "it cannot be put back", os.fspath(waits))
+        raise FileNotFoundError(errno.ENOENT, "it cannot be moved back to the landing location", os.fspath(waits))
 
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
@@ -361,7 +363,10 @@ class FolderLanding:
         for root, within in self._waiting_places():
             for entry in entries_below(root, within, self._longest_name):
                 if entry.is_file and entry.found.st_nlink > 1:
-                    problem = "it has a second name (a hard link), by which it can be changed; remove one, or copy it"
+                    problem = (
+                        "it has a second name (a hard link), through which it can be changed; remove one of the names, "
+                        "or replace it with a copy"
+                    )
                     yield root, within, replace(entry, problem=problem)
                 elif entry.is_file and entry.found.st_dev != device and entry.found.st_size > free:
                     yield root, within, replace(entry, problem=_too_large(entry.found.st_size, free))

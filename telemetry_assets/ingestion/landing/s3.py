@@ -40,7 +40,7 @@ logger = plain_logger(__name__)
 _LARGEST_COPY = 5 * 1024**3
 _LONGEST_KEY = 1024
 # Objects in these storage classes cannot be read until they are restored.
-_ASLEEP = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_ARCHIVE_STORAGE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _FOLDER_MARK = "_$folder$"
 _UNVERSIONED = "null"
 # Errors that concern this process or the bucket, and not one object.
@@ -108,7 +108,7 @@ class S3Landing:
         for key, released in self._released():
             if released == upload and self._copy(self.released, key, archived, upload):
                 return True
-        return self._holds(self.archive_location, archived)
+        return self._exists(self.archive_location, archived)
 
     def read(self, batch_id: str, upload: WaitingUpload) -> bytes:
         """See :meth:`Landing.read`."""
@@ -136,10 +136,10 @@ class S3Landing:
     def release(self, batch_id: str, upload: WaitingUpload) -> None:
         """See :meth:`Landing.release`. If it was not replaced, its source still waits."""
         archived = self._archived_at(batch_id, upload)
-        if not self._holds(self.archive_location, archived):
+        if not self._exists(self.archive_location, archived):
             return
         waits_at = self._waits_at(upload)
-        if not self._holds(self.landing, waits_at, IfMatch=upload.version):
+        if not self._exists(self.landing, waits_at, IfMatch=upload.version):
             self._copy(self.archive_location, archived, self._released_at(batch_id, upload), upload)
             self._deleted(upload)
         self.client.delete_object(Bucket=self.archive_location.bucket, Key=archived)
@@ -190,8 +190,8 @@ class S3Landing:
             name = entry["Key"].removeprefix(of_batch.prefix)
             yield WaitingUpload(self.landing.uri(name), name, entry["ETag"], entry["Size"], entry["LastModified"])
 
-    def put_back(self, batch_id: str, upload: WaitingUpload) -> bool:
-        """See :meth:`Landing.put_back`."""
+    def move_back(self, batch_id: str, upload: WaitingUpload) -> bool:
+        """See :meth:`Landing.move_back`."""
         archived = self._archived_at(batch_id, upload)
         if not self._copy(self.archive_location, archived, self._released_at(batch_id, upload), upload):
             return False
@@ -216,7 +216,7 @@ class S3Landing:
             yield upload, self._problem(upload, entry.get("StorageClass", ""))
 
     def _problem(self, upload: WaitingUpload, storage_class: str) -> str:
-        if storage_class in _ASLEEP:
+        if storage_class in _ARCHIVE_STORAGE_CLASSES:
             return f"its storage class is {storage_class}; copy it to another one, as restoring it does not change that"
         batch_id = new_batch_id(datetime.now(UTC))
         keys = (self._archived_at(batch_id, upload), self._released_at(batch_id, upload))
@@ -263,7 +263,7 @@ class S3Landing:
             raise _refused(error) from error
         return True
 
-    def _holds(self, location: S3Location, key: str, **condition: Any) -> bool:
+    def _exists(self, location: S3Location, key: str, **condition: Any) -> bool:
         try:
             self.client.head_object(Bucket=location.bucket, Key=key, **condition)
         except ClientError as error:

@@ -73,7 +73,7 @@ def entries_below(root: Path, within: Parts = (), longest: int = LONGEST_PATH) -
         parts = folders.pop()
         for entry in _entries(root, within, parts, device):
             if len(parts) > _DEEPEST:
-                yield replace(entry, problem=f"it lies deeper than {_DEEPEST} folders; move it up")
+                yield replace(entry, problem=f"it is more than {_DEEPEST} folders deep; move it to a higher folder")
             elif len(os.fsencode(entry.name)) > longest:
                 yield replace(entry, problem="its path is too long for the archive; give it a shorter one")
             elif stat.S_ISDIR(entry.found.st_mode) and not entry.problem:
@@ -173,7 +173,7 @@ def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[E
     prefix = "/".join((*parts, ""))
     try:
         with opened_folder(root, (*within, *parts)) as folder:
-            held = os.fstat(folder)
+            folder_status = os.fstat(folder)
             movable = os.access(os.path.join(root, *within, *parts), os.W_OK | os.X_OK)
             for entry in _listed(folder):
                 name = f"{prefix}{entry.name}"
@@ -183,10 +183,10 @@ def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[E
                     # Gone since the listing.
                     continue
                 except OSError as error:
-                    problem = f"this user may not look at it ({error.strerror}); let this user into its folder"
-                    yield Entry(name, held, problem)
+                    problem = f"this user may not read its status ({error.strerror}); grant access to its folder"
+                    yield Entry(name, folder_status, problem)
                     continue
-                yield Entry(name, found, _problem(found, held, device, movable))
+                yield Entry(name, found, _problem(found, folder_status, device, movable))
     except FileNotFoundError:
         # Gone since the listing, such as the claims of a batch that another run has finished.
         return
@@ -194,16 +194,16 @@ def _entries(root: Path, within: Parts, parts: Parts, device: int) -> Iterator[E
         yield Entry(prefix.rstrip("/"), root.stat(), f"its files cannot be listed ({error.strerror})")
 
 
-def _problem(found: os.stat_result, held: os.stat_result, device: int, movable: bool) -> str:
+def _problem(found: os.stat_result, folder_status: os.stat_result, device: int, movable: bool) -> str:
     if stat.S_ISLNK(found.st_mode):
         return "it is a link; put the file itself there"
     if found.st_dev != device:
-        return "it is on another file system, out of which nothing can be renamed"
+        return "it is on another file system, from which it cannot be renamed; move it to that of the landing folder"
     if stat.S_ISDIR(found.st_mode):
         return ""
     if not stat.S_ISREG(found.st_mode):
         return "it is neither a file nor a folder; remove it"
-    if not movable or _is_kept_by_its_owner(found, held):
+    if not movable or _is_kept_by_its_owner(found, folder_status):
         return "this user may not move it out of its folder"
     return ""
 
@@ -279,8 +279,8 @@ def _is_ours(found: os.stat_result, folder: Path) -> bool:
         return False
     if found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWOTH:
         return True
-    made = _as_made_in(folder.parent)
-    return made is not None and _keeps_no_owners(made) and found.st_uid == made.st_uid
+    created = _status_of_new_file(folder.parent)
+    return created is not None and _keeps_no_owners(created) and found.st_uid == created.st_uid
 
 
 def is_own(folder: Path) -> bool:
@@ -290,20 +290,21 @@ def is_own(folder: Path) -> bool:
     folder. There, the folder has to have the owner that new files of this process have.
     """
     try:
-        found, held = folder.stat(follow_symlinks=False), folder.parent.stat()
+        found, parent = folder.stat(follow_symlinks=False), folder.parent.stat()
     except OSError:
         return False
     if not stat.S_ISDIR(found.st_mode):
         return False
-    is_kept = bool(held.st_mode & stat.S_ISVTX) or not _others_may_write(held)
-    if found.st_uid == os.geteuid() and held.st_uid in (0, os.geteuid()) and is_kept and not _others_may_write(found):
+    is_kept = bool(parent.st_mode & stat.S_ISVTX) or not _others_may_write(parent)
+    is_kept_by_us = is_kept and parent.st_uid in (0, os.geteuid())
+    if found.st_uid == os.geteuid() and is_kept_by_us and not _others_may_write(found):
         return True
-    made = _as_made_in(folder.parent)
-    return made is not None and _keeps_no_owners(made) and found.st_uid == made.st_uid == held.st_uid
+    created = _status_of_new_file(folder.parent)
+    return created is not None and _keeps_no_owners(created) and found.st_uid == created.st_uid == parent.st_uid
 
 
-def _keeps_no_owners(made: os.stat_result) -> bool:
-    return made.st_uid != os.geteuid() or bool(made.st_mode & _OTHERS_WRITE)
+def _keeps_no_owners(created: os.stat_result) -> bool:
+    return created.st_uid != os.geteuid() or bool(created.st_mode & _OTHERS_WRITE)
 
 
 def _others_may_write(found: os.stat_result) -> bool:
@@ -313,16 +314,16 @@ def _others_may_write(found: os.stat_result) -> bool:
 
 
 @lru_cache
-def _as_made_in(folder: Path) -> os.stat_result | None:
+def _status_of_new_file(folder: Path) -> os.stat_result | None:
     """The status of a new file of this process in a folder, read from the descriptor, which no user can replace."""
     path = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
     try:
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         return None
     try:
-        return os.fstat(made)
+        return os.fstat(descriptor)
     finally:
-        os.close(made)
+        os.close(descriptor)
         with suppress(OSError):
             path.unlink()

@@ -117,16 +117,18 @@ def _parse(payload: str) -> dict[str, Any]:
         raise _NotUsableError("too_large", TOO_LONG)
     if nests_too_deep(payload):
         raise _NotUsableError(
-            "nested_too_deep", f"The document nests deeper than {MAX_NESTING} levels; send it flatter."
+            "nested_too_deep", f"The document has more than {MAX_NESTING} nested levels. Send it with fewer levels."
         )
     try:
         document = json.loads(payload)
     except RecursionError as error:
         raise _NotUsableError(
-            "nested_too_deep", "The document nests too deep to be parsed; send it flatter."
+            "nested_too_deep", "The document has too many nested levels to be parsed. Send it with fewer levels."
         ) from error
     except ValueError as error:
-        raise _NotUsableError("not_json", f"The document is not JSON: {error}. Mend it at its source.") from error
+        raise _NotUsableError(
+            "not_json", f"The document is not JSON: {error}. Correct the producer, and send the document again."
+        ) from error
     if not isinstance(document, dict):
         raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
     return document
@@ -149,17 +151,20 @@ def _time(document: dict[str, Any], shape: Shape, ingested_at: datetime) -> tupl
     name = "telemetryTimestamp" if shape == "event" else "event_primary_timestamp"
     written = document.get(name)
     if written is None or written == "":
-        raise _NotUsableError("missing_time", "Neither `telemetryTimestamp` nor `event_primary_timestamp` has a time.")
+        raise _NotUsableError(
+            "missing_time",
+            f"`{name}` is missing, null or empty, so the time of the event is unknown. Send it as an ISO 8601 time.",
+        )
     moment = parse_time(written)
     if moment is None:
         raise _NotUsableError("unparseable_time", f"`{name}` is not an ISO 8601 time: {_excerpt(written)}.")
     if moment < _EARLIEST:
-        raise _NotUsableError("time_before_2000", f"`{name}` is {_excerpt(written)}; set the car's clock.")
+        raise _NotUsableError("time_before_2000", f"`{name}` is {_excerpt(written)}; correct the car's clock.")
     if moment > ingested_at + _TOLERATED_CLOCK_ERROR:
         raise _NotUsableError(
             "time_in_future",
-            f"`{name}` is {_excerpt(written)}, over 24 hours after its arrival at {ingested_at.isoformat()}; "
-            "set the car's clock.",
+            f"`{name}` is {_excerpt(written)}, more than 24 hours after its ingestion at {ingested_at.isoformat()}; "
+            "correct the car's clock.",
         )
     return written, moment
 

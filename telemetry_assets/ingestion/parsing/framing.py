@@ -21,7 +21,7 @@ from telemetry_assets.ingestion.parsing.json_scan import (
     is_value,
     scalar_end,
     text_of,
-    words_end,
+    unquoted_end,
 )
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
@@ -100,7 +100,10 @@ def _parsed(text: Content, span: _Span, position: int, ingested_at: datetime) ->
     # A document that is too long is not decoded, because a row needs about ten times its bytes of memory.
     document = None if is_too_long(text, span.start, span.end) else text_of(text, span.start, span.end)
     if span.is_broken_rest:
-        message = "The array is broken here: what follows is kept in one piece. Mend it at its source, send it again."
+        message = (
+            "The array is broken here, so the rest of the upload is rejected as one document. Correct the producer, "
+            "and send the rest again."
+        )
         reason: Reason = "nested_too_deep" if is_nested_too_deep(text, span.start, span.end) else "not_json"
         return Rejection(position, reason, message, document)
     if document is None:
@@ -169,8 +172,8 @@ _Counted = Literal["documents", "event_dates", "field_names", "broken_documents"
 _TOO_MANY: dict[_Counted, tuple[Reason, str, str]] = {
     "documents": ("too_many_documents", "documents", "Send it in parts"),
     "event_dates": ("too_many_event_dates", "different event dates", "Send it in parts"),
-    "field_names": ("too_many_field_names", "different fields that no column takes", "Send such values in a list"),
-    "broken_documents": ("too_many_broken_documents", "documents that are not JSON", "Mend it at its source"),
+    "field_names": ("too_many_field_names", "different unknown fields", "Send their values in a list under one name"),
+    "broken_documents": ("too_many_broken_documents", "documents that are not JSON", "Correct the producer"),
 }
 
 
@@ -179,7 +182,7 @@ def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
     reason, things, advice = _TOO_MANY[counted]
     return UploadRejectedError(
         reason,
-        f"The upload holds more than {limit:,} {things}. {advice}, or raise TELEMETRY_UPLOAD_MAX_{counted.upper()}. "
+        f"The upload has more than {limit:,} {things}. {advice}, or raise TELEMETRY_UPLOAD_MAX_{counted.upper()}. "
         "The archive keeps it.",
     )
 
@@ -210,7 +213,9 @@ def _decompress(content: bytes, max_bytes: int) -> bytearray:
                 piece = min(2 * piece, _MOST_FED)
             position = _end_of(_PADDING, content, position)
     except zlib.error as error:
-        raise UploadRejectedError("broken_gzip", f"The upload is not whole gzip: {error}. Send it again.") from error
+        raise UploadRejectedError(
+            "broken_gzip", f"The upload is not complete gzip data: {error}. Send it again."
+        ) from error
     return text
 
 
@@ -339,7 +344,7 @@ def _bracketed_end(text: Content, start: int, brackets: ArrayBrackets) -> int | 
 
 def _words_end(text: Content, start: int) -> int | None:
     """The end of an element that is not JSON; None if no end before the next element is found."""
-    end = words_end(text, start)
+    end = unquoted_end(text, start)
     return end if end is not None and _is_followed_by_another(text, end) else None
 
 

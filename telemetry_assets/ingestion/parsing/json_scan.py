@@ -22,7 +22,8 @@ MAX_DOCUMENT_CHARACTERS = 8 * 1024 * 1024
 """The maximum length of a document. A parsed document takes up to thirty times the memory of its text."""
 
 Content = bytes | bytearray
-"""UTF-8 text. The structure of JSON is ASCII, and no byte of another character is ASCII."""
+"""UTF-8 text as bytes. It can be searched byte by byte: JSON's brackets, quotes and commas are ASCII, and UTF-8 encodes
+all other characters without ASCII bytes."""
 
 _PIECE = 1024 * 1024
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
@@ -32,7 +33,7 @@ _DECODER = json.JSONDecoder(parse_int=str)
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 # Must agree with Python's parser.
 _STRICT_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
-_WORDS = re.compile(rb'[^,"\[\]{}]*[^,"\[\]{} \t\r\n]')
+_UNQUOTED = re.compile(rb'[^,"\[\]{}]*[^,"\[\]{} \t\r\n]')
 
 
 def nests_too_deep(text: str) -> bool:
@@ -44,18 +45,18 @@ def nests_too_deep(text: str) -> bool:
 
 
 def is_nested_too_deep(content: Content, start: int, end: int) -> bool:
-    """Whether a part of a content :func:`nests_too_deep`. The part has to begin outside of strings."""
+    """Whether a part of the content nests deeper than :data:`MAX_NESTING`. The part has to begin outside of strings."""
     return any(piece.depths.max(initial=0) > MAX_NESTING for piece in _brackets(content, start, end))
 
 
 def text_of(content: Content, start: int, end: int) -> str:
-    """Decode a part of a content without copying its bytes first."""
+    """Decode a part of the content without copying its bytes first."""
     with memoryview(content) as view:
         return str(view[start:end], "utf-8")
 
 
 def is_value(content: Content, start: int, end: int) -> bool:
-    """Whether a part of a content is one JSON value. It may be one that Python refuses: too deep, or a huge number.
+    """Whether a part of the content is one JSON value. It may be one that Python refuses: too deep, or a huge number.
 
     :param start: the beginning of the part, outside of strings.
     """
@@ -79,7 +80,7 @@ def _is_long_value(content: Content, start: int, end: int) -> bool:
 
 
 def is_too_long(content: Content, start: int, end: int) -> bool:
-    """Whether a part of a content has more than :data:`MAX_DOCUMENT_CHARACTERS`."""
+    """Whether a part of the content has more than :data:`MAX_DOCUMENT_CHARACTERS`."""
     if end - start <= MAX_DOCUMENT_CHARACTERS:
         return False
     # Count every byte except the continuation bytes of UTF-8.
@@ -90,7 +91,7 @@ def is_too_long(content: Content, start: int, end: int) -> bool:
 def scalar_end(content: Content, start: int) -> int | None:
     """The end of the string, number or literal that begins at ``start``; None if there is none."""
     is_text = content[start] == _QUOTE
-    found = (_STRING if is_text else _WORDS).match(content, start)
+    found = (_STRING if is_text else _UNQUOTED).match(content, start)
     if found is None:
         return None
     if found.end() - start > MAX_DOCUMENT_CHARACTERS:
@@ -105,9 +106,9 @@ def scalar_end(content: Content, start: int) -> int | None:
     return found.end() if is_text else start + len(text[:end].encode())
 
 
-def words_end(content: Content, start: int) -> int | None:
+def unquoted_end(content: Content, start: int) -> int | None:
     """The end of a run of characters other than brackets, quotes and commas, without trailing white space; or None."""
-    found = _WORDS.match(content, start)
+    found = _UNQUOTED.match(content, start)
     return found.end() if found else None
 
 

@@ -13,7 +13,7 @@ from telemetry_assets.engines.spark import engine as spark_engine
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.pipeline import Processed, open_pipeline
+from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, SILVER, derived_tables
 from telemetry_assets_tests.harness.aws.services import AwsServices
@@ -73,7 +73,7 @@ def test_hostile_documents_on_a_jvm(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Processed]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ProcessResult]]:
     """The same uploads, processed by each engine in a separate folder, with the engine's result."""
     made = {}
     for engine in ENGINES:
@@ -87,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Proc
 
 @pytest.mark.parametrize(("maker", "reader"), [ENGINES, pytest.param(*ENGINES[::-1], marks=pytest.mark.exhaustive)])
 def test_one_engine_finds_nothing_to_change_in_the_others_tables(
-    made: dict[str, tuple[Path, Processed]], maker: str, reader: str
+    made: dict[str, tuple[Path, ProcessResult]], maker: str, reader: str
 ) -> None:
     with deployed_on(reader, made[maker][0]) as deployed:
         days = frozenset(row["event_date"] for row in deployed.rows(SILVER))
@@ -96,7 +96,7 @@ def test_one_engine_finds_nothing_to_change_in_the_others_tables(
             assert not result.changed, contract.full_name
 
 
-def test_engines_return_the_same_results(made: dict[str, tuple[Path, Processed]]) -> None:
+def test_engines_return_the_same_results(made: dict[str, tuple[Path, ProcessResult]]) -> None:
     results = [
         [
             (one.contract, one.event_dates, one.rows_read, one.rows_written, one.changed, figures(one))
@@ -107,7 +107,7 @@ def test_engines_return_the_same_results(made: dict[str, tuple[Path, Processed]]
     assert results[0] == results[1]
 
 
-def test_snapshot_summaries_of_engines_are_the_same(made: dict[str, tuple[Path, Processed]]) -> None:
+def test_snapshot_summaries_of_engines_are_the_same(made: dict[str, tuple[Path, ProcessResult]]) -> None:
     results = []
     for engine, (folder, _) in made.items():
         with deployed_on(engine, folder) as deployed:

@@ -90,7 +90,7 @@ def test_jar_with_another_checksum_is_not_loaded(empty_folder: Path) -> None:
     empty_folder.mkdir()
     for jar in JARS:
         (empty_folder / jar.file_name).write_bytes(b"anything else")
-    with pytest.raises(SettingsError, match=r"is another file than org\.apache\.iceberg:iceberg-spark-runtime.*no JVM"):
+    with pytest.raises(SettingsError, match=r"differs from that of org\.apache\.iceberg:iceberg-spark-runtime.*no JVM"):
         jars()
     with pytest.raises(SettingsError, match="another file"):
         open_session(Settings(engine="spark"))

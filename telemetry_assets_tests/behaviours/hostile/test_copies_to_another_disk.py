@@ -43,7 +43,7 @@ def test_copy_does_not_keep_mode_and_attributes(tmp_path: Path, other_disk: Path
 def test_link_that_replaces_an_upload_is_not_copied(tmp_path: Path, other_disk: Path) -> None:
     (other_disk / "secret").write_bytes(b"correct-horse")
     (other_disk / "x.json").symlink_to(other_disk / "secret")
-    with pytest.raises(FileNotFoundError, match="it is no regular file"):
+    with pytest.raises(FileNotFoundError, match="it is not a regular file"):
         move_file(other_disk / "x.json", tmp_path / "x.json", tmp_path)
     assert not (tmp_path / "x.json").exists()
 

@@ -262,7 +262,7 @@ def test_depth_of_folders_is_bounded(deployed: Deployment) -> None:
     deployed.process()
     assert len(deployed.rows(BRONZE)) == 1
     [(_, problem)] = deployed.pipeline.landing.obstacles()
-    assert problem == "it lies deeper than 500 folders; move it up"
+    assert problem == "it is more than 500 folders deep; move it to a higher folder"
 
 
 def test_a_batch_has_no_more_event_dates_than_an_upload_may_have(tmp_path: Path) -> None:

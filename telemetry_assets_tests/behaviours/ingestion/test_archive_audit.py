@@ -70,7 +70,7 @@ def test_first_run_repairs_a_lakehouse_that_the_first_version_damaged(
     assert len(deployed.rows(REJECTED)) == 2
     assert_all_is_right(deployed)
     assert [record.message for record in caplog.records if record.message.startswith("bronze.uploads is new")] == [
-        "bronze.uploads is new: 2 uploads recorded from the tables and the archive, 1 upload put back because their "
+        "bronze.uploads is new: 2 uploads recorded from the tables and the archive, 1 upload moved back because their "
         "rows are in no table"
     ]
 
@@ -152,7 +152,7 @@ def test_next_audit_completes_an_interrupted_one(deployed: Deployment, monkeypat
     def failing(*_: object) -> bool:
         raise OSError("cut off")
 
-    monkeypatch.setattr(FolderLanding, "put_back", failing)
+    monkeypatch.setattr(FolderLanding, "move_back", failing)
     with pytest.raises(OSError, match="cut off"):
         deployed.process()
     monkeypatch.undo()
@@ -175,7 +175,7 @@ def test_next_audit_completes_an_interrupted_one_of_a_batch_with_other_uploads(
     def failing(*_: object) -> bool:
         raise OSError("cut off")
 
-    monkeypatch.setattr(FolderLanding, "put_back", failing)
+    monkeypatch.setattr(FolderLanding, "move_back", failing)
     with pytest.raises(OSError, match="cut off"):
         deployed.process()
     monkeypatch.undo()
@@ -247,7 +247,7 @@ def test_recording_an_upload_does_not_hide_a_lost_one_of_the_same_batch(deployed
     findings = sorted(audit.everything(), key=lambda finding: finding.kind, reverse=True)
     assert [finding.kind for finding in findings] == ["unrecorded", "lost"]
     for finding in findings:
-        audit.mend([finding], "audit")
+        audit.repair([finding], "audit")
     deployed.process()
     assert cars(deployed) == ["CAR-1"]
     assert len(deployed.rows(REJECTED)) == 2
@@ -364,6 +364,6 @@ def test_a_finding_that_no_longer_holds_changes_nothing(deployed: Deployment) ->
     audit = deployed.pipeline.ingestion.audit
     [batch_id] = deployed.batch_ids()
     [upload] = audit.context.landing.archived(batch_id)
-    assert not audit.mend([AuditFinding(batch_id, upload, "lost", "its rows were missing a moment ago")], "audit")
+    assert not audit.repair([AuditFinding(batch_id, upload, "lost", "its rows were missing a moment ago")], "audit")
     assert deployed.rows(BRONZE) == rows
     assert_all_is_right(deployed)

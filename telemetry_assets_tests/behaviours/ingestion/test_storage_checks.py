@@ -54,9 +54,9 @@ def refusing(number: int) -> Callable[..., None]:
     ("owner", "function", "replaced", "text", "needs_action"),
     [
         (os, "link", refusing(errno.EPERM), "no hard links in .*ingestion; locks are used instead", False),
-        (os, "fsync", refusing(errno.EIO), "cannot be brought to the disk .* I/O error", True),
-        (fcntl, "flock", refusing(errno.ENOSYS), r"cannot be locked: .* gives no locks", True),
-        (fcntl, "flock", lambda *_: None, "locks do nothing in .*ingestion", True),
+        (os, "fsync", refusing(errno.EIO), "cannot be synced to the disk .* I/O error", True),
+        (fcntl, "flock", refusing(errno.ENOSYS), r"cannot be locked: .* does not support locks", True),
+        (fcntl, "flock", lambda *_: None, "locks have no effect in .*ingestion", True),
         (
             Path,
             "rename",
@@ -64,7 +64,7 @@ def refusing(number: int) -> Callable[..., None]:
             r"cannot be renamed from .*landing to .*ingestion, which .*: Permission denied",
             True,
         ),
-        (Path, "mkdir", refusing(errno.EACCES), "cannot be made in .*ingestion: Permission denied; let this", True),
+        (Path, "mkdir", refusing(errno.EACCES), "cannot be created in .*ingestion: Permission denied; give this", True),
         (time, "time", lambda: 0.0, r"clock of .* apart; .* judged by this machine's", False),
         (resource, "getrlimit", lambda _: (100, 100), "100 files open, and 256 may be needed", True),
     ],
@@ -101,7 +101,7 @@ def on_other_file_systems(place: Path) -> None:
         f"{place / 'lakehouse' / 'archive'} is on another file system than {landing}; uploads are copied there"
     ]
     [text] = read_only
-    assert text.startswith(f"a file cannot be made in {landing}: The file system of {landing} is read-only.")
+    assert text.startswith(f"a file cannot be created in {landing}: The file system of {landing} is read-only.")
 
 
 def test_a_full_one_and_a_read_only_one(place: Path) -> None:

@@ -48,7 +48,7 @@ def test_it_says_why_it_does_not_repair_the_rest(deployed: Deployment, doctor: A
     repaired = doctor("--repair")
     assert repaired.exit_code == 1
     assert "this command cannot repair it" in repaired.output
-    assert repaired.output.endswith("1 problem above to be solved.\n")
+    assert repaired.output.endswith("Found 1 problem; see above.\n")
 
 
 def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Deployment, doctor: Any) -> None:
@@ -72,8 +72,8 @@ def test_missing_bucket_is_named_and_everything_else_is_examined(
     looked = run_doctor()
     assert looked.exit_code == 1
     assert "(NoSuchBucket)" in looked.output
-    assert "(nowhere). Make the bucket, or correct TELEMETRY_LANDING_URI" in looked.output
-    assert looked.output.count("not there yet") == len(all_tables())
+    assert "(nowhere). Create the bucket, or correct TELEMETRY_LANDING_URI" in looked.output
+    assert looked.output.count("does not exist yet") == len(all_tables())
 
 
 def test_unreachable_endpoint_is_reported_with_its_environment_variable(

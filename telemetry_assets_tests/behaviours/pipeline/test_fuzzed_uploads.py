@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_assets.ingestion.reconciliation import added_up
+from telemetry_assets.ingestion.reconciliation import sum_counts
 from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets_tests.harness.contract_reading_of_uploads import documents, upload_text
 from telemetry_assets_tests.harness.deployment import Deployment, Row, deployment
@@ -61,7 +61,7 @@ def assert_documents_are_counted(deployed: Deployment, bronze: list[Row], reject
     refused = sum(batch_report.rejected for batch_report in deployed.batch_reports)
     received = sum(batch_report.documents for batch_report in deployed.batch_reports)
     assert (accepted, refused, received) == (len(bronze), len(rejected), len(bronze) + len(rejected))
-    by_reason = added_up(batch_report.rejected_by_reason for batch_report in deployed.batch_reports)
+    by_reason = sum_counts(batch_report.rejected_by_reason for batch_report in deployed.batch_reports)
     assert by_reason == Counter(row["reason"] for row in rejected)
 
 

@@ -34,9 +34,9 @@ GOLD = DERIVED[1:]
 
 # The first run creates the tables and writes their first metadata files.
 POINTS_OF_A_FIRST_RUN = (
-    "before making silver.car_telemetry",
+    "before creating silver.car_telemetry",
     "after writing metadata of silver.car_telemetry",
-    "after making gold.performance_alerts",
+    "after creating gold.performance_alerts",
     "before creating the journal",
     "before linking the journal",
     "after linking the journal",
@@ -55,7 +55,7 @@ POINTS_OF_A_FIRST_RUN = (
     "after the commit to bronze.uploads",
     "before archiving",
     "after archiving #3",
-    "before forgetting the claims",
+    "before removing the claim folders",
     "before removing the journal",
     "after removing the journal",
     *(f"before replacing rows of {table}" for table in DERIVED),

@@ -39,7 +39,7 @@ from telemetry_assets_tests.harness.mounted import (
 from telemetry_assets_tests.harness.places import BATCH
 
 GOES_ON = "the batch waits, and the next run continues it."
-NO_SPACE = r"There is no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Make room; "
+NO_SPACE = r"There is no space left on the file system of {} \([\d,]+ MB free of [\d,]+ MB\)\. Free some space; "
 # The message if SQLite does not report why it cannot open its file.
 OF_THE_CATALOG = "The catalog .* cannot be used. .*unable to open database file"
 KILOBYTE = 1024
@@ -205,7 +205,7 @@ def few_open_files(folder: Path) -> None:
         FolderLanding.read = read_without_files  # type: ignore[method-assign,assignment]
         problems.append(problem_of(lambda: ingest(deployed)))
         FolderLanding.read = read  # type: ignore[method-assign]
-        wanted = r"This process has as many files open as it may \([\d,]+\)\. Raise its limit, .*" + re.escape(GOES_ON)
+        wanted = r"This process has reached its limit of open files \([\d,]+\)\. Raise .*" + re.escape(GOES_ON)
         assert [one for one in problems if not re.fullmatch(wanted, one)] == [], problems
         assert_ends_well(deployed, 2, ingest)
 

@@ -133,7 +133,7 @@ def test_file_without_access_is_reported() -> None:
         (place.folder / "closed").chmod(0o755)
     assert (entry.name, entry.is_file) == ("closed/x.json", False)
     assert path.endswith("closed/x.json")
-    assert "this user may not look at it (Permission denied)" in problem
+    assert "this user may not read its status (Permission denied)" in problem
 
 
 def test_link_that_replaces_the_claims_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

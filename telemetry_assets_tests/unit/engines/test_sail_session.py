@@ -1,4 +1,4 @@
-"""The Sail server of this process: sessions on it do not disturb each other."""
+"""Sessions on Sail servers of one process do not disturb each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from telemetry_assets.engines.embedded import SparkConnectServer
+from telemetry_assets.engines.embedded import SailSession
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def test_session_works_while_a_new_thread_finalizes_a_closed_one(monkeypatch: py
         gc.collect()
         start(thread)
 
-    with closing(SparkConnectServer()) as closed:
+    with closing(SailSession()) as closed:
         closed.spark.range(1).collect()
     cycle: list[object] = [closed]
     cycle.append(cycle)
     del closed, cycle
     monkeypatch.setattr(threading.Thread, "_bootstrap_inner", start_with_garbage_collection)
 
-    with closing(SparkConnectServer()) as server:
-        assert server.spark.range(3).count() == 3
+    with closing(SailSession()) as session:
+        assert session.spark.range(3).count() == 3
