@@ -32,7 +32,8 @@ from telemetry_assets.ingestion.reconciliation import BatchReport
 from telemetry_assets.lakehouse.previews import partition_sample
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import BRONZE, TableContract
-from telemetry_assets.text.plain import counted, plain_lines
+from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import plain_lines
 
 _BRONZE_PREVIEW = ("event_id", "car_chassis", "event_primary_timestamp", "document_shape", "source_uri")
 

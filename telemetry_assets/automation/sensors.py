@@ -22,7 +22,8 @@ from telemetry_assets.automation.dead_runs import end_dead_runs
 from telemetry_assets.errors import CatalogBusyError
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings, load_settings
-from telemetry_assets.text.plain import counted, plain_text
+from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import plain_text
 
 _ACTIVE_STATUSES = [
     DagsterRunStatus.QUEUED,

@@ -24,8 +24,9 @@ from telemetry_assets.lakehouse.catalog import has_lakehouse
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.masking import masked
-from telemetry_assets.text.plain import counted, plain_text
+from telemetry_assets.text.plain import plain_text
 
 if TYPE_CHECKING:
     from telemetry_assets.lakehouse.doctor import Finding

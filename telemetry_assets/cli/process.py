@@ -14,7 +14,7 @@ from telemetry_assets.engines.base import RefreshResult
 from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts, sum_counts
 from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.text.plain import counted
+from telemetry_assets.text.formatting import counted
 
 
 @click.command()

@@ -14,7 +14,8 @@ from telemetry_assets.cli.parameters import MOMENT, as_utc
 from telemetry_assets.cli.terminal import LISTED, print_errors, say
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.text.plain import counted, plain_text
+from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import plain_text
 
 if TYPE_CHECKING:
     from telemetry_assets.ingestion.reconciliation import Reconciliation

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from telemetry_assets.cli.terminal import say
 from telemetry_assets.engines.base import COMMAND_LINE
-from telemetry_assets.text.plain import counted
+from telemetry_assets.text.formatting import counted
 
 if TYPE_CHECKING:
     from telemetry_assets.engines.base import RefreshResult

@@ -9,7 +9,8 @@ import click
 from telemetry_assets.cli.terminal import print_errors, say
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import load_settings
-from telemetry_assets.text.plain import counted, plain_start, plain_text
+from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import plain_start, plain_text
 
 _LONG_COLUMNS = {"payload", "alert_id"}
 _SHOWN_OF_LONG_COLUMNS = 40

@@ -11,7 +11,7 @@ import click
 from telemetry_assets.cli.parameters import DATE
 from telemetry_assets.cli.terminal import print_errors, say
 from telemetry_assets.settings import load_settings
-from telemetry_assets.text.plain import counted
+from telemetry_assets.text.formatting import counted
 
 
 @click.command()

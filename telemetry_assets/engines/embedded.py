@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,29 +44,32 @@ class SailSession:
     """A session on a Sail server in this process, from construction to :meth:`close`."""
 
     def __init__(self) -> None:
-        from pysail.spark import SparkConnectServer as SailServer
+        from pysail.spark import SparkConnectServer
         from pyspark.sql.connect.session import SparkSession as ConnectSession
 
         # Without it, functions of `pyspark.sql` need a JVM.
         os.environ.setdefault("SPARK_CONNECT_MODE_ENABLED", "1")
         # Sail logs the start and end of each session at INFO. A level that the user has set is kept.
         os.environ.setdefault("RUST_LOG", "error")
-        self._server = SailServer("127.0.0.1", 0)
-        self._server.start(background=True)
-        _, port = self._server.listening_address
-        session = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
-        # Nothing can interrupt a connection within a process. Reattachable execution would start a pool of threads
-        # under a lock that the finalizer of a closed session takes too: a garbage collection in one of the threads
-        # would block the process for ever.
-        session.client.disable_reattachable_execute()
-        self.spark: SparkSession = session
-        for name, value in SESSION.items():
-            self.spark.conf.set(name, value)
+        with ExitStack() as opened:
+            server = SparkConnectServer("127.0.0.1", 0)
+            server.start(background=True)
+            opened.callback(server.stop)
+            _, port = server.listening_address
+            session = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
+            opened.callback(session.stop)
+            opened.callback(session.client.close)
+            # The finalizer of a PySpark session closes its client, which waits for threads under a lock. A garbage
+            # collection in one of these threads would run the finalizer, and block the process for ever.
+            session.client.close = lambda: None  # type: ignore[method-assign]
+            for name, value in SESSION.items():
+                session.conf.set(name, value)
+            self.spark: SparkSession = session
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Stop the session and the server."""
-        self.spark.stop()
-        self._server.stop()
+        self._opened.close()
 
 
 class EmbeddedEngine(TransformingEngine):
@@ -74,14 +77,14 @@ class EmbeddedEngine(TransformingEngine):
 
     def __init__(self, lakehouse: Lakehouse) -> None:
         super().__init__(lakehouse)
-        self._scratch = tempfile.TemporaryDirectory(prefix="telemetry-assets-")
-        self._session = SailSession()
-        self._spark = self._session.spark
+        with ExitStack() as opened:
+            self._scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
+            self._spark = opened.enter_context(closing(SailSession())).spark
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Stop the session and the server, and remove temporary files."""
-        self._session.close()
-        self._scratch.cleanup()
+        self._opened.close()
 
     def repeated_keys(self, scan: TableScan) -> int:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.repeated_keys`."""
@@ -90,7 +93,7 @@ class EmbeddedEngine(TransformingEngine):
     @contextmanager
     def evaluate(self, plan: RefreshPlan, replacement: Replacement) -> Iterator[_ArrowRows]:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluate`."""
-        rows = _collect(replacement.rows, plan.contract, Path(self._scratch.name))
+        rows = _collect(replacement.rows, plan.contract, self._scratch)
         yield _ArrowRows(plan, replacement.partitions, rows)
 
     def read(self, scan: TableScan) -> DataFrame:
@@ -109,8 +112,8 @@ class EmbeddedEngine(TransformingEngine):
 
         table, contract = scan.table, scan.contract
         arrow_scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-        path = Path(self._scratch.name) / f"{uuid.uuid4().hex}.parquet"
-        pq.write_table(arrow_scan.to_table(scan.files).cast(contract.arrow_schema), path)
+        path = self._scratch / f"{uuid.uuid4().hex}.parquet"
+        pq.write_table(contract.conform(arrow_scan.to_table(scan.files)), path)
         return path
 
     def _local_paths(self, io: FileIO, tasks: Iterable[FileScanTask]) -> list[str]:
@@ -126,7 +129,7 @@ class EmbeddedEngine(TransformingEngine):
 
     def _copy_of(self, io: FileIO, path: str) -> str:
         # Data files are immutable, so a copy from another scan can be used again.
-        copy = Path(self._scratch.name) / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
+        copy = self._scratch / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
         if not copy.exists():
             draft = copy.with_name(f"{uuid.uuid4().hex}.draft")
             with io.new_input(path).open(seekable=False) as source, draft.open("wb") as target:

@@ -49,7 +49,8 @@ from telemetry_assets.lakehouse.commits import (
 )
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.text.plain import counted, plain_logger
+from telemetry_assets.text.formatting import counted
+from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 
@@ -136,7 +137,7 @@ class ArchiveAudit:
         lost = [finding for finding in findings if finding.is_moved_back]
         unrecorded = [finding for finding in findings if finding.kind == "unrecorded"]
         recorded = self._record(unrecorded, AlwaysTrue(), run_id, lost=lost, completes=True)
-        move_back = self.repair(lost, run_id)
+        moved_back = self.repair(lost, run_id)
         if recorded or lost:
             logger.warning(
                 "bronze.uploads is new: %s recorded from the tables and the archive, %s moved back because their rows "
@@ -144,7 +145,7 @@ class ArchiveAudit:
                 counted(recorded, "upload"),
                 counted(len(lost), "upload"),
             )
-        return move_back
+        return moved_back
 
     def repair(self, findings: Iterable[AuditFinding], run_id: str) -> bool:
         """Repair findings: delete the rows of an upload and move it back, or add it to the ledger. Idempotent.
@@ -153,7 +154,7 @@ class ArchiveAudit:
 
         :returns: whether an upload was moved back.
         """
-        move_back = False
+        moved_back = False
         unrecorded: dict[str, list[AuditFinding]] = {}
         for finding in findings:
             if finding.needs_decision:
@@ -165,12 +166,12 @@ class ArchiveAudit:
             # Examined again, because a replay may have changed the batch between the reads of two tables.
             elif finding in self.examine(finding.batch_id):
                 self._move_back(finding, run_id)
-                move_back = True
+                moved_back = True
         for batch_id, some in unrecorded.items():
             current = self.examine(batch_id)
             still = [finding for finding in some if finding in current]
             self._record(still, EqualTo(term="batch_id", value=batch_id), run_id)
-        return move_back
+        return moved_back
 
     def _move_back(self, finding: AuditFinding, run_id: str) -> None:
         # Delete the rows first: if the run is killed here, the next audit finds the upload again.

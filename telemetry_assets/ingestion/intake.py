@@ -150,14 +150,14 @@ class Ingestion(IngestionContext):
         """Finish the batches that earlier runs have left, then list the uploads that are complete, oldest first."""
         was_unfinished = self.journal.load() is not None
         self._finish_batch_in_progress(finish)
-        move_back = (
+        moved_back = (
             self.audit.complete_ledger(run_id),
             self._finish_lost_claims(run_id),
             self.audit.repair(self.audit.newest(), run_id),
         )
         self._log_obstacles()
         # After each of these steps, uploads may wait that `listing` does not contain.
-        stable = self.landing.stable(self.landing.listing() if was_unfinished or any(move_back) else listing)
+        stable = self.landing.stable(self.landing.listing() if was_unfinished or any(moved_back) else listing)
         return sorted(stable, key=lambda upload: (upload.modified, upload.name))
 
     def _log_obstacles(self) -> None:

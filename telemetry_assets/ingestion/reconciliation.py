@@ -1,11 +1,12 @@
-"""Reconciliation: whether each document that was received is accepted or rejected exactly once.
+"""Batch reports and reconciliation: what was received, accepted and rejected.
 
-A batch report has the counts of a batch. It is stored in the summaries of the batch's snapshots and in the metadata of
-the run.
+A batch report has the counts of a batch. It is stored in the summaries of the batch's snapshots of Bronze and of the
+rejected documents, and in the metadata of the run.
 
-The ledger records how many documents of each upload were accepted and rejected when the upload was ingested; the rows
-of Bronze and of the rejected documents show how many there are now. All code that compares the two calls this module.
-The module only reads tables. ``archive_audit.py`` compares the archive with the ledger.
+Reconciliation is whether each document that was received is accepted or rejected exactly once. The ledger records how
+many documents of each upload were accepted and rejected when the upload was ingested; the rows of Bronze and of the
+rejected documents show how many there are now. All code that compares these numbers calls this module, which reads
+tables and writes nothing. ``archive_audit.py`` compares the archive with the ledger.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from telemetry_assets.file_system import is_storage_error, lock_file, storage_advice, sync_file, sync_folder
 from telemetry_assets.settings import MEBIBYTE, Settings
-from telemetry_assets.text.plain import megabytes
+from telemetry_assets.text.formatting import megabytes
 
 _LEAST_BYTES = 64 * MEBIBYTE
 # One percent of a large disk is more than enough.

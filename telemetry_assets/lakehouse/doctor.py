@@ -23,7 +23,7 @@ from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import DerivedTable, TableContract
-from telemetry_assets.text.plain import counted
+from telemetry_assets.text.formatting import counted
 
 
 @dataclass(frozen=True)

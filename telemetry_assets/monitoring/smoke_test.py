@@ -27,7 +27,7 @@ from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.monitoring.measurements import Metric, send_metrics
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import ALERTS, all_tables
-from telemetry_assets.text.plain import counted
+from telemetry_assets.text.formatting import counted
 
 Check = Callable[[Settings], str]
 """Uses a resource and returns what it found. Raises an error if the resource or a permission is missing."""

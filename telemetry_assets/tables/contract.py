@@ -1,6 +1,7 @@
 """Contracts of tables: columns, keys, partitions, and for derived tables, how they are computed.
 
-The Iceberg schema, Arrow schema, partition spec and table properties follow from the contract.
+The Iceberg schema, Arrow schema, partition spec and table properties follow from the contract. :class:`Changes` are the
+input of a derived table's refresh.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+
+Partitions = frozenset[date] | None
+"""Partition values of a table; None means the whole table."""
 
 Layer = Literal["bronze", "silver", "gold"]
 ColumnType = Literal["string", "int", "long", "double", "date", "timestamptz"]
@@ -157,7 +161,11 @@ class TableContract:
         )
 
     def conform(self, rows: pa.Table) -> pa.Table:
-        """Rows with the columns and Arrow types of the table. Dictionary-encoded columns are decoded."""
+        """Rows with the columns and Arrow types of the table. Dictionary-encoded columns are decoded.
+
+        :raises KeyError: if a column is missing.
+        :raises ValueError: if a value does not fit its type, or a required value is null.
+        """
         return rows.select(list(self.column_names)).cast(self.arrow_schema)
 
     def partition_filter(self, partitions: Set[date] | None) -> BooleanExpression:
@@ -183,11 +191,7 @@ class TableContract:
 
 
 def decoded_bytes(rows: pa.Table) -> int:
-    """The memory that rows need without dictionary encoding, in bytes.
-
-    Ingestion encodes texts that occur in many rows, because each row of Bronze has the URI of its upload, which may be
-    thousands of characters long.
-    """
+    """An upper estimate of the memory of rows after :meth:`TableContract.conform`, in bytes."""
     return int(rows.nbytes) + sum(
         _bytes_of_texts(chunk)
         for column in rows.columns
@@ -227,11 +231,10 @@ class DistinctValues:
 
 
 Figure = Total | RowsWhere | DistinctValues
-"""A number that is computed from the rows of a partition. Its name ends with its unit, e.g. ``driven_km``."""
+"""A number that ``engines/base.py`` computes from the rows of a partition, and that the UI plots.
 
-
-Partitions = frozenset[date] | None
-"""Partition values of a table; None means the whole table."""
+Its name ends with its unit, e.g. ``driven_km``.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Text for people: numbers with their units, and untrusted text (documents, and names of uploads), escaped.
+"""Escapes untrusted text (documents, and names of uploads) so that it is safe to show.
 
 A car, a field or a file can have any name: an escape sequence that controls a terminal, a line break that forges a line
 of a report, or a link that a browser renders. So :func:`plain_text` is applied to all such text that is printed,
@@ -88,13 +88,3 @@ class _PlainLogger(logging.LoggerAdapter[logging.Logger]):
 def plain_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
     """A module's logger, which applies :func:`plain_text` to arguments. A lint rule forbids other loggers."""
     return _PlainLogger(logging.getLogger(name))  # noqa: TID251  # the one place
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things, e.g. ``1 upload`` or ``1,200 uploads``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def megabytes(size: int) -> str:
-    """A number of bytes in megabytes, e.g. ``1,200 MB``."""
-    return f"{size / 1_000_000:,.0f} MB"

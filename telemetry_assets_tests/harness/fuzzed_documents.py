@@ -42,7 +42,7 @@ _NUMBERS = (
     *(1e300, -1e300, 1.7e308, -1.7e308, 10**30, -(10**400), float("nan"), float("inf"), float("-inf")),
 )
 _SUMMED_FIELDS = {"currentMileageKm", "currentMileage", "fuelAvailableLiters", "tripMileage", "tripFuelLiters"}
-_UNQUOTED = (
+_TEXTS = (
     *("", " ", "hot", "n/a", "92.5", " 92.5\t", "\u00a092.5", "92,5", "9_2", "0x10", "1e2", "1e400", "-1e999", ".5"),
     *("+7", "5.", "NaN", "Infinity", "-inf", "\u0669\u0662", "\uff19\uff12", "2024", "2024.0", "2024.5", "4e9", "true"),
     *("2026-01-14", "2026-01-15", "2026-04-15", "2026-04-16", "0001-01-01", "9999-12-31", "20260115", "2026-W03-4"),
@@ -112,7 +112,7 @@ def fuzzed_text(random: Random, documents: list[Document]) -> str:
     for _ in range(random.choice((0, 0, 1, 1, 1, 2, 3))):
         random.choice(_CHANGES)(random, document)
     if random.random() < 0.02:
-        document = random.choice((*_NUMBERS, *_UNQUOTED, *_OTHERS))
+        document = random.choice((*_NUMBERS, *_TEXTS, *_OTHERS))
     separators = random.choice(((",", ":"), (", ", ": "), (" , ", " : ")))
     text = json.dumps(document, ensure_ascii=random.random() < 0.5, separators=separators)
     # Raw lone surrogates would cause the rejection of the whole upload; other invalid UTF-8 is added elsewhere.
@@ -133,7 +133,7 @@ def _with_a_deep_value(random: Random, text: str) -> str:
 
 def _any_value(random: Random) -> Any:
     bare = f"{_BARE}{random.randrange(len(_BARE_WORDS))}"
-    return deepcopy(random.choice((*(random.choice(kind) for kind in (_NUMBERS, _UNQUOTED, _OTHERS) * 2), bare)))
+    return deepcopy(random.choice((*(random.choice(kind) for kind in (_NUMBERS, _TEXTS, _OTHERS) * 2), bare)))
 
 
 def _any_holder(random: Random, document: Document) -> Document:
@@ -171,7 +171,7 @@ def _add_a_field(random: Random, document: Document) -> None:
 
 
 def _give_it_an_id(random: Random, document: Document) -> None:
-    document["event_id"] = random.choice(("evt-1", "evt-2", "EVT-1", "", "evt-1 ", "evt|1", random.choice(_UNQUOTED)))
+    document["event_id"] = random.choice(("evt-1", "evt-2", "EVT-1", "", "evt-1 ", "evt|1", random.choice(_TEXTS)))
 
 
 def _time_name(random: Random, document: Document) -> str:

@@ -46,7 +46,8 @@ from telemetry_assets.ingestion.landing.shared_folders import (
     own_folder,
     remove_without_files,
 )
-from telemetry_assets.text.plain import megabytes, plain_logger
+from telemetry_assets.text.formatting import megabytes
+from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 

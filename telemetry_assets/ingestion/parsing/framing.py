@@ -317,7 +317,7 @@ def _array(text: Content, start: int, limits: Limits) -> tuple[list[_Span], int,
             return elements, position + 1, True
         end = _bracketed_end(text, position, brackets) if text[position] in b"[{" else scalar_end(text, position)
         if end is None and text[position] not in b"[{":
-            end = _words_end(text, position)
+            end = _unquoted_end(text, position)
             broken += 1
             if broken > limits.broken_documents:
                 raise too_many("broken_documents", limits.broken_documents)
@@ -342,7 +342,7 @@ def _bracketed_end(text: Content, start: int, brackets: ArrayBrackets) -> int | 
     return None
 
 
-def _words_end(text: Content, start: int) -> int | None:
+def _unquoted_end(text: Content, start: int) -> int | None:
     """The end of an element that is not JSON; None if no end before the next element is found."""
     end = unquoted_end(text, start)
     return end if end is not None and _is_followed_by_another(text, end) else None

@@ -127,13 +127,16 @@ def figures(result: Any) -> dict[date | None, tuple[int, int, dict[str, float]]]
     }
 
 
-def test_embedded_engine_respects_sparks_delete_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reordered", [False, True])
+def test_embedded_engine_respects_sparks_delete_files(tmp_path: Path, reordered: bool) -> None:
     with deployed_on("embedded", tmp_path) as deployed:
         deployed.upload("x.jsonl", framed([event(f"CAR-{n}", engineTempCelsius=120) for n in range(6)], "lines")[1])
         deployed.process()
     with deployed_on("spark", tmp_path) as deployed:
         spark = deployed.pipeline.engine._spark  # type: ignore[attr-defined]  # specific to this engine
         spark.sql(f"ALTER TABLE {table_name(SILVER)} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')")
+        if reordered:
+            spark.sql(f"ALTER TABLE {table_name(SILVER)} ALTER COLUMN car_chassis FIRST")
         spark.sql(f"DELETE FROM {table_name(SILVER)} WHERE car_chassis = 'CAR-3'")
         deletes = [task.delete_files for task in deployed.pipeline.lakehouse.table(SILVER).scan().plan_files()]
         assert any(deletes)

@@ -216,7 +216,7 @@ def test_all_uploads_of_a_batch_are_recorded_in_one_commit(deployed: Deployment)
     assert len(deployed.pipeline.lakehouse.table(UPLOADS).snapshots()) == snapshots + 1
 
 
-def test_upload_is_put_back_even_if_another_run_removes_its_target_folder(
+def test_upload_is_moved_back_even_if_another_run_removes_its_target_folder(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.upload("a.json", one("CAR-1"))
@@ -320,7 +320,7 @@ def test_file_that_grows_after_archiving_is_ingested_again(deployed: Deployment)
     assert_all_is_right(deployed)
 
 
-def test_file_that_grows_between_reading_and_archiving_is_put_back_by_the_same_run(
+def test_file_that_grows_between_reading_and_archiving_is_moved_back_by_the_same_run(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = FolderLanding.archive

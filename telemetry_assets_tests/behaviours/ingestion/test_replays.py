@@ -217,7 +217,7 @@ def test_replay_completes_the_batch_in_progress_first(deployed: Deployment) -> N
     assert upload.name == "x.json"
 
 
-def test_replay_does_not_duplicate_what_an_audit_has_put_back_meanwhile(
+def test_replay_does_not_duplicate_what_an_audit_has_moved_back_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = replays.Replay._append

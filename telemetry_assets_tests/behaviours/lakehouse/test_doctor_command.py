@@ -51,7 +51,7 @@ def test_it_says_why_it_does_not_repair_the_rest(deployed: Deployment, doctor: A
     assert repaired.output.endswith("Found 1 problem; see above.\n")
 
 
-def test_an_archived_upload_without_its_rows_is_found_and_put_back(deployed: Deployment, doctor: Any) -> None:
+def test_an_archived_upload_without_its_rows_is_found_and_moved_back(deployed: Deployment, doctor: Any) -> None:
     deployed.pipeline.lakehouse.table(BRONZE).delete(AlwaysTrue())
     looked = doctor()
     assert looked.exit_code == 1

@@ -162,7 +162,6 @@ def test_restart_repairs_a_killed_run_with_rejects_only(story: Story, undisturbe
     assert ending(story) == ending(undisturbed)
 
 
-@pytest.mark.long
 @killed(
     "after claiming #2 then before the commit to bronze.car_telemetry",
     "after appending to bronze.rejected_documents then after writing metadata of bronze.car_telemetry",

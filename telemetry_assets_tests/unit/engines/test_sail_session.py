@@ -6,8 +6,10 @@ import gc
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
 from telemetry_assets.engines.embedded import SailSession
 
@@ -39,3 +41,10 @@ def test_session_works_while_a_new_thread_finalizes_a_closed_one(monkeypatch: py
 
     with closing(SailSession()) as session:
         assert session.spark.range(3).count() == 3
+
+
+def test_query_that_panics_raises_an_error(tmp_path: Path) -> None:
+    with closing(SailSession()) as session:
+        panicking = session.spark.range(4).selectExpr("format_number(cast(id as double), cast(id * 1000000 as int)) x")
+        with pytest.raises(SparkConnectGrpcException, match="panicked"):
+            panicking.write.parquet(f"file://{tmp_path}/rows")

@@ -1,0 +1,42 @@
+"""A failure in the engine changes no table, and the next run refreshes what it left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+from telemetry_assets.tables import SILVER, derived_tables
+from telemetry_assets.tables.contract import Changes
+from telemetry_assets.transforms import silver_car_telemetry
+from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
+from telemetry_assets_tests.harness.deployment import Deployment
+from telemetry_assets_tests.harness.made_documents import event, framed
+
+# The embedded engine panics in this function if the number of digits is large.
+_PANICKING = "format_number(event_year, event_year * 1000000) <> ''"
+
+
+def test_table_is_unchanged_and_still_behind_after_the_engine_panicked(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.upload("a.json", framed([event("CAR-1", engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    before = [deployed.rows(table) for table in derived_tables()]
+    deployed.upload("b.json", framed([event("CAR-2", engineTempCelsius=120)], "array")[1])
+    refresh = silver_car_telemetry.refresh
+
+    def panicking(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
+        replacement = refresh(changes, inputs, parameters)
+        return replace(replacement, rows=replacement.rows.where(_PANICKING))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(silver_car_telemetry, "refresh", panicking)
+        with pytest.raises(SparkConnectGrpcException, match="panicked"):
+            deployed.process()
+    assert [deployed.rows(table) for table in derived_tables()] == before
+    assert SILVER in deployed.pipeline.tables_behind()
+
+    deployed.process()
+    assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
