@@ -152,6 +152,8 @@ def running_dagster(folder: Path, module: str = LOCATION, **settings: str) -> It
         port = free.getsockname()[1]
     environment = {
         **{name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
+        # Definitions of tests are not installed.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         "TELEMETRY_LANDING_URI": str(folder / "landing"),
         "TELEMETRY_LAKEHOUSE_URI": str(folder / "lakehouse"),
         **settings,

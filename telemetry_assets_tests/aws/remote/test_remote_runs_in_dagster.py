@@ -55,9 +55,9 @@ def test_run_cancelled_in_the_ui_is_cancelled_remotely_within_15_seconds(
     account.aws.order("stay/RUNNING")
     upload(account, settings)
     with dagster_on(account, tmp_path, settings) as dagster:
-        dagster.until("the remote run is at work", lambda: states(account, settings) == ["RUNNING"])
+        dagster.until("the remote run is active", lambda: states(account, settings) == ["RUNNING"])
         [run] = dagster.runs("ingest")
-        dagster.until("its state is told", lambda: any("is RUNNING" in line for line in dagster.logged(run["runId"])))
+        dagster.until("its state is logged", lambda: any("is RUNNING" in line for line in dagster.logged(run["runId"])))
         dagster.cancel(run["runId"])
         dagster.until("it is cancelled", lambda: states(account, settings) == [CANCELLED[engine]], seconds=15)
 
@@ -93,7 +93,7 @@ def test_remote_run_is_followed_to_its_end_after_dagster_was_killed(account: Rem
     account.aws.order("end/FAILED", 100)
     upload(account, settings)
     with dagster_on(account, tmp_path, settings) as dagster:
-        dagster.until("the remote run is at work", lambda: states(account, settings) == ["RUNNING"])
+        dagster.until("the remote run is active", lambda: states(account, settings) == ["RUNNING"])
         [killed] = dagster.runs("ingest")
         dagster.kill()
     [(step, _)] = account.runs(settings)
@@ -102,7 +102,7 @@ def test_remote_run_is_followed_to_its_end_after_dagster_was_killed(account: Rem
         def following() -> str | None:
             runs = [run["runId"] for run in dagster.runs("ingest") if run["runId"] != killed["runId"]]
             lines = dagster.logged(runs[-1]) if runs else []
-            return runs[-1] if any("has left a program at work" in line for line in lines) else None
+            return runs[-1] if any("following the active job run" in line for line in lines) else None
 
         follower = dagster.until("the next run follows it", following)
         assert follower is not None
