@@ -59,10 +59,10 @@ class RunningCodeServer:
 
     def processes(self) -> list[int]:
         """The processes of the server and its runs, which are in one process group."""
-        told = subprocess.run(
+        listed = subprocess.run(
             ["pgrep", "-g", str(self.process.pid), "-r", "R,S,D"], capture_output=True, text=True, check=False
         )
-        return [int(pid) for pid in told.stdout.split()]
+        return [int(pid) for pid in listed.stdout.split()]
 
     def _client(self) -> DagsterGrpcClient:
         return DagsterGrpcClient(port=self.port, host=_HOST)
@@ -78,9 +78,9 @@ def running_code_server(folder: Path) -> Iterator[RunningCodeServer]:
     command = [str(Path(sys.executable).with_name("dagster")), "code-server", "start"]
     command += ["--host", _HOST, "--port", str(port), "--module-name", MODULE]
     environment = {**os.environ, "DAGSTER_HOME": str(folder)}
-    with (folder / "code_server.log").open("ab") as log:
+    # Dagster creates the tables of its storage twice if two processes open a new storage at the same time.
+    with instance_in(folder) as instance, (folder / "code_server.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    with instance_in(folder) as instance:
         server = RunningCodeServer(instance, port, process)
         try:
             until(server.is_up, seconds=120)
