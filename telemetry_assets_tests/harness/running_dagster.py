@@ -75,9 +75,9 @@ class RunningDagster:
             {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as response:
-            told: dict[str, Any] = json.load(response)
-        assert "errors" not in told, told
-        data: dict[str, Any] = told["data"]
+            answered: dict[str, Any] = json.load(response)
+        assert "errors" not in answered, answered
+        data: dict[str, Any] = answered["data"]
         return data
 
     def runs(self, job: str | None = None) -> list[dict[str, Any]]:
@@ -87,8 +87,8 @@ class RunningDagster:
 
     def cancel(self, run_id: str) -> None:
         """Terminate a run, as the button in the UI does."""
-        told = self.ask(_CANCEL, runId=run_id)["terminateRun"]
-        assert told["__typename"] == "TerminateRunSuccess", told
+        answered = self.ask(_CANCEL, runId=run_id)["terminateRun"]
+        assert answered["__typename"] == "TerminateRunSuccess", answered
 
     def logged(self, run_id: str) -> list[str]:
         """The messages of a run that its page shows."""
@@ -112,8 +112,8 @@ class RunningDagster:
     def backfill(self, keys: list[list[str]], partitions: list[str]) -> None:
         """Launch a backfill, as the button in the UI does."""
         params = {"assetSelection": [{"path": key} for key in keys], "partitionNames": partitions}
-        told = self.ask(_BACKFILL, params=params)["launchPartitionBackfill"]
-        assert told["__typename"] == "LaunchBackfillSuccess", told
+        answered = self.ask(_BACKFILL, params=params)["launchPartitionBackfill"]
+        assert answered["__typename"] == "LaunchBackfillSuccess", answered
 
     def until(self, what: str, seen: Callable[[], Answer], seconds: float = 90) -> Answer:
         """Wait until ``seen`` returns something true, and return it."""

@@ -72,7 +72,7 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
         created_after = next(iter(self.querystring.get("createdAtAfter", [])), None)
         earliest = datetime.fromisoformat(created_after).replace(tzinfo=None) if created_after else None
         runs = backend.list_job_runs(self._get_param("applicationId"), earliest, None, list(states))
-        told = ("id", "name", "arn", "state", "created_at", "updated_at")
+        fields = ("id", "name", "arn", "state", "created_at", "updated_at")
         names = {"created_at": "createdAt", "updated_at": "updatedAt"}
         listed = [
             {
@@ -81,7 +81,7 @@ class CorrectedEmrServerlessResponse(EMRServerlessResponse):
                 "createdBy": "",
                 "stateDetails": "",
                 "releaseLabel": run.release_label,
-                **{names.get(name, name): getattr(run, name) for name in told},
+                **{names.get(name, name): getattr(run, name) for name in fields},
             }
             for run in reversed(runs)
         ]

@@ -74,12 +74,12 @@ class CorrectedGlueResponse(GlueResponse):
     def get_job_run(self) -> ActionResult:
         """Return a run with its state and error message."""
         run = self.glue_backend.get_job_run(self.parameters["JobName"], self.parameters["RunId"])
-        return ActionResult({"JobRun": _told(run)})
+        return ActionResult({"JobRun": _job_run(run)})
 
     def get_job_runs(self) -> ActionResult:
         """List runs, newest first."""
         runs = self.glue_backend.get_job(self.parameters["JobName"]).get_job_runs()
-        return ActionResult({"JobRuns": [_told(run) for run in reversed(runs)]})
+        return ActionResult({"JobRuns": [_job_run(run) for run in reversed(runs)]})
 
     def batch_stop_job_run(self) -> ActionResult:
         """Cancel programs."""
@@ -95,7 +95,7 @@ def _result(answer: ActionResult) -> dict[str, Any]:
     return result
 
 
-def _told(run: FakeJobRun) -> dict[str, Any]:
+def _job_run(run: FakeJobRun) -> dict[str, Any]:
     program = PROGRAMS[run.job_run_id]
     return {**run.as_dict(), "JobRunState": program.state, "ErrorMessage": program.details}
 

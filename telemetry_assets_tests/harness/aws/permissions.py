@@ -164,5 +164,5 @@ def allowed(statements: list[Statement], action: str, resource: str, **context: 
     :param context: the request's values by condition key without its service, e.g. ``prefix`` for ``s3:prefix``.
     """
     service = action.partition(":")[0]
-    told = {f"{service}:{key}": value for key, value in context.items()}
-    return any(statement.allows(action, resource, told) for statement in statements)
+    conditions = {f"{service}:{key}": value for key, value in context.items()}
+    return any(statement.allows(action, resource, conditions) for statement in statements)

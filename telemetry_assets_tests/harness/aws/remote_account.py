@@ -57,15 +57,15 @@ class RemoteAccount:
     def runs(self, settings: Settings) -> list[tuple[str, str]]:
         """The ids and states of all remote runs of a deployment, oldest first."""
         if settings.engine == "glue":
-            told = self.aws.client("glue").get_job_runs(JobName=self.job)["JobRuns"]
-            listed = [(run["Id"], run["JobRunState"], run["Arguments"]["--step"]) for run in told]
+            answered = self.aws.client("glue").get_job_runs(JobName=self.job)["JobRuns"]
+            listed = [(run["Id"], run["JobRunState"], run["Arguments"]["--step"]) for run in answered]
         else:
             emr = self.aws.client("emr-serverless")
             ids = [run["id"] for run in emr.list_job_runs(applicationId=self.application)["jobRuns"]]
-            told = [emr.get_job_run(applicationId=self.application, jobRunId=one)["jobRun"] for one in ids]
+            answered = [emr.get_job_run(applicationId=self.application, jobRunId=one)["jobRun"] for one in ids]
             listed = [
                 (run["jobRunId"], run["state"], run["jobDriver"]["sparkSubmit"]["entryPointArguments"][1])
-                for run in told
+                for run in answered
             ]
         return [(run_id, state) for run_id, state, step in reversed(listed) if step.startswith(settings.lakehouse_uri)]
 
