@@ -59,7 +59,7 @@ def test_difference_is_reported_before_dagster_gives_the_env_file_precedence(
         ("TELEMETRY_LANDING_URI", "data/lakehouse/archive", "lies inside"),
         ("TELEMETRY_LANDING_URI", "s3:///landing", "names no bucket"),
         ("TELEMETRY_LANDING_URI", "gs://cars/landing", "begins with s3://"),
-        ("TELEMETRY_LANDING_URI", "s3://cars/landing", "two folders or two locations in S3"),
+        ("TELEMETRY_LANDING_URI", "s3://cars/landing", "both be folders or both be in S3"),
         ("TELEMETRY_CATALOG", "glue", "Set it to sqlite"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_setting_that_cannot_be_used_is_named_with_the_reason(
         ("s3://cars/landing", "s3://cars/lakehouse", "sqlite", "Set it to glue"),
         ("s3://cars/data/landing", "s3://cars/data", "glue", "lies inside"),
         ("s3://cars", "s3://cars/lakehouse", "glue", "lies inside"),
-        ("data/landing", "s3://cars/lakehouse", "glue", "two folders or two locations in S3"),
+        ("data/landing", "s3://cars/lakehouse", "glue", "both be folders or both be in S3"),
     ],
 )
 def test_incompatible_locations_are_refused(

@@ -65,8 +65,8 @@ def refusing(number: int) -> Callable[..., None]:
             True,
         ),
         (Path, "mkdir", refusing(errno.EACCES), "cannot be created in .*ingestion: Permission denied; give this", True),
-        (time, "time", lambda: 0.0, r"clock of .* apart; .* judged by this machine's", False),
-        (resource, "getrlimit", lambda _: (100, 100), "100 files open, and 256 may be needed", True),
+        (time, "time", lambda: 0.0, "the clocks of .* differ by .* s; ingestion uses", False),
+        (resource, "getrlimit", lambda _: (100, 100), "may open only 100 files, and a run may need 256", True),
     ],
 )
 def test_what_is_missing_is_named(

@@ -160,7 +160,7 @@ class TestCommits:
             return "done"
 
         assert until_committed(BRONZE, attempt) == "done"
-        with pytest.raises(ConcurrentWriteError, match="by another writer"):
+        with pytest.raises(ConcurrentWriteError, match="by another process during each of 8 attempts"):
             until_committed(BRONZE, lambda: (_ for _ in ()).throw(CommitFailedException("always")))
 
     def test_commit_that_succeeded_despite_an_error_is_not_repeated(
