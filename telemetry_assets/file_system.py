@@ -72,73 +72,49 @@ def _no_space(place: Path) -> str:
     try:
         found = os.statvfs(place)
     except OSError:
-        return f"There is no space left on the file system of {place}. Free some space; {_WAITS}"
+        return f"There is no space left on the file system of {place}. Free some space"
     if found.f_files and not found.f_favail and found.f_bavail:
         return (
             f"No more files can be created on the file system of {place} (all of its {found.f_files:,} inodes are in "
-            f"use). Remove files that are not needed; {_WAITS}"
+            "use). Remove files that are not needed"
         )
     free, total = (megabytes(blocks * found.f_frsize) for blocks in (found.f_bavail, found.f_blocks))
-    return f"There is no space left on the file system of {place} ({free} free of {total}). Free some space; {_WAITS}"
-
-
-def _quota(place: Path) -> str:
-    return f"This user's quota on the file system of {place} is used up. Free some space, or raise the quota; {_WAITS}"
-
-
-def _read_only(place: Path) -> str:
-    return (
-        f"The file system of {place} is read-only. Mount it read-write (the machine's log says whether it was made "
-        f"read-only after an error); {_WAITS}"
-    )
-
-
-def _input_output(place: Path) -> str:
-    return (
-        f"The file system of {place} returned an I/O error. The machine's log names the disk or the server. Repair it, "
-        f"or move the unreadable file out of its claim folder; {_WAITS}"
-    )
+    return f"There is no space left on the file system of {place} ({free} free of {total}). Free some space"
 
 
 def _open_files(_: Path) -> str:
     limit, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         f"This process has reached its limit of open files ({limit:,}). Raise the limit, for example with "
-        f"`ulimit -n 4096` or systemd's LimitNOFILE=; {_WAITS}"
-    )
-
-
-def _open_files_of_machine(_: Path) -> str:
-    return (
-        "This machine has reached its limit of open files. Raise fs.file-max, or stop processes that have many files "
-        f"open; {_WAITS}"
-    )
-
-
-def _stale(place: Path) -> str:
-    return (
-        f"The file system of {place} was replaced or exported again by its server (stale file handle). Mount it "
-        f"again; {_WAITS}"
-    )
-
-
-def _no_locks(place: Path) -> str:
-    return (
-        f"The file system of {place} does not support locks (flock). Start the server's lock service (lockd for NFS), "
-        f"or mount it with lock support; {_WAITS}"
+        "`ulimit -n 4096` or systemd's LimitNOFILE="
     )
 
 
 _ADVICE: dict[int, Callable[[Path], str]] = {
     errno.ENOSPC: _no_space,
-    errno.EDQUOT: _quota,
-    errno.EROFS: _read_only,
-    errno.EIO: _input_output,
+    errno.EDQUOT: ("This user's quota on the file system of {} is used up. Free some space, or raise the quota").format,
+    errno.EROFS: (
+        "The file system of {} is read-only. Mount it read-write (the machine's log says whether it was made read-only "
+        "after an error)"
+    ).format,
+    errno.EIO: (
+        "The file system of {} returned an I/O error. The machine's log names the disk or the server. Repair it, or "
+        "move the unreadable file out of its claim folder"
+    ).format,
     errno.EMFILE: _open_files,
-    errno.ENFILE: _open_files_of_machine,
-    errno.ESTALE: _stale,
-    errno.ENOLCK: _no_locks,
+    errno.ENFILE: (
+        "This machine has reached its limit of open files. Raise fs.file-max, or stop processes that have many files "
+        "open"
+    ).format,
+    errno.ESTALE: (
+        "The file system of {} was replaced or exported again by its server (stale file handle). Mount it again"
+    ).format,
+    errno.ENOLCK: (
+        "The file system of {} does not support locks (flock). Start the server's lock service (lockd for NFS), or "
+        "mount it with lock support"
+    ).format,
 }
+"""For each storage error, the problem of a folder's file system, and the solution."""
 
 
 def storage_advice(number: int, place: str | Path) -> str:
@@ -146,7 +122,7 @@ def storage_advice(number: int, place: str | Path) -> str:
 
     :param number: the number of a storage error, such as ``errno.ENOSPC``.
     """
-    return _ADVICE[number](Path(place))
+    return f"{_ADVICE[number](Path(place))}; {_WAITS}"
 
 
 def is_storage_error(error: BaseException) -> bool:

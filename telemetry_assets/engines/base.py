@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 PREVIEW_ROWS = 5
 COMMAND_LINE = "cli-"
-"""The prefix of the run ids of the command line. Dagster does not know these runs, so it cannot report their end.
-"""
+"""The prefix of the run ids of the command line, whose runs Dagster does not know."""
 
 
 class Engine(Protocol):
