@@ -24,17 +24,20 @@ from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
 from telemetry_assets.ingestion.reconciliation import BatchReport, check_conservation, shown_counts
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.quality import repeated_keys
+from telemetry_assets.lakehouse.quality import keys_in, repeated_among, shared_ids
 from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_lines, plain_values
 
 _MAX_BATCHES_LISTED = 20
+_MAX_IDS_LISTED = 20
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
 _WARNINGS = {
     "no_rejected_documents": "No document was rejected. `bronze.rejected_documents` contains all rejections.",
     "no_wrong_typed_fields": "No known field has a value of the wrong type. Such values are null in Silver.",
+    "no_out_of_range_values": "No number is outside of the valid range of its column. Such values are null in Silver.",
+    "no_times_ahead_of_the_clock": "No event's time is more than five minutes after its ingestion.",
     "no_unknown_fields": "No document has an unknown field. Such fields mean that a producer's schema has changed.",
 }
 
@@ -53,6 +56,8 @@ def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
         specs += [spec(name, description, False) for name, description in _WARNINGS.items()]
     if isinstance(contract, DerivedTable):
         specs.append(spec(contract.key_check, f"No two rows share {', '.join(contract.key)}.", True))
+        if (shared := contract.shared_id_check) is not None:
+            specs.append(spec(shared.name, shared.description, False))
     return specs
 
 
@@ -103,14 +108,19 @@ def parse_time(name: str, text: str) -> datetime | None:
 def check_table(
     lakehouse: Lakehouse, contract: TableContract, partitions: frozenset[date] | None = None
 ) -> Iterator[AssetCheckResult]:
-    """Evaluate the checks that read only the table: the schema check and, for a derived table, the key check.
+    """Evaluate the checks that read only the table: the schema check and, for a derived table, the checks of its keys.
 
     :param partitions: the partitions whose keys are checked; None for all.
     """
     yield _schema_check(lakehouse, contract)
     if isinstance(contract, DerivedTable):
-        repeated = repeated_keys(lakehouse.table(contract), contract, partitions)
+        keys = keys_in(lakehouse.table(contract), contract, partitions)
+        repeated = repeated_among(keys, contract)
         yield _result(contract, contract.key_check, repeated == 0, {"repeated_keys": repeated})
+        if (check := contract.shared_id_check) is not None:
+            shared = shared_ids(keys, contract, check)
+            figures = {"count": len(shared), "ids": plain_values(shared[:_MAX_IDS_LISTED])}
+            yield _result(contract, check.name, not shared, figures, AssetCheckSeverity.WARN)
 
 
 @contextmanager
@@ -163,6 +173,8 @@ def check_ingest(lakehouse: Lakehouse, batch_reports: Sequence[BatchReport]) -> 
     warnings = {
         "no_rejected_documents": shown_counts(one.rejected_by_reason for one in batch_reports),
         "no_wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in batch_reports),
+        "no_out_of_range_values": shown_counts(one.out_of_range_fields for one in batch_reports),
+        "no_times_ahead_of_the_clock": shown_counts(one.ahead_of_clock for one in batch_reports),
         "no_unknown_fields": shown_counts(one.unknown_fields for one in batch_reports),
     }
     for name, counts in warnings.items():

@@ -119,6 +119,8 @@ def ingest_metadata(
         "rejected_by_reason": shown_counts(one.rejected_by_reason for one in batch_reports),
         "unknown_fields": sum(sum(one.unknown_fields.values()) for one in batch_reports),
         "wrong_typed_fields": sum(sum(one.wrong_typed_fields.values()) for one in batch_reports),
+        "out_of_range_fields": sum(sum(one.out_of_range_fields.values()) for one in batch_reports),
+        "ahead_of_clock": sum(one.ahead_of_clock.get(day.isoformat(), 0) for one in batch_reports),
         **sample,
     }
 
@@ -131,6 +133,8 @@ def batch_report_metadata(batch_reports: Sequence[BatchReport]) -> Metadata:
         "rejected_by_reason": shown_counts(one.rejected_by_reason for one in batch_reports),
         "unknown_fields": shown_counts(one.unknown_fields for one in batch_reports),
         "wrong_typed_fields": shown_counts(one.wrong_typed_fields for one in batch_reports),
+        "out_of_range_fields": shown_counts(one.out_of_range_fields for one in batch_reports),
+        "ahead_of_clock": sum(sum(one.ahead_of_clock.values()) for one in batch_reports),
         "batch_ids": MetadataValue.json([one.batch_id for one in batch_reports]),
     }
 

@@ -16,6 +16,8 @@ from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import load_settings
 from telemetry_assets.text.formatting import counted
 
+_COUNTED = ("rejected_by_reason", "wrong_typed_fields", "out_of_range_fields", "unknown_fields")
+
 
 @click.command()
 @click.option(
@@ -54,11 +56,13 @@ def _summary(processed: ProcessResult) -> str:
         f"{counted(sum(one.uploads for one in processed.batch_reports), 'upload')}, {documents} = "
         f"{report['accepted']} accepted + {report['rejected']} rejected"
     ]
-    for title in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields"):
+    for title in _COUNTED:
         counts = shown_counts(getattr(one, title) for one in processed.batch_reports)
         if counts:
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             lines.append(f"  {title.replace('_', ' ')}: {listed}")
+    if ahead := sum(sum(one.ahead_of_clock.values()) for one in processed.batch_reports):
+        lines.append(f"  ahead of the clock: {counted(ahead, 'event')}")
     return "\n".join(lines)
 
 
@@ -69,7 +73,7 @@ def _report(processed: ProcessResult) -> dict[str, object]:
     }
     names = {
         name: sum_counts(getattr(one, name) for one in processed.batch_reports)
-        for name in ("rejected_by_reason", "wrong_typed_fields", "unknown_fields", "event_dates")
+        for name in (*_COUNTED, "event_dates", "ahead_of_clock")
     }
     tables = {
         one.contract.full_name: {

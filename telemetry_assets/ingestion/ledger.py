@@ -96,8 +96,7 @@ def ledger_rows(uploads: Iterable[tuple[LedgerUpload, UploadReport]]) -> pa.Tabl
             "problem": report.problem,
             "unknown_fields": json.dumps(report.unknown_fields, sort_keys=True),
             "wrong_typed_fields": json.dumps(report.wrong_typed_fields, sort_keys=True),
-            # No field has a valid range yet.
-            "out_of_range_fields": json.dumps({}),
+            "out_of_range_fields": json.dumps(report.out_of_range_fields, sort_keys=True),
         }
         for upload, report in uploads
     ]
@@ -125,14 +124,16 @@ class _Counts:
     problem: str | None = None
     unknown_fields: BoundedCounter = field(default_factory=BoundedCounter)
     wrong_typed_fields: BoundedCounter = field(default_factory=BoundedCounter)
+    out_of_range_fields: BoundedCounter = field(default_factory=BoundedCounter)
 
     def add_accepted(self, payload: str) -> None:
-        """Count a row of Bronze, and the unknown and wrong-typed fields of its document."""
+        """Count a row of Bronze, and the unknown, wrong-typed and out-of-range fields of its document."""
         self.accepted += 1
         row = accept(payload, 0, self.ingested_at)
         if isinstance(row, BronzeRow):
             self.unknown_fields.add(row.unknown_fields)
             self.wrong_typed_fields.add(row.wrong_typed_fields)
+            self.out_of_range_fields.add(row.out_of_range_fields)
 
     def add_rejected(self, row: Mapping[str, Any]) -> None:
         """Count a row of the rejected documents."""
@@ -149,6 +150,7 @@ class _Counts:
             self.problem,
             self.unknown_fields.listed(NAMES_LISTED),
             self.wrong_typed_fields.listed(NAMES_LISTED),
+            self.out_of_range_fields.listed(NAMES_LISTED),
         )
 
 
@@ -179,7 +181,7 @@ def reports_from_rows(
 
 def report_of(reports: Mapping[UploadKey, tuple[datetime, UploadReport]], key: UploadKey) -> UploadReport:
     """The report of an upload from :func:`reports_from_rows`; an upload without rows has no documents."""
-    return reports[key][1] if key in reports else UploadReport(0, 0, None, {}, {})
+    return reports[key][1] if key in reports else UploadReport(0, 0, None, {}, {}, {})
 
 
 def bronze_pieces(bronze: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:

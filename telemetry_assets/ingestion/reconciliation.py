@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, LessThan
 from pyiceberg.table import Table
@@ -28,6 +29,7 @@ from telemetry_assets.ingestion.batch_parser import ParsedBatch
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, OTHERS, BoundedCounter
+from telemetry_assets.ingestion.parsing.documents import UNREMARKED_CLOCK_ERROR
 from telemetry_assets.lakehouse.batch_rows import batch_snapshot
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
@@ -40,6 +42,7 @@ The name is that of version 0.1.0, because existing snapshots have it.
 """
 
 _DATES_LISTED = 1000
+_FIELD_COUNTS = ("unknown_fields", "wrong_typed_fields", "out_of_range_fields")
 _LONGEST_SHOWN = 100
 
 RECONCILED_UPLOADS = pa.schema(
@@ -70,7 +73,9 @@ class BatchReport(BaseModel, frozen=True):
     :param documents: how many documents were received; the sum of ``accepted`` and ``rejected``.
     :param unknown_fields: by path, how many documents have this unknown field.
     :param wrong_typed_fields: by path, how many documents have a value of the wrong type in this field.
+    :param out_of_range_fields: by path, how many documents have a number outside of the valid range in this field.
     :param event_dates: by event date, how many documents were accepted.
+    :param ahead_of_clock: by event date, how many accepted events have a time more than five minutes after ingestion.
     :param snapshot_id: the batch's snapshot of Bronze; None if it has expired or no document was accepted.
     """
 
@@ -83,7 +88,9 @@ class BatchReport(BaseModel, frozen=True):
     rejected_by_reason: dict[str, int]
     unknown_fields: dict[str, int]
     wrong_typed_fields: dict[str, int]
+    out_of_range_fields: dict[str, int]
     event_dates: dict[str, int]
+    ahead_of_clock: dict[str, int]
     snapshot_id: int | None = None
 
 
@@ -100,7 +107,9 @@ def batch_report_of(entry: JournalEntry, parsed: ParsedBatch) -> BatchReport:
         rejected_by_reason=counts.rejected_by_reason.listed(NAMES_LISTED),
         unknown_fields=counts.unknown_fields.listed(NAMES_LISTED),
         wrong_typed_fields=counts.wrong_typed_fields.listed(NAMES_LISTED),
+        out_of_range_fields=counts.out_of_range_fields.listed(NAMES_LISTED),
         event_dates=dict(sorted(counts.event_dates.listed(_DATES_LISTED).items())),
+        ahead_of_clock=dict(sorted(counts.ahead_of_clock.listed(_DATES_LISTED).items())),
     )
 
 
@@ -111,16 +120,15 @@ def batch_report_from_tables(lakehouse: Lakehouse, batch_id: str) -> BatchReport
     ledger, accepted, rejected = (
         table.scan(of_batch, selected_fields=columns).to_arrow()
         for table, columns in (
-            (lakehouse.table(UPLOADS), ("ingested_at", "unknown_fields", "wrong_typed_fields")),
-            (bronze, ("event_date",)),
+            (lakehouse.table(UPLOADS), ("ingested_at", *_FIELD_COUNTS)),
+            (bronze, ("event_date", "telemetry_timestamp", "ingested_at")),
             (lakehouse.table(REJECTED), ("reason",)),
         )
     )
     if not ledger.num_rows:
         return None
     snapshot = batch_snapshot(bronze, batch_id)
-    dates = BoundedCounter()
-    dates.add(day.isoformat() for day in accepted["event_date"].to_pylist())
+    late = pc.field("telemetry_timestamp") > pc.add(pc.field("ingested_at"), pa.scalar(UNREMARKED_CLOCK_ERROR))
     return BatchReport(
         batch_id=batch_id,
         ingested_at=ledger["ingested_at"][0].as_py(),
@@ -129,11 +137,17 @@ def batch_report_from_tables(lakehouse: Lakehouse, batch_id: str) -> BatchReport
         accepted=accepted.num_rows,
         rejected=rejected.num_rows,
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist()).most_common()),
-        unknown_fields=sum_counts(json.loads(text) for text in ledger["unknown_fields"].to_pylist()),
-        wrong_typed_fields=sum_counts(json.loads(text) for text in ledger["wrong_typed_fields"].to_pylist()),
-        event_dates=dict(sorted(dates.listed(_DATES_LISTED).items())),
+        **{name: sum_counts(map(json.loads, ledger[name].to_pylist())) for name in _FIELD_COUNTS},
+        event_dates=_counts_by_date(accepted),
+        ahead_of_clock=_counts_by_date(accepted.filter(late)),
         snapshot_id=snapshot.snapshot_id if snapshot else None,
     )
+
+
+def _counts_by_date(rows: pa.Table) -> dict[str, int]:
+    dates = BoundedCounter()
+    dates.add(day.isoformat() for day in rows["event_date"].to_pylist())
+    return dict(sorted(dates.listed(_DATES_LISTED).items()))
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Data quality: no two rows of a table have the same key."""
+"""Data quality: repeated keys, and ids that several owners share."""
 
 from __future__ import annotations
 
@@ -6,16 +6,32 @@ from collections.abc import Set
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from telemetry_assets.errors import QualityError
-from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contract import SharedIdCheck, TableContract
 
 
 def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
     """The number of rows that have the same key as an earlier row, in some partitions or in the whole table."""
-    keys = table.scan(contract.partition_filter(partitions), selected_fields=contract.key).to_arrow()
-    return repeated_among(keys, contract)
+    return repeated_among(keys_in(table, contract, partitions), contract)
+
+
+def keys_in(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> pa.Table:
+    """The key columns of the rows in some partitions or in the whole table."""
+    return table.scan(contract.partition_filter(partitions), selected_fields=contract.key).to_arrow()
+
+
+def shared_ids(keys: pa.Table, contract: TableContract, check: SharedIdCheck) -> list[str]:
+    """The ids that several owners use in one partition, sorted.
+
+    :param keys: rows from :func:`keys_in`.
+    """
+    groups = [name for name in (check.id_column, contract.partition) if name is not None]
+    owners = keys.group_by(groups).aggregate([(check.owner_column, "count_distinct")])
+    shared = owners.filter(pc.field(f"{check.owner_column}_count_distinct") > 1)
+    return sorted(set(shared[check.id_column].to_pylist()))
 
 
 def require_unique_new_keys(contract: TableContract, repeated: int) -> None:

@@ -27,7 +27,7 @@ UPLOADS = TableContract(
         Column(
             "out_of_range_fields",
             "string",
-            "JSON object, always `{}`: the pipeline checks no ranges yet.",
+            "JSON object: the number of out-of-range values of each field, by path.",
         ),
     ),
     key=("batch_id", "source_uri"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry_assets.tables.contract import Column
+from telemetry_assets.tables.contract import Column, Range
 
 EVENT_IDENTITY = (
     Column("event_id", "string", "The event's id, or `<car_chassis>_<event_primary_timestamp>` if it has none.", True),
@@ -19,11 +19,18 @@ UPDATED_AT = Column(
 
 MANUFACTURER = Column("manufacturer", "string", "The car's manufacturer.")
 MODEL = Column("model", "string", "The car's model.")
-YEAR = Column("year", "int", "The car's year of construction.")
+YEAR = Column("year", "int", "The car's year of construction.", valid_range=Range(1886, 2100))
 GAS_TYPE = Column("gas_type", "string", "The car's fuel type, e.g. `Flex` or `Electric`.")
 INSURANCE_PROVIDER = Column("insurance_provider", "string", "The car's insurer.")
 INSURANCE_VALID_UNTIL = Column("insurance_valid_until", "date", "The last day of the car's insurance.")
-MILEAGE = Column("current_mileage_km", "double", "The odometer reading, kilometres.")
-FUEL = Column("fuel_available_liters", "double", "The fuel in the tank, litres.")
-ENGINE_TEMPERATURE = Column("engine_temp_celsius", "double", "The engine temperature, degrees Celsius.")
-OIL_PRESSURE = Column("oil_pressure_psi", "double", "The oil pressure, psi.")
+MILEAGE = Column(
+    "current_mileage_km",
+    "double",
+    "The odometer reading, kilometres.",
+    valid_range=Range(0, 2_000_000, is_open=True),
+)
+FUEL = Column("fuel_available_liters", "double", "The fuel in the tank, litres.", valid_range=Range(0, 1_000))
+ENGINE_TEMPERATURE = Column(
+    "engine_temp_celsius", "double", "The engine temperature, degrees Celsius.", valid_range=Range(-50, 200)
+)
+OIL_PRESSURE = Column("oil_pressure_psi", "double", "The oil pressure, psi.", valid_range=Range(0, 200))

@@ -54,6 +54,27 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 
 
 @dataclass(frozen=True)
+class Range:
+    """The valid values of a numeric column.
+
+    :param least: the lower bound.
+    :param greatest: the upper bound, which is a valid value.
+    :param is_open: whether the lower bound is not a valid value.
+    """
+
+    least: float
+    greatest: float
+    is_open: bool = False
+
+    def contains(self, number: float) -> bool:
+        """Whether a number is valid."""
+        return (self.least < number if self.is_open else self.least <= number) and number <= self.greatest
+
+    def __str__(self) -> str:
+        return f"{'above ' if self.is_open else ''}{self.least:,g} to {self.greatest:,.0f}"
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a table.
 
@@ -62,6 +83,7 @@ class Column:
     :param description: the meaning; stored in the Iceberg schema and shown in the documentation.
     :param required: whether the column never contains null.
     :param internal: whether the column is only for incremental refreshes and of no use to readers.
+    :param valid_range: the valid values; a document's value outside of it is null in Silver. None if all are valid.
     """
 
     name: str
@@ -69,6 +91,7 @@ class Column:
     description: str
     required: bool = False
     internal: bool = False
+    valid_range: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +281,22 @@ class Changes:
         return None if self.everything else self.dates
 
 
+@dataclass(frozen=True)
+class SharedIdCheck:
+    """A warning check for ids that several owners use in one partition.
+
+    :param name: the name of the asset check.
+    :param id_column: the key column with the ids.
+    :param owner_column: the key column with the owners.
+    :param description: what a shared id means; shown in the UI.
+    """
+
+    name: str
+    id_column: str
+    owner_column: str
+    description: str
+
+
 def identity_partition(event_date: date) -> date:
     """The partition of a table that is partitioned by event date."""
     return event_date
@@ -271,6 +310,7 @@ class DerivedTable(TableContract):
     :param transform: the module whose function ``refresh`` computes the rows; see
         :class:`telemetry_assets.transforms.refresh.Transform`. It is a name, because transforms import PySpark.
     :param key_check: the name of the asset check for rows with the same key, e.g. ``one_row_per_event``.
+    :param shared_id_check: a warning check for ids that should belong to one owner; None if there is none.
     :param rebuild_description: what a materialization of chosen event dates replaces; shown on the asset's page.
     :param partition_of: returns the partition of an event date's rows; returns None if the table is not partitioned.
     :param figures: the numbers per partition that the UI plots.
@@ -289,6 +329,7 @@ class DerivedTable(TableContract):
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
     fresh_within: timedelta | None = None
     as_of: str | None = None
+    shared_id_check: SharedIdCheck | None = None
 
     def column_sources(self) -> dict[str, str]:
         """For each column that has an upstream column, its name: the one in ``sources``, or the same name."""

@@ -1,7 +1,7 @@
 """The two document shapes: the field of each Silver column, conversion of values, and known fields.
 
-docs/contract.md, sections 1.1 and 1.3. All engines use these functions; :func:`payload_values` converts a Bronze row's
-payload into the values of typed columns. The functions have no side effects.
+docs/contract.md, sections 1.1, 1.3 and 1.4. All engines use these functions; :func:`payload_values` converts a Bronze
+row's payload into the values of typed columns. The functions have no side effects.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from telemetry_assets.tables.contract import ColumnType
+from telemetry_assets.tables.contract import ColumnType, Range
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 Shape = Literal["event", "vehicle"]
 
+_INT = Range(-(2**31), 2**31 - 1)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -52,7 +53,7 @@ def _whole_number(value: object) -> float | None:
     number = _number(value)
     if number is None or not math.isfinite(number):
         return number
-    return int(number) if number.is_integer() and -(2**31) <= number < 2**31 else None
+    return int(number) if number.is_integer() else None
 
 
 def date_of(value: object) -> date | None:
@@ -130,16 +131,20 @@ class _Field:
     name: str
     index: int
     convert: Callable[[object], Any]
+    valid_range: Range | None
+
+
+def _field(name: str, column: str) -> _Field:
+    of_silver = SILVER.column(column)
+    valid = of_silver.valid_range or (_INT if of_silver.type == "int" else None)
+    return _Field(name, VALUE_COLUMNS.index(column), _CONVERTERS[of_silver.type], valid)
 
 
 _PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
     shape: tuple(
         (
             path,
-            tuple(
-                _Field(name, VALUE_COLUMNS.index(column), _CONVERTERS[SILVER.column(column).type])
-                for name, column in fields.items()
-            ),
+            tuple(_field(name, column) for name, column in fields.items()),
         )
         for path, fields in objects.items()
     )
@@ -147,14 +152,25 @@ _PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
 }
 
 
-def values_of(document: dict[str, Any], shape: str) -> tuple[list[Any], list[str]]:
-    """The typed values of a document, and the paths of its wrong-typed fields.
+class Values(NamedTuple):
+    """The typed values of a document.
 
-    :returns: the values are in the order of :data:`VALUE_COLUMNS`; a value that is missing, of the wrong type, NaN or
-        infinite is None.
+    :param values: in the order of :data:`VALUE_COLUMNS`; a value that is missing, of the wrong type, out of range, NaN
+        or infinite is None.
+    :param wrong_typed: the paths of fields with a value of the wrong type.
+    :param out_of_range: the paths of fields with a number outside of the valid range.
     """
+
+    values: list[Any]
+    wrong_typed: list[str]
+    out_of_range: list[str]
+
+
+def values_of(document: dict[str, Any], shape: str) -> Values:
+    """The typed values of a document, and its fields whose values cannot be used."""
     values: list[Any] = [None] * len(VALUE_COLUMNS)
     wrong_typed: list[str] = []
+    out_of_range: list[str] = []
     for path, fields in _PLANS[shape]:
         holder = _descend(document, path, wrong_typed)
         for field in fields:
@@ -164,9 +180,13 @@ def values_of(document: dict[str, Any], shape: str) -> tuple[list[Any], list[str
             value = field.convert(given)
             if value is None:
                 wrong_typed.append(".".join((*path, field.name)))
-            elif not (isinstance(value, float) and not math.isfinite(value)):
+            elif isinstance(value, float) and not math.isfinite(value):
+                continue
+            elif field.valid_range is not None and not field.valid_range.contains(value):
+                out_of_range.append(".".join((*path, field.name)))
+            else:
                 values[field.index] = value
-    return values, wrong_typed
+    return Values(values, wrong_typed, out_of_range)
 
 
 def _descend(document: dict[str, Any], path: tuple[str, ...], wrong_typed: list[str]) -> dict[str, Any]:
@@ -192,7 +212,7 @@ def payload_values(payload: str, shape: str) -> tuple[Any, ...]:
         return (None,) * len(VALUE_COLUMNS)
     if not isinstance(document, dict) or shape not in _PLANS:
         return (None,) * len(VALUE_COLUMNS)
-    return tuple(values_of(document, shape)[0])
+    return tuple(values_of(document, shape).values)
 
 
 # Known fields that no column uses. They do not count as unknown fields.

@@ -29,7 +29,8 @@ def _section(contract: TableContract) -> Iterator[str]:
     for column in contract.columns:
         if not column.internal:
             null = "no" if column.required else "yes"
-            yield f"| `{column.name}` | {column.type} | {null} | {column.description} |"
+            valid = f" Valid range: {column.valid_range}." if column.valid_range else ""
+            yield f"| `{column.name}` | {column.type} | {null} | {column.description}{valid} |"
     if internal := [column.name for column in contract.columns if column.internal]:
         yield f"\nFurther columns are only for incremental refreshes: `{internal[0]}` to `{internal[-1]}`."
     yield ""

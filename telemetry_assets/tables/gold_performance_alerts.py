@@ -13,7 +13,7 @@ ALERTS = DerivedTable(
     name="performance_alerts",
     description="One row per event and rule whose bound the event crossed.",
     columns=(
-        Column("alert_id", "string", "SHA-256 of `<event_id>|<alert_type>`, lower-case hex.", True),
+        Column("alert_id", "string", "SHA-256 of `<car_chassis>|<event_id>|<alert_type>`, lower-case hex.", True),
         Column("event_id", "string", "The id of the event.", True),
         Column("car_chassis", "string", "The car's chassis number.", True),
         Column("alert_type", "string", "The alert rule, e.g. `OVERHEAT_ENGINE`.", True),

@@ -18,7 +18,7 @@ from telemetry_assets.tables.columns import (
     OIL_PRESSURE,
     YEAR,
 )
-from telemetry_assets.tables.contract import Column, DerivedTable, DistinctValues
+from telemetry_assets.tables.contract import Column, DerivedTable, DistinctValues, Range, SharedIdCheck
 
 _CAR_AND_STATE = (
     MANUFACTURER,
@@ -32,17 +32,23 @@ _CAR_AND_STATE = (
     INSURANCE_PROVIDER,
     INSURANCE_VALID_UNTIL,
 )
+
+
+def _reading(name: str, description: str, valid_range: Range) -> Column:
+    return Column(name, "double", description, valid_range=valid_range)
+
+
 _READINGS = (
-    Column("oil_temp_celsius", "double", "The oil temperature, degrees Celsius."),
-    Column("battery_charge_percent", "double", "The battery charge, percent."),
-    Column("tire_pressure_front_left_psi", "double", "The pressure of the front left tire, psi."),
-    Column("tire_pressure_front_right_psi", "double", "The pressure of the front right tire, psi."),
-    Column("tire_pressure_rear_left_psi", "double", "The pressure of the rear left tire, psi."),
-    Column("tire_pressure_rear_right_psi", "double", "The pressure of the rear right tire, psi."),
-    Column("trip_distance_km", "double", "The distance of the trip that ended with this event, kilometres."),
-    Column("trip_fuel_liters", "double", "The fuel used on the trip, litres."),
-    Column("trip_max_speed_kmh", "double", "The highest speed of the trip, kilometres per hour."),
-    Column("trip_duration_minutes", "double", "The duration of the trip, minutes."),
+    _reading("oil_temp_celsius", "The oil temperature, degrees Celsius.", Range(-50, 250)),
+    _reading("battery_charge_percent", "The battery charge, percent.", Range(0, 100)),
+    _reading("tire_pressure_front_left_psi", "The pressure of the front left tire, psi.", Range(0, 200)),
+    _reading("tire_pressure_front_right_psi", "The pressure of the front right tire, psi.", Range(0, 200)),
+    _reading("tire_pressure_rear_left_psi", "The pressure of the rear left tire, psi.", Range(0, 200)),
+    _reading("tire_pressure_rear_right_psi", "The pressure of the rear right tire, psi.", Range(0, 200)),
+    _reading("trip_distance_km", "The distance of the trip that ended with this event, kilometres.", Range(0, 10_000)),
+    _reading("trip_fuel_liters", "The fuel used on the trip, litres.", Range(0, 2_000)),
+    _reading("trip_max_speed_kmh", "The highest speed of the trip, kilometres per hour.", Range(0, 500)),
+    _reading("trip_duration_minutes", "The duration of the trip, minutes.", Range(0, 100_000)),
 )
 
 SILVER = DerivedTable(
@@ -59,11 +65,18 @@ SILVER = DerivedTable(
         *_READINGS,
         INGESTED_AT,
     ),
-    key=("event_id", "event_date"),
+    key=("car_chassis", "event_id", "event_date"),
     partition="event_date",
     upstream=BRONZE,
     transform="telemetry_assets.transforms.silver_car_telemetry",
     key_check="one_row_per_event",
+    shared_id_check=SharedIdCheck(
+        "no_event_id_of_two_cars",
+        "event_id",
+        "car_chassis",
+        "No event id is used by two cars on one event date. All events are kept, because the car is part of the key, "
+        "but other systems may confuse them.",
+    ),
     rebuild_description="Materializing rebuilds the chosen event dates from all of their Bronze rows.",
     figures=(DistinctValues("cars", "car_chassis"),),
     sources={

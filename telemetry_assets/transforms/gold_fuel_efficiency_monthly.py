@@ -15,6 +15,9 @@ from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Repla
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 _IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")
+_FASTEST_KMH, _TOLERATED_KM = 300.0, 1.0
+"""A distance that is greater than a car at this speed can drive, plus the tolerance, is an error of the odometer."""
+_MICROSECONDS_PER_HOUR = 3_600_000_000.0
 
 
 def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
@@ -27,7 +30,7 @@ def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> 
 
 
 def _months_to_replace(changes: Changes) -> frozenset[date]:
-    # The first event of a car in a month is compared with the car's last event of the month before.
+    # The reference of an event in a month may be in the month before.
     return frozenset(month for day in changes.dates for month in (first_of_month(day), next_month(day)))
 
 
@@ -82,21 +85,28 @@ def _is_last(window: WindowSpec) -> Column:
 
 def _with_distance_and_fuel(silver: DataFrame) -> DataFrame:
     """Add the month of each event, and its distance ``_km`` and fuel ``_liters``; these are null if unknown."""
-    car = Window.partitionBy("car_chassis").orderBy(*_IN_EVENT_ORDER)
+    # The reference of an event with an odometer reading is the car's event before it that has a reading too.
+    has_reading = f.col("current_mileage_km").isNotNull()
+    readings = Window.partitionBy("car_chassis", has_reading).orderBy(*_IN_EVENT_ORDER)
     month = f.trunc("event_date", "month")
     earliest = f.add_months(month, -1)
     of_the_trip = f.col("trip_distance_km").isNotNull() & f.col("trip_fuel_liters").isNotNull()
-    has_previous = f.lag("event_date").over(car) >= earliest
+    has_reference = has_reading & (f.lag("event_date").over(readings) >= earliest)
+    distance = f.col("current_mileage_km") - f.lag("current_mileage_km").over(readings)
+    hours = (_microseconds() - f.lag(_microseconds()).over(readings)) / f.lit(_MICROSECONDS_PER_HOUR)
+    is_possible = distance <= f.lit(_FASTEST_KMH) * hours + f.lit(_TOLERATED_KM)
     return silver.select(
         "car_chassis",
         *_IN_EVENT_ORDER,
         "manufacturer",
         "model",
         month.alias("_month"),
-        f.when(of_the_trip, f.col("trip_distance_km"))
-        .when(has_previous, f.col("current_mileage_km") - f.lag("current_mileage_km").over(car))
-        .alias("_km"),
+        f.when(of_the_trip, f.col("trip_distance_km")).when(has_reference & is_possible, distance).alias("_km"),
         f.when(of_the_trip, f.col("trip_fuel_liters"))
-        .when(has_previous, f.lag("fuel_available_liters").over(car) - f.col("fuel_available_liters"))
+        .when(has_reference, f.lag("fuel_available_liters").over(readings) - f.col("fuel_available_liters"))
         .alias("_liters"),
     )
+
+
+def _microseconds() -> Column:
+    return f.unix_micros(f.col("telemetry_timestamp"))

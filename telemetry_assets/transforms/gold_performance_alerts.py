@@ -65,7 +65,7 @@ def performance_alerts(silver: DataFrame) -> DataFrame:
         ALERTS,
         alerts,
         {
-            "alert_id": f.sha2(f.concat(f.col("event_id"), f.lit("|"), f.col("_alert.type")), 256),
+            "alert_id": f.sha2(f.concat_ws("|", "car_chassis", "event_id", "_alert.type"), 256),
             "alert_type": f.col("_alert.type"),
             "alert_severity": f.col("_alert.severity"),
             "alert_value": f.col("_alert.value"),

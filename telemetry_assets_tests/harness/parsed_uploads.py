@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from telemetry_assets.ingestion.parsing.content import UploadRejectedError
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection
-from telemetry_assets.ingestion.parsing.framing import Limits, UploadRejectedError, parse_upload, whole_upload
+from telemetry_assets.ingestion.parsing.framing import Limits, parse_upload, whole_upload
 
 INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
 LIMIT = 100_000

@@ -6,7 +6,7 @@ The counts and outcomes are stored as JSON and the data files as Iceberg manifes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,7 +21,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.tables import BRONZE, REJECTED
 
 _SUMMARY = "summary.json"
-_COUNTERS = ("rejected_by_reason", "unknown_fields", "wrong_typed_fields", "event_dates")
+_COUNTERS = tuple(one.name for one in fields(Counts))
 
 
 class _Summary(BaseModel):

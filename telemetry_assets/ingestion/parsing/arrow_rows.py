@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetry_assets.ingestion.parsing.content import UploadRejectedError
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection
-from telemetry_assets.ingestion.parsing.framing import Limits, UploadRejectedError, parse_upload, too_many, whole_upload
+from telemetry_assets.ingestion.parsing.framing import Limits, parse_upload, too_many, whole_upload
 from telemetry_assets.tables import BRONZE, REJECTED
 from telemetry_assets.tables.contract import TableContract, decoded_bytes
 from telemetry_assets.text.plain import plain_logger
@@ -89,19 +90,22 @@ class BoundedCounter:
 
 @dataclass
 class Counts:
-    """Counts of rejections, unknown fields, wrong-typed fields and event dates."""
+    """Counts of rejections, unknown, wrong-typed and out-of-range fields, event dates, and events ahead of the clock.
+
+    :param ahead_of_clock: accepted events by event date, whose time is more than five minutes after their ingestion.
+    """
 
     rejected_by_reason: BoundedCounter = field(default_factory=BoundedCounter)
     unknown_fields: BoundedCounter = field(default_factory=BoundedCounter)
     wrong_typed_fields: BoundedCounter = field(default_factory=BoundedCounter)
+    out_of_range_fields: BoundedCounter = field(default_factory=BoundedCounter)
     event_dates: BoundedCounter = field(default_factory=BoundedCounter)
+    ahead_of_clock: BoundedCounter = field(default_factory=BoundedCounter)
 
     def add_all(self, other: Counts) -> None:
         """Add other counts to these."""
-        self.rejected_by_reason.add_all(other.rejected_by_reason)
-        self.unknown_fields.add_all(other.unknown_fields)
-        self.wrong_typed_fields.add_all(other.wrong_typed_fields)
-        self.event_dates.add_all(other.event_dates)
+        for one in fields(Counts):
+            getattr(self, one.name).add_all(getattr(other, one.name))
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class UploadReport:
     :param problem: the reason code if the upload is rejected as a whole, otherwise None.
     :param unknown_fields: by path, how many documents have this unknown field.
     :param wrong_typed_fields: by path, how many documents have a value of the wrong type in this field.
+    :param out_of_range_fields: by path, how many documents have a number outside of the valid range in this field.
     """
 
     accepted: int
@@ -120,6 +125,7 @@ class UploadReport:
     problem: str | None
     unknown_fields: dict[str, int]
     wrong_typed_fields: dict[str, int]
+    out_of_range_fields: dict[str, int]
 
     @property
     def documents(self) -> int:
@@ -149,6 +155,7 @@ class UploadRows:
             problem=whole["reason"][0].as_py() if whole.num_rows else None,
             unknown_fields=self.counts.unknown_fields.listed(NAMES_LISTED),
             wrong_typed_fields=self.counts.wrong_typed_fields.listed(NAMES_LISTED),
+            out_of_range_fields=self.counts.out_of_range_fields.listed(NAMES_LISTED),
         )
 
     @property
@@ -212,7 +219,9 @@ def gathered(parsed: Iterable[BronzeRow | Rejection], origin: Origin, limits: Li
         rejections = [one for one in piece if isinstance(one, Rejection)]
         counts.unknown_fields.add(chain.from_iterable(row.unknown_fields for row in rows))
         counts.wrong_typed_fields.add(chain.from_iterable(row.wrong_typed_fields for row in rows))
+        counts.out_of_range_fields.add(chain.from_iterable(row.out_of_range_fields for row in rows))
         counts.event_dates.add(row.event_date.isoformat() for row in rows)
+        counts.ahead_of_clock.add(row.event_date.isoformat() for row in rows if row.is_ahead)
         counts.rejected_by_reason.add(rejection.reason for rejection in rejections)
         if limits is not None:
             _require_limits(counts, limits)

@@ -35,6 +35,11 @@ Reason = Literal[
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
+UNREMARKED_CLOCK_ERROR = timedelta(minutes=5)
+"""An event whose time is later than this after its ingestion counts as ahead of the clock."""
+_JSON_WHITE_SPACE = " \t\r\n"
+# ISO 3779.
+_VIN = re.compile(r"[0-9A-HJ-NPR-Za-hj-npr-z]{17}")
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?"
 _TIME_OF_DAY = r"[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[0-9]{2}([0-9]{2}([.,][0-9]+)?)?)?"
 _OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
@@ -60,7 +65,10 @@ class Rejection(NamedTuple):
 
 
 class BronzeRow(NamedTuple):
-    """An accepted document with its wrong-typed and unknown fields."""
+    """An accepted document, and what was counted in it.
+
+    :param is_ahead: whether its time is more than five minutes after its ingestion.
+    """
 
     event_id: str
     car_chassis: str
@@ -71,7 +79,9 @@ class BronzeRow(NamedTuple):
     payload: str
     position: int
     wrong_typed_fields: tuple[str, ...]
+    out_of_range_fields: tuple[str, ...]
     unknown_fields: tuple[str, ...]
+    is_ahead: bool
 
 
 class _NotUsableError(Exception):
@@ -89,13 +99,28 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
     """
     try:
         document = _parse(payload)
+    except _NotUsableError as rejected:
+        return Rejection(position, rejected.reason, rejected.message, payload)
+    return accept_value(document, payload, position, ingested_at)
+
+
+def accept_value(document: object, payload: str, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
+    """Accept or reject a document that is already parsed. See :func:`accept`.
+
+    :param document: the value that Python's parser returns for ``payload``.
+    """
+    try:
+        if nests_too_deep(payload):
+            raise _too_deep()
+        if not isinstance(document, dict):
+            raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
         shape: Shape = "event" if "telemetryTimestamp" in document else "vehicle"
         car_chassis = _car_chassis(document)
         written, moment = _time(document, shape, ingested_at)
     except _NotUsableError as rejected:
         return Rejection(position, rejected.reason, rejected.message, payload)
     given = text_of(document.get("event_id"))
-    _, wrong_typed = values_of(document, shape)
+    _, wrong_typed, out_of_range = values_of(document, shape)
     if document.get("event_id") is not None and given is None:
         wrong_typed.append("event_id")
     return BronzeRow(
@@ -108,30 +133,39 @@ def accept(payload: str, position: int, ingested_at: datetime) -> BronzeRow | Re
         payload=payload,
         position=position,
         wrong_typed_fields=tuple(wrong_typed),
+        out_of_range_fields=tuple(out_of_range),
         unknown_fields=tuple(unknown_fields(document, shape)),
+        is_ahead=moment > ingested_at + UNREMARKED_CLOCK_ERROR,
     )
 
 
-def _parse(payload: str) -> dict[str, Any]:
+def _parse(payload: str) -> object:
     if len(payload) > MAX_DOCUMENT_CHARACTERS:
         raise _NotUsableError("too_large", TOO_LONG)
     if nests_too_deep(payload):
-        raise _NotUsableError(
-            "nested_too_deep", f"The document has more than {MAX_NESTING} nested levels. Send it with fewer levels."
-        )
+        raise _too_deep()
     try:
-        document = json.loads(payload)
+        return json.loads(payload)
     except RecursionError as error:
-        raise _NotUsableError(
-            "nested_too_deep", "The document has too many nested levels to be parsed. Send it with fewer levels."
-        ) from error
+        raise _too_deep() from error
     except ValueError as error:
-        raise _NotUsableError(
-            "not_json", f"The document is not JSON: {error}. Correct the producer, and send the document again."
-        ) from error
-    if not isinstance(document, dict):
-        raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
-    return document
+        raise _NotUsableError("not_json", f"The document is not JSON: {error}. {_advice(payload)}") from error
+
+
+def _too_deep() -> _NotUsableError:
+    return _NotUsableError(
+        "nested_too_deep", f"The document has more than {MAX_NESTING} nested levels. Send it with fewer levels."
+    )
+
+
+def _advice(payload: str) -> str:
+    if "\0" in payload:
+        return "It has NUL characters, as UTF-16 without byte order mark does. Encode the upload as UTF-8."
+    if payload.startswith(","):
+        return "Separate documents by line ends and not by commas, or send them as an array in brackets."
+    if payload.startswith(("{'", "['")):
+        return "JSON uses double quotation marks. Correct the producer, and send the document again."
+    return "Correct the producer, and send the document again."
 
 
 def _kind(value: object) -> str:
@@ -140,11 +174,21 @@ def _kind(value: object) -> str:
 
 
 def _car_chassis(document: dict[str, Any]) -> str:
+    """The car's name. docs/contract.md, section 1.2."""
     chassis = document.get("carChassis")
-    if not text_of(chassis):
-        found = "is missing" if chassis is None else "is empty" if chassis == "" else "is not a text"
-        raise _NotUsableError("missing_car_chassis", f"`carChassis` {found}, so the car of the event is unknown.")
-    return str(chassis)
+    name = (text_of(chassis) or "").strip(_JSON_WHITE_SPACE)
+    if not name:
+        found = "is missing" if chassis is None else "is empty" if chassis == "" else "is blank or not a text"
+        message = f"`carChassis` {found}, so the car of the event is unknown.{_advice_about_wrapper(document)}"
+        raise _NotUsableError("missing_car_chassis", message)
+    return name.upper() if _VIN.fullmatch(name) else name
+
+
+def _advice_about_wrapper(document: dict[str, Any]) -> str:
+    for name, value in document.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return f" The object looks like a wrapper: send the objects in {_excerpt(name)} and not the wrapper."
+    return ""
 
 
 def _time(document: dict[str, Any], shape: Shape, ingested_at: datetime) -> tuple[str, datetime]:

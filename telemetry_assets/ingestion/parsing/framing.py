@@ -1,39 +1,26 @@
-"""Finds and parses the documents in the bytes of an upload: file ending, compression, encoding and framing."""
+"""Finds and parses the documents in the bytes of an upload."""
 
 from __future__ import annotations
 
 import base64
-import codecs
 import re
-import zlib
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
 from typing import Literal, NamedTuple
 
-from telemetry_assets.ingestion.parsing.documents import TOO_LONG, BronzeRow, Reason, Rejection, accept
+from telemetry_assets.ingestion.parsing.content import UploadRejectedError, text_content
+from telemetry_assets.ingestion.parsing.documents import TOO_LONG, BronzeRow, Reason, Rejection, accept, accept_value
+from telemetry_assets.ingestion.parsing.json_reader import UNPARSED, JsonReader, JsonText
 from telemetry_assets.ingestion.parsing.json_scan import (
     MAX_DOCUMENT_CHARACTERS,
-    ArrayBrackets,
     Content,
     is_nested_too_deep,
-    is_too_long,
     is_value,
-    scalar_end,
-    text_of,
-    unquoted_end,
+    stripped_end,
 )
 
-_ENDINGS = (".json", ".jsonl", ".ndjson")
-_LINE_ENDINGS = (".jsonl", ".ndjson")
-_WHITE_SPACE = b" \t\r\n"
-_CHUNK = 1024 * 1024
-_LEAST_FED, _MOST_FED = 256, 16 * 1024
-_GZIP_WINDOW = 31
-_BLANK = re.compile(rb"[ \t\r\n]*")
-# Zero bytes after a member are padding, as for gzip itself.
-_PADDING = re.compile(rb"\0*")
-_CLOSING = ord("]")
+_BETWEEN_VALUES = re.compile(rb"[ \t\r\n\x1e]*")
+_BETWEEN_ELEMENTS = re.compile(rb"[ \t\r\n,]*")
 
 
 class Limits(NamedTuple):
@@ -60,35 +47,27 @@ class Limits(NamedTuple):
         return stored_bytes > self.content_bytes + self.content_bytes // 100 + 1024
 
 
-class UploadRejectedError(Exception):
-    """An upload is rejected as a whole."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        self.reason: Reason = reason
-        self.message = message
-
-
-class _Span(NamedTuple):
-    start: int
-    end: int
-    is_broken_rest: bool = False
+class _Document(NamedTuple):
+    found: JsonText
+    is_rest: bool = False
+    """Whether it is the rest of the upload, in which no document could be found."""
 
 
 def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limits) -> Iterator[BronzeRow | Rejection]:
-    """Parse every document of an upload, in order.
+    """Parse every document of an upload, in order. docs/uploads.md, "How documents are found".
 
-    :param name: the upload's file name or key, whose ending decides how it is read.
+    :param name: the upload's file name or key.
     :param content: its bytes, as stored.
     :param ingested_at: the batch's ingestion time (UTC).
     :raises UploadRejectedError: if the upload is rejected as a whole. If some documents were yielded before, they do
         not count.
     """
-    text = _text(name, content, limits.content_bytes)
+    text = text_content(name, content, limits.content_bytes)
     broken = 0
-    for position, span in enumerate(_documents(text, name, limits)):
+    for position, document in enumerate(_documents(text)):
         if position >= limits.documents:
             raise too_many("documents", limits.documents)
-        parsed = _parsed(text, span, position, ingested_at)
+        parsed = _parsed(text, document, position, ingested_at)
         if isinstance(parsed, Rejection) and parsed.reason == "not_json":
             broken += 1
             if broken > limits.broken_documents:
@@ -96,19 +75,21 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limit
         yield parsed
 
 
-def _parsed(text: Content, span: _Span, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
-    # A document that is too long is not decoded, because a row needs about ten times its bytes of memory.
-    document = None if is_too_long(text, span.start, span.end) else text_of(text, span.start, span.end)
-    if span.is_broken_rest:
+def _parsed(text: Content, document: _Document, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
+    found = document.found
+    if document.is_rest:
         message = (
-            "The array is broken here, so the rest of the upload is rejected as one document. Correct the producer, "
-            "and send the rest again."
+            "No document was found from here to the end of the upload, so the rest is rejected as one document. It may "
+            "have been cut off. Correct the producer, and send the rest again."
         )
-        reason: Reason = "nested_too_deep" if is_nested_too_deep(text, span.start, span.end) else "not_json"
-        return Rejection(position, reason, message, document)
-    if document is None:
+        reason: Reason = "nested_too_deep" if is_nested_too_deep(text, found.start, found.end) else "not_json"
+        return Rejection(position, reason, message, found.text)
+    # A document that is too long is not a row, because a row needs about ten times its bytes of memory.
+    if found.text is None:
         return Rejection(position, "too_large", TOO_LONG, None)
-    return accept(document, position, ingested_at)
+    if found.parsed is UNPARSED:
+        return accept(found.text, position, ingested_at)
+    return accept_value(found.parsed, found.text, position, ingested_at)
 
 
 def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes: int) -> Rejection:
@@ -124,48 +105,6 @@ def whole_upload(reason: Reason, message: str, content: bytes | None, max_bytes:
     except UnicodeDecodeError:
         payload = base64.b64encode(content).decode()
     return Rejection(None, reason, message, payload)
-
-
-def _text(name: str, content: bytes, max_bytes: int) -> Content:
-    """The content of the upload, as UTF-8 without byte order mark."""
-    if not name.removesuffix(".gz").endswith(_ENDINGS):
-        raise UploadRejectedError(
-            "unsupported_ending",
-            "An upload's name ends in .json, .jsonl or .ndjson, or one of these and .gz. Rename it and send it again.",
-        )
-    text: Content = content
-    if name.endswith(".gz"):
-        text = _decompress(content, max_bytes)
-    elif len(content) > max_bytes:
-        raise _too_large(max_bytes)
-    _require_utf8(text)
-    if text.startswith(codecs.BOM_UTF8):
-        text = text[len(codecs.BOM_UTF8) :]
-    if _skip_white_space(text, 0) == len(text):
-        raise UploadRejectedError("empty_upload", "The upload is empty.")
-    return text
-
-
-def _require_utf8(text: Content) -> None:
-    """Check the encoding in pieces: a single rare character makes a decoded text four times as large."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(text), _CHUNK):
-        kept = len(decoder.getstate()[0])
-        try:
-            decoder.decode(text[start : start + _CHUNK], final=start + _CHUNK >= len(text))
-        except UnicodeDecodeError as error:
-            place = start - kept + error.start
-            raise UploadRejectedError(
-                "not_utf8", f"The upload is not UTF-8 (byte {place}: {error.reason}). Encode it as UTF-8."
-            ) from error
-
-
-def _too_large(max_bytes: int) -> UploadRejectedError:
-    return UploadRejectedError(
-        "too_large",
-        f"The upload is larger than {max_bytes:,} bytes after decompression. Send it in parts, or raise "
-        "TELEMETRY_UPLOAD_MAX_BYTES. The archive keeps it.",
-    )
 
 
 _Counted = Literal["documents", "event_dates", "field_names", "broken_documents"]
@@ -187,167 +126,47 @@ def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
     )
 
 
-def _decompress(content: bytes, max_bytes: int) -> bytearray:
-    """Decompress all members of a gzip stream, up to ``max_bytes``.
-
-    ``gzip.GzipFile`` is not used. It reads headers and padding byte by byte in Python, so 32 MiB of padding take 20 s
-    instead of 0.2 s, a file name of 32 MiB takes 13 s instead of 0.1 s, and many small members take 3 to 4 times as
-    long.
-    """
-    text = bytearray()
-    position = 0
-    try:
-        while position < len(content):
-            member = zlib.decompressobj(_GZIP_WINDOW)
-            # In small pieces, because zlib copies the bytes after the end of a member.
-            piece = _LEAST_FED
-            while not member.eof:
-                fed = content[position : position + piece]
-                part = member.decompress(fed, _CHUNK)
-                position += len(fed) - len(member.unconsumed_tail) - len(member.unused_data)
-                if len(text) + len(part) > max_bytes:
-                    raise _too_large(max_bytes)
-                if not part and not fed and not member.eof:
-                    raise zlib.error("it ends too early")
-                text += part
-                piece = min(2 * piece, _MOST_FED)
-            position = _end_of(_PADDING, content, position)
-    except zlib.error as error:
-        raise UploadRejectedError(
-            "broken_gzip", f"The upload is not complete gzip data: {error}. Send it again."
-        ) from error
-    return text
+def _documents(text: Content) -> Iterator[_Document]:
+    """The documents of a text: the elements of an array, or a sequence of values."""
+    reader = JsonReader(text)
+    reader.skip(_BETWEEN_VALUES)
+    if reader.peek() == b"[" and not _is_value_and_more(text, reader.position):
+        yield from _array(reader)
+    yield from _sequence(reader)
 
 
-def _documents(text: Content, name: str, limits: Limits) -> Iterator[_Span]:
-    """Find the documents: one object, the elements of one array, or one document per line.
-
-    If an array is broken, the text after its last element is the last document.
-    """
-    at_most = limits.documents
-    start, stop = _skip_white_space(text, 0), _stripped_end(text, 0, len(text))
-    line_ending = name.removesuffix(".gz").endswith(_LINE_ENDINGS)
-    if text[start : start + 1] == b"[":
-        elements, array_end, whole = _array(text, start, limits)
-        trailing = _skip_white_space(text, array_end)
-        if len(elements) > at_most or (whole and trailing == len(text)):
-            yield from elements
-            return
-        first = _first_line(text, start)
-        # A text of one line is not read as one document per line, even if its brackets are broken.
-        is_lines = (
-            line_ending
-            or (first.end < stop and is_value(text, first.start, first.end))
-            or _has_more_objects_in_lines(text, elements, at_most)
-        )
-        if not is_lines:
-            yield from elements
-            yield _Span(trailing, stop, is_broken_rest=True)
-            return
-    elif is_value(text, start, stop):
-        yield _Span(start, stop)
-        return
-    beginnings = _beginnings_of_whole_lines
-    if line_ending or b"{" in beginnings(text, at_most) or all(beginnings(text, at_most)):
-        yield from _lines(text)
-    else:
-        yield _Span(start, stop)
-
-
-def _lines(text: Content) -> Iterator[_Span]:
-    position = 0
-    while position < len(text):
-        line_end = text.find(b"\n", position)
-        line_end = len(text) if line_end < 0 else line_end
-        start = _skip_white_space(text, position)
-        end = _stripped_end(text, start, line_end)
-        if start < end:
-            yield _Span(start, end)
-        position = max(line_end + 1, start)
-
-
-def _has_more_objects_in_lines(text: Content, elements: list[_Span], at_most: int) -> bool:
-    in_elements = sum(text[element.start : element.start + 1] == b"{" for element in elements)
-    return sum(first == b"{" for first in _beginnings_of_whole_lines(text, at_most)) > in_elements
-
-
-def _beginnings_of_whole_lines(text: Content, at_most: int) -> Iterator[Content]:
-    """For ``at_most`` + 1 lines: the first character of each line that is a JSON value, nothing for other lines."""
-    for line in islice(_lines(text), at_most + 1):
-        yield text[line.start : line.start + 1] if is_value(text, line.start, line.end) else b""
-
-
-def _skip_white_space(text: Content, position: int) -> int:
-    return _end_of(_BLANK, text, position)
-
-
-def _end_of(pattern: re.Pattern[bytes], text: Content, position: int) -> int:
-    found = pattern.match(text, position)
-    return found.end() if found else position
-
-
-def _first_line(text: Content, start: int) -> _Span:
+def _is_value_and_more(text: Content, start: int) -> bool:
+    """Whether the first line is one complete value, and more text follows."""
     line_end = text.find(b"\n", start)
-    return _Span(start, _stripped_end(text, start, len(text) if line_end < 0 else line_end))
+    if line_end < 0 or stripped_end(text, line_end, len(text)) == line_end:
+        return False
+    return is_value(text, start, stripped_end(text, start, line_end))
 
 
-def _stripped_end(text: Content, start: int, end: int) -> int:
-    """The end of a part without trailing white space. Searches in pieces, so that the part is not copied."""
-    while end > start:
-        piece = max(start, end - _CHUNK)
-        kept = len(text[piece:end].rstrip(_WHITE_SPACE))
-        if kept:
-            return piece + kept
-        end = piece
-    return start
+def _sequence(reader: JsonReader) -> Iterator[_Document]:
+    reader.skip(_BETWEEN_VALUES)
+    while not reader.is_at_end:
+        found = reader.read()
+        if found is None and reader.is_exhausted:
+            yield _Document(reader.take_rest(), is_rest=True)
+        else:
+            yield _Document(found or reader.take(reader.line_end()))
+        reader.skip(_BETWEEN_VALUES)
 
 
-def _array(text: Content, start: int, limits: Limits) -> tuple[list[_Span], int, bool]:
-    """Find the elements of an array, up to one more than the limit of documents.
-
-    :returns: the elements, the position after the last one that was read, and whether the closing bracket was read.
-    :raises UploadRejectedError: if more elements are broken than the limits allow.
-    """
-    elements: list[_Span] = []
-    broken = 0
-    brackets = ArrayBrackets(text, start)
-    position = _skip_white_space(text, start + 1)
-    while position < len(text) and len(elements) <= limits.documents:
-        if text[position] == _CLOSING:
-            return elements, position + 1, True
-        end = _bracketed_end(text, position, brackets) if text[position] in b"[{" else scalar_end(text, position)
-        if end is None and text[position] not in b"[{":
-            end = _unquoted_end(text, position)
-            broken += 1
-            if broken > limits.broken_documents:
-                raise too_many("broken_documents", limits.broken_documents)
-        if end is None:
+def _array(reader: JsonReader) -> Iterator[_Document]:
+    """The elements of the array that begins at the reader's position."""
+    reader.take(reader.position + 1)
+    reader.skip(_BETWEEN_ELEMENTS)
+    while not reader.is_at_end:
+        if reader.peek() == b"]":
+            reader.take(reader.position + 1)
+            return
+        found = reader.read()
+        if found is None and not reader.is_exhausted and (end := reader.element_end()) is not None:
+            found = reader.take(end)
+        if found is None:
             break
-        elements.append(_Span(position, end))
-        position = _skip_white_space(text, end)
-        closing = text[position : position + 1]
-        if closing == b"]":
-            return elements, position + 1, True
-        if closing != b",":
-            break
-        position = _skip_white_space(text, position + 1)
-    return elements, position, False
-
-
-def _bracketed_end(text: Content, start: int, brackets: ArrayBrackets) -> int | None:
-    """The end of an object or array, which may be broken; None if no end before the next element is found."""
-    end = brackets.end(start)
-    if end is None or _is_followed_by_another(text, end) or is_value(text, start, end):
-        return end
-    return None
-
-
-def _unquoted_end(text: Content, start: int) -> int | None:
-    """The end of an element that is not JSON; None if no end before the next element is found."""
-    end = unquoted_end(text, start)
-    return end if end is not None and _is_followed_by_another(text, end) else None
-
-
-def _is_followed_by_another(text: Content, end: int) -> bool:
-    after = _skip_white_space(text, end)
-    return text[after : after + 1] in (b",", b"]")
+        yield _Document(found)
+        reader.skip(_BETWEEN_ELEMENTS)
+    yield _Document(reader.take_rest(), is_rest=True)

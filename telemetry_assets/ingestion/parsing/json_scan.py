@@ -1,7 +1,7 @@
 """Finds where JSON values end and how deep they nest, also for texts that Python's parser refuses.
 
 For every text, the time is proportional to its length, and the memory beside the text is bounded: brackets are searched
-in pieces of bounded size, and the brackets of an array are searched once, not once per element.
+in pieces of bounded size.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ Content = bytes | bytearray
 """UTF-8 text as bytes. It can be searched byte by byte: JSON's brackets, quotes and commas are ASCII, and UTF-8 encodes
 all other characters without ASCII bytes."""
 
-_PIECE = 1024 * 1024
+_FIRST_PIECE, _PIECE = 4 * 1024, 1024 * 1024
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING = (ord("["), ord("{")), (ord("]"), ord("}"))
 # Integers stay text: only the end of a value is needed, and Python refuses to parse integers of many digits.
 _DECODER = json.JSONDecoder(parse_int=str)
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 # Must agree with Python's parser.
 _STRICT_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
 _UNQUOTED = re.compile(rb'[^,"\[\]{}]*[^,"\[\]{} \t\r\n]')
@@ -88,65 +87,47 @@ def is_too_long(content: Content, start: int, end: int) -> bool:
     return sum(int(np.count_nonzero((piece & 0xC0) != 0x80)) for piece in pieces) > MAX_DOCUMENT_CHARACTERS
 
 
-def scalar_end(content: Content, start: int) -> int | None:
-    """The end of the string, number or literal that begins at ``start``; None if there is none."""
-    is_text = content[start] == _QUOTE
-    found = (_STRING if is_text else _UNQUOTED).match(content, start)
-    if found is None:
-        return None
-    if found.end() - start > MAX_DOCUMENT_CHARACTERS:
-        # It is too long in any case.
-        return found.end() if is_text else None
-    # Decode the string alone, because a JSONDecodeError counts all lines before it.
-    text = found.group().decode("utf-8", "replace")
-    try:
-        end = _DECODER.raw_decode(text)[1]
-    except ValueError:
-        return None
-    return found.end() if is_text else start + len(text[:end].encode())
-
-
 def unquoted_end(content: Content, start: int) -> int | None:
     """The end of a run of characters other than brackets, quotes and commas, without trailing white space; or None."""
     found = _UNQUOTED.match(content, start)
     return found.end() if found else None
 
 
-class ArrayBrackets:
-    """Finds the ends of the objects and arrays that are elements of an array.
+def string_end(content: Content, start: int) -> int | None:
+    """The end of the JSON string that begins at ``start``; None if none begins there."""
+    found = _STRICT_STRING.match(content, start)
+    return found.end() if found else None
 
-    :param start: the position of the array's opening bracket.
+
+def stripped_end(content: Content, start: int, end: int, also: bytes = b"") -> int:
+    """The end of a part without trailing white space. Searches in pieces, so that the part is not copied.
+
+    :param also: further characters to remove from the end.
     """
-
-    def __init__(self, content: Content, start: int) -> None:
-        self._ends = _element_ends(content, start)
-        self._next = -1
-
-    def end(self, start: int) -> int | None:
-        """The end of the element that begins at ``start`` with a bracket; None if no bracket closes it.
-
-        :param start: a position after all elements of earlier calls.
-        """
-        while self._next <= start:
-            found = next(self._ends, None)
-            if found is None:
-                return None
-            self._next = found
-        return self._next
+    while end > start:
+        piece = max(start, end - _PIECE)
+        kept = len(content[piece:end].rstrip(b" \t\r\n" + also))
+        if kept:
+            return piece + kept
+        end = piece
+    return start
 
 
-def _element_ends(content: Content, start: int) -> Iterator[int]:
-    for piece in _brackets(content, start, len(content)):
-        yield from (piece.positions[piece.depths <= 1] + 1).tolist()
+def bracket_end(content: Content, start: int, end: int) -> int | None:
+    """The end of the object or array that begins at ``start``; None if no bracket before ``end`` closes it.
+
+    :param start: the position of an opening bracket outside of strings.
+    """
+    for piece in _brackets(content, start, end):
+        closed = piece.positions[piece.depths <= 0]
+        if closed.size:
+            return int(closed[0]) + 1
+    return None
 
 
 def _is_closed_at_its_end(content: Content, start: int, end: int) -> bool:
     """Whether the first bracket of a part is closed exactly at the end of the part."""
-    for piece in _brackets(content, start, end):
-        closed = piece.positions[piece.depths <= 0]
-        if closed.size:
-            return int(closed[0]) == end - 1
-    return False
+    return bracket_end(content, start, end) == end
 
 
 @dataclass(frozen=True)
@@ -160,8 +141,9 @@ class _Piece:
 def _brackets(content: Content, start: int, end: int) -> Iterator[_Piece]:
     """The brackets outside of strings, in pieces. ``start`` has to be outside of strings."""
     is_inside, backslashes, depth = False, 0, 0
-    for begin in range(start, end, _PIECE):
-        piece = np.frombuffer(content[begin : min(begin + _PIECE, end)], np.uint8)
+    begin, size = start, _FIRST_PIECE
+    while begin < end:
+        piece = np.frombuffer(content[begin : min(begin + size, end)], np.uint8)
         quotes, backslashes = _quotes(piece, is_inside, backslashes)
         inside = np.zeros(len(piece) + 1, np.int8)
         inside[quotes + 1] = 1
@@ -175,6 +157,8 @@ def _brackets(content: Content, start: int, end: int) -> Iterator[_Piece]:
         depth = int(depths[-1]) if depths.size else depth
         is_inside = bool(inside[-1])
         yield _Piece(positions + begin, depths)
+        # Small pieces first, because most values are short.
+        begin, size = begin + size, min(2 * size, _PIECE)
 
 
 def _quotes(piece: npt.NDArray[np.uint8], is_inside: bool, backslashes: int) -> tuple[npt.NDArray[np.int64], int]:

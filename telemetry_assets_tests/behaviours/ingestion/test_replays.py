@@ -39,17 +39,17 @@ def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploym
 @pytest.fixture
 def repair_parser() -> Iterator[Callable[[], None]]:
     """A parser that rejects `Fiat` cars until the returned function repairs it."""
-    accept = documents.accept
+    accept_value = documents.accept_value
 
-    def refusing(payload: str, position: int, ingested_at: datetime) -> Any:
+    def refusing(document: object, payload: str, position: int, ingested_at: datetime) -> Any:
         if "Fiat" in payload:
             return documents.Rejection(position, "not_json", "a defect of the parser", payload)
-        return accept(payload, position, ingested_at)
+        return accept_value(document, payload, position, ingested_at)
 
     # A separate MonkeyPatch, because undoing the test's would also remove its environment variables.
     with pytest.MonkeyPatch.context() as defect:
-        for module in ("telemetry_assets.ingestion.parsing.framing", "telemetry_assets.ingestion.replays"):
-            defect.setattr(f"{module}.accept", refusing)
+        for module in ("framing", "documents"):
+            defect.setattr(f"telemetry_assets.ingestion.parsing.{module}.accept_value", refusing)
         yield defect.undo
 
 

@@ -78,9 +78,30 @@ def test_event_without_an_id_is_identified_by_its_car_and_its_time_as_written(gi
 
 
 @pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("9BWZZZ377VT004251", "9BWZZZ377VT004251"),
+        ("9bwzzz377vt004251", "9BWZZZ377VT004251"),
+        (" \t9bwZZZ377vt004251\r\n", "9BWZZZ377VT004251"),
+        ("9bwzzz377vt00425i", "9bwzzz377vt00425i"),
+        ("9bwzzz377vt00425", "9bwzzz377vt00425"),
+        ("9bwzzz377vt0042511", "9bwzzz377vt0042511"),
+        ("9bwzzz377vt00425\u0131", "9bwzzz377vt00425\u0131"),
+        (" car-1 ", "car-1"),
+        ("\u00a0car-1\u2003", "\u00a0car-1\u2003"),
+        ("\x0bcar-1", "\x0bcar-1"),
+    ],
+)
+def test_a_cars_name_has_no_white_space_around_it_and_a_vin_is_in_upper_case(written: str, name: str) -> None:
+    row = accepted(event(written))
+    assert (row.car_chassis, row.event_id) == (name, f"{name}_2025-11-04T10:00:00Z")
+
+
+@pytest.mark.parametrize(
     ("document", "reason"),
     [
         ([1], "not_an_object"),
+        (event(car=" \t\r\n"), "missing_car_chassis"),
         (event(car=""), "missing_car_chassis"),
         ({**event(), "carChassis": 7}, "missing_car_chassis"),
         ({**event(), "carChassis": "\ud800"}, "missing_car_chassis"),
@@ -101,6 +122,26 @@ def test_a_document_that_cannot_be_an_event_is_rejected_with_its_reason(document
 
 def test_times_up_to_a_day_ahead_are_accepted() -> None:
     accepted(event(time=(INGESTED_AT + timedelta(hours=24)).isoformat()))
+
+
+@pytest.mark.parametrize(("seconds", "is_ahead"), [(-1, False), (300, False), (301, True)])
+def test_event_is_ahead_of_the_clock_from_five_minutes_after_its_ingestion(seconds: int, is_ahead: bool) -> None:
+    assert accepted(event(time=(INGESTED_AT + timedelta(seconds=seconds)).isoformat())).is_ahead == is_ahead
+
+
+@pytest.mark.parametrize(
+    ("payload", "advice"),
+    [
+        (json.dumps({"Records": [event()]}), "send the objects in 'Records' and not the wrapper"),
+        (json.dumps(event()).encode("utf-16-le").decode(), "UTF-16 without byte order mark"),
+        ("{'carChassis': 'CAR-1'}", "double quotation marks"),
+        (", {}", "line ends and not by commas"),
+    ],
+)
+def test_message_of_a_rejection_says_what_the_document_looks_like(payload: str, advice: str) -> None:
+    outcome = accept(payload, 0, INGESTED_AT)
+    assert isinstance(outcome, Rejection)
+    assert advice in outcome.message
 
 
 @pytest.mark.parametrize(
@@ -126,10 +167,88 @@ def test_numbers_are_numbers_also_when_written_as_text(given: object, value: flo
 
 @pytest.mark.parametrize(
     ("given", "value"),
-    [(2024, 2024), ("2024", 2024), (2024.0, 2024), (2024.5, None), ("n/a", None), (2**31, None), (False, None)],
+    [(2024, 2024), ("2024", 2024), (2024.0, 2024), (2024.5, None), ("n/a", None), (False, None)],
 )
 def test_a_year_is_a_whole_number(given: object, value: int | None) -> None:
     assert values(event(year=given))["year"] == value
+
+
+RANGES = {
+    "year": (1886, 2100),
+    "current_mileage_km": (None, 2_000_000),
+    "fuel_available_liters": (0, 1_000),
+    "engine_temp_celsius": (-50, 200),
+    "oil_temp_celsius": (-50, 250),
+    "oil_pressure_psi": (0, 200),
+    "tire_pressure_front_left_psi": (0, 200),
+    "tire_pressure_front_right_psi": (0, 200),
+    "tire_pressure_rear_left_psi": (0, 200),
+    "tire_pressure_rear_right_psi": (0, 200),
+    "battery_charge_percent": (0, 100),
+    "trip_distance_km": (0, 10_000),
+    "trip_fuel_liters": (0, 2_000),
+    "trip_max_speed_kmh": (0, 500),
+    "trip_duration_minutes": (0, 100_000),
+}
+
+
+def with_value(column: str, value: float) -> tuple[str, Document]:
+    """The path of a column's field, and a document with this value in it."""
+    if column == "oil_pressure_psi":
+        return "metrics.oilPressurePsi", event(oilPressurePsi=value)
+    shapes = {name: path for path, names in VEHICLE_FIELDS.items() for name in names.items()}
+    (field, _), path = next((pair, path) for pair, path in shapes.items() if pair[1] == column)
+    document = vehicle()
+    holder = document
+    for name in path.split("."):
+        holder = holder.setdefault(name, {})
+    holder[field] = value
+    return f"{path}.{field}", document
+
+
+VEHICLE_FIELDS = {
+    "vehicle_static_info.data": {"year": "year"},
+    "trip_data.vehicle_telemetry_snapshot.data": {
+        "currentMileage": "current_mileage_km",
+        "fuelAvailableLiters": "fuel_available_liters",
+        "engineTempCelsius": "engine_temp_celsius",
+        "oilTempCelsius": "oil_temp_celsius",
+        "batteryChargePerc": "battery_charge_percent",
+    },
+    "trip_data.vehicle_telemetry_snapshot.data.tire_pressures_psi": {
+        "front_left": "tire_pressure_front_left_psi",
+        "front_right": "tire_pressure_front_right_psi",
+        "rear_left": "tire_pressure_rear_left_psi",
+        "rear_right": "tire_pressure_rear_right_psi",
+    },
+    "trip_data.trip_summary.data": {
+        "tripMileage": "trip_distance_km",
+        "tripFuelLiters": "trip_fuel_liters",
+        "tripMaxSpeedKm": "trip_max_speed_kmh",
+        "tripTimeMinutes": "trip_duration_minutes",
+    },
+}
+
+
+@pytest.mark.parametrize("column", RANGES)
+def test_number_outside_of_its_range_is_null_and_counts_as_out_of_range(column: str) -> None:
+    least, greatest = RANGES[column]
+    step = 1 if column == "year" else 0.001
+    inside = [greatest, step if least is None else least]
+    outside = [greatest + step, 0 if least is None else least - step, -1_000_000, 16_777_215, 10**30]
+    for value in inside:
+        path, document = with_value(column, value)
+        assert values(document)[column] == value
+        assert accepted(document).out_of_range_fields == ()
+    for value in outside:
+        path, document = with_value(column, value)
+        assert values(document)[column] is None
+        row = accepted(document)
+        assert (row.out_of_range_fields, row.wrong_typed_fields) == ((path,), ())
+
+
+def test_text_of_a_number_outside_of_its_range_is_out_of_range() -> None:
+    assert accepted(event(engineTempCelsius="215")).out_of_range_fields == ("metrics.engineTempCelsius",)
 
 
 def test_wrong_typed_fields_are_reported_without_a_rejection() -> None:

@@ -5,21 +5,47 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS
-from telemetry_assets_tests.harness.made_documents import FRAMINGS, UPLOADS, Document, event, framed
+from telemetry_assets_tests.harness.made_documents import FRAMINGS, UPLOADS, Document, event, framed, vehicle
 from telemetry_assets_tests.harness.parsed_uploads import LIMIT, parsed
 
 GOOD = json.dumps(event())
+LARGE = Limits(content_bytes=256 * 1024 * 1024, documents=1_000_000)
+PRETTY_VEHICLE = json.dumps(
+    vehicle(static={"Model": "HB20", "year": 2024}, trip={"tripMileage": 12.5, "tripFuelLiters": 1}), indent=2
+)
 
 
 def outcome(name: str, content: bytes | str) -> tuple[int, list[tuple[int | None, str]]]:
     result = parsed(name, content)
     return len(result.rows), [(one.position, one.reason) for one in result.rejections]
+
+
+@pytest.mark.parametrize(
+    "name", ["x.json", "x.jsonl", "x.ndjson", "x.json.gz", "x.JSON", "x.NdJson", "x.JSONL.GZ", "x.Json.gz"]
+)
+@pytest.mark.parametrize("compress", [bytes, lambda content: gzip.compress(content, mtime=0)])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_compression_and_encoding_are_those_of_the_content(
+    name: str, compress: Callable[[bytes], bytes], encoding: str
+) -> None:
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    content = compress(f"{mark}{GOOD}\n{GOOD}".encode(encoding))
+    assert [row.payload for row in parsed(name, content).rows] == [GOOD, GOOD]
+
+
+@pytest.mark.parametrize("between", ["", " ", "\n", "\r\n", "\n\n", "\t", "\x1e", "\n\x1e", " \x1e\x1e "])
+@pytest.mark.parametrize("text", [GOOD, json.dumps(event("CAR-é"), indent=4, ensure_ascii=False)])
+def test_objects_one_after_another_are_documents_whatever_is_between_them(between: str, text: str) -> None:
+    result = parsed("x.json", between.join([between, text, text, text, between]))
+    assert [(row.payload, row.position) for row in result.rows] == [(text, 0), (text, 1), (text, 2)]
+    assert result.rejections == []
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -40,16 +66,18 @@ def test_a_pretty_printed_object_is_one_document_with_its_text_as_received() -> 
     ("name", "content", "reason"),
     [
         ("x.csv", b"a,b", "unsupported_ending"),
-        ("x.JSON", GOOD.encode(), "unsupported_ending"),
         ("x.json.zip", GOOD.encode(), "unsupported_ending"),
         ("x.gz", gzip.compress(GOOD.encode(), mtime=0), "unsupported_ending"),
         ("x.json", b"", "empty_upload"),
         ("x.jsonl", b"\xef\xbb\xbf \r\n\t\n", "empty_upload"),
         ("x.json.gz", gzip.compress(b"", mtime=0), "empty_upload"),
         ("x.json", b'{"carChassis": "\xff"}', "not_utf8"),
-        ("x.json", GOOD.encode("utf-16"), "not_utf8"),
+        ("x.json", GOOD.encode("utf-16")[:-1], "not_utf8"),
+        ("x.json", GOOD.encode("utf-32"), "not_utf8"),
+        ("x.json", GOOD.encode("latin-1").replace(b"CAR", b"\xe9"), "not_utf8"),
         ("x.json", b'{"carChassis": "\xed\xa0\x80"}', "not_utf8"),
-        ("x.json.gz", GOOD.encode(), "broken_gzip"),
+        ("x.json.gz", gzip.compress(gzip.compress(GOOD.encode(), mtime=0), mtime=0), "not_utf8"),
+        ("x.json", gzip.compress(GOOD.encode(), mtime=0)[:-9], "broken_gzip"),
         ("x.json.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], "broken_gzip"),
         ("x.json.gz", gzip.compress(GOOD.encode(), mtime=0) + b"trailing", "broken_gzip"),
         ("x.json", b" " * (LIMIT + 1), "too_large"),
@@ -86,18 +114,37 @@ def test_a_zip_bomb_is_rejected_before_it_is_unpacked() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "outcomes"),
     [
-        ("open.json", b'{"a":\n' * 200_000, 1),
-        ("open.jsonl", b'{"a":\n' * 200_000, 1),
-        ("brackets.json", b"[\n" * 200_000, 1),
+        ("strings.json", b'"' * 2_000_000, 1_000_000),
         ("members.json.gz", gzip.compress(f"{GOOD}\n".encode(), mtime=0) * 100_000, 100_000),
         ("broken-elements.json", b"[" + b"oops," * 2_000_000 + b"1]", 1),
+        ("joined.json", GOOD.encode() * 100_000, 100_000),
+        ("joined-and-broken.json", (GOOD.encode() * 500 + b"oops\n") * 200, 100_200),
+        ("pretty.json", json.dumps(event(), indent=1).encode() * 50_000, 50_000),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_upload_designed_to_be_slow_is_parsed_in_time(name: str, content: bytes, outcomes: int) -> None:
-    limits = Limits(content_bytes=256 * 1024 * 1024, documents=1_000_000)
-    result = parsed(name, content, limits)
+def test_an_upload_of_many_documents_is_parsed_in_time(name: str, content: bytes, outcomes: int) -> None:
+    result = parsed(name, content, LARGE)
     assert len(result.rows) + len(result.rejections) == outcomes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a":\n' * 200_000,
+        b"[\n" * 200_000,
+        b"1\n" + b"[\n" * 200_000,
+        b"1\n" + (b"[" + b"1," * 10_000 + b"\n") * 200,
+        b"[" + b"oops\n" * 1_000_000 + b"{}",
+        b'{"' * 2_000_000,
+    ],
+    ids=["objects", "array", "arrays", "long lines", "words", "quotes"],
+)
+def test_the_rest_of_an_upload_whose_broken_documents_overlap_is_one_rejection(content: bytes) -> None:
+    result = parsed("open.json", content, LARGE)
+    assert result.rows == []
+    assert 1 <= len(result.rejections) <= 20
+    assert sum(len(one.payload or "") for one in result.rejections) >= len(content) * 0.9
 
 
 def test_several_gzip_members_are_one_stream() -> None:
@@ -111,12 +158,52 @@ def test_a_broken_line_is_rejected_alone() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(GOOD[:place] for place in range(1, len(GOOD))),
+        *("oops", "}", ",", "]", "'", "\\", "\0", "\ufeff", '{"a" "b"}', "nul", "-", '"', '{"a":"\\u12"}', "{'a': 1}"),
+    ],
+)
+def test_a_broken_line_costs_no_neighbour(broken: str) -> None:
+    assert outcome("x.json", f"{GOOD}\n{broken}\n{GOOD}\n{broken}\n{broken}\n{GOOD}") == (
+        3,
+        [(1, "not_json"), (3, "not_json"), (4, "not_json")],
+    )
+
+
+def test_after_a_broken_document_reading_continues_on_the_next_line_or_after_the_next_record_separator() -> None:
+    assert outcome("x.json", f'{GOOD}{{"a": oops}}{GOOD}\n{GOOD}') == (2, [(1, "not_json")])
+    assert outcome("x.json", f"\x1e{GOOD[:-9]}\x1e{GOOD}") == (1, [(0, "not_json")])
+
+
+@pytest.mark.parametrize("indent", [1, 2, "\t"])
+@pytest.mark.parametrize("text", [json.dumps(event(), indent=2), PRETTY_VEHICLE])
+def test_a_broken_pretty_printed_document_is_one_rejection(text: str, indent: int | str) -> None:
+    text = json.dumps(json.loads(text), indent=indent)
+    lines = text.splitlines()
+    for number in [number for number, line in enumerate(lines) if '"' in line]:
+        broken = "\n".join([*lines[:number], lines[number].replace('"', "", 1), *lines[number + 1 :]])
+        assert outcome("x.json", f"{text}\n{broken}\n{text}") == (2, [(1, "not_json")]), broken
+
+
+@pytest.mark.parametrize("text", [json.dumps(event(), indent=2), PRETTY_VEHICLE])
+def test_a_broken_pretty_printed_element_of_an_array_is_one_rejection(text: str) -> None:
+    whole = json.loads(text)
+    lines = json.dumps([whole, whole, whole], indent=2).splitlines()
+    length = (len(lines) - 2) // 3
+    for number in range(length + 2, 2 * length):
+        broken = "\n".join([*lines[:number], lines[number].replace('"', "", 1), *lines[number + 1 :]])
+        if '"' in lines[number]:
+            assert outcome("x.json", broken) == (2, [(1, "not_json")]), broken
+
+
 def test_lines_that_are_no_objects_are_separate_documents() -> None:
     assert outcome("x.json", f"[{GOOD}]\n[{GOOD}]\n1") == (0, [(place, "not_an_object") for place in range(3)])
 
 
 def test_a_broken_first_line_that_looks_like_an_array_is_rejected_alone() -> None:
-    assert outcome("x.json", f"[oops\n{GOOD}\n{GOOD}") == (2, [(0, "not_json")])
+    assert outcome("x.json", f"[oops\n{GOOD}\n{GOOD}") == (2, [(0, "not_json"), (3, "not_json")])
 
 
 def test_a_broken_object_over_several_lines_is_one_document() -> None:
@@ -132,6 +219,14 @@ def test_a_broken_element_of_an_array_is_rejected_alone(broken: str) -> None:
     result = parsed("x.json", f"[{GOOD}, {broken} ,{GOOD}]")
     assert [row.position for row in result.rows] == [0, 2]
     assert [(one.position, one.reason, one.payload) for one in result.rejections] == [(1, "not_json", broken)]
+
+
+def test_missing_and_extra_commas_of_an_array_cost_no_document() -> None:
+    assert outcome("x.json", f"[,{GOOD} {GOOD},,{GOOD}\n{GOOD},]") == (4, [])
+
+
+def test_text_after_an_array_is_read_as_a_sequence() -> None:
+    assert outcome("x.json", f"[{GOOD}] {GOOD} oops\n[{GOOD}]") == (2, [(2, "not_json"), (3, "not_an_object")])
 
 
 def test_a_comma_after_the_last_element_is_no_document() -> None:
@@ -192,5 +287,5 @@ def test_documents_received_are_rows_and_rejections(upload: tuple[list[Document]
 
 def test_broken_array_with_a_deeply_nested_element_is_not_split_into_lines() -> None:
     deep = "[" * 1_500 + "]" * 1_500
-    rejections = [(1, "nested_too_deep"), (2, "not_an_object"), (3, "not_json")]
+    rejections = [(1, "nested_too_deep"), (2, "not_an_object"), (3, "not_an_object")]
     assert outcome("x.json", f'[{GOOD},{deep},"a" "b"]') == (1, rejections)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -64,6 +64,47 @@ def test_first_event_of_a_month_is_measured_from_the_previous_month(frames: Fram
 def test_event_two_months_earlier_is_ignored(frames: Frames) -> None:
     _, november = months(frames, reading(30, 1000.0, 50.0, month=9), reading(1, 1050.0, 45.0))
     assert (november["total_km_driven"], november["trip_count"]) == (0.0, 0)
+
+
+def test_event_without_a_reading_is_no_reference(frames: Frames) -> None:
+    [row] = months(frames, reading(1, 1000.0, 50.0), reading(2, None, 20.0), reading(3, 1060.0, 45.0))
+    assert (row["total_km_driven"], row["total_fuel_liters"], row["trip_count"]) == (60.0, 5.0, 1)
+
+
+def test_reference_may_be_any_event_of_the_month_before(frames: Frames) -> None:
+    events = [reading(2, 1000.0, 50.0, month=10), reading(30, None, 30.0, month=10), reading(28, 1050.0, 45.0)]
+    _, november = months(frames, *events)
+    assert (november["total_km_driven"], november["total_fuel_liters"]) == (50.0, 5.0)
+
+
+def test_latest_reading_of_two_months_before_hides_no_earlier_month(frames: Frames) -> None:
+    *_, november = months(frames, reading(30, 900.0, month=9), reading(30, None, month=10), reading(1, 1050.0))
+    assert (november["total_km_driven"], november["trip_count"]) == (0.0, 0)
+
+
+@pytest.mark.parametrize(("km", "driven"), [(1301.0, 301.0), (1301.5, 0.0)])
+def test_distance_that_no_car_drives_in_the_time_contributes_nothing(frames: Frames, km: float, driven: float) -> None:
+    start = at(1)
+    first, last = ({**reading(1, value), "at": start + timedelta(hours=hour)} for value, hour in ((1000.0, 0), (km, 1)))
+    [row] = months(frames, first, last)
+    assert (row["total_km_driven"], row["trip_count"]) == (driven, int(driven > 0))
+
+
+def test_impossible_reading_is_the_reference_of_what_follows(frames: Frames) -> None:
+    times = [{**reading(1, km), "at": at(1) + timedelta(hours=hour)} for hour, km in enumerate((1e3, 1e6, 1e6 + 60))]
+    [row] = months(frames, *times)
+    assert (row["total_km_driven"], row["trip_count"]) == (60.0, 1)
+
+
+def test_two_readings_of_one_moment_may_differ_by_one_kilometre(frames: Frames) -> None:
+    [row] = months(frames, reading(1, 1000.0), reading(1, 1001.0), reading(1, 1003.0))
+    assert (row["total_km_driven"], row["trip_count"]) == (1.0, 1)
+
+
+def test_speed_of_a_trip_is_not_limited(frames: Frames) -> None:
+    trip = {**reading(1, 9_000.0), "trip_distance_km": 5_000.0, "trip_fuel_liters": 2.0}
+    [row] = months(frames, reading(1, 1000.0, 50.0), trip)
+    assert row["total_km_driven"] == 5_000.0
 
 
 def test_cars_are_measured_separately(frames: Frames) -> None:

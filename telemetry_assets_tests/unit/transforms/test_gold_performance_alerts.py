@@ -75,7 +75,7 @@ def test_one_event_can_cross_the_bound_of_every_rule(frames: Frames) -> None:
 def test_an_alert_names_its_event_and_says_what_happened(frames: Frames) -> None:
     silver = frames.of(SILVER, silver_row("e7", car="CAR-7", engine_temp_celsius=117.25))
     [row] = frames.rows(performance_alerts(silver))
-    assert row["alert_id"] == hashlib.sha256(b"e7|OVERHEAT_ENGINE").hexdigest()
+    assert row["alert_id"] == hashlib.sha256(b"CAR-7|e7|OVERHEAT_ENGINE").hexdigest()
     assert (row["event_id"], row["car_chassis"]) == ("e7", "CAR-7")
     assert (row["telemetry_timestamp"], row["alert_date"]) == (NOON, NOON.date())
     assert row["alert_message"] == "Engine temperature of 117.3 °C is above the critical bound of 115 °C."
