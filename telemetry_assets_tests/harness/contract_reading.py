@@ -6,53 +6,26 @@ and shares no code with `telemetry_assets`, so that both would need the same def
 
 import hashlib
 import json
-import math
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from telemetry_assets_tests.harness.contract_reading_of_fields import Fields, read_fields
 from telemetry_assets_tests.harness.contract_reading_of_uploads import (
     RejectedError,
     Row,
     bronze_columns,
-    date_value,
     documents,
-    number_value,
-    text_value,
     upload_text,
 )
 
-STATIC = "vehicle_static_info.data."
-INSURANCE = "vehicle_dynamic_state.insurance_info.data."
-SNAPSHOT = "trip_data.vehicle_telemetry_snapshot.data."
-TRIP = "trip_data.trip_summary.data."
-FIELD_PATHS = {
-    "manufacturer": {"event": "manufacturer", "vehicle": STATIC + "Manufacturer"},
-    "model": {"event": "model", "vehicle": STATIC + "Model"},
-    "year": {"event": "year", "vehicle": STATIC + "year"},
-    "gas_type": {"vehicle": STATIC + "gasType"},
-    "insurance_provider": {"vehicle": INSURANCE + "provider"},
-    "insurance_valid_until": {"vehicle": INSURANCE + "validUntil"},
-    "current_mileage_km": {"event": "metrics.currentMileageKm", "vehicle": SNAPSHOT + "currentMileage"},
-    "fuel_available_liters": {"event": "metrics.fuelAvailableLiters", "vehicle": SNAPSHOT + "fuelAvailableLiters"},
-    "engine_temp_celsius": {"event": "metrics.engineTempCelsius", "vehicle": SNAPSHOT + "engineTempCelsius"},
-    "oil_pressure_psi": {"event": "metrics.oilPressurePsi"},
-    "oil_temp_celsius": {"vehicle": SNAPSHOT + "oilTempCelsius"},
-    "battery_charge_percent": {"vehicle": SNAPSHOT + "batteryChargePerc"},
-    "tire_pressure_front_left_psi": {"vehicle": SNAPSHOT + "tire_pressures_psi.front_left"},
-    "tire_pressure_front_right_psi": {"vehicle": SNAPSHOT + "tire_pressures_psi.front_right"},
-    "tire_pressure_rear_left_psi": {"vehicle": SNAPSHOT + "tire_pressures_psi.rear_left"},
-    "tire_pressure_rear_right_psi": {"vehicle": SNAPSHOT + "tire_pressures_psi.rear_right"},
-    "trip_distance_km": {"vehicle": TRIP + "tripMileage"},
-    "trip_fuel_liters": {"vehicle": TRIP + "tripFuelLiters"},
-    "trip_max_speed_kmh": {"vehicle": TRIP + "tripMaxSpeedKm"},
-    "trip_duration_minutes": {"vehicle": TRIP + "tripTimeMinutes"},
-}
+AHEAD = timedelta(minutes=5)
+FASTEST_KMH = 300.0
 LAST_KNOWN = (
     *("manufacturer", "model", "year", "gas_type", "insurance_provider", "insurance_valid_until"),
     *("current_mileage_km", "fuel_available_liters", "engine_temp_celsius", "oil_pressure_psi"),
@@ -86,14 +59,21 @@ class Batch:
 
 @dataclass
 class Reading:
-    """The rows of every table; those of the Gold tables without `updated_at` and `alert_message`."""
+    """The rows of every table; those of the Gold tables without `updated_at` and `alert_message`.
+
+    :ivar uploads: the ledger, without the columns that do not follow from the bytes of an upload; each count of fields
+        is a dict of the number of documents by path.
+    :ivar times_ahead: the number of accepted events that are ahead of the clock.
+    """
 
     bronze: list[dict[str, object]] = field(default_factory=list)
     rejected: list[dict[str, object]] = field(default_factory=list)
+    uploads: list[dict[str, object]] = field(default_factory=list)
     silver: list[dict[str, object]] = field(default_factory=list)
     car_current_state: list[dict[str, object]] = field(default_factory=list)
     fuel_efficiency_monthly: list[dict[str, object]] = field(default_factory=list)
     performance_alerts: list[dict[str, object]] = field(default_factory=list)
+    times_ahead: int = 0
 
 
 def read_batches(batches: Sequence[Batch], insurance_as_of: date, max_upload_bytes: int = 256 * 1024 * 1024) -> Reading:
@@ -127,60 +107,77 @@ def _read_batches(batches: Sequence[Batch], insurance_as_of: date, max_upload_by
 
 
 def _read_upload(upload: Upload, batch: Batch, max_upload_bytes: int, reading: Reading) -> None:
-    """Append the upload's rows to Bronze and to the rejected documents."""
-    source: Row = {"source_uri": upload.source_uri, "source_position": None}
-    origin: Row = {"ingested_at": batch.ingested_at, "batch_id": batch.batch_id}
+    """Append the upload's rows to the Bronze tables."""
+    problem, accepted, rejected = _sorted_documents(upload, batch, max_upload_bytes)
+    fields = [_fields(row) for row in accepted]
+    reading.bronze += accepted
+    reading.rejected += rejected
+    reading.times_ahead += sum(row["telemetry_timestamp"] - batch.ingested_at > AHEAD for row in accepted)
+    reading.uploads.append(
+        {
+            "batch_id": batch.batch_id,
+            "source_uri": upload.source_uri,
+            "stored_bytes": len(upload.content),
+            "ingested_at": batch.ingested_at,
+            "documents": len(accepted) + len(rejected),
+            "accepted": len(accepted),
+            "rejected": len(rejected),
+            "problem": problem,
+            "wrong_typed_fields": dict(Counter(path for one in fields for path in one.wrong_typed)),
+            "out_of_range_fields": dict(Counter(path for one in fields for path in one.out_of_range)),
+        }
+    )
+
+
+def _sorted_documents(
+    upload: Upload, batch: Batch, max_upload_bytes: int
+) -> tuple[str | None, list[Row], list[dict[str, object]]]:
+    """The reason why the whole upload is rejected, if it is; the accepted documents and the rejections."""
+    origin: Row = {"source_uri": upload.source_uri, "ingested_at": batch.ingested_at, "batch_id": batch.batch_id}
+    accepted: list[Row] = []
+    rejected: list[dict[str, object]] = []
     try:
-        pieces = documents(
-            upload_text(upload.source_uri, upload.content, max_upload_bytes), upload.source_uri.removesuffix(".gz")
-        )
+        texts = _upload_documents(upload, max_upload_bytes)
     except RejectedError as rejection:
-        reading.rejected.append({**source, "reason": str(rejection), **origin})
-        return
-    for position, piece in enumerate(pieces):
-        source["source_position"] = position
+        return str(rejection), [], [{**origin, "source_position": None, "reason": str(rejection)}]
+    for position, text in enumerate(texts):
+        source: Row = {**origin, "source_position": position}
         try:
-            reading.bronze.append({**bronze_columns(piece, batch.ingested_at), **source, **origin})
+            accepted.append({**bronze_columns(text, batch.ingested_at), **source})
         except RejectedError as rejection:
-            reading.rejected.append({**source, "reason": str(rejection), **origin})
+            rejected.append({**source, "reason": str(rejection)})
+    return None, accepted, rejected
+
+
+def _upload_documents(upload: Upload, max_upload_bytes: int) -> list[str]:
+    texts = documents(upload_text(upload.source_uri, upload.content, max_upload_bytes))
+    if len(texts) * len(upload.source_uri.encode(errors="surrogateescape")) > max_upload_bytes:
+        raise RejectedError("too_large")
+    return texts
+
+
+def _fields(bronze: Row) -> Fields:
+    return read_fields(json.loads(bronze["payload"]), bronze["document_shape"])
 
 
 def silver_rows(bronze: Sequence[Row]) -> list[dict[str, object]]:
-    """One row per event id and event date, from its newest ingestion."""
-    newest: dict[tuple[str, date], Row] = {}
+    """One row per car, event id and event date, from its newest ingestion."""
+    newest: dict[tuple[str, str, date], Row] = {}
     for row in sorted(bronze, key=lambda row: (row["ingested_at"], row["source_uri"], row["source_position"])):
-        newest[row["event_id"], row["event_date"]] = row
+        newest[row["car_chassis"], row["event_id"], row["event_date"]] = row
     return [_silver_row(row) for row in newest.values()]
 
 
 def _silver_row(bronze: Row) -> dict[str, object]:
     same = ("event_id", "car_chassis", "event_primary_timestamp", "telemetry_timestamp", "event_date", "ingested_at")
-    day, shape, document = bronze["event_date"], bronze["document_shape"], json.loads(bronze["payload"])
+    day = bronze["event_date"]
     return {
         **{column: bronze[column] for column in same},
         "event_year": day.year,
         "event_month": day.month,
         "event_day": day.day,
-        **{column: _field(column, document, paths.get(shape)) for column, paths in FIELD_PATHS.items()},
+        **_fields(bronze).columns,
     }
-
-
-def _field(column: str, document: object, path: str | None) -> object:
-    """A field's value in its column: None if the field is missing or has a wrong type."""
-    if path is None:
-        return None
-    for key in path.split("."):
-        document = document.get(key) if isinstance(document, dict) else None
-    if column in ("manufacturer", "model", "gas_type", "insurance_provider"):
-        return text_value(document)
-    if column == "insurance_valid_until":
-        return date_value(document)
-    return _int32(document) if column == "year" else number_value(document)
-
-
-def _int32(value: object) -> int | None:
-    number = number_value(value)
-    return int(number) if number is not None and number.is_integer() and -(2**31) <= number < 2**31 else None
 
 
 def _events_by_car(silver: Sequence[Row]) -> list[list[Row]]:
@@ -216,50 +213,56 @@ def current_state(events: Sequence[Row], as_of: date) -> dict[str, object]:
 def fuel_rows(events: Sequence[Row]) -> list[dict[str, object]]:
     """One row per month with events of the car that all these events belong to."""
     months: defaultdict[date, list[tuple[Row | None, Row]]] = defaultdict(list)
-    for previous, event in zip([None, *events[:-1]], events, strict=True):
-        months[event["event_date"].replace(day=1)].append((previous, event))
+    reference: Row | None = None
+    for event in events:
+        months[event["event_date"].replace(day=1)].append((reference, event))
+        if event["current_mileage_km"] is not None:
+            reference = event
     return [_fuel_row(month, steps) for month, steps in months.items()]
 
 
 def _fuel_row(month: date, steps: Sequence[tuple[Row | None, Row]]) -> dict[str, object]:
-    """The row of a car and month; each step is an event and the car's previous event."""
+    """The row of a car and month; each step is an event and the car's latest earlier event with an odometer reading."""
     events = [event for _, event in steps]
-    total_km = measured_km = total_fuel = 0.0
-    trip_count = 0
-    for previous, event in steps:
-        km, fuel = _contribution(previous, event)
-        if km is None or km < 0:
-            continue
-        trip_count += 1
-        total_km += km
-        if fuel is not None and fuel >= 0:
-            measured_km += km
-            total_fuel += fuel
-    efficiency = measured_km / total_fuel if total_fuel > 0 else math.nan
+    contributions = [one for step in steps if (one := _contribution(*step)) is not None]
+    measured = [(km, fuel) for km, fuel in contributions if fuel is not None and fuel >= 0]
+    measured_km = _sum(km for km, _ in measured)
+    total_fuel = _sum(fuel for _, fuel in measured)
     return {
         "car_chassis": events[0]["car_chassis"],
         "year_month": f"{month.year:04d}-{month.month:02d}",
         "month": month,
         "manufacturer": _last_known(events, "manufacturer"),
         "model": _last_known(events, "model"),
-        "total_km_driven": total_km,
-        "trip_count": trip_count,
+        "total_km_driven": _sum(km for km, _ in contributions),
+        "trip_count": len(contributions),
         "measured_km": measured_km,
         "total_fuel_liters": total_fuel,
-        "avg_fuel_efficiency_kmpl": None if math.isnan(efficiency) else efficiency,
+        "avg_fuel_efficiency_kmpl": measured_km / total_fuel if total_fuel > 0 else None,
     }
 
 
-def _contribution(previous: Row | None, event: Row) -> tuple[float | None, float | None]:
-    """The kilometers and liters of an event; None if unknown."""
+def _sum(numbers: Iterable[float]) -> float:
+    """The sum, added one by one: `sum` rounds otherwise from Python 3.12 on."""
+    total = 0.0
+    for number in numbers:
+        total += number
+    return total
+
+
+def _contribution(reference: Row | None, event: Row) -> tuple[float, float | None] | None:
+    """The kilometers and liters of an event, the latter None if unknown; None if it contributes nothing."""
     if event["trip_distance_km"] is not None and event["trip_fuel_liters"] is not None:
         return event["trip_distance_km"], event["trip_fuel_liters"]
-    if previous is None or _month_number(event) - _month_number(previous) > 1:
-        return None, None
-    return (
-        _difference(event["current_mileage_km"], previous["current_mileage_km"]),
-        _difference(previous["fuel_available_liters"], event["fuel_available_liters"]),
-    )
+    if reference is None or event["current_mileage_km"] is None:
+        return None
+    if _month_number(event) - _month_number(reference) > 1:
+        return None
+    km = event["current_mileage_km"] - reference["current_mileage_km"]
+    hours = (event["telemetry_timestamp"] - reference["telemetry_timestamp"]).total_seconds() / 3600
+    if km < 0 or km > FASTEST_KMH * hours + 1:
+        return None
+    return km, _difference(reference["fuel_available_liters"], event["fuel_available_liters"])
 
 
 def _month_number(event: Row) -> int:
@@ -285,8 +288,9 @@ def alert_rows(event: Row) -> list[dict[str, object]]:
 
 
 def _alert_row(event: Row, alert_type: str, value: float, severity: str, threshold: float) -> dict[str, object]:
+    alert_key = f"{event['car_chassis']}|{event['event_id']}|{alert_type}"
     return {
-        "alert_id": hashlib.sha256(f"{event['event_id']}|{alert_type}".encode()).hexdigest(),
+        "alert_id": hashlib.sha256(alert_key.encode()).hexdigest(),
         "event_id": event["event_id"],
         "car_chassis": event["car_chassis"],
         "alert_type": alert_type,

@@ -1,37 +1,44 @@
-"""An independent implementation of docs/contract.md, sections 1 and 2: an upload's Bronze rows and rejections.
+"""An independent implementation of docs/contract.md, section 1: the documents of an upload and their Bronze columns.
 
 It is the first half of :mod:`telemetry_assets_tests.harness.contract_reading`, and shares no code with
-`telemetry_assets` either.
+`telemetry_assets` either. docs/uploads.md defines where a broken document ends.
 """
 
 import gzip
 import io
 import json
-import math
 import re
 import zlib
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-ENDINGS = (".json", ".jsonl", ".ndjson")
-BLANKS = " \t\r\n"
-DEEPEST_NESTING = 900
-TIME_KEYS = {"event": "telemetryTimestamp", "vehicle": "event_primary_timestamp"}
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-SEPARATOR = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+from telemetry_assets_tests.harness.contract_reading_of_fields import date_value, text_value
 
 Row = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A slice of an upload that counts as one document; with a `reason`, it is rejected even if it is JSON."""
-
-    text: str
-    reason: str | None = None
+ENDINGS = (".json", ".jsonl", ".ndjson")
+GZIP_MAGIC = b"\x1f\x8b"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_32_MARK = b"\xff\xfe\0\0"
+BLANKS = " \t\r\n"
+RECORD_SEPARATOR = "\x1e"
+BETWEEN_VALUES = re.compile(r"[ \t\r\n\x1e]*")
+BETWEEN_ELEMENTS = re.compile(r"[ \t\r\n,]*")
+WHITE_SPACE = re.compile(r"[ \t\r\n]*")
+INDENTATION = re.compile(r"[ \t]*")
+REST_OF_LINE = re.compile(r"[^\n\x1e]*")
+BARE_TEXT = re.compile(r'[^,"\[\]{}]*')
+COMMA_OR_CLOSING_BRACKET = re.compile(r"[ \t\r\n]*[,\]]")
+STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
+DEEPEST_NESTING = 900
+LONGEST_DOCUMENT = 8 * 1024 * 1024
+# Integers stay text, because Python reads only 4,300 digits of an integer.
+DECODER = json.JSONDecoder(parse_int=str)
+VIN = re.compile(r"[0-9A-HJ-NPR-Za-hj-npr-z]{17}")
+TIME_KEYS = {"event": "telemetryTimestamp", "vehicle": "event_primary_timestamp"}
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class RejectedError(Exception):
@@ -40,17 +47,18 @@ class RejectedError(Exception):
 
 def upload_text(source_uri: str, content: bytes, max_upload_bytes: int) -> str:
     """The upload's text without its byte order mark."""
-    if not source_uri.removesuffix(".gz").endswith(ENDINGS):
+    if not source_uri.lower().removesuffix(".gz").endswith(ENDINGS):
         raise RejectedError("unsupported_ending")
-    if source_uri.endswith(".gz"):
+    if content.startswith(GZIP_MAGIC):
         try:
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(max_upload_bytes + 1)
         except (OSError, EOFError, zlib.error):
             raise RejectedError("broken_gzip") from None
     if len(content) > max_upload_bytes:
         raise RejectedError("too_large")
+    is_utf_16 = content.startswith(UTF_16_MARKS) and not content.startswith(UTF_32_MARK)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise RejectedError("not_utf8") from None
     if not text.strip(BLANKS):
@@ -58,106 +66,129 @@ def upload_text(source_uri: str, content: bytes, max_upload_bytes: int) -> str:
     return text
 
 
-def documents(text: str, name: str) -> list[Piece]:
-    """The documents in a text that is not blank, in order; `name` is the upload's, without `.gz`."""
+def documents(text: str) -> list[str]:
+    """The documents in a text, in order; each broken document is one of them."""
+    start = _skip(WHITE_SPACE, text, 0)
+    is_array = text[start : start + 1] == "[" and not _has_arrays_in_lines(text, start)
+    return list(_elements(text, start + 1) if is_array else _values(text, 0))
+
+
+def _skip(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """The end of what the pattern matches at ``start``; the pattern also matches the empty text."""
+    found = pattern.match(text, start)
+    assert found is not None
+    return found.end()
+
+
+def _has_arrays_in_lines(text: str, start: int) -> bool:
+    """Whether the line of ``start`` is one complete value, and more text follows."""
+    line, _, more = text[start:].partition("\n")
+    return bool(more.strip(BLANKS + RECORD_SEPARATOR)) and _is_one_value(line)
+
+
+def _values(text: str, start: int) -> Iterator[str]:
+    """The documents of a sequence of values."""
+    while (start := _skip(BETWEEN_VALUES, text, start)) < len(text):
+        end = _end_of_value(text, start) or _end_of_broken_text(text, start)
+        yield text[start:end]
+        start = end
+
+
+def _elements(text: str, start: int) -> Iterator[str]:
+    """The documents of an array whose opening bracket stands before ``start``, and of the text after the array."""
+    while (start := _skip(BETWEEN_ELEMENTS, text, start)) < len(text):
+        if text[start] == "]":
+            yield from _values(text, start + 1)
+            return
+        end = _end_of_value(text, start) or _end_of_broken_element(text, start)
+        yield text[start:end]
+        if end is None:
+            return
+        start = end
+    yield ""  # The closing bracket is missing.
+
+
+def _is_one_value(text: str) -> bool:
     text = text.strip(BLANKS)
-    elements, rest = _array_elements(text) if text[0] == "[" else ([], text)
-    if rest is None:
-        return [Piece(element) for element in elements]
-    if text[0] != "[" and _is_json(text):
-        return [Piece(text)]
-    lines = [stripped for line in text.split("\n") if (stripped := line.strip(BLANKS))]
-    whole_lines = [line for line in lines if _is_json(line)]
-    object_lines = [line for line in whole_lines if line[0] == "{"]
-    is_array = len([one for one in elements if one[0] == "{"]) >= len(object_lines)
-    may_break_off = not name.endswith((".jsonl", ".ndjson")) and (len(lines) == 1 or not _is_json(lines[0]))
-    if text[0] == "[" and is_array and may_break_off:
-        reason = "nested_too_deep" if _nesting(rest) > DEEPEST_NESTING else "not_json"
-        return [*(Piece(element) for element in elements), Piece(rest, reason)]
-    if name.endswith(".json") and len(lines) > 1 and not object_lines and len(whole_lines) < len(lines):
-        return [Piece(text)]
-    return [Piece(line) for line in lines]
+    return text != "" and _end_of_value(text, 0) == len(text)
 
 
-def _is_json(text: str) -> bool:
-    return _end_of_json(text, 0) == len(text)
+def _end_of_value(text: str, start: int) -> int | None:
+    """The end of the JSON value that begins at ``start``; None if there is none.
 
-
-def _end_of_json(text: str, start: int) -> int:
-    """The end of the JSON value that begins at ``start``; -1 if there is none.
-
-    A value that nests too deep for Python's parser ends where its brackets end: it is rejected in any case, and its
-    neighbors are not.
+    A value that nests too deep ends where its brackets end: it is rejected in any case, and its neighbors are not.
     """
     try:
-        return json.JSONDecoder(parse_int=str).raw_decode(text, start)[1]
+        return DECODER.raw_decode(text, start)[1]
     except json.JSONDecodeError as error:
-        return _end_of_brackets(text, start) if _nesting(text[start : error.pos]) > DEEPEST_NESTING else -1
+        is_deep = _nesting(text[start : error.pos]) > DEEPEST_NESTING
+    except RecursionError:
+        is_deep = True
+    return _end_of_brackets(text, start) if is_deep else None
 
 
-def _array_elements(text: str) -> tuple[list[str], str | None]:
-    """The elements of the array at the start of the text, and the rest after the last one; None if it is complete."""
-    elements: list[str] = []
-    start = len(text) - len(text[1:].lstrip(BLANKS))
-    while text[start : start + 1] != "]":
-        end = _end_of_json(text, start)
-        end = _end_of_broken(text, start) if end < 0 else end
-        if end < 0:
-            return elements, text[start:]
-        elements.append(text[start:end])
-        separator = SEPARATOR.match(text, end)
-        assert separator is not None
-        start = separator.end()
-        if "," not in separator[0] and text[start : start + 1] != "]":
-            return elements, text[start:]
-    return elements, text[start + 1 :].strip(BLANKS) or None
+def _end_of_broken_text(text: str, start: int) -> int:
+    """The end of a broken document in a sequence: of its line, or of an object or array with indented lines."""
+    end = place = _skip(REST_OF_LINE, text, start + 1)
+    if text[start] not in "{[":
+        return end
+    indentation = _indentation(text, text.rfind("\n", 0, start) + 1)
+    while text[place : place + 1] == "\n":
+        line = place + 1
+        place = _skip(REST_OF_LINE, text, line)
+        content = text[line:place].strip(BLANKS)
+        if not content:
+            continue
+        if _indentation(text, line) == indentation and content[0] in "}]":
+            return line + indentation + 1
+        if _indentation(text, line) <= indentation or (content[0] == "{" and _is_one_value(content)):
+            return end
+        end = place
+    return end
 
 
-def _end_of_broken(text: str, start: int) -> int:
-    """The end of invalid JSON that is an element by itself; -1 otherwise."""
-    if text[start : start + 1] in ("{", "["):
+def _indentation(text: str, line: int) -> int:
+    """The number of spaces and tabs at the beginning of the line that begins at ``line``."""
+    return _skip(INDENTATION, text, line) - line
+
+
+def _end_of_broken_element(text: str, start: int) -> int | None:
+    """The end of a broken element of an array; None if it is the rest of the text."""
+    if text[start] in "{[":
         end = _end_of_brackets(text, start)
     else:
-        end = start + len(re.split(r'[,"\[\]{}]', text[start:], maxsplit=1)[0].rstrip(BLANKS))
-        end = -1 if end == start else end
-    return end if end >= 0 and text[end:].lstrip(BLANKS)[:1] in (",", "]") else -1
+        end = start + len(text[start : _skip(BARE_TEXT, text, start)].rstrip(BLANKS))
+    if end is not None and end > start and COMMA_OR_CLOSING_BRACKET.match(text, end):
+        return end
+    end = _end_of_broken_text(text, start)
+    if _skip(WHITE_SPACE, text, end) == len(text):
+        return None
+    return start + len(text[start:end].rstrip(BLANKS).removesuffix(","))
 
 
-def _end_of_brackets(text: str, start: int) -> int:
-    """The end of the object or array at ``start``, by its brackets alone; -1 if it does not end."""
+def _end_of_brackets(text: str, start: int) -> int | None:
+    """The end of the object or array at ``start``, by its brackets alone; None if it does not end."""
     level = 0
     for token in STRING_OR_BRACKET.finditer(text, start):
-        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        if level == 0 and token[0][0] != '"':
+        level += LEVELS.get(token[0], 0)
+        if level == 0:
             return token.end()
-    return -1
+    return None
 
 
 def _nesting(text: str) -> int:
     """The maximum nesting depth of objects and arrays."""
     level = deepest = 0
     for token in STRING_OR_BRACKET.findall(text):
-        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token, 0)
+        level += LEVELS.get(token, 0)
         deepest = max(deepest, level)
     return deepest
 
 
-def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
+def bronze_columns(text: str, ingested_at: datetime) -> Row:
     """The Bronze columns that come from the document itself."""
-    if piece.reason is not None:
-        raise RejectedError(piece.reason)
-    if _nesting(piece.text) > DEEPEST_NESTING:
-        raise RejectedError("nested_too_deep")
-    try:
-        document = json.loads(piece.text)
-    except ValueError:
-        # Invalid JSON, or an integer with more digits than Python reads.
-        raise RejectedError("not_json") from None
-    if not isinstance(document, dict):
-        raise RejectedError("not_an_object")
-    car_chassis = text_value(document.get("carChassis"))
-    if not car_chassis:
-        raise RejectedError("missing_car_chassis")
+    document = _json_object(text)
+    car_chassis = car_name(document.get("carChassis"))
     shape = "event" if TIME_KEYS["event"] in document else "vehicle"
     as_written = document.get(TIME_KEYS[shape])
     moment = event_moment(as_written, ingested_at)
@@ -168,8 +199,32 @@ def bronze_columns(piece: Piece, ingested_at: datetime) -> Row:
         "telemetry_timestamp": moment,
         "event_date": moment.date(),
         "document_shape": shape,
-        "payload": piece.text,
+        "payload": text,
     }
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """The object that the text contains."""
+    if len(text) > LONGEST_DOCUMENT:
+        raise RejectedError("too_large")
+    if _nesting(text) > DEEPEST_NESTING:
+        raise RejectedError("nested_too_deep")
+    try:
+        document = json.loads(text)
+    except ValueError:
+        # Invalid JSON, or an integer with more digits than Python reads.
+        raise RejectedError("not_json") from None
+    if not isinstance(document, dict):
+        raise RejectedError("not_an_object")
+    return document
+
+
+def car_name(car_chassis: object) -> str:
+    """The car's name: without white space around it, and in upper case if it is a VIN."""
+    name = (text_value(car_chassis) or "").strip(BLANKS)
+    if not name:
+        raise RejectedError("missing_car_chassis")
+    return name.upper() if VIN.fullmatch(name) else name
 
 
 def event_moment(as_written: object, ingested_at: datetime) -> datetime:
@@ -207,29 +262,3 @@ def _is_iso_8601(text: str) -> bool:
     has_whole_fraction = not dot or (fraction.isdigit() and len(hands.replace(":", "")) == 6)
     has_whole_offset = not offset if sign in ("", "Z") else re.fullmatch(r"\d\d(:?\d\d(:?\d\d)?)?", offset)
     return bool(re.fullmatch(r"\d\d(:\d\d){0,2}|(\d\d){1,3}", hands) and has_whole_fraction and has_whole_offset)
-
-
-def text_value(value: object) -> str | None:
-    """The value if it is text without lone surrogates, which UTF-8 cannot encode."""
-    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
-        return None
-    return value
-
-
-def date_value(value: object) -> date | None:
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) and value.isascii() else None
-    except ValueError:
-        return None
-
-
-def number_value(value: object) -> float | None:
-    """A finite number, also if it is written as text."""
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip(BLANKS)):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
