@@ -126,9 +126,12 @@ class Pipeline:
     def _refresh(
         self, contract: DerivedTable, run_id: str, event_dates: frozenset[date] | None, insurance_as_of: date | None
     ) -> RefreshResult:
-        parameters = RefreshParameters(insurance_as_of or datetime.now(UTC).date(), rebuild=event_dates is not None)
+        as_of = insurance_as_of or datetime.now(UTC).date()
+        parameters = RefreshParameters(as_of, self.settings.alert_rules, rebuild=event_dates is not None)
         with translate_errors(self.settings):
             result = self.engine.refresh(contract, event_dates, parameters, run_id)
+        if result.rebuild_reason:
+            logger.info("%s was rebuilt, because %s", contract.full_name, result.rebuild_reason)
         logger.info(
             "%s: %d event dates, %d rows read, %d written%s, %.2f s",
             contract.full_name,
@@ -179,13 +182,12 @@ class Pipeline:
         derived = derived_tables()
         # Each table is loaded once, because the sensor asks every few seconds.
         tables = {one: self.lakehouse.existing(one) for one in {*derived, *(one.upstream for one in derived)}}
-        return [one for one in derived if _is_behind(one, tables[one], tables[one.upstream])]
+        return [one for one in derived if self._is_behind(one, tables[one], tables[one.upstream])]
 
-
-def _is_behind(contract: DerivedTable, table: Table | None, upstream: Table | None) -> bool:
-    if upstream is None:
-        return False
-    return table is None or is_behind(table, contract.upstream, upstream)
+    def _is_behind(self, contract: DerivedTable, table: Table | None, upstream: Table | None) -> bool:
+        if upstream is None:
+            return False
+        return table is None or is_behind(table, contract, upstream, self.lakehouse.transform_edition(contract))
 
 
 @contextmanager

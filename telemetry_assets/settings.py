@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import S3Location, is_s3
 from telemetry_assets.errors import SettingsError
+from telemetry_assets.tables.alert_rules import AlertRules, read_alert_rules
 from telemetry_assets.text.masking import masked_text
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ class Settings(BaseSettings):
     read_threads: int = Field(
         8, ge=1, le=MOST_THREADS, description="Number of uploads that are moved or read at the same time."
     )
+    alert_rules: Annotated[AlertRules, NoDecode] = Field(
+        default_factory=read_alert_rules,
+        description="The TOML file with the alert rules. If empty, the rules of docs/contract.md apply.",
+    )
     kms_key_id: str = Field(
         "", description="The KMS key for everything written to S3. If empty, the bucket's default encryption applies."
     )
@@ -147,6 +152,13 @@ class Settings(BaseSettings):
         if not isinstance(values, dict) or values.get("catalog"):
             return values
         return {**values, "catalog": _catalog_of(str(values.get("lakehouse_uri", "")))}
+
+    @field_validator("alert_rules", mode="before")
+    @classmethod
+    def _rules_of_file(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return read_alert_rules(project_root() / Path(value).expanduser()) if value.strip() else read_alert_rules()
 
     @field_validator("spark_configuration", "remote_sizes", mode="before")
     @classmethod

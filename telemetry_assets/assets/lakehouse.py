@@ -24,7 +24,7 @@ from dagster import (
 )
 
 from telemetry_assets.assets.checks import as_dagster_failure, check_specs, check_table, require_passed
-from telemetry_assets.assets.metadata import POOL, asset_key, table_metadata
+from telemetry_assets.assets.metadata import POOL, asset_key, code_version, table_metadata
 from telemetry_assets.assets.partitions import event_date_partitions, to_event_dates
 from telemetry_assets.assets.reports import (
     TableReport,
@@ -132,7 +132,8 @@ def _spec(table: TableContract, settings: Settings) -> AssetSpec:
         group_name=table.layer,
         kinds={"iceberg", "spark" if derived else "json"},
         owners=[OWNER],
-        metadata=table_metadata(table),
+        metadata=table_metadata(table, settings.alert_rules),
+        code_version=code_version(table, settings.alert_rules),
         partitions_def=event_date_partitions(settings),
         freshness_policy=FreshnessPolicy.time_window(fail_window=fresh_within) if fresh_within else None,
         skippable=True,

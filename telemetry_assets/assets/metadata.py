@@ -21,6 +21,7 @@ from dagster import (
 from telemetry_assets.engines.base import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts
 from telemetry_assets.tables import BRONZE
+from telemetry_assets.tables.alert_rules import AlertRules, transform_edition
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.text.plain import plain_start
 
@@ -39,8 +40,11 @@ def asset_key(contract: TableContract) -> AssetKey:
     return AssetKey(list(contract.identifier))
 
 
-def table_metadata(contract: TableContract) -> Metadata:
-    """The metadata of a table's asset: its name, its columns and, for a derived table, its column lineage."""
+def table_metadata(contract: TableContract, rules: AlertRules) -> Metadata:
+    """The metadata of a table's asset: its name, its columns and, for a derived table, its column lineage.
+
+    If its transform depends on the alert rules, the metadata has the rules in force too.
+    """
     columns = [
         TableColumn(
             column.name,
@@ -56,7 +60,26 @@ def table_metadata(contract: TableContract) -> Metadata:
     }
     if isinstance(contract, DerivedTable):
         metadata["dagster/column_lineage"] = MetadataValue.column_lineage(_lineage(contract))
+        if contract.uses_alert_rules:
+            metadata["alert_rules"] = _table_of(rules)
     return metadata
+
+
+def _table_of(rules: AlertRules) -> MetadataValue:
+    return MetadataValue.table(
+        [
+            TableRecord(
+                {
+                    "rule": rule.name,
+                    "column": rule.column,
+                    **dict.fromkeys(("WARNING", "CRITICAL"), ""),
+                    **{severity: f"{rule.direction} {bound:g}" for severity, bound in rule.most_severe_first()},
+                    "cars": rule.cars_described(),
+                }
+            )
+            for rule in rules.rules
+        ]
+    )
 
 
 def _lineage(table: DerivedTable) -> TableColumnLineage:
@@ -64,6 +87,13 @@ def _lineage(table: DerivedTable) -> TableColumnLineage:
     return TableColumnLineage(
         {name: [TableColumnDep(upstream, source)] for name, source in table.column_sources().items()}
     )
+
+
+def code_version(contract: TableContract, rules: AlertRules) -> str:
+    """The editions of a table's contract and transform. Dagster shows partitions of another version as outdated."""
+    if not isinstance(contract, DerivedTable):
+        return contract.edition
+    return f"{contract.edition}-{transform_edition(contract, rules)}"
 
 
 def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
@@ -82,6 +112,7 @@ def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
         "run_rows_read": sum(result.rows_read.values()),
         "run_rows_written": result.rows_written,
         "run_seconds": round(result.seconds, 3),
+        **({"rebuild_reason": result.rebuild_reason} if result.rebuild_reason else {}),
         **{name: _number(figure) for name, figure in partition.figures.items()},
         **_remote_run(result.remote),
         "preview": preview(partition.preview),

@@ -12,7 +12,16 @@ from dagster import (
     AssetExecutionContext,
     AssetMaterialization,
     AssetObservation,
+    DagsterEventType,
     MaterializeResult,
+)
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
 )
 
 from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_table, evaluation
@@ -31,7 +40,7 @@ from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.ingestion.reconciliation import BatchReport
 from telemetry_assets.lakehouse.previews import partition_sample
 from telemetry_assets.pipeline import Pipeline
-from telemetry_assets.tables import BRONZE, TableContract
+from telemetry_assets.tables import BRONZE, DerivedTable, TableContract
 from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.plain import plain_lines
 
@@ -53,8 +62,7 @@ class TableReport:
 
 def log_report(context: AssetExecutionContext, report: TableReport) -> None:
     """Log the result of a table in a run without a partition: materializations and check evaluations."""
-    for day, metadata in report.metadata.items():
-        _log_materialization(context, report.table, day, metadata)
+    _log_materializations(context, report.table, report.metadata)
     for result in report.checks:
         context.log_event(evaluation(result))
 
@@ -64,11 +72,11 @@ def to_materialize_result(
 ) -> MaterializeResult:  # type: ignore[type-arg]
     """Convert the result of a table in a run of chosen event dates. Other event dates that changed are logged."""
     key = asset_key(report.table)
-    for day, metadata in report.metadata.items():
-        if day in chosen:
-            context.add_asset_metadata(metadata, asset_key=key, partition_key=day.isoformat())
-        else:
-            _log_materialization(context, report.table, day, metadata)
+    for day in report.metadata.keys() & chosen:
+        context.add_asset_metadata(report.metadata[day], asset_key=key, partition_key=day.isoformat())
+    _log_materializations(
+        context, report.table, {day: one for day, one in report.metadata.items() if day not in chosen}
+    )
     selected = [one for one in report.checks if _is_selected(context, report.table, one)]
     return MaterializeResult(asset_key=key, check_results=selected)
 
@@ -112,6 +120,8 @@ def refresh_report(
     context.log.info(
         f"{table.full_name}: {counted(len(result.event_dates), 'event date')}, {rows}, {result.seconds:.2f} s"
     )
+    if result.rebuild_reason:
+        context.log.info(f"{table.full_name} was rebuilt, because {result.rebuild_reason}.")
     days = frozenset(result.event_dates) if chosen is None else chosen
     if not days and table.as_of is not None:
         # The daily refresh changes rows without new events, so the materialization is recorded for today.
@@ -169,5 +179,36 @@ def _metadata_of_dates(
     }
 
 
-def _log_materialization(context: AssetExecutionContext, table: TableContract, day: date, metadata: Metadata) -> None:
-    context.log_event(AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata))
+def _log_materializations(
+    context: AssetExecutionContext, table: TableContract, metadata: Mapping[date, Metadata]
+) -> None:
+    tags = _version_tags(context, table, metadata)
+    for day, of_day in metadata.items():
+        context.log_event(
+            AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=of_day, tags=tags[day])
+        )
+
+
+def _version_tags(
+    context: AssetExecutionContext, table: TableContract, metadata: Mapping[date, Metadata]
+) -> dict[date, dict[str, str]]:
+    """The tags with which Dagster decides whether a partition is outdated. It adds them only to events of its own.
+
+    They name the code version, a version of the rows, and the materialization of the upstream that was read.
+    """
+    key = asset_key(table)
+    code = {
+        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+    }
+    tags = {day: {**code, DATA_VERSION_TAG: str(one["snapshot_id"])} for day, one in metadata.items()}
+    if isinstance(table, DerivedTable) and tags:
+        upstream = asset_key(table.upstream)
+        read = context.instance.event_log_storage.get_latest_storage_id_by_partition(
+            upstream, DagsterEventType.ASSET_MATERIALIZATION, {day.isoformat() for day in tags}
+        )
+        for day, of_day in tags.items():
+            pointer = read.get(day.isoformat())
+            of_day[get_input_event_pointer_tag(upstream)] = NULL_EVENT_POINTER if pointer is None else str(pointer)
+            of_day[get_input_data_version_tag(upstream)] = NULL_EVENT_POINTER if pointer is None else str(pointer)
+    return tags

@@ -71,12 +71,15 @@ def doctor(repair: bool) -> None:
 
 def _examine_settings(settings: Settings) -> int:
     say("Settings")
-    for name, value in settings.model_dump().items():
+    for name, value in settings.model_dump(exclude={"alert_rules"}).items():
         shown = masked(name, value)
         say(f"  TELEMETRY_{name.upper()}={json.dumps(shown) if isinstance(shown, dict) else shown}")
     unknown = list(unknown_settings())
     for name, similar in unknown:
         say(f"  {name} is not a setting and has no effect{f'; did you mean {similar}?' if similar else ''}")
+    say("Alert rules")
+    for rule in settings.alert_rules.rules:
+        say(f"  {rule.described()}")
     return len(unknown)
 
 

@@ -49,4 +49,5 @@ def say_refresh(done: RefreshResult) -> None:
     """Print a refreshed table, as progress."""
     written = f"{counted(len(done.event_dates), 'event date')}, {counted(done.rows_written, 'row')}"
     text = written if done.changed else "up to date"
-    say(f"{done.contract.full_name}: {text} ({done.seconds:.1f} s)", err=True)
+    why = f"; rebuilt, because {done.rebuild_reason}" if done.rebuild_reason else ""
+    say(f"{done.contract.full_name}: {text} ({done.seconds:.1f} s){why}", err=True)

@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 from telemetry_assets.engines.plan import RefreshPlan, TableScan, plan_refresh
 from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
+from telemetry_assets.lakehouse.changes import NEVER_REFRESHED
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
 from telemetry_assets.lakehouse.quality import require_unique_new_keys, require_unique_upstream_keys
 from telemetry_assets.tables.contract import DerivedTable, DistinctValues, Figure, Partitions, RowsWhere, Total
@@ -208,6 +209,7 @@ class RefreshResult:
     :param changed: whether any row has changed; if not, no snapshot was committed.
     :param snapshot_id: the table's current snapshot; None if the table never had a row.
     :param seconds: how long the refresh took, including the start of a remote service.
+    :param rebuild_reason: why the whole table was rebuilt, as a sentence part; empty if it was not, or is new.
     :param remote: the job run of the refresh, if the engine is remote.
     """
 
@@ -218,6 +220,7 @@ class RefreshResult:
     changed: bool
     snapshot_id: int | None
     seconds: float
+    rebuild_reason: str = ""
     remote: RemoteRun | None = None
 
     @property
@@ -244,6 +247,7 @@ class RefreshResult:
             partitions=partitions,
             changed=self.changed,
             snapshot_id=self.snapshot_id,
+            rebuild_reason=self.rebuild_reason,
         ).model_dump(mode="json")
 
     @staticmethod
@@ -261,6 +265,7 @@ class RefreshResult:
             changed=reported.changed,
             snapshot_id=reported.snapshot_id,
             seconds=seconds,
+            rebuild_reason=reported.rebuild_reason,
             remote=remote,
         )
 
@@ -273,6 +278,7 @@ class _ResultJson(BaseModel):
     partitions: list[tuple[date | None, PartitionResult]]
     changed: bool
     snapshot_id: int | None
+    rebuild_reason: str
 
 
 def _texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -307,6 +313,7 @@ def refresh_result(
         changed=changed,
         snapshot_id=current.snapshot_id if current else None,
         seconds=seconds,
+        rebuild_reason="" if plan.changes.rebuild_reason == NEVER_REFRESHED else plan.changes.rebuild_reason,
         remote=remote,
     )
 

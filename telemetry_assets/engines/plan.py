@@ -109,10 +109,11 @@ def plan_refresh(
     :param event_dates: the event dates to refresh; None for those on which the table is behind.
     """
     target, upstream = lakehouse.table(contract), lakehouse.table(contract.upstream)
-    behind = changes_since_watermark(target, contract.upstream, upstream)
+    edition = lakehouse.transform_edition(contract)
+    behind = changes_since_watermark(target, contract, upstream, edition)
     changes = _changes_to_take(behind, event_dates, contract)
     covers_all = changes.everything or (not behind.everything and behind.dates <= changes.dates)
-    watermark = watermark_properties(contract.upstream, upstream.current_snapshot()) if covers_all else {}
+    watermark = watermark_properties(contract.upstream, upstream.current_snapshot(), edition) if covers_all else {}
     return RefreshPlan(contract, target, upstream, changes, watermark, run_id)
 
 

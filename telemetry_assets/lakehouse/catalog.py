@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from sqlalchemy.exc import IntegrityError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
+from telemetry_assets.lakehouse.evolution import differences, evolved
 from telemetry_assets.lakehouse.metadata_files import has_snapshot, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import all_tables
-from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.alert_rules import AlertRules, transform_edition
+from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
@@ -40,10 +42,16 @@ class Lakehouse:
 
     :param catalog: the PyIceberg catalog.
     :param location: the common prefix of all table locations, without a slash at the end.
+    :param alert_rules: the alert rules in force.
     """
 
     catalog: Catalog
     location: str
+    alert_rules: AlertRules
+
+    def transform_edition(self, contract: DerivedTable) -> str:
+        """The edition of a table's transform that is in force. A table of another edition is rebuilt."""
+        return transform_edition(contract, self.alert_rules)
 
     def table(self, contract: TableContract) -> Table:
         """Load a table from the catalog.
@@ -68,7 +76,7 @@ class Lakehouse:
             return None
 
     def prepare(self, contracts: Iterable[TableContract] | None = None) -> None:
-        """Create missing tables, and compare each table and its catalog entry with the contract.
+        """Create missing tables, apply additive changes of contracts, and compare each table and its catalog entry.
 
         :param contracts: the contracts of the tables; all tables if not given.
         :raises TableMismatchError: for the first table that differs; it lists all differences of that table.
@@ -76,9 +84,11 @@ class Lakehouse:
         entries = catalog_entries(self.catalog)
         for contract in all_tables() if contracts is None else contracts:
             table = self._created(contract)
-            of_table, of_entry = self.differences(table, contract), entry_differences(entries, table)
-            if of_table or of_entry:
-                raise TableMismatchError(contract.full_name, [*of_table, *of_entry], in_catalog=not of_table)
+            if of_table := self.differences(table, contract):
+                raise TableMismatchError(contract.full_name, of_table, in_catalog=False)
+            if of_entry := entry_differences(entries, table):
+                raise TableMismatchError(contract.full_name, of_entry, in_catalog=True)
+            evolved(table, contract)
 
     def table_location(self, contract: TableContract) -> str:
         """The location of the table's files."""
@@ -100,7 +110,8 @@ class Lakehouse:
                 schema=contract.schema,
                 location=self.table_location(contract),
                 partition_spec=contract.partition_spec,
-                properties=contract.table_properties,
+                sort_order=contract.sort_order,
+                properties={"format-version": "2", **contract.table_properties},
             )
         except TableAlreadyExistsError:
             return self.table(contract)
@@ -146,44 +157,8 @@ class Lakehouse:
             logger.info("another process created the database %s at the same time", name)
 
     def differences(self, table: Table, contract: TableContract) -> list[str]:
-        """The differences between a table and its contract, one sentence each.
-
-        Descriptions and table properties are not compared.
-        """
-        return [*_column_differences(table, contract), *_layout_differences(table, contract, self)]
-
-
-def _column_differences(table: Table, contract: TableContract) -> Iterable[str]:
-    found = {field.name: field for field in table.schema().fields}
-    for wanted in contract.schema.fields:
-        field = found.pop(wanted.name, None)
-        if field is None:
-            yield f"column `{wanted.name}` ({wanted.field_type}) is missing"
-        elif field.field_type != wanted.field_type:
-            yield f"column `{wanted.name}` is {field.field_type}; the contract says {wanted.field_type}"
-        elif field.required != wanted.required:
-            nullable = {True: "may not be null", False: "may be null"}
-            yield f"column `{wanted.name}` {nullable[field.required]}; the contract says it {nullable[wanted.required]}"
-    for name, field in found.items():
-        yield f"column `{name}` ({field.field_type}) is not in the contract"
-
-
-def _layout_differences(table: Table, contract: TableContract, lakehouse: Lakehouse) -> Iterable[str]:
-    names = {field.field_id: field.name for field in table.schema().fields}
-    found = [(names.get(part.source_id), str(part.transform)) for part in table.spec().fields]
-    wanted = [
-        (contract.column_names[part.source_id - 1], str(part.transform)) for part in contract.partition_spec.fields
-    ]
-    if found != wanted:
-        yield f"it is partitioned by {_partitioning(found)}; the contract says {_partitioning(wanted)}"
-    if table.format_version != 2:
-        yield f"its format version is {table.format_version}; the contract says 2"
-    if table.location().rstrip("/") != lakehouse.table_location(contract):
-        yield f"its location is {table.location()}; the contract says {lakehouse.table_location(contract)}"
-
-
-def _partitioning(fields: Sequence[tuple[str | None, str]]) -> str:
-    return ", ".join(f"{transform}({name})" for name, transform in fields) or "nothing"
+        """The differences between a table and its contract that no run corrects, one sentence part each."""
+        return list(differences(table, contract, self.table_location(contract)))
 
 
 def open_lakehouse(settings: Settings) -> Lakehouse:
@@ -205,7 +180,7 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
         from telemetry_assets.lakehouse.glue_catalog import open_glue_catalog
 
         catalog = open_glue_catalog(CATALOG_NAME, settings.lakehouse_uri, settings.kms_key_id)
-        return Lakehouse(catalog, settings.lakehouse_uri)
+        return Lakehouse(catalog, settings.lakehouse_uri, settings.alert_rules)
     folder = settings.lakehouse_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +188,7 @@ def open_lakehouse(settings: Settings) -> Lakehouse:
         raise SettingsError(f"TELEMETRY_LAKEHOUSE_URI={folder} cannot be created: {error.strerror}.") from error
     file = folder / CATALOG_FILE
     catalog = open_sqlite_catalog(CATALOG_NAME, file, f"file://{folder}", settings.catalog_busy_seconds)
-    return Lakehouse(catalog, f"file://{folder}")
+    return Lakehouse(catalog, f"file://{folder}", settings.alert_rules)
 
 
 def has_lakehouse(settings: Settings) -> bool:

@@ -14,31 +14,46 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import BATCH_ID, summary_of, was_rolled_back
-from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, watermark_of
-from telemetry_assets.tables.contract import Changes, TableContract
+from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, applied_edition, watermark_of
+from telemetry_assets.tables.contract import Changes, DerivedTable, TableContract
 
 MAINTENANCE = "telemetry.maintenance"
 """The property in the summary of a snapshot that rewrites files and changes no row."""
 
+NEVER_REFRESHED = "it was never refreshed"
+"""The reason for the first computation of a table."""
+
 _EPOCH = date(1970, 1, 1)
 
 
-def changes_since_watermark(derived: Table, upstream_contract: TableContract, upstream: Table) -> Changes:
+def changes_since_watermark(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> Changes:
     """The event dates of rows that were added to or removed from the upstream after the watermark.
 
-    All dates count as changed if the derived table was rolled back, was never refreshed, or if the snapshot of the
-    watermark is not an ancestor of the upstream's current snapshot.
+    All dates count as changed if the derived table was rolled back, was never refreshed, if its transform has a new
+    edition, or if the snapshot of the watermark is not an ancestor of the upstream's current snapshot.
+
+    :param edition: the edition of the transform that is in force.
     """
-    if was_rolled_back(derived):
-        return Changes(_dates_in(upstream), everything=True)
-    watermark = watermark_of(derived, upstream_contract)
-    if watermark in (None, NO_SNAPSHOT):
-        both_empty = upstream.current_snapshot() is None and derived.current_snapshot() is None
-        return Changes(_dates_in(upstream), everything=not both_empty)
-    newer = _snapshots_after(watermark, upstream)
+    if reason := _rebuild_reason(derived, contract, upstream, edition):
+        return Changes(_dates_in(upstream), reason)
+    watermark = watermark_of(derived, contract.upstream)
+    newer = [] if watermark in (None, NO_SNAPSHOT) else _snapshots_after(watermark, upstream)
     if newer is None:
-        return Changes(_dates_in(upstream), everything=True)
+        return Changes(_dates_in(upstream), f"the snapshot {watermark} of {contract.upstream.full_name} is not there")
     return Changes(frozenset(day for snapshot in newer for day in _dates_changed_by(snapshot, upstream.io)))
+
+
+def _rebuild_reason(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> str:
+    """Why a table must be rebuilt, without the case that its watermark's snapshot is missing; empty if it need not."""
+    if was_rolled_back(derived):
+        return "the table was rolled back"
+    applied = applied_edition(derived, contract)
+    if applied not in (None, edition):
+        return f"edition {applied} of its transform has computed it, and edition {edition} is in force"
+    if watermark_of(derived, contract.upstream) in (None, NO_SNAPSHOT):
+        both_empty = upstream.current_snapshot() is None and derived.current_snapshot() is None
+        return "" if both_empty else NEVER_REFRESHED
+    return ""
 
 
 def files_appended_since_watermark(

@@ -20,6 +20,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_since_watermark
 from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
+from telemetry_assets.lakehouse.evolution import additive_changes
 from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import DerivedTable, TableContract
@@ -165,8 +166,10 @@ class _Examination:
         rows = counted(int(total), "row") if total else "an unknown number of rows"
         snapshots = counted(len(table.snapshots()), "snapshot")
         yield Finding(self.contract.full_name, f"{rows}, {snapshots}, metadata {table.metadata_location}")
+        if not differences and (changes := list(additive_changes(table, self.contract))):
+            yield Finding(self.contract.full_name, f"the next run changes it to its contract: {'; '.join(changes)}")
         if isinstance(self.contract, DerivedTable) and not differences:
-            yield from self._behind(self.contract.upstream, table)
+            yield from self._behind(self.contract, table)
 
     def _write_entry(self) -> str:
         """Write the entry again, from the metadata that it points at."""
@@ -176,12 +179,14 @@ class _Examination:
             raise ConcurrentWriteError(self.contract.full_name, 1)
         return self._point_at(table.metadata_location, table.metadata, entry)
 
-    def _behind(self, upstream: TableContract, table: Table) -> Iterator[Finding]:
+    def _behind(self, contract: DerivedTable, table: Table) -> Iterator[Finding]:
+        upstream, edition = contract.upstream, self.lakehouse.transform_edition(contract)
         try:
-            changes = changes_since_watermark(table, upstream, self.lakehouse.table(upstream))
+            changes = changes_since_watermark(table, contract, self.lakehouse.table(upstream), edition)
         except (NoSuchTableError, TableMismatchError, OSError):
             # The findings of the upstream report this.
             return
         if changes:
-            dates = "all event dates" if changes.everything else counted(len(changes.dates), "event date")
-            yield Finding(self.contract.full_name, f"behind {upstream.full_name} by {dates}; the next run refreshes it")
+            dates = counted(len(changes.dates), "event date")
+            behind = f"by all event dates, because {changes.rebuild_reason}" if changes.everything else f"by {dates}"
+            yield Finding(contract.full_name, f"behind {upstream.full_name} {behind}; the next run refreshes it")

@@ -12,10 +12,16 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.commits import was_rolled_back
-from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.tables.contract import DerivedTable, TableContract
 
 NO_SNAPSHOT = "none"
 """The watermark for an upstream that had no snapshot."""
+
+TRANSFORM_EDITION = "telemetry.transform-edition"
+"""The table property with the edition of the transform that has computed the rows."""
+
+# Tables that were refreshed before there were editions do not have the property.
+_FIRST_EDITION = "1"
 
 
 def watermark_property(upstream: TableContract) -> str:
@@ -23,12 +29,16 @@ def watermark_property(upstream: TableContract) -> str:
     return f"telemetry.applied.{upstream.full_name}"
 
 
-def watermark_properties(upstream: TableContract, snapshot: Snapshot | None) -> dict[str, str]:
-    """The table property for a derived table that has processed a snapshot of its upstream.
+def watermark_properties(upstream: TableContract, snapshot: Snapshot | None, edition: str) -> dict[str, str]:
+    """The table properties for a derived table that has processed a snapshot of its upstream.
 
     :param snapshot: the upstream's current snapshot; None if it has none.
+    :param edition: the edition of the transform that has processed it.
     """
-    return {watermark_property(upstream): str(snapshot.snapshot_id) if snapshot else NO_SNAPSHOT}
+    return {
+        watermark_property(upstream): str(snapshot.snapshot_id) if snapshot else NO_SNAPSHOT,
+        TRANSFORM_EDITION: edition,
+    }
 
 
 def watermark_of(derived: Table, upstream: TableContract) -> str | None:
@@ -36,30 +46,41 @@ def watermark_of(derived: Table, upstream: TableContract) -> str | None:
     return derived.properties.get(watermark_property(upstream))
 
 
-def is_behind(derived: Table, upstream_contract: TableContract, upstream: Table) -> bool:
-    """Whether the upstream's current snapshot differs from the watermark, or the table was rolled back.
+def applied_edition(derived: Table, contract: DerivedTable) -> str | None:
+    """The edition of the transform that has computed a table's rows; None if it was never refreshed."""
+    if watermark_of(derived, contract.upstream) is None:
+        return None
+    return derived.properties.get(TRANSFORM_EDITION, _FIRST_EDITION)
+
+
+def is_behind(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> bool:
+    """Whether a table needs a refresh: its upstream or its transform has changed, or it was rolled back.
 
     No manifest is read.
+
+    :param edition: the edition of the transform that is in force.
     """
-    if was_rolled_back(derived):
+    if was_rolled_back(derived) or applied_edition(derived, contract) not in (None, edition):
         return True
     current = upstream.current_snapshot()
-    applied = watermark_of(derived, upstream_contract) or NO_SNAPSHOT
+    applied = watermark_of(derived, contract.upstream) or NO_SNAPSHOT
     return applied != (str(current.snapshot_id) if current else NO_SNAPSHOT)
 
 
-def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
+def behind_since(derived: Table | None, contract: DerivedTable, upstream: Table, edition: str) -> datetime | None:
     """The time of the first upstream change that a derived table has not processed; None if it has processed all.
 
-    No manifest is read. If one of the two tables was rolled back, it is the time of that table's last update.
+    No manifest is read. If one of the two tables was rolled back, or the transform has a new edition, it is the time of
+    that table's last update.
 
     :param derived: None if the table does not exist; then the upstream's first known change counts.
+    :param edition: the edition of the transform that is in force.
     """
-    if derived is not None and not is_behind(derived, upstream_contract, upstream):
+    if derived is not None and not is_behind(derived, contract, upstream, edition):
         return None
-    if derived is not None and was_rolled_back(derived):
+    if derived is not None and (was_rolled_back(derived) or applied_edition(derived, contract) not in (None, edition)):
         return _time(derived.metadata.last_updated_ms)
-    applied = (watermark_of(derived, upstream_contract) if derived else None) or NO_SNAPSHOT
+    applied = (watermark_of(derived, contract.upstream) if derived else None) or NO_SNAPSHOT
     first, snapshot = None, upstream.current_snapshot()
     while snapshot is not None and str(snapshot.snapshot_id) != applied:
         first, parent = snapshot, snapshot.parent_snapshot_id

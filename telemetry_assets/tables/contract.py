@@ -6,6 +6,8 @@ input of a derived table's refresh.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -17,6 +19,7 @@ import pyarrow.compute as pc
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform, Transform
 from pyiceberg.types import (
     DateType,
@@ -31,6 +34,9 @@ from pyiceberg.types import (
 
 Partitions = frozenset[date] | None
 """Partition values of a table; None means the whole table."""
+
+CONTRACT_EDITION = "telemetry.contract-edition"
+"""The table property with the :attr:`TableContract.edition` of the contract that the table was last changed to."""
 
 Layer = Literal["bronze", "silver", "gold"]
 ColumnType = Literal["string", "int", "long", "double", "date", "timestamptz"]
@@ -105,6 +111,7 @@ class TableContract:
     :param key: the columns that identify a row; no two rows have the same values in them.
     :param partition: the column that partitions the table; None if it is not partitioned.
     :param partition_by_day: whether the partition is the day of ``partition`` instead of its value.
+    :param sort_by: the columns by which the rows of each data file are sorted.
     """
 
     layer: Layer
@@ -114,6 +121,7 @@ class TableContract:
     key: tuple[str, ...]
     partition: str | None = None
     partition_by_day: bool = False
+    sort_by: tuple[str, ...] = ()
 
     @property
     def identifier(self) -> tuple[str, str]:
@@ -183,6 +191,23 @@ class TableContract:
             [pa.field(column.name, _ARROW[column.type], nullable=not column.required) for column in self.columns]
         )
 
+    @cached_property
+    def sort_order(self) -> SortOrder:
+        """The Iceberg sort order of the rows of each data file."""
+        if not self.sort_by:
+            return UNSORTED_SORT_ORDER
+        identity: Transform[Any, Any] = IdentityTransform()
+        return SortOrder(
+            *(SortField(source_id=self.column_names.index(name) + 1, transform=identity) for name in self.sort_by)
+        )
+
+    @cached_property
+    def edition(self) -> str:
+        """A short text that changes if a column is added or changed, or the partitions change."""
+        content = [(column.name, column.type, column.required) for column in self.columns]
+        text = json.dumps([content, self.key, self.partition, self.partition_by_day])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
     def conform(self, rows: pa.Table) -> pa.Table:
         """Rows with the columns and Arrow types of the table. Dictionary-encoded columns are decoded.
 
@@ -202,9 +227,9 @@ class TableContract:
 
     @property
     def table_properties(self) -> dict[str, str]:
-        """The Iceberg table properties that the table is created with."""
+        """The Iceberg table properties that the contract decides. Other properties of a table are not changed."""
         return {
-            "format-version": "2",
+            CONTRACT_EDITION: self.edition,
             "write.format.default": "parquet",
             "write.parquet.compression-codec": "zstd",
             "write.metadata.delete-after-commit.enabled": "true",
@@ -265,12 +290,17 @@ class Changes:
     """The changes of an upstream after a derived table's watermark.
 
     :param dates: the event dates with changed rows.
-    :param everything: whether the whole table must be rebuilt, because the changed dates are unknown: the table is new,
-        it was rolled back, or the snapshot of its watermark has expired. ``dates`` are then all dates of the upstream.
+    :param rebuild_reason: why the whole table must be rebuilt, as a sentence part; empty if it need not be. ``dates``
+        are then all dates of the upstream.
     """
 
     dates: frozenset[date]
-    everything: bool = False
+    rebuild_reason: str = ""
+
+    @property
+    def everything(self) -> bool:
+        """Whether the whole table must be rebuilt."""
+        return bool(self.rebuild_reason)
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.dates)
@@ -316,6 +346,9 @@ class DerivedTable(TableContract):
     :param figures: the numbers per partition that the UI plots.
     :param sources: for columns computed from an upstream column of another name, the name of that column.
     :param fresh_within: the UI shows the table as stale if its newest materialization is older than this.
+    :param transform_edition: raise it if the transform computes other rows from the same upstream. The next run then
+        rebuilds the table.
+    :param uses_alert_rules: whether the transform depends on the alert rules. If they change, the table is rebuilt too.
     :param as_of: the column with the date for which the rows are computed; None if they do not depend on the day of the
         refresh.
     """
@@ -329,6 +362,8 @@ class DerivedTable(TableContract):
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
     fresh_within: timedelta | None = None
     as_of: str | None = None
+    transform_edition: int = 1
+    uses_alert_rules: bool = False
     shared_id_check: SharedIdCheck | None = None
 
     def column_sources(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ FUEL_EFFICIENCY = DerivedTable(
     partition="month",
     upstream=SILVER,
     transform="telemetry_assets.transforms.gold_fuel_efficiency_monthly",
+    transform_edition=2,
     key_check="one_row_per_car_and_month",
     rebuild_description="Materializing rebuilds the months of the chosen event dates, and the month after each.",
     partition_of=first_of_month,

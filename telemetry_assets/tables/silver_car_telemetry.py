@@ -69,6 +69,7 @@ SILVER = DerivedTable(
     partition="event_date",
     upstream=BRONZE,
     transform="telemetry_assets.transforms.silver_car_telemetry",
+    transform_edition=2,
     key_check="one_row_per_event",
     shared_id_check=SharedIdCheck(
         "no_event_id_of_two_cars",

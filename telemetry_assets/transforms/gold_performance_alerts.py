@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from functools import reduce
+from string import Formatter
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
+from telemetry_assets.tables.alert_rules import AlertRule, AlertRules, CarAttribute, Cars, Severity
 from telemetry_assets.tables.contract import Changes
 from telemetry_assets.tables.gold_performance_alerts import ALERTS
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 
-@dataclass(frozen=True)
-class _Rule:
-    alert_type: str
-    reading: str
-    label: str
-    unit: str
-    warning: float
-    critical: float | None
-    above: bool = True
-    """Whether an alert is for readings above the bound; otherwise it is for readings below it."""
-
-    def crossed(self, bound: float) -> Column:
-        """Whether the reading crosses a bound; null if there is no reading."""
-        return f.col(self.reading) > f.lit(bound) if self.above else f.col(self.reading) < f.lit(bound)
-
-    def applies(self) -> Column:
-        """Whether the rule applies to the car."""
-        # Electric cars have no fuel.
-        if self.alert_type == "LOW_FUEL":
-            return f.lower(f.coalesce(f.col("gas_type"), f.lit(""))) != "electric"
-        return f.lit(True)
-
-
-# docs/contract.md, section 4.3.
-_RULES = (
-    _Rule("OVERHEAT_ENGINE", "engine_temp_celsius", "Engine temperature", "°C", 100.0, 115.0),
-    _Rule("OVERHEAT_OIL", "oil_temp_celsius", "Oil temperature", "°C", 110.0, 125.0),
-    _Rule("LOW_OIL_PRESSURE", "oil_pressure_psi", "Oil pressure", "psi", 20.0, 10.0, above=False),
-    _Rule("SPEEDING", "trip_max_speed_kmh", "Top speed of the trip", "km/h", 110.0, 140.0),
-    _Rule("LOW_FUEL", "fuel_available_liters", "Fuel in the tank", "l", 10.0, 5.0, above=False),
-    _Rule("HIGH_MILEAGE", "current_mileage_km", "Odometer", "km", 100_000.0, None),
-)
-ALERT_TYPES = tuple(rule.alert_type for rule in _RULES)
-
-
 def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
     """Replace the alerts of the changed dates."""
     dates = changes.partitions
-    return Replacement(
-        keep_updated_at(ALERTS, performance_alerts(inputs.upstream(dates)), inputs.previous(dates)), dates
-    )
+    alerts = performance_alerts(inputs.upstream(dates), parameters.alert_rules)
+    return Replacement(keep_updated_at(ALERTS, alerts, inputs.previous(dates)), dates)
 
 
-def performance_alerts(silver: DataFrame) -> DataFrame:
+def performance_alerts(silver: DataFrame, rules: AlertRules) -> DataFrame:
     """Compute all alerts of some Silver rows. docs/contract.md, section 4.3."""
-    alerts = silver.withColumn("_alert", f.explode(f.array(*(_alert(rule) for rule in _RULES)))).where(
-        "_alert is not null"
-    )
+    of_event = f.array(*(_alert(rule) for rule in rules.rules))
+    alerts = silver.withColumn("_alert", f.explode(of_event)).where("_alert is not null")
     return shaped(
         ALERTS,
         alerts,
@@ -77,26 +43,52 @@ def performance_alerts(silver: DataFrame) -> DataFrame:
     )
 
 
-def _alert(rule: _Rule) -> Column:
-    critical = rule.crossed(rule.critical) if rule.critical is not None else f.lit(False)
-    threshold = f.when(critical, f.lit(rule.critical)).otherwise(f.lit(rule.warning))
-    side = "above" if rule.above else "below"
-    message = f.concat(
-        f.lit(f"{rule.label} of "),
-        _one_decimal(f.col(rule.reading)),
-        f.lit(f" {rule.unit} is {side} the "),
-        f.when(critical, f.lit(f"critical bound of {rule.critical or 0:g} {rule.unit}.")).otherwise(
-            f.lit(f"warning bound of {rule.warning:g} {rule.unit}.")
-        ),
+def _alert(rule: AlertRule) -> Column:
+    """The alert of a rule as a struct; null if the event crosses no bound, or the rule does not apply to it."""
+    alert = f.lit(None)
+    for severity, bound in reversed(rule.most_severe_first()):
+        alert = f.when(_crosses(rule, bound), _alert_of(rule, severity, bound)).otherwise(alert)
+    return f.when(_applies(rule), alert)
+
+
+def _alert_of(rule: AlertRule, severity: Severity, bound: float) -> Column:
+    return f.struct(
+        f.lit(rule.name).alias("type"),
+        f.lit(severity).alias("severity"),
+        f.col(rule.column).cast("double").alias("value"),
+        f.lit(bound).alias("threshold"),
+        _message(rule, severity, bound).alias("message"),
     )
-    alert = f.struct(
-        f.lit(rule.alert_type).alias("type"),
-        f.when(critical, f.lit("CRITICAL")).otherwise(f.lit("WARNING")).alias("severity"),
-        f.col(rule.reading).alias("value"),
-        threshold.cast("double").alias("threshold"),
-        message.alias("message"),
-    )
-    return f.when(rule.crossed(rule.warning) & rule.applies(), alert)
+
+
+def _crosses(rule: AlertRule, bound: float) -> Column:
+    """Whether the reading crosses a bound; null if there is no reading."""
+    reading = f.col(rule.column).cast("double")
+    return reading > f.lit(bound) if rule.direction == "above" else reading < f.lit(bound)
+
+
+def _applies(rule: AlertRule) -> Column:
+    """Whether the rule applies to the event's car."""
+    conditions = [_is_one_of(rule.only, name) for name in rule.only]
+    conditions += [~_is_one_of(rule.exclude, name) for name in rule.exclude]
+    return reduce(operator.and_, conditions, f.lit(True))
+
+
+def _is_one_of(cars: Cars, name: CarAttribute) -> Column:
+    """Whether the event has one of the values of an attribute, ignoring case. A missing value is none of them."""
+    return f.coalesce(f.lower(f.col(name)).isin(*(value.lower() for value in cars[name])), f.lit(False))
+
+
+def _message(rule: AlertRule, severity: Severity, bound: float) -> Column:
+    placeholders = {
+        "value": _one_decimal(f.col(rule.column).cast("double")),
+        "severity": f.lit(severity.lower()),
+        "bound": f.lit(f"{bound:g}"),
+    }
+    parts: list[Column] = []
+    for text, name, *_ in Formatter().parse(rule.message):
+        parts += [f.lit(text)] if name is None else [f.lit(text), placeholders[name]]
+    return f.concat(*parts, f.lit(""))
 
 
 def _one_decimal(value: Column) -> Column:

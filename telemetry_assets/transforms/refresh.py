@@ -7,6 +7,7 @@ from datetime import date
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
+from telemetry_assets.tables.alert_rules import AlertRules
 from telemetry_assets.tables.contract import Changes, DerivedTable, Partitions
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ class RefreshParameters:
     """The parameters of a refresh that a run sets.
 
     :param insurance_as_of: the date for which the insurance status is computed.
+    :param alert_rules: the alert rules in force.
     :param rebuild: whether to compute the changed dates from all their upstream rows, as a backfill does.
     """
 
     insurance_as_of: date
+    alert_rules: AlertRules
     rebuild: bool = False
 
 

@@ -13,6 +13,7 @@ from telemetry_assets.tables.silver_car_telemetry import SILVER
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import shaped
 
+_VIN = r"\A[0-9A-HJ-NPR-Za-hj-npr-z]{17}\z"
 _SPARK_TYPES: dict[ColumnType, DataType] = {
     "string": StringType(),
     "int": IntegerType(),
@@ -37,7 +38,7 @@ def car_telemetry(bronze: DataFrame) -> DataFrame:
     """
     types = {column.name: _SPARK_TYPES[column.type] for column in SILVER.columns if column.name in VALUE_COLUMNS}
     parse = f.udf(payload_values, StructType([StructField(name, types[name]) for name in VALUE_COLUMNS]))
-    events = newest_ingestion(bronze).withColumn("values", parse("payload", "document_shape"))
+    events = newest_ingestion(with_car_names(bronze)).withColumn("values", parse("payload", "document_shape"))
     return shaped(
         SILVER,
         events,
@@ -48,6 +49,19 @@ def car_telemetry(bronze: DataFrame) -> DataFrame:
             "event_day": f.dayofmonth("event_date"),
         },
     )
+
+
+def with_car_names(bronze: DataFrame) -> DataFrame:
+    """Bronze rows with the car's name and the event id of docs/contract.md, section 1.2.
+
+    Ingestion writes these names. Rows of version 0.1.0 have the car as its documents spell it. Their car may be blank;
+    such rows are left out.
+    """
+    trimmed = f.regexp_replace("car_chassis", r"\A[ \t\r\n]+|[ \t\r\n]+\z", "")
+    name = f.when(trimmed.rlike(_VIN), f.upper(trimmed)).otherwise(trimmed)
+    is_formula = f.col("event_id") == f.concat_ws("_", "car_chassis", "event_primary_timestamp")
+    event_id = f.when(is_formula, f.concat_ws("_", name, "event_primary_timestamp")).otherwise(f.col("event_id"))
+    return bronze.withColumn("event_id", event_id).withColumn("car_chassis", name).where("car_chassis != ''")
 
 
 def newest_ingestion(bronze: DataFrame) -> DataFrame:

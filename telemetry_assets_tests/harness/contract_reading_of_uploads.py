@@ -130,7 +130,8 @@ def _end_of_value(text: str, start: int) -> int | None:
 def _end_of_broken_text(text: str, start: int) -> int:
     """The end of a broken document in a sequence: of its line, or of an object or array with indented lines."""
     end = place = _skip(REST_OF_LINE, text, start + 1)
-    if text[start] not in "{[":
+    closing = {"{": "}", "[": "]"}.get(text[start])
+    if closing is None:
         return end
     indentation = _indentation(text, text.rfind("\n", 0, start) + 1)
     while text[place : place + 1] == "\n":
@@ -139,7 +140,7 @@ def _end_of_broken_text(text: str, start: int) -> int:
         content = text[line:place].strip(BLANKS)
         if not content:
             continue
-        if _indentation(text, line) == indentation and content[0] in "}]":
+        if _indentation(text, line) == indentation and content[0] == closing:
             return line + indentation + 1
         if _indentation(text, line) <= indentation or (content[0] == "{" and _is_one_value(content)):
             return end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from random import Random
@@ -11,10 +12,14 @@ from typing import NamedTuple
 
 from telemetry_assets_tests.harness.fuzzed_documents import WHITE_SPACE, fuzzed_text, realistic_documents
 
+_OTHER_ENCODINGS = ("utf-16-le", "utf-16-be", "utf-32")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_ENDINGS = (".json", ".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
+_ENDINGS = (
+    *(".json", ".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"),
+    *(".JSON", ".Json", ".json.GZ", ".JSONL.gz"),
+)
 _WRONG_ENDINGS = (
-    *("", ".", ".JSON", ".Json", ".json ", ".json.", ".json.GZ", ".json.gz.gz", ".jsonl.gzip", ".gz", ".csv", ".txt"),
+    *("", ".", ".json ", ".json.", ".json.gz.gz", ".jsonl.gzip", ".gz", ".csv", ".txt", ".GZ.JSON "),
     *(".json.zip", ".json\n", ".jsonlines", "json", ".json.bak", ".xml", ".json\u200b", ".\uff4ason", ".gz.json"),
 )
 # No names that begin with a dot or an underscore, or end in .tmp, .part or .crdownload: those belong to unfinished
@@ -66,9 +71,12 @@ def _fuzzed_upload(random: Random, number: int, texts: list[str], damage: float)
     if random.random() < damage:
         content = random.choice(_DAMAGES)(random, content)
     ending = random.choice(_WRONG_ENDINGS if random.random() < damage / 4 else _ENDINGS)
-    if ending.endswith(".gz"):
+    if random.random() < 0.1:
+        content = content.decode("utf-8", "replace").encode("utf-16")
+    is_compressed = ending.lower().endswith(".gz") != (random.random() < 0.1)
+    if is_compressed:
         content = gzip.compress(content, 1, mtime=0)
-    if random.random() < (damage if ending.endswith(".gz") else damage / 20):
+    if random.random() < (damage if is_compressed else damage / 20):
         content = random.choice(_COMPRESSIONS)(random, content)
     folder, _, name = random.choice(_NAMES).rpartition("/")
     return FuzzedUpload(f"{folder}{'/' if folder else ''}{number:04d} {name}{ending}", content)
@@ -82,6 +90,29 @@ def _array(random: Random, texts: list[str]) -> str:
     separator = random.choice((",", ", ", ",\n", "\n,\n", ",\r\n\t"))
     space = random.choice(("", "", " ", "\n", "\r\n"))
     return f"{space}[{space}{separator.join(texts)}{space}]{space}"
+
+
+def _joined(random: Random, texts: list[str]) -> str:
+    separator = random.choice(("", "", " ", "\x1e", "\n\x1e", "\r\n", "\t"))
+    return separator + separator.join(texts) + random.choice(("", separator, "\n"))
+
+
+def _pretty_printed(random: Random, texts: list[str]) -> str:
+    """Documents over several lines, in a sequence or in an array; some have a damaged line."""
+    indent = random.choice((1, 2, 4, "\t"))
+    return random.choice((_joined, _lines, _array))(random, [_indented(random, text, indent) for text in texts])
+
+
+def _indented(random: Random, text: str, indent: int | str) -> str:
+    try:
+        lines = json.dumps(json.loads(text), indent=indent, ensure_ascii=False).splitlines()
+    except (ValueError, RecursionError):
+        return text
+    if random.random() < 0.1:
+        place = random.randrange(len(lines))
+        damage = random.choice(("", "oops", lines[place][:-3], lines[place].replace('"', "", 1), "\n"))
+        lines[place : place + random.randrange(2)] = [damage]
+    return "\n".join(lines).encode("utf-8", "replace").decode()
 
 
 def _separated_by_something_else(random: Random, texts: list[str]) -> str:
@@ -103,7 +134,9 @@ def _arrays_in_lines(random: Random, texts: list[str]) -> str:
     return "\n".join(f"[{text}]" if random.random() < 0.5 else text for text in texts)
 
 
-_FRAMINGS: tuple[Callable[[Random, list[str]], str], ...] = (_lines, _array)
+_FRAMINGS: tuple[Callable[[Random, list[str]], str], ...] = (
+    *(_lines, _lines, _array, _array, _joined, _joined, _pretty_printed),
+)
 _ODD_FRAMINGS: tuple[Callable[[Random, list[str]], str], ...] = (
     *(_separated_by_something_else, _separated_by_something_else, _array_and_more, _array_that_breaks_off),
     _arrays_in_lines,
@@ -150,7 +183,9 @@ def _repeat_a_stretch(random: Random, content: bytes) -> bytes:
 
 _DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
     *(_flip_bits, _flip_bits, _insert, _insert, _delete, _cut_off, _cut_off, _repeat_a_stretch),
-    lambda random, content: content.decode("utf-8", "replace").encode(random.choice(("utf-16", "utf-16-le", "utf-32"))),
+    lambda random, content: content.decode("utf-8", "replace").encode(
+        random.choice(("utf-16-le", "utf-16-be", "utf-32"))
+    ),
     lambda random, content: content.decode("utf-8", "replace").encode("latin-1", "replace"),
     lambda random, content: _BYTE_ORDER_MARK * random.randrange(1, 3) + content,
     lambda random, content: random.randbytes(random.randrange(200)),

@@ -47,12 +47,23 @@ def framed(documents: list[Document], framing: str) -> tuple[str, bytes]:
         return ".json", "\n".join(texts).encode()
     if framing == "gzip":
         return ".jsonl.gz", gzip.compress("\r\n".join(texts).encode(), mtime=0)
+    if framing == "joined":
+        return ".json", "".join(texts).encode()
+    if framing == "record separators":
+        return ".ndjson.gz", "".join(f"\x1e{text}\n" for text in texts).encode()
+    if framing == "pretty-printed":
+        return ".JSONL", "\n".join(json.dumps(document, indent=2) for document in documents).encode("utf-16")
+    if framing == "gzip named json":
+        return ".json", gzip.compress(b"[\n" + ",\n".join(texts).encode() + b"\n]", mtime=0)
     if framing == "byte order mark":
         return ".ndjson", b"\xef\xbb\xbf" + "\n\n".join(texts).encode()
     return ".jsonl", "\n".join(texts).encode()
 
 
-FRAMINGS = ("array", "lines", "lines in json", "gzip", "byte order mark")
+FRAMINGS = (
+    *("array", "lines", "lines in json", "gzip", "byte order mark"),
+    *("joined", "record separators", "pretty-printed", "gzip named json"),
+)
 
 _TIMES = st.sampled_from(
     [
@@ -61,10 +72,12 @@ _TIMES = st.sampled_from(
         for time in ("00:00:00Z", "12:00:00.5Z", "23:30:00-03:00", "23:59:59")
     ]
 )
-_CARS = st.sampled_from(["CAR-A", "CAR-B", "CAR-C"])
+_CARS = st.sampled_from(["CAR-A", "CAR-B", " CAR-A\n", "9BWZZZ377VT004251", "9bwzzz377vt004251 "])
 _NUMBERS = st.one_of(
     st.integers(-5, 200),
     st.sampled_from([4.5, 9.75, 19.5, 100.5, 115.5, 141, 99_999.5, 100_001, "92.5", "1e2", " 7 "]),
+    # Sentinels.
+    st.sampled_from([0, -1, 215, 255, 65_535, 16_777_215, "0", -40]),
     st.sampled_from([None, "hot", float("nan"), True, [1], {"value": 1}]),
 )
 _TEXTS = st.sampled_from(["Hyundai", "Toyota", "São Paulo", "", None, 5])

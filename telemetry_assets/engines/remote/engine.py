@@ -40,7 +40,7 @@ from telemetry_assets.transforms.refresh import RefreshParameters
 logger = plain_logger(__name__)
 
 _PROGRAM_SETTINGS = frozenset(
-    {"landing_uri", "lakehouse_uri", "catalog", "kms_key_id", "upload_max_bytes", "upload_max_documents"}
+    {"landing_uri", "lakehouse_uri", "catalog", "kms_key_id", "upload_max_bytes", "upload_max_documents", "alert_rules"}
 )
 
 
@@ -119,7 +119,7 @@ class RemoteEngine:
             raise RemoteRunError(
                 "Every table is being refreshed or has to be rebuilt. Repeat this after the job `ingest` has ended."
             )
-        run = self._job_runs.run(self._step(plan, frozenset(), RefreshParameters(today)))
+        run = self._job_runs.run(self._step(plan, frozenset(), RefreshParameters(today, self._settings.alert_rules)))
         if "result" not in run.report:
             raise RemoteRunError(f"Run {run.remote.run_id} of {run.remote.service} succeeded, but reported no result.")
         return run.remote

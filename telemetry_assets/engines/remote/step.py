@@ -77,7 +77,7 @@ class RemoteStep(BaseModel):
     @property
     def parameters(self) -> RefreshParameters:
         """The parameters of the refresh."""
-        return RefreshParameters(self.insurance_as_of, self.rebuild)
+        return RefreshParameters(self.insurance_as_of, self.program_settings.alert_rules, self.rebuild)
 
     def is_same_work(self, other: RemoteStep) -> bool:
         """Whether both steps have the same effect, so that only one of them has to be executed."""

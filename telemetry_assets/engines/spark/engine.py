@@ -46,6 +46,7 @@ from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.transforms.refresh import RefreshParameters, Replacement
+from telemetry_assets.transforms.shaping import shaped
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -98,7 +99,9 @@ class SparkEngine(TransformingEngine):
             # An incremental scan reads appended rows only. The plan has established that there are no other changes.
             options = {"start-snapshot-id": scan.after, "end-snapshot-id": current}
         rows = self._spark.read.options(**options).table(table_name(contract))
-        return rows.select(*contract.column_names).where(_in_partitions(contract, scan.partitions))
+        # A snapshot is read with the schema that it was written with, which may lack columns that were added since.
+        added = {name: f.lit(None) for name in contract.column_names if name not in rows.columns}
+        return shaped(contract, rows.where(_in_partitions(contract, scan.partitions)), added)
 
     def repeated_keys(self, scan: TableScan) -> int:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.repeated_keys`."""

@@ -19,6 +19,7 @@ from telemetry_assets.ingestion.parsing.json_scan import (
     stripped_end,
 )
 
+_WHITE_SPACE = re.compile(rb"[ \t\r\n]*")
 _BETWEEN_VALUES = re.compile(rb"[ \t\r\n\x1e]*")
 _BETWEEN_ELEMENTS = re.compile(rb"[ \t\r\n,]*")
 
@@ -129,7 +130,7 @@ def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
 def _documents(text: Content) -> Iterator[_Document]:
     """The documents of a text: the elements of an array, or a sequence of values."""
     reader = JsonReader(text)
-    reader.skip(_BETWEEN_VALUES)
+    reader.skip(_WHITE_SPACE)
     if reader.peek() == b"[" and not _is_value_and_more(text, reader.position):
         yield from _array(reader)
     yield from _sequence(reader)
@@ -138,7 +139,7 @@ def _documents(text: Content) -> Iterator[_Document]:
 def _is_value_and_more(text: Content, start: int) -> bool:
     """Whether the first line is one complete value, and more text follows."""
     line_end = text.find(b"\n", start)
-    if line_end < 0 or stripped_end(text, line_end, len(text)) == line_end:
+    if line_end < 0 or _BETWEEN_VALUES.fullmatch(text, line_end):
         return False
     return is_value(text, start, stripped_end(text, start, line_end))
 

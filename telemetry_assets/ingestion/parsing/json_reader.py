@@ -132,20 +132,22 @@ class JsonReader:
     def line_end(self) -> int:
         """The end of the broken value that begins here, by its lines. docs/uploads.md, "How documents are found"."""
         content, start = self._content, self.position
-        end = _find(content, _LINE_FEED, start, len(content))
-        separator = _find(content, _RECORD_SEPARATOR, start + 1, end)
         closing = _CLOSING.get(self.peek())
-        if separator < end or closing is None:
-            return stripped_end(content, start, separator)
+        end = line = _line_end(content, start + 1)
+        if closing is None or content[line : line + 1] != _LINE_FEED:
+            return stripped_end(content, start, end)
         indentation = _indentation(content, content.rfind(_LINE_FEED, 0, start) + 1)
-        while end < len(content):
-            text = end + 1 + (indented := _indentation(content, end + 1))
-            next_end = _find(content, _LINE_FEED, text, len(content))
+        while content[line : line + 1] == _LINE_FEED:
+            text = line + 1 + (indented := _indentation(content, line + 1))
+            line = _line_end(content, text)
+            text_end = stripped_end(content, text, line)
+            if text_end == text:
+                continue
             if indented == indentation and content[text : text + 1] == closing:
                 return text + 1
-            if indented <= indentation or _is_blank_or_object(content, text, next_end):
+            if indented <= indentation or _is_object(content, text, text_end):
                 break
-            end = next_end
+            end = text_end
         return stripped_end(content, start, end)
 
     def element_end(self) -> int | None:
@@ -225,8 +227,11 @@ class JsonReader:
         return None if end is None else self.take(end)
 
 
-def _find(content: Content, searched: bytes, start: int, end: int) -> int:
-    found = content.find(searched, start, end)
+def _line_end(content: Content, start: int) -> int:
+    """The next line feed or record separator, or the end of the content."""
+    found = content.find(_LINE_FEED, start)
+    end = len(content) if found < 0 else found
+    found = content.find(_RECORD_SEPARATOR, start, end)
     return end if found < 0 else found
 
 
@@ -235,7 +240,6 @@ def _indentation(content: Content, start: int) -> int:
     return found.end() - start if found else 0
 
 
-def _is_blank_or_object(content: Content, start: int, line_end: int) -> bool:
-    """Whether the rest of a line is blank or one complete object."""
-    end = stripped_end(content, start, line_end)
-    return end == start or (content[start : start + 1] == b"{" and is_value(content, start, end))
+def _is_object(content: Content, start: int, end: int) -> bool:
+    """Whether a part of the content is one complete object."""
+    return content[start : start + 1] == b"{" and is_value(content, start, end)

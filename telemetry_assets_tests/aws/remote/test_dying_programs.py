@@ -62,7 +62,7 @@ def refreshed_by(account: RemoteAccount, *messages: dict[str, Any]) -> tuple[int
         service = Dying(deployed.settings, account, *messages)
         engine = RemoteEngine(deployed.pipeline.lakehouse, deployed.settings, service)
         with pytest.raises((RemoteRunError, QualityError)) as raised:
-            engine.refresh(SILVER, None, RefreshParameters(AS_OF), "a run")
+            engine.refresh(SILVER, None, RefreshParameters(AS_OF, deployed.settings.alert_rules), "a run")
         return service.starts, raised.value
 
 

@@ -22,7 +22,7 @@ LARGE_UPLOADS = 400
 SMALL_UPLOADS = 1_300
 RUNS = 3
 LEAST_DOCUMENTS = 10_000
-BETWEEN_DOCUMENTS = " \t\r\n,[]"
+BETWEEN_DOCUMENTS = " \t\r\n\x1e,[]"
 # The other reasons concern larger uploads, unreadable files and defects.
 REASONS = {
     *("broken_gzip", "empty_upload", "not_utf8", "unsupported_ending", "missing_car_chassis", "missing_time"),
