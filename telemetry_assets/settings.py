@@ -83,8 +83,10 @@ class Settings(BaseSettings):
     )
     remote_timeout_minutes: int = Field(120, ge=5, description="How long a remote step may run.")
     remote_poll_seconds: float = Field(5, gt=0, le=10, description="Seconds between two polls of a remote step.")
-    first_event_date: date = Field(
-        date(2020, 1, 1), description="The first partition in Dagster. Tables accept earlier dates too."
+    first_event_date: date | None = Field(
+        None,
+        description="The first partition in Dagster. Default: the earliest event date in the tables when Dagster loads "
+        "the code. Tables accept earlier dates too.",
     )
     upload_minimum_age_seconds: float = Field(
         0.5, ge=0, description="A file is ingested if two checks at least this far apart find it unchanged."
@@ -152,6 +154,11 @@ class Settings(BaseSettings):
         if not isinstance(values, dict) or values.get("catalog"):
             return values
         return {**values, "catalog": _catalog_of(str(values.get("lakehouse_uri", "")))}
+
+    @field_validator("first_event_date", mode="before")
+    @classmethod
+    def _unset_if_empty(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("alert_rules", mode="before")
     @classmethod

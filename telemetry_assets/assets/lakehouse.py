@@ -17,6 +17,7 @@ from dagster import (
     AssetSpec,
     BackfillPolicy,
     Config,
+    DailyPartitionsDefinition,
     Failure,
     FreshnessPolicy,
     MaterializeResult,
@@ -59,7 +60,8 @@ class LakehouseConfig(Config):
 def lakehouse_assets(settings: Settings) -> AssetsDefinition:
     """The assets of ``bronze/car_telemetry`` and of all derived tables, partitioned by event date."""
     tables = asset_tables()
-    specs = [_spec(table, settings) for table in tables]
+    partitions = event_date_partitions(settings)
+    specs = [_spec(table, settings, partitions) for table in tables]
     checks = [check for table in tables for check in check_specs(table)]
 
     @multi_asset(
@@ -121,7 +123,7 @@ def asset_tables() -> tuple[TableContract, ...]:
     return (BRONZE, *derived_tables())
 
 
-def _spec(table: TableContract, settings: Settings) -> AssetSpec:
+def _spec(table: TableContract, settings: Settings, partitions: DailyPartitionsDefinition) -> AssetSpec:
     derived = table if isinstance(table, DerivedTable) else None
     materialization = derived.rebuild_description if derived else _BRONZE_MATERIALIZATION
     fresh_within = derived.fresh_within if derived else None
@@ -134,7 +136,7 @@ def _spec(table: TableContract, settings: Settings) -> AssetSpec:
         owners=[OWNER],
         metadata=table_metadata(table, settings.alert_rules),
         code_version=code_version(table, settings.alert_rules),
-        partitions_def=event_date_partitions(settings),
+        partitions_def=partitions,
         freshness_policy=FreshnessPolicy.time_window(fail_window=fresh_within) if fresh_within else None,
         skippable=True,
     )

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from dagster import DailyPartitionsDefinition
 
+from telemetry_assets.errors import TelemetryAssetsError
+from telemetry_assets.lakehouse.catalog import has_lakehouse, open_lakehouse
+from telemetry_assets.lakehouse.changes import earliest_partition
+from telemetry_assets.pipeline import translate_errors
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables import BRONZE
+from telemetry_assets.text.plain import plain_logger
+
+logger = plain_logger(__name__)
+
+_DAYS_OF_A_NEW_LAKEHOUSE = 30
 
 
 def event_date_partitions(settings: Settings) -> DailyPartitionsDefinition:
-    """One partition for each event date from the first one in the settings to today. Tables accept other dates too."""
-    first = min(settings.first_event_date, datetime.now(UTC).date())
-    return DailyPartitionsDefinition(start_date=first.isoformat(), end_offset=1)
+    """One partition for each event date from the first one to today. Tables accept other dates too.
+
+    The first one is that of the settings. If it is not set, it is the earliest event date in Bronze, or 30 days ago if
+    Bronze is empty.
+    """
+    today = datetime.now(UTC).date()
+    first = settings.first_event_date or _earliest_in_bronze(settings) or today - timedelta(_DAYS_OF_A_NEW_LAKEHOUSE)
+    return DailyPartitionsDefinition(start_date=min(first, today).isoformat(), end_offset=1)
+
+
+def _earliest_in_bronze(settings: Settings) -> date | None:
+    try:
+        with translate_errors(settings):
+            bronze = open_lakehouse(settings).existing(BRONZE) if has_lakehouse(settings) else None
+            return earliest_partition(bronze) if bronze else None
+    except (TelemetryAssetsError, OSError) as error:
+        # Dagster's definitions must load, so that the UI can show why runs fail.
+        logger.warning("the first event date cannot be read from the tables: %s", error)
+        return None
 
 
 def to_event_dates(partition_keys: Iterable[str]) -> frozenset[date]:

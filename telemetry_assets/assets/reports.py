@@ -13,6 +13,7 @@ from dagster import (
     AssetMaterialization,
     AssetObservation,
     DagsterEventType,
+    DailyPartitionsDefinition,
     MaterializeResult,
 )
 from dagster._core.definitions.data_version import (
@@ -183,9 +184,23 @@ def _log_materializations(
     context: AssetExecutionContext, table: TableContract, metadata: Mapping[date, Metadata]
 ) -> None:
     tags = _version_tags(context, table, metadata)
+    if not isinstance(table, DerivedTable):
+        _warn_of_dates_without_partition(context, metadata)
     for day, of_day in metadata.items():
         context.log_event(
             AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=of_day, tags=tags[day])
+        )
+
+
+def _warn_of_dates_without_partition(context: AssetExecutionContext, days: Iterable[date]) -> None:
+    partitions = context.assets_def.partitions_def
+    first = partitions.start.date() if isinstance(partitions, DailyPartitionsDefinition) else date.min
+    earlier = sorted(day for day in days if day < first)
+    if earlier:
+        context.log.warning(
+            f"{counted(len(earlier), 'event date')} from {earlier[0]} on are in the tables, but Dagster does not show "
+            f"them, because its first partition is {first}. Set TELEMETRY_FIRST_EVENT_DATE to {earlier[0]} or earlier, "
+            "or remove the setting, and reload the code location."
         )
 
 

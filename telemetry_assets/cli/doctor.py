@@ -21,6 +21,7 @@ from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
+from telemetry_assets.lakehouse.changes import earliest_partition
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
@@ -30,6 +31,7 @@ from telemetry_assets.text.plain import plain_text
 
 if TYPE_CHECKING:
     from telemetry_assets.lakehouse.doctor import Finding
+    from telemetry_assets.pipeline import Pipeline
 
 _NOT_REPAIRED = {
     "incomplete": "its rows may have been deleted on purpose; delete its other rows too, and it is ingested again",
@@ -116,7 +118,18 @@ def _examine_tables(settings: Settings, repair: bool) -> int:
         if in_progress:
             uploads = counted(len(in_progress.uploads), "upload")
             say(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run finishes it")
+        _say_dates_without_partition(pipeline)
         return sum(_say_finding(finding, repair) for finding in examine(pipeline.lakehouse))
+
+
+def _say_dates_without_partition(pipeline: Pipeline) -> None:
+    first, bronze = pipeline.settings.first_event_date, pipeline.lakehouse.existing(BRONZE)
+    earliest = earliest_partition(bronze) if bronze and first else None
+    if earliest and first and earliest < first:
+        say(
+            f"  the tables have event dates from {earliest} on; Dagster does not show those before "
+            f"TELEMETRY_FIRST_EVENT_DATE={first}"
+        )
 
 
 def _say_finding(finding: Finding, repair: bool) -> bool:

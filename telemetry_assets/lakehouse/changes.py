@@ -82,6 +82,19 @@ def changes_no_row(snapshot: Snapshot) -> bool:
     return is_replacement or bool(summary_of(snapshot).get(MAINTENANCE))
 
 
+def earliest_partition(table: Table) -> date | None:
+    """The earliest date in the partitions of a table, from its manifest list; None if the table has no data file."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    days = [
+        # Iceberg stores a date as the number of days in four bytes.
+        int.from_bytes(one.partitions[0].lower_bound, "little", signed=True)
+        for one in manifests
+        if one.partitions and one.partitions[0].lower_bound and one.has_existing_files() | one.has_added_files()
+    ]
+    return min((_EPOCH + timedelta(days=day) for day in days), default=None)
+
+
 def partition_date(file: DataFile) -> date:
     """The partition value of a data file, in a table that is partitioned by a date."""
     value = file.partition[0]

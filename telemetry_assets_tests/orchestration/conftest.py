@@ -18,4 +18,5 @@ def defs(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> Definitions:
     monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
     monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
     monkeypatch.setenv("TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS", "0")
+    monkeypatch.setenv("TELEMETRY_FIRST_EVENT_DATE", "2025-01-01")
     return definitions(load_settings())

@@ -7,6 +7,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_run_frees_pools_of_dead_runs_before_it_waits(instance: DagsterInstance,
     dead = started_run(instance, ASSETS)
     take(instance, dead, POOL)
     lose_process(instance, dead)
-    day = "2025-11-04"
+    day = datetime.now(UTC).date().isoformat()
     of_assets: dict[str, Any] = {}
     if job == ASSETS:
         tags = {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}

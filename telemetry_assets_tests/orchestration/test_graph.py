@@ -195,12 +195,12 @@ def test_a_table_that_fails_keeps_no_table_beside_it_from_being_refreshed(
 def test_failed_blocking_check_keeps_misleading_rows_out_of_gold(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from telemetry_assets.lakehouse.quality import repeated_keys as repeated
+    from telemetry_assets.lakehouse.quality import repeated_among as repeated
 
-    def repeated_in_silver(table: Any, contract: Any, partitions: Any) -> int:
-        return 1 if contract is SILVER else repeated(table, contract, partitions)
+    def repeated_in_silver(keys: Any, contract: Any) -> int:
+        return 1 if contract is SILVER else repeated(keys, contract)
 
-    monkeypatch.setattr("telemetry_assets.assets.checks.repeated_keys", repeated_in_silver)
+    monkeypatch.setattr("telemetry_assets.assets.checks.repeated_among", repeated_in_silver)
     deployed.upload("x.json", framed([event()], "array")[1])
     assert not run(defs, instance, "ingest").success
     assert deployed.rows(CURRENT_STATE) == []

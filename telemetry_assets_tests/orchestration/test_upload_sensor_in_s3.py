@@ -24,6 +24,8 @@ def proxy(aws: AwsServices, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPr
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.endpoint)
         for name, value in IN_S3.items():
             monkeypatch.setenv(f"TELEMETRY_{name.upper()}", value)
+        # Otherwise loading the definitions makes requests.
+        monkeypatch.setenv("TELEMETRY_FIRST_EVENT_DATE", "2025-01-01")
         yield one
 
 
