@@ -24,12 +24,11 @@ COLUMN = "coolant_level_percent"
 class Project:
     """A copy of the project, and the folders of its deployment."""
 
-    def __init__(self, folder: Path, engine: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.code, self.landing, self.lakehouse = folder / "code", folder / "landing", folder / "lakehouse"
         shutil.copytree(ROOT / "telemetry_assets", self.code / "telemetry_assets")
         (self.code / "jars").symlink_to(ROOT / "jars")
         self.landing.mkdir()
-        self.engine = engine
 
     def apply_the_guide(self) -> None:
         """Apply the diff of the guide. A hunk is found by its text, because the guide has no line numbers."""
@@ -50,15 +49,15 @@ class Project:
     def upload(self, name: str, *documents: dict[str, Any]) -> None:
         (self.landing / name).write_bytes(framed(list(documents), "lines")[1])
 
-    def run(self, program: str) -> str:
-        """Run Python code with a copy's modules, and return its output."""
+    def run(self, program: str, engine: str) -> str:
+        """Run Python code with the copy's modules, and return its output."""
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")},
             "PYTHONPATH": str(self.code),
             "TELEMETRY_LANDING_URI": str(self.landing),
             "TELEMETRY_LAKEHOUSE_URI": str(self.lakehouse),
             "TELEMETRY_UPLOAD_MINIMUM_AGE_SECONDS": "0",
-            "TELEMETRY_ENGINE": self.engine,
+            "TELEMETRY_ENGINE": engine,
             "TELEMETRY_SPARK_CONFIGURATION": json.dumps(SMALL_SPARK),
         }
         command = [sys.executable, "-c", program]
@@ -66,8 +65,8 @@ class Project:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def process(self) -> str:
-        return self.run(PROCESS)
+    def process(self, engine: str) -> str:
+        return self.run(PROCESS, engine)
 
     def silver(self) -> dict[str, dict[str, Any]]:
         """Silver by event id, as a reader without this project's code sees it."""
@@ -91,24 +90,19 @@ from telemetry_assets.tables import SILVER
 with open_pipeline(load_settings()) as pipeline:
     pipeline.refresh(SILVER, "backfill", frozenset({date(2025, 11, 4)}))
 """
-COLUMNS_IN_SPARK = """
+READ_WITH_SPARK = """
 import json
 from telemetry_assets.engines.spark.session import open_session
-from telemetry_assets.settings import load_settings
 spark = open_session(load_settings())
 rows = spark.sql("SELECT event_id, coolant_level_percent FROM telemetry.silver.car_telemetry ORDER BY event_id")
 print(json.dumps([list(row) for row in rows.collect()]))
 """
 
 
-@pytest.fixture(params=["embedded", pytest.param("spark", marks=pytest.mark.long)])
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
     """A deployment of unchanged code with an upload that already has the field."""
-    if request.param == "spark":
-        from telemetry_assets_tests.harness.java import need_java
-
-        need_java()
-    made = Project(tmp_path, request.param)
+    made = Project(tmp_path)
     snapshot = {"coolantLevelPercent": 75, "oilTempCelsius": 90}
     made.upload(
         "1.jsonl",
@@ -116,7 +110,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
         vehicle(event_id="old-vehicle", snapshot=snapshot),
         event(event_id="old-without", time="2025-11-05T10:00:00Z", currentMileageKm=120),
     )
-    made.process()
+    made.process("embedded")
     assert COLUMN not in made.silver()["old-event"]
     return made
 
@@ -125,33 +119,42 @@ def test_added_column_is_null_in_old_rows_and_a_rebuild_fills_them(project: Proj
     before = project.silver()
     project.apply_the_guide()
     project.upload("2.jsonl", event(event_id="new", metrics={"coolantLevelPercent": "55.5"}))
-    assert project.process().splitlines()[0].split() == ["silver.car_telemetry", "1"]
+    assert project.process("embedded").splitlines()[0].split() == ["silver.car_telemetry", "1"]
     rows = project.silver()
     assert {name: row.pop(COLUMN) for name, row in rows.items()} == {
         **dict.fromkeys(("old-event", "old-vehicle", "old-without")),
         "new": 55.5,
     }
     assert {name: row for name, row in rows.items() if name != "new"} == before
-    project.run(REBUILD)
+    project.run(REBUILD, "embedded")
     assert {name: row[COLUMN] for name, row in project.silver().items()} == {
         "old-event": 80.0,
         "old-vehicle": 75.0,
         "old-without": None,
         "new": 55.5,
     }
-    if project.engine == "spark":
-        [shown] = project.run(COLUMNS_IN_SPARK).splitlines()[-1:]
-        assert json.loads(shown) == [["new", 55.5], ["old-event", 80.0], ["old-vehicle", 75.0], ["old-without", None]]
 
 
-@pytest.mark.parametrize("project", ["embedded"], indirect=True)
+@pytest.mark.long
+def test_spark_adds_fills_and_reads_the_column(project: Project) -> None:
+    from telemetry_assets_tests.harness.java import need_java
+
+    need_java()
+    project.apply_the_guide()
+    project.upload("2.jsonl", event(event_id="new", metrics={"coolantLevelPercent": "55.5"}))
+    project.process("spark")
+    assert [row[COLUMN] for name, row in sorted(project.silver().items())] == [55.5, None, None, None]
+    [shown] = project.run(REBUILD + READ_WITH_SPARK, "spark").splitlines()[-1:]
+    assert json.loads(shown) == [["new", 55.5], ["old-event", 80.0], ["old-vehicle", 75.0], ["old-without", None]]
+
+
 def test_raised_edition_of_the_transform_fills_them_with_the_next_run(project: Project) -> None:
     project.apply_the_guide()
     file = project.code / "telemetry_assets/tables/silver_car_telemetry.py"
     edition = re.search(r"transform_edition=(\d+)", file.read_text())
     assert edition is not None
     file.write_text(file.read_text().replace(edition[0], f"transform_edition={int(edition[1]) + 1}"))
-    first = project.process().splitlines()[0]
+    first = project.process("embedded").splitlines()[0]
     assert first.startswith(f"silver.car_telemetry 2 edition {edition[1]} of its transform has computed it")
     assert {name: row[COLUMN] for name, row in project.silver().items()} == {
         "old-event": 80.0,
