@@ -165,7 +165,13 @@ class Settings(BaseSettings):
     def _rules_of_file(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return read_alert_rules(project_root() / Path(value).expanduser()) if value.strip() else read_alert_rules()
+        if not value.strip():
+            return read_alert_rules()
+        try:
+            file = project_root() / Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"names a file that cannot be read ({error})") from None
+        return read_alert_rules(file)
 
     @field_validator("spark_configuration", "remote_sizes", mode="before")
     @classmethod

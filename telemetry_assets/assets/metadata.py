@@ -21,7 +21,7 @@ from dagster import (
 from telemetry_assets.engines.base import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts
 from telemetry_assets.tables import BRONZE
-from telemetry_assets.tables.alert_rules import AlertRules, transform_edition
+from telemetry_assets.tables.alert_rules import AlertRules, shown, transform_edition
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.text.plain import plain_start
 
@@ -73,7 +73,7 @@ def _table_of(rules: AlertRules) -> MetadataValue:
                     "rule": rule.name,
                     "column": rule.column,
                     **dict.fromkeys(("WARNING", "CRITICAL"), ""),
-                    **{severity: f"{rule.direction} {bound:g}" for severity, bound in rule.most_severe_first()},
+                    **{severity: f"{rule.direction} {shown(bound)}" for severity, bound in rule.most_severe_first()},
                     "cars": rule.cars_described(),
                 }
             )

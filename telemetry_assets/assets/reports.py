@@ -14,6 +14,7 @@ from dagster import (
     AssetObservation,
     DagsterEventType,
     DailyPartitionsDefinition,
+    DataVersion,
     MaterializeResult,
 )
 from dagster._core.definitions.data_version import (
@@ -79,7 +80,8 @@ def to_materialize_result(
         context, report.table, {day: one for day, one in report.metadata.items() if day not in chosen}
     )
     selected = [one for one in report.checks if _is_selected(context, report.table, one)]
-    return MaterializeResult(asset_key=key, check_results=selected)
+    code_version = context.assets_def.code_versions_by_key[key] or ""
+    return MaterializeResult(asset_key=key, check_results=selected, data_version=DataVersion(code_version))
 
 
 def _is_selected(context: AssetExecutionContext, table: TableContract, result: AssetCheckResult) -> bool:
@@ -124,6 +126,8 @@ def refresh_report(
     if result.rebuild_reason:
         context.log.info(f"{table.full_name} was rebuilt, because {result.rebuild_reason}.")
     days = frozenset(result.event_dates) if chosen is None else chosen
+    if result.rebuild_reason:
+        days |= frozenset(result.event_dates)
     if not days and table.as_of is not None:
         # The daily refresh changes rows without new events, so the materialization is recorded for today.
         days = frozenset({datetime.now(UTC).date()})
@@ -199,8 +203,8 @@ def _warn_of_dates_without_partition(context: AssetExecutionContext, days: Itera
     if earlier:
         context.log.warning(
             f"{counted(len(earlier), 'event date')} from {earlier[0]} on are in the tables, but Dagster does not show "
-            f"them, because its first partition is {first}. Set TELEMETRY_FIRST_EVENT_DATE to {earlier[0]} or earlier, "
-            "or remove the setting, and reload the code location."
+            f"them, because its first partition is {first}. Reload the code location. If that does not help, set "
+            f"TELEMETRY_FIRST_EVENT_DATE to {earlier[0]} or earlier before."
         )
 
 
@@ -209,14 +213,12 @@ def _version_tags(
 ) -> dict[date, dict[str, str]]:
     """The tags with which Dagster decides whether a partition is outdated. It adds them only to events of its own.
 
-    They name the code version, a version of the rows, and the materialization of the upstream that was read.
+    They name the code version and the materialization of the upstream that was read. The code version is also the
+    version of the rows, because which rows have changed is read from the tables: the next run refreshes what is behind.
     """
-    key = asset_key(table)
-    code = {
-        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
-        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-    }
-    tags = {day: {**code, DATA_VERSION_TAG: str(one["snapshot_id"])} for day, one in metadata.items()}
+    version = context.assets_def.code_versions_by_key[asset_key(table)] or ""
+    versions = {CODE_VERSION_TAG: version, DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    tags = {day: dict(versions) for day in metadata}
     if isinstance(table, DerivedTable) and tags:
         upstream = asset_key(table.upstream)
         read = context.instance.event_log_storage.get_latest_storage_id_by_partition(

@@ -25,6 +25,7 @@ from telemetry_assets.lakehouse.changes import earliest_partition
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
+from telemetry_assets.tables.alert_rules import read_alert_rules
 from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.masking import masked
 from telemetry_assets.text.plain import plain_text
@@ -79,7 +80,8 @@ def _examine_settings(settings: Settings) -> int:
     unknown = list(unknown_settings())
     for name, similar in unknown:
         say(f"  {name} is not a setting and has no effect{f'; did you mean {similar}?' if similar else ''}")
-    say("Alert rules")
+    is_default = settings.alert_rules == read_alert_rules()
+    say(f"Alert rules{'' if is_default else ' of the file in TELEMETRY_ALERT_RULES'}")
     for rule in settings.alert_rules.rules:
         say(f"  {rule.described()}")
     return len(unknown)

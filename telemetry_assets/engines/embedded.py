@@ -181,7 +181,7 @@ def _existing(path: str) -> str:
 
 
 def _collect(frame: DataFrame, contract: TableContract, scratch: Path) -> pa.Table:
-    """The rows of a data frame, sorted by partition and key.
+    """The rows of a data frame, sorted by partition, and in it by the table's sort order and key.
 
     They are written to files and read from there, because a row with long texts can exceed the size limit of a gRPC
     message.
@@ -196,7 +196,7 @@ def _collect(frame: DataFrame, contract: TableContract, scratch: Path) -> pa.Tab
         shutil.rmtree(folder, ignore_errors=True)
     rows = contract.conform(rows)
     order = [contract.partition] if contract.partition else []
-    return rows.sort_by([(name, "ascending") for name in dict.fromkeys([*order, *contract.key])])
+    return rows.sort_by([(name, "ascending") for name in dict.fromkeys([*order, *contract.sort_by, *contract.key])])
 
 
 def _same_rows(rows: pa.Table, before: pa.Table, contract: TableContract) -> bool:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from pyiceberg.table import FileScanTask, Table
 
+from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import (
     changes_since_watermark,
@@ -107,8 +108,12 @@ def plan_refresh(
     """Load the tables, and determine the event dates to refresh.
 
     :param event_dates: the event dates to refresh; None for those on which the table is behind.
+    :raises TableMismatchError: if the table differs from its contract.
     """
     target, upstream = lakehouse.table(contract), lakehouse.table(contract.upstream)
+    # Another version of this project may have changed the table since the run began.
+    if differences := lakehouse.differences(target, contract):
+        raise TableMismatchError(contract.full_name, differences)
     edition = lakehouse.transform_edition(contract)
     behind = changes_since_watermark(target, contract, upstream, edition)
     changes = _changes_to_take(behind, event_dates, contract)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
-from telemetry_assets.lakehouse.evolution import differences, evolved
+from telemetry_assets.lakehouse.evolution import differences, evolve
 from telemetry_assets.lakehouse.metadata_files import has_snapshot, metadata_files
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
@@ -82,13 +82,15 @@ class Lakehouse:
         :raises TableMismatchError: for the first table that differs; it lists all differences of that table.
         """
         entries = catalog_entries(self.catalog)
-        for contract in all_tables() if contracts is None else contracts:
-            table = self._created(contract)
+        # All tables are compared before one is changed, so that a refused difference leaves all of them as they are.
+        tables = [(self._created(one), one) for one in (all_tables() if contracts is None else contracts)]
+        for table, contract in tables:
             if of_table := self.differences(table, contract):
                 raise TableMismatchError(contract.full_name, of_table, in_catalog=False)
             if of_entry := entry_differences(entries, table):
                 raise TableMismatchError(contract.full_name, of_entry, in_catalog=True)
-            evolved(table, contract)
+        for table, contract in tables:
+            evolve(table, contract)
 
     def table_location(self, contract: TableContract) -> str:
         """The location of the table's files."""

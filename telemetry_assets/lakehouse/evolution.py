@@ -10,18 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from pyiceberg.table.sorting import NullOrder, SortDirection
 from pyiceberg.table.update.schema import UpdateSchema
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
 
 from telemetry_assets.lakehouse.commits import until_committed
-from telemetry_assets.tables.contract import CONTRACT_EDITION, TableContract
+from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 
 
-def evolved(table: Table, contract: TableContract) -> None:
+def evolve(table: Table, contract: TableContract) -> None:
     """Apply the additive changes of a contract in one commit. If there are none, nothing is committed.
 
     :param table: the table, which is loaded again after the commit.
@@ -50,10 +51,10 @@ def _commit(table: Table, contract: TableContract) -> None:
     with table.transaction() as transaction:
         with transaction.update_schema() as update:
             _update_columns(update, _fields(table), contract)
-        if sorted_by(table) != contract.sort_by:
+        if not _is_sorted(table, contract):
             with transaction.update_sort_order() as order:
                 for name in contract.sort_by:
-                    order.asc(name, IdentityTransform())
+                    order.asc(name, IdentityTransform(), NullOrder.NULLS_FIRST)
         if properties := _other_properties(table, contract):
             transaction.set_properties(properties)
 
@@ -72,7 +73,7 @@ def _update_columns(update: UpdateSchema, found: Mapping[str, NestedField], cont
 
 
 def additive_changes(table: Table, contract: TableContract) -> Iterator[str]:
-    """The changes that :func:`evolved` applies to a table without :func:`differences`, one sentence part each."""
+    """The changes that :func:`evolve` applies to a table without :func:`differences`, one sentence part each."""
     found = _fields(table)
     for wanted in contract.schema.fields:
         field = found.get(wanted.name)
@@ -82,7 +83,7 @@ def additive_changes(table: Table, contract: TableContract) -> Iterator[str]:
             yield f"column `{wanted.name}` becomes {wanted.field_type} instead of {field.field_type}"
         elif field.doc != wanted.doc:
             yield f"column `{wanted.name}` has a new description"
-    if sorted_by(table) != contract.sort_by:
+    if not _is_sorted(table, contract):
         yield f"it is sorted by {', '.join(contract.sort_by) or 'nothing'}"
     for name in _other_properties(table, contract):
         yield f"the property {name} is set"
@@ -91,21 +92,21 @@ def additive_changes(table: Table, contract: TableContract) -> Iterator[str]:
 def differences(table: Table, contract: TableContract, location: str) -> Iterator[str]:
     """The differences between a table and its contract that are not additive, one sentence part each.
 
-    New columns and wider types are additive only if the contract has changed since the table was last changed to it.
-    Otherwise another program has changed the table, and a new column would hide that its values are lost.
+    If an earlier schema of the table has a missing column, another program has dropped it. It is not added again,
+    because that would hide that its values are lost.
 
     :param location: where the table's files belong.
     """
     found = _fields(table)
-    is_new_edition = table.properties.get(CONTRACT_EDITION) != contract.edition
+    earlier = {field.name for schema in table.schemas().values() for field in schema.fields}
     for wanted in contract.schema.fields:
         field = found.pop(wanted.name, None)
         if field is None:
-            if not is_new_edition:
-                yield f"column `{wanted.name}` ({wanted.field_type}) is missing"
+            if wanted.name in earlier:
+                yield f"column `{wanted.name}` ({wanted.field_type}) was dropped"
             elif wanted.required:
                 yield f"column `{wanted.name}` ({wanted.field_type}) is missing, and a new column must be nullable"
-        elif field.field_type != wanted.field_type and not (is_new_edition and _is_wider(wanted, field)):
+        elif field.field_type != wanted.field_type and not _is_wider(wanted, field):
             yield f"column `{wanted.name}` is {field.field_type}; the contract says {wanted.field_type}"
         elif field.required != wanted.required:
             nullable = {True: "may not be null", False: "may be null"}
@@ -115,10 +116,14 @@ def differences(table: Table, contract: TableContract, location: str) -> Iterato
     yield from _layout_differences(table, contract, location)
 
 
-def sorted_by(table: Table) -> tuple[str, ...]:
-    """The columns of a table's sort order. Directions and transforms are not considered, as contracts have none."""
+def _is_sorted(table: Table, contract: TableContract) -> bool:
+    """Whether a table has the sort order of its contract."""
     names = {field.field_id: field.name for field in table.schema().fields}
-    return tuple(names.get(field.source_id, "") for field in table.sort_order().fields)
+    found = [
+        (names.get(one.source_id), str(one.transform), one.direction, one.null_order)
+        for one in table.sort_order().fields
+    ]
+    return found == [(name, "identity", SortDirection.ASC, NullOrder.NULLS_FIRST) for name in contract.sort_by]
 
 
 def _layout_differences(table: Table, contract: TableContract, location: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ NO_SNAPSHOT = "none"
 """The watermark for an upstream that had no snapshot."""
 
 TRANSFORM_EDITION = "telemetry.transform-edition"
-"""The table property with the edition of the transform that has computed the rows."""
+"""The table property with the edition of the transform that has computed the rows, and the watermark that it set."""
 
 # Tables that were refreshed before there were editions do not have the property.
 _FIRST_EDITION = "1"
@@ -35,10 +35,8 @@ def watermark_properties(upstream: TableContract, snapshot: Snapshot | None, edi
     :param snapshot: the upstream's current snapshot; None if it has none.
     :param edition: the edition of the transform that has processed it.
     """
-    return {
-        watermark_property(upstream): str(snapshot.snapshot_id) if snapshot else NO_SNAPSHOT,
-        TRANSFORM_EDITION: edition,
-    }
+    applied = str(snapshot.snapshot_id) if snapshot else NO_SNAPSHOT
+    return {watermark_property(upstream): applied, TRANSFORM_EDITION: f"{edition}@{applied}"}
 
 
 def watermark_of(derived: Table, upstream: TableContract) -> str | None:
@@ -48,9 +46,12 @@ def watermark_of(derived: Table, upstream: TableContract) -> str | None:
 
 def applied_edition(derived: Table, contract: DerivedTable) -> str | None:
     """The edition of the transform that has computed a table's rows; None if it was never refreshed."""
-    if watermark_of(derived, contract.upstream) is None:
+    watermark = watermark_of(derived, contract.upstream)
+    if watermark is None:
         return None
-    return derived.properties.get(TRANSFORM_EDITION, _FIRST_EDITION)
+    edition, _, applied = derived.properties.get(TRANSFORM_EDITION, "").partition("@")
+    # Version 0.1.0 moves the watermark, but does not know this property.
+    return edition if applied == watermark else _FIRST_EDITION
 
 
 def is_behind(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> bool:
@@ -67,20 +68,20 @@ def is_behind(derived: Table, contract: DerivedTable, upstream: Table, edition: 
     return applied != (str(current.snapshot_id) if current else NO_SNAPSHOT)
 
 
-def behind_since(derived: Table | None, contract: DerivedTable, upstream: Table, edition: str) -> datetime | None:
+def behind_since(derived: Table | None, upstream_contract: TableContract, upstream: Table) -> datetime | None:
     """The time of the first upstream change that a derived table has not processed; None if it has processed all.
 
-    No manifest is read. If one of the two tables was rolled back, or the transform has a new edition, it is the time of
-    that table's last update.
+    No manifest is read. If one of the two tables was rolled back, it is the time of that table's last update. A new
+    edition of the transform is not considered, because its rows are in the table already.
 
     :param derived: None if the table does not exist; then the upstream's first known change counts.
-    :param edition: the edition of the transform that is in force.
     """
-    if derived is not None and not is_behind(derived, contract, upstream, edition):
-        return None
-    if derived is not None and (was_rolled_back(derived) or applied_edition(derived, contract) not in (None, edition)):
+    if derived is not None and was_rolled_back(derived):
         return _time(derived.metadata.last_updated_ms)
-    applied = (watermark_of(derived, contract.upstream) if derived else None) or NO_SNAPSHOT
+    current = upstream.current_snapshot()
+    applied = (watermark_of(derived, upstream_contract) if derived else None) or NO_SNAPSHOT
+    if applied == (str(current.snapshot_id) if current else NO_SNAPSHOT):
+        return None
     first, snapshot = None, upstream.current_snapshot()
     while snapshot is not None and str(snapshot.snapshot_id) != applied:
         first, parent = snapshot, snapshot.parent_snapshot_id

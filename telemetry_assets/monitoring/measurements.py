@@ -93,10 +93,7 @@ def _of_tables(pipeline: Pipeline, now: datetime) -> Iterator[Metric]:
     for contract in derived_tables():
         upstream = lakehouse.existing(contract.upstream)
         if upstream is not None:
-            since.append(
-                behind_since(lakehouse.existing(contract), contract, upstream, lakehouse.transform_edition(contract))
-                or now
-            )
+            since.append(behind_since(lakehouse.existing(contract), contract.upstream, upstream) or now)
     yield Metric("GoldBehindSeconds", _seconds(min(since), now))
     rejected = lakehouse.existing(REJECTED)
     recent = GreaterThanOrEqual(term="ingested_at", value=(now - _PERIOD).isoformat())

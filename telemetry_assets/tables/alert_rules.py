@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
 from collections import Counter
@@ -22,15 +23,19 @@ from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 Severity = Literal["WARNING", "CRITICAL"]
 CarAttribute = Literal["gas_type", "manufacturer", "model"]
-Cars = dict[CarAttribute, tuple[str, ...]]
+Cars = dict[CarAttribute, Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]]
+Bound = Annotated[float, Field(strict=True)]
 
 DEFAULT_FILE = Path(__file__).with_suffix(".toml")
 _NUMERIC = tuple(column.name for column in SILVER.columns if column.type in ("int", "double"))
+_LONGEST_WHOLE = 1e15
 _PLACEHOLDERS = frozenset({"value", "severity", "bound"})
 _HEADER = re.compile(r"\s*\[\[\s*(rules|\"rules\"|'rules')\s*\]\]")
+_SUBTABLE = re.compile(r"\s*\[\s*rules\s*\.\s*(\w+)")
+_TRIPLE_QUOTES = re.compile("\"{3}|'{3}")
 _KEY = re.compile(r"\s*[\"']?(\w+)[\"']?\s*[.=]")
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True)
 
 
 class AlertRule(BaseModel):
@@ -50,8 +55,8 @@ class AlertRule(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=100)]
     column: str
     direction: Literal["above", "below"]
-    bounds: dict[Severity, float]
-    message: str
+    bounds: dict[Severity, Bound]
+    message: Annotated[str, Field(min_length=1, max_length=1000)]
     only: Cars = {}
     exclude: Cars = Field({}, alias="except")
 
@@ -71,6 +76,8 @@ class AlertRule(BaseModel):
             raise ValueError(f"is not a message ({error})") from None
         if any(name not in _PLACEHOLDERS or form or conversion for name, form, conversion in fields):
             raise ValueError("has other placeholders than {value}, {severity} and {bound}")
+        if not value.isprintable():
+            raise ValueError("has characters that cannot be printed")
         return value
 
     @model_validator(mode="after")
@@ -93,7 +100,9 @@ class AlertRule(BaseModel):
 
     def described(self) -> str:
         """The rule in one line."""
-        bounds = ", ".join(f"{severity} {self.direction} {bound:g}" for severity, bound in self.most_severe_first())
+        bounds = ", ".join(
+            f"{severity} {self.direction} {shown(bound)}" for severity, bound in self.most_severe_first()
+        )
         return f"{self.name}: {self.column} {bounds}; {self.cars_described()}"
 
     def cars_described(self) -> str:
@@ -101,6 +110,11 @@ class AlertRule(BaseModel):
         only = [f"only {name} {' or '.join(values)}" for name, values in self.only.items()]
         excluded = [f"not {name} {' or '.join(values)}" for name, values in self.exclude.items()]
         return ", ".join([*only, *excluded]) or "all cars"
+
+
+def shown(bound: float) -> str:
+    """A bound as text, without a fraction if it is a whole number."""
+    return str(int(bound)) if bound.is_integer() and abs(bound) < _LONGEST_WHOLE else repr(bound)
 
 
 class AlertRules(BaseModel):
@@ -120,7 +134,8 @@ class AlertRules(BaseModel):
     @cached_property
     def edition(self) -> str:
         """A short text that changes if a rule changes."""
-        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:8]
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def transform_edition(table: DerivedTable, rules: AlertRules) -> str:
@@ -136,37 +151,60 @@ def read_alert_rules(file: Path = DEFAULT_FILE) -> AlertRules:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"names a file that cannot be read ({error})") from None
+        # The path is not quoted, because a user may have entered a secret instead of a path.
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(f"names a file that cannot be read ({reason})") from None
     try:
         return AlertRules(**tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"names a file that is not TOML: {error}") from None
     except ValidationError as error:
         raise ValueError("names a file with mistakes: " + "; ".join(_mistakes(error, text))) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"names a file that is not TOML: {error}") from None
 
 
 def _mistakes(error: ValidationError, text: str) -> Iterator[str]:
     lines = _lines(text)
-    for one in error.errors(include_url=False):
-        message = one["msg"].removeprefix("Value error, ")
-        place = one["loc"]
+    found = error.errors(include_url=False)
+    for one in found:
+        message, place = one["msg"].removeprefix("Value error, "), one["loc"]
+        if one["type"] == "too_short" and place == ("rules",) and len(found) > 1:
+            # Rules with mistakes do not count as rules.
+            continue
         if place[:1] != ("rules",) or len(place) < 2:
-            name = f"{place[0]}: " if place else ""
-            yield f"line {lines.get(place[:1], 1)}: {name}{message}"
+            line = lines.get(place[:1]) or _line_of_second_name(text, lines)
+            yield f"{_at(line)}{place[0] if place else 'rules'}: {message}"
             continue
         number, keys = place[1], [str(key) for key in place[2:] if key != "[key]"]
-        line = lines.get((number, *keys[:1]), lines.get((number,), 1))
-        yield f"line {line}: {'.'.join([f'rule {int(number) + 1}', *keys])}: {message}"
+        line = lines.get((number, *keys[:1]), lines.get((number,)))
+        yield f"{_at(line)}{'.'.join([f'rule {int(number) + 1}', *keys])}: {message}"
+
+
+def _at(line: int | None) -> str:
+    return "" if line is None else f"line {line}: "
+
+
+def _line_of_second_name(text: str, lines: dict[tuple[Any, ...], int]) -> int | None:
+    """The line of the first rule that has the name of an earlier one."""
+    names: set[str] = set()
+    for number, rule in enumerate(tomllib.loads(text).get("rules", [])):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        if name in names:
+            return lines.get((number, "name"))
+        names.add(str(name))
+    return None
 
 
 def _lines(text: str) -> dict[tuple[Any, ...], int]:
     """The line of each rule and of each of its keys; ``tomllib`` does not return them."""
     lines: dict[tuple[Any, ...], int] = {}
     rule: tuple[int, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if _HEADER.match(line):
+    is_in_text = False
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not is_in_text and _HEADER.match(line):
             rule = (rule[0] + 1,) if rule else (0,)
             lines[rule] = number
-        elif found := re.match(r"\s*\[\s*rules\s*\.\s*(\w+)", line) or _KEY.match(line):
+        elif not is_in_text and (found := _SUBTABLE.match(line) or _KEY.match(line)):
             lines.setdefault((*rule, found[1]), number)
+        # A text of several lines begins and ends with three quotation marks.
+        is_in_text ^= len(_TRIPLE_QUOTES.findall(line)) % 2 == 1
     return lines

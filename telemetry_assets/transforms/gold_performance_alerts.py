@@ -9,7 +9,7 @@ from string import Formatter
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.alert_rules import AlertRule, AlertRules, CarAttribute, Cars, Severity
+from telemetry_assets.tables.alert_rules import AlertRule, AlertRules, CarAttribute, Cars, Severity, shown
 from telemetry_assets.tables.contract import Changes
 from telemetry_assets.tables.gold_performance_alerts import ALERTS
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
@@ -83,7 +83,7 @@ def _message(rule: AlertRule, severity: Severity, bound: float) -> Column:
     placeholders = {
         "value": _one_decimal(f.col(rule.column).cast("double")),
         "severity": f.lit(severity.lower()),
-        "bound": f.lit(f"{bound:g}"),
+        "bound": f.lit(shown(bound)),
     }
     parts: list[Column] = []
     for text, name, *_ in Formatter().parse(rule.message):

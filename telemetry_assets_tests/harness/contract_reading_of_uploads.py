@@ -61,7 +61,7 @@ def upload_text(source_uri: str, content: bytes, max_upload_bytes: int) -> str:
         text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise RejectedError("not_utf8") from None
-    if not text.strip(BLANKS):
+    if not text.strip(BLANKS + RECORD_SEPARATOR):
         raise RejectedError("empty_upload")
     return text
 
@@ -81,9 +81,10 @@ def _skip(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _has_arrays_in_lines(text: str, start: int) -> bool:
-    """Whether the line of ``start`` is one complete value, and more text follows."""
+    """Whether the line of ``start`` is one complete value, and the next line with text is one too."""
     line, _, more = text[start:].partition("\n")
-    return bool(more.strip(BLANKS + RECORD_SEPARATOR)) and _is_one_value(line)
+    following = more.lstrip(BLANKS + RECORD_SEPARATOR).partition("\n")[0]
+    return _is_one_value(line) and _is_one_value(following)
 
 
 def _values(text: str, start: int) -> Iterator[str]:
@@ -155,13 +156,15 @@ def _indentation(text: str, line: int) -> int:
 
 def _end_of_broken_element(text: str, start: int) -> int | None:
     """The end of a broken element of an array; None if it is the rest of the text."""
+    end_of_lines = _end_of_broken_text(text, start)
+    lines = text[:end_of_lines].rstrip(BLANKS)
     if text[start] in "{[":
-        end = _end_of_brackets(text, start)
+        end = _end_of_brackets(lines, start)
     else:
-        end = start + len(text[start : _skip(BARE_TEXT, text, start)].rstrip(BLANKS))
+        end = start + len(lines[start : _skip(BARE_TEXT, lines, start)].rstrip(BLANKS))
     if end is not None and end > start and COMMA_OR_CLOSING_BRACKET.match(text, end):
         return end
-    end = _end_of_broken_text(text, start)
+    end = end_of_lines
     if _skip(WHITE_SPACE, text, end) == len(text):
         return None
     return start + len(text[start:end].rstrip(BLANKS).removesuffix(","))

@@ -13,7 +13,7 @@ from dagster._core.loader import LoadingContextForTest
 from telemetry_assets.assets.lakehouse import asset_tables
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.settings import load_settings
-from telemetry_assets.tables import ALERTS
+from telemetry_assets.tables import ALERTS, BRONZE
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.harness.dagster_runs import materialize, run
 from telemetry_assets_tests.harness.deployment import Deployment
@@ -81,6 +81,33 @@ def test_changed_alert_rules_make_the_alerts_outdated_until_they_are_materialize
     assert materialize(with_other_rules, instance, DAY, DAY).success
     assert outdated(with_other_rules, instance) == {}
     assert [row["alert_type"] for row in deployed.rows(ALERTS)] == ["HOT"]
+
+
+def test_date_that_is_materialized_after_the_rules_changed_clears_all_dates(
+    deployed: Deployment,
+    defs: Definitions,
+    with_other_rules: Definitions,
+    instance: DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = ("2025-11-04T10:00:00Z", "2025-11-05T10:00:00Z")
+    deployed.upload("x.json", framed([event(time=time, engineTempCelsius=120) for time in times], "array")[1])
+    assert run(defs, instance, "ingest").success
+    monkeypatch.setenv("TELEMETRY_ALERT_RULES", str(tmp_path / "rules.toml"))
+    # The whole table is computed again, because some rows would be those of other rules.
+    assert materialize(with_other_rules, instance, date(2025, 11, 5), date(2025, 11, 5)).success
+    assert outdated(with_other_rules, instance) == {}
+
+
+def test_materializing_bronze_again_makes_nothing_outdated(
+    deployed: Deployment, defs: Definitions, instance: DagsterInstance
+) -> None:
+    ingest(deployed, defs, instance, "1.json")
+    job = defs.resolve_implicit_global_asset_job_def()
+    day = DAY.isoformat()
+    assert job.execute_in_process(instance=instance, partition_key=day, asset_selection=[asset_key(BRONZE)]).success
+    assert outdated(defs, instance) == {}
 
 
 def test_page_of_the_alerts_shows_the_rules_in_force(with_other_rules: Definitions) -> None:

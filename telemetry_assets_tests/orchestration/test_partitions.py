@@ -10,6 +10,7 @@ from dagster import DagsterInstance, Definitions
 
 from telemetry_assets.assets.partitions import event_date_partitions
 from telemetry_assets.settings import Settings
+from telemetry_assets.tables import BRONZE
 from telemetry_assets_tests.harness.dagster_runs import run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
@@ -22,10 +23,11 @@ def first_of(settings: Settings) -> date:
 
 
 def test_first_date_is_the_earliest_in_the_tables(deployed: Deployment) -> None:
-    for number, time in enumerate(("2025-11-04T10:00:00Z", "2024-02-29T10:00:00Z", "2025-12-01T10:00:00Z")):
-        deployed.upload(f"{number}.json", framed([event(time=time)], "array")[1])
+    earliest = TODAY - timedelta(500)
+    for number, day in enumerate((TODAY - timedelta(7), earliest, TODAY - timedelta(90))):
+        deployed.upload(f"{number}.json", framed([event(time=day.isoformat())], "array")[1])
         deployed.process()
-    assert first_of(deployed.settings) == date(2024, 2, 29)
+    assert first_of(deployed.settings) == earliest
     assert event_date_partitions(deployed.settings).get_partition_keys()[-1] == TODAY.isoformat()
 
 
@@ -42,9 +44,24 @@ def test_setting_decides(deployed: Deployment, first: date) -> None:
     assert first_of(deployed.settings.model_copy(update={"first_event_date": first})) == first
 
 
-def test_definitions_load_if_the_tables_cannot_be_read(tmp_path: Path) -> None:
+def test_device_whose_clock_is_wrong_does_not_add_partitions_of_decades(deployed: Deployment) -> None:
+    deployed.upload("x.json", framed([event(time="2000-01-01T00:00:00Z")], "array")[1])
+    deployed.process()
+    assert first_of(deployed.settings) == TODAY - timedelta(3 * 366)
+
+
+def test_definitions_load_with_all_partitions_if_the_catalog_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "catalog.sqlite").write_text("not a database")
-    assert first_of(Settings(lakehouse_uri=str(tmp_path))) == TODAY - timedelta(30)
+    assert first_of(Settings(lakehouse_uri=str(tmp_path))) == TODAY - timedelta(3 * 366)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"{"])
+def test_definitions_load_if_metadata_is_damaged(deployed: Deployment, content: bytes) -> None:
+    deployed.upload("x.json", framed([event()], "array")[1])
+    deployed.process()
+    bronze = deployed.pipeline.lakehouse.table(BRONZE)
+    Path(bronze.metadata_location.removeprefix("file://")).write_bytes(content)
+    assert first_of(deployed.settings) == TODAY - timedelta(3 * 366)
 
 
 def test_run_names_the_setting_if_event_dates_have_no_partition(

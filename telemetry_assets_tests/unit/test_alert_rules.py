@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from telemetry_assets.errors import SettingsError
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import ALERTS, SILVER
-from telemetry_assets.tables.alert_rules import AlertRules, read_alert_rules, transform_edition
+from telemetry_assets.tables.alert_rules import DEFAULT_FILE, AlertRules, read_alert_rules, transform_edition
 
+ROOT = Path(__file__).resolve().parents[2]
 RULE = """
 [[rules]]
 name = "HOT"
@@ -74,10 +76,23 @@ def test_rules_stay_the_same_in_the_settings_of_a_remote_program(tmp_path: Path)
         (RULE + 'colour = "red"', ["line 8: rule 1.colour: "]),
         (RULE + 'only = { color = ["red"] }', ["line 8: rule 1.only.color: "]),
         (RULE.replace('direction = "above"', ""), ["line 2: rule 1.direction: Field required"]),
-        (RULE + RULE, ["2 rules have the name HOT"]),
+        (RULE + RULE, ["line 10: rules: 2 rules have the name HOT"]),
+        (RULE.replace("90", "true"), ["line 6: rule 1.bounds.WARNING: "]),
+        (RULE.replace("90", '"90"'), ["line 6: rule 1.bounds.WARNING: "]),
+        (RULE + "only = { model = [] }", ["line 8: rule 1.only.model: "]),
+        (RULE + 'except = { model = [""] }', ["line 8: rule 1.except.model.0: "]),
+        (RULE + 'exclude = { model = ["Uno"] }', ["line 8: rule 1.exclude: "]),
+        (RULE.replace("{value} is above {bound}.", ""), ["line 7: rule 1.message: "]),
+        (RULE.replace("is above", "is\\u0000above"), ["line 7: rule 1.message: "]),
+        (
+            (RULE.replace('"{value} is above {bound}."', '"""\n[[rules]]\n{value"""'), ["line 7: rule 1.message"]),
+            ["line 7: rule 1.message"],
+        ),
+        (RULE + "x = " + "[" * 5_000, ["not TOML"]),
+        (RULE + "x = " + "9" * 5_000, ["not TOML"]),
         (RULE + RULE.replace("HOT", "COLD").replace("above", "under", 1), ["line 12: rule 2.direction: "]),
         ("rules = []", ["line 1: rules"]),
-        ("", ["line 1: rules: Field required"]),
+        ("", ["rules: Field required"]),
         (RULE + "version = \nx = 1", ["not TOML", "line 8"]),
         (RULE.replace("above", "x", 1).replace("HOT", "?"), ["line 3: rule 1.name", "line 5: rule 1.direction"]),
     ],
@@ -93,10 +108,24 @@ def test_each_mistake_is_named_with_its_line(
         assert mistake in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TELEMETRY_ALERT_RULES", "/nowhere/rules.toml")
-    with pytest.raises(SettingsError, match=r"cannot be read .*No such file"):
+@pytest.mark.parametrize("file", ["/nowhere/s3cr3t", "~no-such-user/s3cr3t"])
+def test_a_file_that_cannot_be_read_is_reported_without_its_name(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.setenv("TELEMETRY_ALERT_RULES", file)
+    with pytest.raises(SettingsError, match="TELEMETRY_ALERT_RULES: names a file that cannot be read") as raised:
         load_settings()
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_order_of_bounds_does_not_change_the_edition(tmp_path: Path) -> None:
+    one, other = (
+        RULE.replace("WARNING = 90", bounds) for bounds in ("WARNING = 1, CRITICAL = 2", "CRITICAL = 2, WARNING = 1")
+    )
+
+
+def test_default_rules_are_part_of_the_package() -> None:
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    files = [file for pattern in packaged["telemetry_assets"] for file in (ROOT / "telemetry_assets").glob(pattern)]
+    assert DEFAULT_FILE in files
 
 
 def test_edition_of_the_alerts_depends_on_the_rules_and_no_other_does(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1024 * 1024
 _LEAST_FED, _MOST_FED = 256, 16 * 1024
 _GZIP_WINDOW = 31
-_BLANK = re.compile(rb"[ \t\r\n]*")
+_BLANK = re.compile(rb"[ \t\r\n\x1e]*")
 # Zero bytes after a member are padding, as for gzip itself.
 _PADDING = re.compile(rb"\0*")
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)

@@ -46,6 +46,7 @@ _OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
 _ISO_8601 = re.compile(rf"({_DATE})([T ]({_TIME_OF_DAY})({_OFFSET})?)?", re.ASCII)
 
 
+_ADVICE_ABOUT_ARRAYS = " Send one array per upload, or objects one after another."
 TOO_LONG = (
     f"The document is longer than {MAX_DOCUMENT_CHARACTERS:,} characters; send it in parts. The archive keeps it."
 )
@@ -113,7 +114,8 @@ def accept_value(document: object, payload: str, position: int, ingested_at: dat
         if nests_too_deep(payload):
             raise _too_deep()
         if not isinstance(document, dict):
-            raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.")
+            advice = _ADVICE_ABOUT_ARRAYS if isinstance(document, list) else ""
+            raise _NotUsableError("not_an_object", f"A document is a JSON object; this is {_kind(document)}.{advice}")
         shape: Shape = "event" if "telemetryTimestamp" in document else "vehicle"
         car_chassis = _car_chassis(document)
         written, moment = _time(document, shape, ingested_at)
@@ -159,10 +161,12 @@ def _too_deep() -> _NotUsableError:
 
 
 def _advice(payload: str) -> str:
+    if "\0" in payload[:2] and payload.count("\0") * 3 > len(payload):
+        return "It looks like UTF-16 without byte order mark. Encode the upload as UTF-8."
     if "\0" in payload:
-        return "It has NUL characters, as UTF-16 without byte order mark does. Encode the upload as UTF-8."
+        return "It has NUL characters: the upload may not have been written completely. Send it again."
     if payload.startswith(","):
-        return "Separate documents by line ends and not by commas, or send them as an array in brackets."
+        return "A comma is outside of an array. Separate documents by line ends, or send them as elements of one array."
     if payload.startswith(("{'", "['")):
         return "JSON uses double quotation marks. Correct the producer, and send the document again."
     return "Correct the producer, and send the document again."
@@ -176,9 +180,10 @@ def _kind(value: object) -> str:
 def _car_chassis(document: dict[str, Any]) -> str:
     """The car's name. docs/contract.md, section 1.2."""
     chassis = document.get("carChassis")
-    name = (text_of(chassis) or "").strip(_JSON_WHITE_SPACE)
+    text = text_of(chassis)
+    name = (text or "").strip(_JSON_WHITE_SPACE)
     if not name:
-        found = "is missing" if chassis is None else "is empty" if chassis == "" else "is blank or not a text"
+        found = "is missing" if chassis is None else "is not a text" if text is None else "is blank"
         message = f"`carChassis` {found}, so the car of the event is unknown.{_advice_about_wrapper(document)}"
         raise _NotUsableError("missing_car_chassis", message)
     return name.upper() if _VIN.fullmatch(name) else name
@@ -186,7 +191,7 @@ def _car_chassis(document: dict[str, Any]) -> str:
 
 def _advice_about_wrapper(document: dict[str, Any]) -> str:
     for name, value in document.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
+        if isinstance(value, list) and any(isinstance(one, dict) and "carChassis" in one for one in value):
             return f" The object looks like a wrapper: send the objects in {_excerpt(name)} and not the wrapper."
     return ""
 
@@ -195,9 +200,11 @@ def _time(document: dict[str, Any], shape: Shape, ingested_at: datetime) -> tupl
     name = "telemetryTimestamp" if shape == "event" else "event_primary_timestamp"
     written = document.get(name)
     if written is None or written == "":
+        found = (
+            f"`{name}` is null or empty" if name in document else f"Neither `telemetryTimestamp` nor `{name}` is given"
+        )
         raise _NotUsableError(
-            "missing_time",
-            f"`{name}` is missing, null or empty, so the time of the event is unknown. Send it as an ISO 8601 time.",
+            "missing_time", f"{found}, so the time of the event is unknown. Send it as an ISO 8601 time."
         )
     moment = parse_time(written)
     if moment is None:

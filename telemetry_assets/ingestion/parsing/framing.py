@@ -48,6 +48,15 @@ class Limits(NamedTuple):
         return stored_bytes > self.content_bytes + self.content_bytes // 100 + 1024
 
 
+_REST = (
+    "The end of the broken document that begins here was not found, so the rest of the upload is rejected as one "
+    "document. It may have been cut off. Correct the producer, and send the rest again."
+)
+_NO_BRACKET = (
+    "The closing bracket of the array is missing. The upload may have been cut off: compare it with its source."
+)
+
+
 class _Document(NamedTuple):
     found: JsonText
     is_rest: bool = False
@@ -79,10 +88,7 @@ def parse_upload(name: str, content: bytes, ingested_at: datetime, limits: Limit
 def _parsed(text: Content, document: _Document, position: int, ingested_at: datetime) -> BronzeRow | Rejection:
     found = document.found
     if document.is_rest:
-        message = (
-            "No document was found from here to the end of the upload, so the rest is rejected as one document. It may "
-            "have been cut off. Correct the producer, and send the rest again."
-        )
+        message = _REST if found.end > found.start else _NO_BRACKET
         reason: Reason = "nested_too_deep" if is_nested_too_deep(text, found.start, found.end) else "not_json"
         return Rejection(position, reason, message, found.text)
     # A document that is too long is not a row, because a row needs about ten times its bytes of memory.
@@ -137,11 +143,17 @@ def _documents(text: Content) -> Iterator[_Document]:
 
 
 def _is_value_and_more(text: Content, start: int) -> bool:
-    """Whether the first line is one complete value, and more text follows."""
+    """Whether the first line is one complete value, and another line that is one follows."""
     line_end = text.find(b"\n", start)
-    if line_end < 0 or _BETWEEN_VALUES.fullmatch(text, line_end):
+    following = _BETWEEN_VALUES.match(text, line_end) if line_end >= 0 else None
+    if following is None or following.end() == len(text):
         return False
-    return is_value(text, start, stripped_end(text, start, line_end))
+    return _is_value_in_line(text, start) and _is_value_in_line(text, following.end())
+
+
+def _is_value_in_line(text: Content, start: int) -> bool:
+    line_end = text.find(b"\n", start)
+    return is_value(text, start, stripped_end(text, start, len(text) if line_end < 0 else line_end))
 
 
 def _sequence(reader: JsonReader) -> Iterator[_Document]:

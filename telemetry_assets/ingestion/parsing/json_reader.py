@@ -33,8 +33,10 @@ _LENIENT_DECODER = json.JSONDecoder(parse_int=str)
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _WHITE_SPACE = re.compile(rb"[ \t\r\n]*")
 _INDENTATION = re.compile(rb"[ \t]*")
+_BLANK_LINES = re.compile(rb"(?:[ \t\r]*+\n)*+")
 # At least the length of `-Infinity` and of an escape sequence, in which a chunk may end.
 _LONGEST_WORD = 16
+_UNTERMINATED = "Unterminated string"
 _LINE_FEED, _RECORD_SEPARATOR = b"\n", b"\x1e"
 _CLOSING = {b"{": b"}", b"[": b"]"}
 _EFFORT_PER_BYTE, _LEAST_EFFORT = 4, 1024 * 1024
@@ -66,6 +68,7 @@ class JsonReader:
         self.position = 0
         # A decoded piece of the content up to the byte `_loaded`, and the place of `position` in it.
         self._chunk, self._place, self._loaded = "", 0, 0
+        self._searched: dict[bytes, tuple[int, int]] = {}
         self._effort = 0
 
     @property
@@ -99,7 +102,7 @@ class JsonReader:
                 parsed, end = decoder.raw_decode(self._chunk, self._place)
             except json.JSONDecodeError as error:
                 if not self._may_continue(error):
-                    return self._unparseable(error.pos, tried)
+                    return self._unparseable(error, tried)
             except RecursionError:
                 return self._bracketed()
             except ValueError:
@@ -133,16 +136,16 @@ class JsonReader:
         """The end of the broken value that begins here, by its lines. docs/uploads.md, "How documents are found"."""
         content, start = self._content, self.position
         closing = _CLOSING.get(self.peek())
-        end = line = _line_end(content, start + 1)
+        end = line = self._line_end(start + 1)
         if closing is None or content[line : line + 1] != _LINE_FEED:
             return stripped_end(content, start, end)
-        indentation = _indentation(content, content.rfind(_LINE_FEED, 0, start) + 1)
+        first_line = content.rfind(_LINE_FEED, 0, start) + 1
+        indentation = _end_of(_INDENTATION, content, first_line) - first_line
         while content[line : line + 1] == _LINE_FEED:
-            text = line + 1 + (indented := _indentation(content, line + 1))
-            line = _line_end(content, text)
+            next_line = _end_of(_BLANK_LINES, content, line + 1)
+            text = next_line + (indented := _end_of(_INDENTATION, content, next_line) - next_line)
+            line = self._line_end(text)
             text_end = stripped_end(content, text, line)
-            if text_end == text:
-                continue
             if indented == indentation and content[text : text + 1] == closing:
                 return text + 1
             if indented <= indentation or _is_object(content, text, text_end):
@@ -152,22 +155,27 @@ class JsonReader:
 
     def element_end(self) -> int | None:
         """The end of the broken element of an array that begins here; None if it is not found."""
-        end = self._separated_end()
-        if end is not None:
-            return end
-        end = self.line_end()
-        return stripped_end(self._content, self.position, end, b",") if self._next_byte(end) else None
-
-    def _separated_end(self) -> int | None:
-        """The end of the element by its brackets, quotation marks and commas; None if it is not found."""
-        start, length = self.position, len(self._content)
+        start, line_end = self.position, self.line_end()
         is_bracket = self.peek() in _CLOSING
-        end = bracket_end(self._content, start, length) if is_bracket else unquoted_end(self._content, start)
+        # Brackets are not searched beyond the lines of the element, where a missing quotation mark would hide others.
+        find_end = bracket_end if is_bracket else unquoted_end
+        end = find_end(self._content, start, line_end)
         if end is not None and self._next_byte(end) in (b",", b"]"):
             return end
-        if end is not None or is_bracket:
-            self._effort += (length if end is None else end) - start
-        return None
+        return stripped_end(self._content, start, line_end, b",") if self._next_byte(line_end) else None
+
+    def _line_end(self, start: int) -> int:
+        """The next line feed or record separator, or the end of the content."""
+        return min(self._find(_LINE_FEED, start), self._find(_RECORD_SEPARATOR, start))
+
+    def _find(self, character: bytes, start: int) -> int:
+        """The next place of a character, or the end of the content. The last search is used again where possible."""
+        searched_from, found = self._searched.get(character, (0, -1))
+        if not searched_from <= start <= found:
+            found = self._content.find(character, start)
+            found = len(self._content) if found < 0 else found
+            self._searched[character] = (start, found)
+        return found
 
     def _next_byte(self, position: int) -> bytes:
         """The next byte that is not white space."""
@@ -190,14 +198,15 @@ class JsonReader:
         """Whether the value may only be broken because the chunk ends in it."""
         if self._loaded >= len(self._content):
             return False
-        if error.msg.startswith("Unterminated string"):
+        if error.msg.startswith(_UNTERMINATED):
             return True
         found = _BLANKS.match(self._chunk, error.pos)
         return (found.end() if found else error.pos) > len(self._chunk) - _LONGEST_WORD
 
     def _is_cut(self, end: int) -> bool:
         """Whether a number or literal may continue behind the chunk's end."""
-        return end == len(self._chunk) and self._loaded < len(self._content) and self._chunk[end - 1] not in '}]"'
+        is_near_end = end > len(self._chunk) - _LONGEST_WORD and self._loaded < len(self._content)
+        return is_near_end and self._chunk[end - 1] not in '}]"'
 
     def _taken(self, end: int, parsed: object) -> JsonText:
         text = self._chunk[self._place : end]
@@ -206,10 +215,11 @@ class JsonReader:
         self._place = end
         return JsonText(start, self.position, text if len(text) <= MAX_DOCUMENT_CHARACTERS else None, parsed)
 
-    def _unparseable(self, broken: int, tried: int) -> JsonText | None:
-        self._effort += tried + broken - self._place
+    def _unparseable(self, error: json.JSONDecodeError, tried: int) -> JsonText | None:
+        is_string = error.msg.startswith(_UNTERMINATED)
+        self._effort += tried + (len(self._chunk) if is_string else error.pos) - self._place
         # If a text is too deep and also broken after that, Python reports one or the other.
-        return self._bracketed() if nests_too_deep(self._chunk[self._place : broken]) else None
+        return self._bracketed() if nests_too_deep(self._chunk[self._place : error.pos]) else None
 
     def _bracketed(self) -> JsonText | None:
         """The object or array that begins here, by its brackets."""
@@ -221,25 +231,22 @@ class JsonReader:
 
     def _too_long(self) -> JsonText | None:
         """The value that begins here and is longer than a document may be."""
-        if self.peek() != b'"':
-            return self._bracketed()
-        end = string_end(self._content, self.position)
+        if self.peek() == b'"':
+            end = string_end(self._content, self.position)
+        elif self.peek() in _CLOSING:
+            # It may be broken later, so it is not searched beyond its lines.
+            end = bracket_end(self._content, self.position, self.line_end())
+        else:
+            end = None
         return None if end is None else self.take(end)
 
 
-def _line_end(content: Content, start: int) -> int:
-    """The next line feed or record separator, or the end of the content."""
-    found = content.find(_LINE_FEED, start)
-    end = len(content) if found < 0 else found
-    found = content.find(_RECORD_SEPARATOR, start, end)
-    return end if found < 0 else found
-
-
-def _indentation(content: Content, start: int) -> int:
-    found = _INDENTATION.match(content, start)
-    return found.end() - start if found else 0
+def _end_of(pattern: re.Pattern[bytes], content: Content, start: int) -> int:
+    found = pattern.match(content, start)
+    return found.end() if found else start
 
 
 def _is_object(content: Content, start: int, end: int) -> bool:
     """Whether a part of the content is one complete object."""
-    return content[start : start + 1] == b"{" and is_value(content, start, end)
+    has_brackets = content[start : start + 1] == b"{" and content[end - 1 : end] == b"}"
+    return has_brackets and is_value(content, start, end)

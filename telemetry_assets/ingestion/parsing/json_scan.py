@@ -87,9 +87,12 @@ def is_too_long(content: Content, start: int, end: int) -> bool:
     return sum(int(np.count_nonzero((piece & 0xC0) != 0x80)) for piece in pieces) > MAX_DOCUMENT_CHARACTERS
 
 
-def unquoted_end(content: Content, start: int) -> int | None:
-    """The end of a run of characters other than brackets, quotes and commas, without trailing white space; or None."""
-    found = _UNQUOTED.match(content, start)
+def unquoted_end(content: Content, start: int, end: int) -> int | None:
+    """The end of a run of characters other than brackets, quotes and commas, without trailing white space; or None.
+
+    :param end: where the search ends.
+    """
+    found = _UNQUOTED.match(content, start, end)
     return found.end() if found else None
 
 

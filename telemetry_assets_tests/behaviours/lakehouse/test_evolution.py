@@ -16,7 +16,6 @@ from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
-from telemetry_assets.lakehouse.evolution import sorted_by
 from telemetry_assets.tables import ALERTS, BRONZE, FUEL_EFFICIENCY, SILVER
 from telemetry_assets.tables.contract import Column, DerivedTable, TableContract
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment
@@ -95,9 +94,9 @@ class TestInPlace:
         table = deployed.pipeline.lakehouse.table(ALERTS)
         assert table.schema().find_field("alert_value").doc == "Another description."
         assert table.properties["comment"] == "Another description of the table."
-        assert sorted_by(table) == changed.sort_by
+        assert [str(field) for field in table.sort_order().fields] == ["3 ASC NULLS FIRST", "9 ASC NULLS FIRST"]
         prepare(deployed, ALERTS)
-        assert sorted_by(deployed.pipeline.lakehouse.table(ALERTS)) == ()
+        assert deployed.pipeline.lakehouse.table(ALERTS).sort_order().fields == []
 
     def test_properties_that_the_contract_does_not_decide_stay(self, deployed: Deployment) -> None:
         table = deployed.pipeline.lakehouse.table(SILVER)
@@ -176,8 +175,32 @@ class TestRefused:
     def test_column_that_another_program_has_dropped_is_not_added_again(self, deployed: Deployment) -> None:
         with deployed.pipeline.lakehouse.table(SILVER).update_schema() as update:
             update.delete_column("model")
-        with pytest.raises(TableMismatchError, match="column `model` \\(string\\) is missing"):
+        with pytest.raises(TableMismatchError, match="column `model` \\(string\\) was dropped"):
             deployed.process()
+        # Also if the table is one of version 0.1.0, which has no edition.
+        table = deployed.pipeline.lakehouse.table(SILVER)
+        table.transaction().remove_properties("telemetry.contract-edition").commit_transaction()
+        with pytest.raises(TableMismatchError, match="column `model` \\(string\\) was dropped"):
+            deployed.process()
+
+    def test_refused_change_of_one_table_leaves_all_tables_as_they_are(
+        self, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        use(monkeypatch, with_column(SILVER, COOLANT, after="year"))
+        use(monkeypatch, with_changed(ALERTS, "alert_value", type="string"))
+        before = deployed.pipeline.lakehouse.table(SILVER).metadata_location
+        with pytest.raises(TableMismatchError, match="alert_value"):
+            deployed.process()
+        assert deployed.pipeline.lakehouse.table(SILVER).metadata_location == before
+
+    def test_run_that_began_before_the_table_was_changed_does_not_overwrite_new_values(
+        self, deployed: Deployment
+    ) -> None:
+        deployed.upload("2.json", framed([event("CAR-2")], "array")[1])
+        deployed.pipeline.ingest("a run of older code")
+        prepare(deployed, with_column(SILVER, COOLANT, after="year"))
+        with pytest.raises(TableMismatchError, match="coolant_level_percent"):
+            deployed.pipeline.refresh_all("a run of older code", AS_OF, lambda _: None)
 
     def test_table_of_a_newer_contract_is_refused_by_older_code(self, deployed: Deployment) -> None:
         prepare(deployed, with_column(SILVER, COOLANT, after="year"))
@@ -214,6 +237,22 @@ class TestEditionsOfTransforms:
         result = deployed.pipeline.refresh(changed, "backfill", frozenset({first}), AS_OF)
         assert len(result.event_dates) == 2
         assert changed not in deployed.pipeline.tables_behind()
+
+    def test_rows_of_version_010_after_those_of_this_version_are_of_the_first_edition(
+        self, deployed: Deployment
+    ) -> None:
+        # Version 0.1.0 moves the watermark and keeps properties that it does not know.
+        table = deployed.pipeline.lakehouse.table(SILVER)
+        name = "telemetry.applied.bronze.car_telemetry"
+        deployed.upload("2.json", framed([event("CAR-2")], "array")[1])
+        deployed.pipeline.ingest("a run of version 0.1.0")
+        current = deployed.pipeline.lakehouse.table(BRONZE).current_snapshot()
+        assert current is not None
+        table.transaction().set_properties({name: str(current.snapshot_id)}).commit_transaction()
+        assert deployed.pipeline.tables_behind() == [SILVER]
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()
 
     def test_table_without_a_recorded_edition_is_of_the_first(self, deployed: Deployment) -> None:
         table = deployed.pipeline.lakehouse.table(FUEL_EFFICIENCY)

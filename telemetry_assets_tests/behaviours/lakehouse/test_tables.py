@@ -99,7 +99,7 @@ class TestPreparing:
         with pytest.raises(TableMismatchError) as raised:
             prepared.process()
         assert raised.value.differences == (
-            "column `model` (string) is missing",
+            "column `model` (string) was dropped",
             "column `surprise` (long) is not in the contract",
         )
         assert lakehouse.table(BRONZE).current_snapshot() is None

@@ -135,7 +135,10 @@ def test_event_is_ahead_of_the_clock_from_five_minutes_after_its_ingestion(secon
         (json.dumps({"Records": [event()]}), "send the objects in 'Records' and not the wrapper"),
         (json.dumps(event()).encode("utf-16-le").decode(), "UTF-16 without byte order mark"),
         ("{'carChassis': 'CAR-1'}", "double quotation marks"),
-        (", {}", "line ends and not by commas"),
+        (", {}", "A comma is outside of an array"),
+        ('{"carChassis": "C"\0\0', "may not have been written completely"),
+        (json.dumps({"carChassis": "C", "timestamp": "2025-11-04"}), "Neither `telemetryTimestamp` nor"),
+        (json.dumps([event()]), "Send one array per upload"),
     ],
 )
 def test_message_of_a_rejection_says_what_the_document_looks_like(payload: str, advice: str) -> None:

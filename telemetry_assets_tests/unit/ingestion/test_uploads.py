@@ -221,6 +221,39 @@ def test_a_broken_element_of_an_array_is_rejected_alone(broken: str) -> None:
     assert [(one.position, one.reason, one.payload) for one in result.rejections] == [(1, "not_json", broken)]
 
 
+def test_two_broken_elements_of_an_array_do_not_hide_those_between_them() -> None:
+    documents = [json.dumps(event(f"CAR-{number}")) for number in range(200)]
+    for place in (20, 150):
+        documents[place] = documents[place].replace("CAR", 'C"R')
+    rejections = [(20, "not_json"), (150, "not_json")]
+    for array in ("[\n" + ",\n".join(documents) + "\n]", "[" + "\n,".join(documents) + "]"):
+        assert outcome("x.json", array) == (198, rejections)
+
+
+def test_elements_that_are_cut_off_cost_no_others_however_many_there_are() -> None:
+    documents = [json.dumps(event(f"CAR-{number}")) for number in range(30_000)]
+    for place in range(100, 150):
+        documents[place] = documents[place][:30]
+    result = parsed("x.json", "[\n" + ",\n".join(documents) + "\n]", LARGE)
+    assert (len(result.rows), len(result.rejections)) == (29_950, 50)
+
+
+def test_text_after_an_array_in_one_line_costs_itself() -> None:
+    assert outcome("x.json", f"[{GOOD},{GOOD}]\n\x1a") == (2, [(2, "not_json")])
+
+
+@pytest.mark.parametrize("number", ["1.5", "1e5", "1.5e+7", "-1.25", "123456789"])
+def test_a_number_is_one_value_wherever_a_piece_of_the_text_ends(number: str) -> None:
+    for cut in range(1, len(number)):
+        text = f'["{"x" * (256 * 1024 - len(number[:cut]) - 4)}",{number},{GOOD}]'
+        assert outcome_of(text) == (1, 2)
+
+
+def outcome_of(text: str) -> tuple[int, int]:
+    result = parsed("x.json", text, LARGE)
+    return len(result.rows), len(result.rejections)
+
+
 def test_missing_and_extra_commas_of_an_array_cost_no_document() -> None:
     assert outcome("x.json", f"[,{GOOD} {GOOD},,{GOOD}\n{GOOD},]") == (4, [])
 
