@@ -120,13 +120,16 @@ def _examine_tables(settings: Settings, repair: bool) -> int:
         if in_progress:
             uploads = counted(len(in_progress.uploads), "upload")
             say(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run finishes it")
-        _say_dates_without_partition(pipeline)
-        return sum(_say_finding(finding, repair) for finding in examine(pipeline.lakehouse))
+        problems = sum(_say_finding(finding, repair) for finding in examine(pipeline.lakehouse))
+        if not problems:
+            _say_dates_without_partition(pipeline)
+        return problems
 
 
 def _say_dates_without_partition(pipeline: Pipeline) -> None:
-    first, bronze = pipeline.settings.first_event_date, pipeline.lakehouse.existing(BRONZE)
-    earliest = earliest_partition(bronze) if bronze and first else None
+    first = pipeline.settings.first_event_date
+    bronze = pipeline.lakehouse.existing(BRONZE) if first else None
+    earliest = earliest_partition(bronze) if bronze else None
     if earliest and first and earliest < first:
         say(
             f"  the tables have event dates from {earliest} on; Dagster does not show those before "

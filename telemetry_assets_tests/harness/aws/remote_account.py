@@ -125,8 +125,8 @@ def open_account(aws: AwsServices) -> RemoteAccount:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Settings as environment variables."""
+    """Settings as environment variables, without the alert rules, whose variable names a file."""
     return {
         f"TELEMETRY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in settings.model_dump(mode="json").items()
+        for name, value in settings.model_dump(mode="json", exclude={"alert_rules"}, exclude_none=True).items()
     }
