@@ -156,6 +156,8 @@ def running_dagster(folder: Path, module: str = LOCATION, **settings: str) -> It
         "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")])),
         "TELEMETRY_LANDING_URI": str(folder / "landing"),
         "TELEMETRY_LAKEHOUSE_URI": str(folder / "lakehouse"),
+        # The lakehouse is empty when the definitions load, and tests materialize event dates of their uploads.
+        "TELEMETRY_FIRST_EVENT_DATE": "2025-01-01",
         **settings,
     }
     command = [sys.executable, "-m", "telemetry_assets.webserver", "dev", "--port", str(port)]
