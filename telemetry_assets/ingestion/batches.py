@@ -3,7 +3,7 @@
 The steps: store the journal entry, claim the uploads, parse them, settle the entry (its ingestion time and outcomes
 become final), append the rejected documents, append to Bronze, append to the ledger, archive the uploads, remove the
 entry. A run that resumes a batch skips the steps that are done. Every run that parses a settled entry produces the same
-rows.
+rows; a run of another version of the parser first removes the rows that are there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -29,13 +30,15 @@ from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.journal.base import BatchUpload, JournalEntry, attempt
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.ledger import INGESTED_AT, latest_ingested_at, rows_of_batch
+from telemetry_assets.ingestion.parsing.framing import PARSER_EDITION
 from telemetry_assets.ingestion.reconciliation import (
     BATCH_REPORT,
     BatchReport,
     batch_report_from_tables,
     batch_report_of,
 )
-from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch
+from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch, remove_batch
+from telemetry_assets.lakehouse.commits import until_committed
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger
@@ -116,6 +119,9 @@ class BatchWriter:
                 return batch_report_from_tables(self.context.lakehouse, entry.batch_id), uploads
             if current is None or current.batch_id != entry.batch_id:
                 return None, uploads
+            if current.settled and current.parser_edition != PARSER_EDITION:
+                current = self._without_rows_of_another_parser(current)
+                continue
             try:
                 settled, parsed = self._settle(current, is_resumed)
             except (OSError, SparkError):
@@ -149,6 +155,25 @@ class BatchWriter:
             if pc.sum(counts[column]).as_py()
         )
 
+    def _without_rows_of_another_parser(self, entry: JournalEntry) -> JournalEntry | None:
+        """Remove the rows that a run of another version has written, because this version may parse other documents.
+
+        :returns: the entry that is stored then; None if there is none.
+        """
+        logger.warning("batch %s was begun by another version; it is written again", entry.batch_id)
+        journal = self.context.journal
+
+        def remove(contract: TableContract) -> None:
+            table, stored = self.context.lakehouse.table(contract), journal.load()
+            # Runs of this version write rows only after they have stored another entry. If one does so after this
+            # check, the table has changed since it was loaded, and the deletion fails.
+            if stored is not None and stored.tag == entry.tag:
+                remove_batch(table, entry.batch_id, {"telemetry.run-id": self.run_id, "telemetry.step": "ingest"})
+
+        for contract in (REJECTED, BRONZE):
+            until_committed(contract, partial(remove, contract))
+        return journal.replace(replace(entry, parser_edition=PARSER_EDITION)) or journal.load()
+
     def _settle(self, entry: JournalEntry, is_resumed: bool) -> tuple[JournalEntry, ParsedBatch]:
         """Claim and parse the uploads.
 
@@ -164,7 +189,7 @@ class BatchWriter:
             entry = _reject_deadly(self._claim(self._with_later_ingested_at(entry)), attempts.deaths())
             with attempt(attempts) as current:
                 parsed = self._parse(entry, current.note)
-        return replace(entry, uploads=parsed.uploads, settled=True), parsed
+        return replace(entry, uploads=parsed.uploads, settled=True, parser_edition=PARSER_EDITION), parsed
 
     def _with_later_ingested_at(self, entry: JournalEntry) -> JournalEntry:
         """The entry with an ingestion time later than that of every earlier batch, even if the clock was set back.

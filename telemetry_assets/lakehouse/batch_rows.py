@@ -19,9 +19,11 @@ from pyiceberg.table.snapshots import Snapshot
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
+    REMOVED_BATCH_ID,
     append_files,
     append_rows,
     current_ancestors,
+    delete_rows,
     summary_of,
     until_committed,
 )
@@ -55,10 +57,22 @@ class TablePosition:
 
 
 def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
-    """The snapshot that appended a batch; None if there is none, or if it was rolled back or has expired."""
-    return next(
-        (snapshot for snapshot in current_ancestors(table) if summary_of(snapshot).get(BATCH_ID) == batch_id), None
-    )
+    """The snapshot that appended a batch; None if there is none, or if it was rolled back, undone or has expired."""
+    for snapshot in current_ancestors(table):
+        summary = summary_of(snapshot)
+        if summary.get(BATCH_ID) == batch_id:
+            return snapshot
+        if summary.get(REMOVED_BATCH_ID) == batch_id:
+            return None
+    return None
+
+
+def remove_batch(table: Table, batch_id: str, summary: Mapping[str, str]) -> None:
+    """Delete the rows of a batch, so that ``append_batch`` appends it again.
+
+    :raises CommitFailedException: if the table has changed since it was loaded.
+    """
+    delete_rows(table, EqualTo(term="batch_id", value=batch_id), {**summary, REMOVED_BATCH_ID: batch_id})
 
 
 def contains_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:

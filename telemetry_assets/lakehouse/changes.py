@@ -39,7 +39,7 @@ def changes_since_watermark(derived: Table, contract: DerivedTable, upstream: Ta
     watermark = watermark_of(derived, contract.upstream)
     newer = [] if watermark in (None, NO_SNAPSHOT) else _snapshots_after(watermark, upstream)
     if newer is None:
-        return Changes(_dates_in(upstream), f"the snapshot {watermark} of {contract.upstream.full_name} is not there")
+        return Changes(_dates_in(upstream), f"snapshot {watermark} of {contract.upstream.full_name} is gone")
     return Changes(frozenset(day for snapshot in newer for day in _dates_changed_by(snapshot, upstream.io)))
 
 

@@ -45,6 +45,8 @@ COMMIT_ID = "telemetry.commit-id"
 """The property in a snapshot's summary with the id of its commit. An overwrite may commit two snapshots."""
 BATCH_ID = "telemetry.batch-id"
 """The property in a snapshot's summary with the id of the ingestion batch that it appended."""
+REMOVED_BATCH_ID = "telemetry.removed-batch-id"
+"""The property in a snapshot's summary with the id of a batch that it removed, which is appended again afterwards."""
 _SET_IN = "telemetry.properties-set-in"
 _NO_SNAPSHOT = "none"
 

@@ -35,9 +35,11 @@ def evolve(table: Table, contract: TableContract) -> None:
 
 def _evolve(table: Table, contract: TableContract) -> None:
     changes = list(additive_changes(table, contract))
+    if not changes:
+        # Another run has applied them.
+        return
     try:
-        if changes:
-            _commit(table, contract)
+        _commit(table, contract)
     except CommitFailedException:
         raise
     except Exception:

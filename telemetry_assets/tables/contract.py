@@ -77,7 +77,9 @@ class Range:
         return (self.least < number if self.is_open else self.least <= number) and number <= self.greatest
 
     def __str__(self) -> str:
-        return f"{'above ' if self.is_open else ''}{self.least:,g} to {self.greatest:,.0f}"
+        # Years have no separator of thousands.
+        greatest = f"{self.greatest:,}" if self.greatest >= 10_000 else f"{self.greatest}"
+        return f"{'above ' if self.is_open else ''}{self.least} to {greatest}"
 
 
 @dataclass(frozen=True)

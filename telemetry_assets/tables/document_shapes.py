@@ -19,6 +19,10 @@ from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 Shape = Literal["event", "vehicle"]
 
+JSON_WHITE_SPACE = " \t\r\n"
+VIN = "[0-9A-HJ-NPR-Za-hj-npr-z]{17}"
+"""The regular expression of a vehicle identification number (ISO 3779), in any case."""
+
 _INT = Range(-(2**31), 2**31 - 1)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -34,9 +38,18 @@ def text_of(value: object) -> str | None:
     return value
 
 
+def car_name(text: str) -> str:
+    """A car's name as a document spells it, without white space around it and with a VIN in upper case.
+
+    docs/contract.md, section 1.2.
+    """
+    name = text.strip(JSON_WHITE_SPACE)
+    return name.upper() if re.fullmatch(VIN, name) else name
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, str):
-        stripped = value.strip(" \t\r\n")
+        stripped = value.strip(JSON_WHITE_SPACE)
         if not _NUMBER.fullmatch(stripped):
             return None
         value = float(stripped)

@@ -8,12 +8,11 @@ from pyspark.sql.types import DataType, DateType, DoubleType, IntegerType, Strin
 from pyspark.sql.window import Window
 
 from telemetry_assets.tables.contract import Changes, ColumnType
-from telemetry_assets.tables.document_shapes import VALUE_COLUMNS, payload_values
+from telemetry_assets.tables.document_shapes import JSON_WHITE_SPACE, VALUE_COLUMNS, VIN, payload_values
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
 from telemetry_assets.transforms.shaping import shaped
 
-_VIN = r"\A[0-9A-HJ-NPR-Za-hj-npr-z]{17}\z"
 _SPARK_TYPES: dict[ColumnType, DataType] = {
     "string": StringType(),
     "int": IntegerType(),
@@ -54,11 +53,11 @@ def car_telemetry(bronze: DataFrame) -> DataFrame:
 def with_car_names(bronze: DataFrame) -> DataFrame:
     """Bronze rows with the car's name and the event id of docs/contract.md, section 1.2.
 
-    Ingestion writes these names. Rows of version 0.1.0 have the car as its documents spell it. Their car may be blank;
-    such rows are left out.
+    Ingestion writes these names, with :func:`telemetry_assets.tables.document_shapes.car_name`. Rows of version 0.1.0
+    have the car as its documents spell it. Their car may be blank; such rows are left out.
     """
-    trimmed = f.regexp_replace("car_chassis", r"\A[ \t\r\n]+|[ \t\r\n]+\z", "")
-    name = f.when(trimmed.rlike(_VIN), f.upper(trimmed)).otherwise(trimmed)
+    trimmed = f.regexp_replace("car_chassis", rf"\A[{JSON_WHITE_SPACE}]+|[{JSON_WHITE_SPACE}]+\z", "")
+    name = f.when(trimmed.rlike(rf"\A{VIN}\z"), f.upper(trimmed)).otherwise(trimmed)
     is_formula = f.col("event_id") == f.concat_ws("_", "car_chassis", "event_primary_timestamp")
     event_id = f.when(is_formula, f.concat_ws("_", name, "event_primary_timestamp")).otherwise(f.col("event_id"))
     return bronze.withColumn("event_id", event_id).withColumn("car_chassis", name).where("car_chassis != ''")

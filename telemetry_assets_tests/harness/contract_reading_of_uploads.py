@@ -30,6 +30,7 @@ INDENTATION = re.compile(r"[ \t]*")
 REST_OF_LINE = re.compile(r"[^\n\x1e]*")
 BARE_TEXT = re.compile(r'[^,"\[\]{}]*')
 COMMA_OR_CLOSING_BRACKET = re.compile(r"[ \t\r\n]*[,\]]")
+NEXT_ELEMENT = re.compile(r"[ \t\r\n]*(,[ \t\r\n]*\{|\][ \t\r\n]*\Z)")
 STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 DEEPEST_NESTING = 900
@@ -160,6 +161,8 @@ def _end_of_broken_element(text: str, start: int) -> int | None:
     lines = text[:end_of_lines].rstrip(BLANKS)
     if text[start] in "{[":
         end = _end_of_brackets(lines, start)
+        earlier = _end_of_all_brackets(lines if end is None else lines[: end - 1], start)
+        end = earlier if earlier is not None and NEXT_ELEMENT.match(text, earlier) else end
     else:
         end = start + len(lines[start : _skip(BARE_TEXT, lines, start)].rstrip(BLANKS))
     if end is not None and end > start and COMMA_OR_CLOSING_BRACKET.match(text, end):
@@ -177,6 +180,16 @@ def _end_of_brackets(text: str, start: int) -> int | None:
         level += LEVELS.get(token[0], 0)
         if level == 0:
             return token.end()
+    return None
+
+
+def _end_of_all_brackets(text: str, start: int) -> int | None:
+    """As :func:`_end_of_brackets`, but brackets in strings count too."""
+    level = 0
+    for token in re.finditer(r"[\[\]{}]", text[start:]):
+        level += LEVELS[token[0]]
+        if level == 0:
+            return start + token.end()
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -43,15 +44,16 @@ def outdated(defs: Definitions, instance: DagsterInstance) -> dict[TableContract
 
 
 @pytest.fixture
-def with_other_rules(defs: Definitions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Definitions:
-    """Definitions of the same deployment, loaded after the alert rules were changed."""
+def change_rules(defs: Definitions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Definitions]:
+    """Changes the alert rules of the deployment, and returns definitions that are loaded after that."""
     from telemetry_assets.definitions import definitions
 
-    file = tmp_path / "rules.toml"
-    file.write_text(RULES)
-    with monkeypatch.context() as changed:
-        changed.setenv("TELEMETRY_ALERT_RULES", str(file))
+    def change() -> Definitions:
+        (tmp_path / "rules.toml").write_text(RULES)
+        monkeypatch.setenv("TELEMETRY_ALERT_RULES", str(tmp_path / "rules.toml"))
         return definitions(load_settings())
+
+    return change
 
 
 def ingest(deployed: Deployment, defs: Definitions, instance: DagsterInstance, name: str) -> None:
@@ -68,36 +70,26 @@ def test_nothing_is_outdated_after_uploads_were_ingested(
 
 
 def test_changed_alert_rules_make_the_alerts_outdated_until_they_are_materialized(
-    deployed: Deployment,
-    defs: Definitions,
-    with_other_rules: Definitions,
-    instance: DagsterInstance,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    deployed: Deployment, defs: Definitions, instance: DagsterInstance, change_rules: Callable[[], Definitions]
 ) -> None:
     ingest(deployed, defs, instance, "1.json")
-    assert outdated(with_other_rules, instance) == {ALERTS: ["has a new code version"]}
-    monkeypatch.setenv("TELEMETRY_ALERT_RULES", str(tmp_path / "rules.toml"))
-    assert materialize(with_other_rules, instance, DAY, DAY).success
-    assert outdated(with_other_rules, instance) == {}
+    changed = change_rules()
+    assert outdated(changed, instance) == {ALERTS: ["has a new code version"]}
+    assert materialize(changed, instance, DAY, DAY).success
+    assert outdated(changed, instance) == {}
     assert [row["alert_type"] for row in deployed.rows(ALERTS)] == ["HOT"]
 
 
 def test_date_that_is_materialized_after_the_rules_changed_clears_all_dates(
-    deployed: Deployment,
-    defs: Definitions,
-    with_other_rules: Definitions,
-    instance: DagsterInstance,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    deployed: Deployment, defs: Definitions, instance: DagsterInstance, change_rules: Callable[[], Definitions]
 ) -> None:
     times = ("2025-11-04T10:00:00Z", "2025-11-05T10:00:00Z")
     deployed.upload("x.json", framed([event(time=time, engineTempCelsius=120) for time in times], "array")[1])
     assert run(defs, instance, "ingest").success
-    monkeypatch.setenv("TELEMETRY_ALERT_RULES", str(tmp_path / "rules.toml"))
+    changed = change_rules()
     # The whole table is computed again, because some rows would be those of other rules.
-    assert materialize(with_other_rules, instance, date(2025, 11, 5), date(2025, 11, 5)).success
-    assert outdated(with_other_rules, instance) == {}
+    assert materialize(changed, instance, date(2025, 11, 5), date(2025, 11, 5)).success
+    assert outdated(changed, instance) == {}
 
 
 def test_materializing_bronze_again_makes_nothing_outdated(
@@ -110,8 +102,8 @@ def test_materializing_bronze_again_makes_nothing_outdated(
     assert outdated(defs, instance) == {}
 
 
-def test_page_of_the_alerts_shows_the_rules_in_force(with_other_rules: Definitions) -> None:
-    rules = with_other_rules.resolve_asset_graph().get(asset_key(ALERTS)).metadata["alert_rules"]
+def test_page_of_the_alerts_shows_the_rules_in_force(change_rules: Callable[[], Definitions]) -> None:
+    rules = change_rules().resolve_asset_graph().get(asset_key(ALERTS)).metadata["alert_rules"]
     assert [record.data for record in rules.records] == [
         {"rule": "HOT", "column": "engine_temp_celsius", "WARNING": "above 90", "CRITICAL": "", "cars": "all cars"}
     ]

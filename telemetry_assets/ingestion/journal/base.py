@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from telemetry_assets.errors import JournalUnreadableError
 from telemetry_assets.ingestion.landing.base import WaitingUpload
-from telemetry_assets.ingestion.parsing.framing import Limits
+from telemetry_assets.ingestion.parsing.framing import PARSER_EDITION, Limits
 from telemetry_assets.lakehouse.batch_rows import TablePosition
 
 Outcome = Literal["changed", "claimed", "fatal", "gone", "postponed", "unreadable"]
@@ -81,6 +81,7 @@ class JournalEntry:
     :param replay: the rejected documents to ingest again; set if this is a replay, which has no uploads.
     :param positions: the position of each table (by name) before the batch began. Rows of the batch can only be in
         files that were added after it.
+    :param parser_edition: the edition of the parser that has settled the entry.
     :param tag: identifies this version of the entry in its store. It is not part of the stored JSON.
     """
 
@@ -92,6 +93,7 @@ class JournalEntry:
     is_scaled: bool = False
     replay: ReplaySelection | None = None
     positions: Mapping[str, TablePosition] = field(default_factory=dict)
+    parser_edition: int = PARSER_EDITION
     tag: str = field(default="", compare=False)
 
     def to_json(self) -> bytes:
@@ -117,6 +119,8 @@ class JournalEntry:
                 is_scaled=bool(read.get("is_scaled")),
                 replay=_replay_from_json(read.get("replay")),
                 positions={name: TablePosition(**position) for name, position in read.get("positions", {}).items()},
+                # Version 0.1.0 does not write the edition.
+                parser_edition=read.get("parser_edition", 1),
                 tag=tag,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -10,7 +10,7 @@ import re
 import zlib
 
 from telemetry_assets.ingestion.parsing.documents import Reason
-from telemetry_assets.ingestion.parsing.json_scan import Content
+from telemetry_assets.ingestion.parsing.json_scan import Content, end_of
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -62,7 +62,7 @@ def text_content(name: str, content: bytes, max_bytes: int) -> Content:
     elif len(content) > max_bytes:
         raise _too_large(max_bytes)
     text = _utf8(text)
-    if _end_of(_BLANK, text, 0) == len(text):
+    if end_of(_BLANK, text, 0) == len(text):
         raise UploadRejectedError("empty_upload", "The upload is empty.")
     return text
 
@@ -139,14 +139,9 @@ def _decompress(content: bytes, max_bytes: int) -> bytearray:
                     raise zlib.error("it ends too early")
                 text += part
                 piece = min(2 * piece, _MOST_FED)
-            position = _end_of(_PADDING, content, position)
+            position = end_of(_PADDING, content, position)
     except zlib.error as error:
         raise UploadRejectedError(
             "broken_gzip", f"The upload is not complete gzip data: {error}. Send it again."
         ) from error
     return text
-
-
-def _end_of(pattern: re.Pattern[bytes], text: Content, position: int) -> int:
-    found = pattern.match(text, position)
-    return found.end() if found else position

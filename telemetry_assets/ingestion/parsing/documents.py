@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from telemetry_assets.ingestion.parsing.json_scan import MAX_DOCUMENT_CHARACTERS, MAX_NESTING, nests_too_deep
-from telemetry_assets.tables.document_shapes import Shape, text_of, unknown_fields, values_of
+from telemetry_assets.tables.document_shapes import Shape, car_name, text_of, unknown_fields, values_of
 
 Reason = Literal[
     "broken_gzip",
@@ -37,9 +37,6 @@ _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _TOLERATED_CLOCK_ERROR = timedelta(hours=24)
 UNREMARKED_CLOCK_ERROR = timedelta(minutes=5)
 """An event whose time is later than this after its ingestion counts as ahead of the clock."""
-_JSON_WHITE_SPACE = " \t\r\n"
-# ISO 3779.
-_VIN = re.compile(r"[0-9A-HJ-NPR-Za-hj-npr-z]{17}")
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?"
 _TIME_OF_DAY = r"[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[0-9]{2}([0-9]{2}([.,][0-9]+)?)?)?"
 _OFFSET = r"Z|[+-][0-9]{2}(:?[0-9]{2}(:?[0-9]{2})?)?"
@@ -181,12 +178,12 @@ def _car_chassis(document: dict[str, Any]) -> str:
     """The car's name. docs/contract.md, section 1.2."""
     chassis = document.get("carChassis")
     text = text_of(chassis)
-    name = (text or "").strip(_JSON_WHITE_SPACE)
+    name = car_name(text or "")
     if not name:
         found = "is missing" if chassis is None else "is not a text" if text is None else "is blank"
         message = f"`carChassis` {found}, so the car of the event is unknown.{_advice_about_wrapper(document)}"
         raise _NotUsableError("missing_car_chassis", message)
-    return name.upper() if _VIN.fullmatch(name) else name
+    return name
 
 
 def _advice_about_wrapper(document: dict[str, Any]) -> str:

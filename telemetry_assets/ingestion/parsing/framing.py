@@ -13,13 +13,17 @@ from telemetry_assets.ingestion.parsing.documents import TOO_LONG, BronzeRow, Re
 from telemetry_assets.ingestion.parsing.json_reader import UNPARSED, JsonReader, JsonText
 from telemetry_assets.ingestion.parsing.json_scan import (
     MAX_DOCUMENT_CHARACTERS,
+    WHITE_SPACE,
     Content,
     is_nested_too_deep,
     is_value,
     stripped_end,
 )
 
-_WHITE_SPACE = re.compile(rb"[ \t\r\n]*")
+PARSER_EDITION = 2
+"""Raise it if uploads are parsed into other documents, or other documents are accepted. A batch that a run of another
+edition has begun to write is then written again."""
+
 _BETWEEN_VALUES = re.compile(rb"[ \t\r\n\x1e]*")
 _BETWEEN_ELEMENTS = re.compile(rb"[ \t\r\n,]*")
 
@@ -136,7 +140,7 @@ def too_many(counted: _Counted, limit: int) -> UploadRejectedError:
 def _documents(text: Content) -> Iterator[_Document]:
     """The documents of a text: the elements of an array, or a sequence of values."""
     reader = JsonReader(text)
-    reader.skip(_WHITE_SPACE)
+    reader.skip(WHITE_SPACE)
     if reader.peek() == b"[" and not _is_value_and_more(text, reader.position):
         yield from _array(reader)
     yield from _sequence(reader)

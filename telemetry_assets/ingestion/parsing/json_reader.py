@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from telemetry_assets.ingestion.parsing.json_scan import (
     MAX_DOCUMENT_CHARACTERS,
+    WHITE_SPACE,
     Content,
     bracket_end,
+    end_of,
     is_too_long,
     is_value,
     nests_too_deep,
@@ -31,8 +33,8 @@ _DECODER = json.JSONDecoder()
 # Integers stay text: only the end of the value is needed, and Python refuses to parse integers of many digits.
 _LENIENT_DECODER = json.JSONDecoder(parse_int=str)
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_WHITE_SPACE = re.compile(rb"[ \t\r\n]*")
 _INDENTATION = re.compile(rb"[ \t]*")
+_NEXT_ELEMENT = re.compile(rb"[ \t\r\n]*(,[ \t\r\n]*\{|\][ \t\r\n]*\Z)")
 _BLANK_LINES = re.compile(rb"(?:[ \t\r]*+\n)*+")
 # At least the length of `-Infinity` and of an escape sequence, in which a chunk may end.
 _LONGEST_WORD = 16
@@ -87,8 +89,7 @@ class JsonReader:
 
     def skip(self, separators: re.Pattern[bytes]) -> None:
         """Skip ASCII characters that match a pattern."""
-        found = separators.match(self._content, self.position)
-        skipped = found.end() - self.position if found else 0
+        skipped = end_of(separators, self._content, self.position) - self.position
         self.position += skipped
         self._place += skipped
 
@@ -118,7 +119,7 @@ class JsonReader:
             self._load(size)
 
     def take(self, end: int) -> JsonText:
-        """Take the text up to ``end`` as one broken value."""
+        """Take the text up to ``end`` without parsing it."""
         start = self.position
         text = None if is_too_long(self._content, start, end) else text_of(self._content, start, end)
         if text is None or end > self._loaded:
@@ -129,7 +130,7 @@ class JsonReader:
         return JsonText(start, end, text)
 
     def take_rest(self) -> JsonText:
-        """Take the rest of the text, without white space at its end, as one broken value."""
+        """Take the rest of the text without parsing it, except white space at its end."""
         return self.take(stripped_end(self._content, self.position, len(self._content)))
 
     def line_end(self) -> int:
@@ -140,10 +141,10 @@ class JsonReader:
         if closing is None or content[line : line + 1] != _LINE_FEED:
             return stripped_end(content, start, end)
         first_line = content.rfind(_LINE_FEED, 0, start) + 1
-        indentation = _end_of(_INDENTATION, content, first_line) - first_line
+        indentation = end_of(_INDENTATION, content, first_line) - first_line
         while content[line : line + 1] == _LINE_FEED:
-            next_line = _end_of(_BLANK_LINES, content, line + 1)
-            text = next_line + (indented := _end_of(_INDENTATION, content, next_line) - next_line)
+            next_line = end_of(_BLANK_LINES, content, line + 1)
+            text = next_line + (indented := end_of(_INDENTATION, content, next_line) - next_line)
             line = self._line_end(text)
             text_end = stripped_end(content, text, line)
             if indented == indentation and content[text : text + 1] == closing:
@@ -155,14 +156,25 @@ class JsonReader:
 
     def element_end(self) -> int | None:
         """The end of the broken element of an array that begins here; None if it is not found."""
+        # Nothing is searched beyond the lines of the element, where a stray quotation mark would hide other elements.
         start, line_end = self.position, self.line_end()
-        is_bracket = self.peek() in _CLOSING
-        # Brackets are not searched beyond the lines of the element, where a missing quotation mark would hide others.
-        find_end = bracket_end if is_bracket else unquoted_end
-        end = find_end(self._content, start, line_end)
+        end = self._closing_end(line_end) if self.peek() in _CLOSING else unquoted_end(self._content, start, line_end)
         if end is not None and self._next_byte(end) in (b",", b"]"):
             return end
         return stripped_end(self._content, start, line_end, b",") if self._next_byte(line_end) else None
+
+    def _closing_end(self, line_end: int) -> int | None:
+        """The end of the broken object or array that begins here, by its brackets; None if nothing closes it.
+
+        After a stray quotation mark, strings and the text between them are exchanged. So an earlier end, for which all
+        brackets count, is preferred if the next element or the end of the array follows.
+        """
+        content, start = self._content, self.position
+        end = bracket_end(content, start, line_end)
+        if end is None:
+            self._effort += line_end - start
+        earlier = bracket_end(content, start, line_end if end is None else end - 1, has_strings=False)
+        return earlier if earlier is not None and _NEXT_ELEMENT.match(content, earlier) else end
 
     def _line_end(self, start: int) -> int:
         """The next line feed or record separator, or the end of the content."""
@@ -179,8 +191,7 @@ class JsonReader:
 
     def _next_byte(self, position: int) -> bytes:
         """The next byte that is not white space."""
-        found = _WHITE_SPACE.match(self._content, position)
-        after = found.end() if found else position
+        after = end_of(WHITE_SPACE, self._content, position)
         return bytes(self._content[after : after + 1])
 
     def _load(self, size: int) -> None:
@@ -239,11 +250,6 @@ class JsonReader:
         else:
             end = None
         return None if end is None else self.take(end)
-
-
-def _end_of(pattern: re.Pattern[bytes], content: Content, start: int) -> int:
-    found = pattern.match(content, start)
-    return found.end() if found else start
 
 
 def _is_object(content: Content, start: int, end: int) -> bool:

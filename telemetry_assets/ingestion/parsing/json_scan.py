@@ -25,7 +25,11 @@ Content = bytes | bytearray
 """UTF-8 text as bytes. It can be searched byte by byte: JSON's brackets, quotes and commas are ASCII, and UTF-8 encodes
 all other characters without ASCII bytes."""
 
+WHITE_SPACE = re.compile(rb"[ \t\r\n]*")
+"""JSON's white space."""
+
 _FIRST_PIECE, _PIECE = 4 * 1024, 1024 * 1024
+_NO_QUOTES = np.zeros(0, np.int64)
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPENING, _CLOSING = (ord("["), ord("{")), (ord("]"), ord("}"))
 # Integers stay text: only the end of a value is needed, and Python refuses to parse integers of many digits.
@@ -46,6 +50,12 @@ def nests_too_deep(text: str) -> bool:
 def is_nested_too_deep(content: Content, start: int, end: int) -> bool:
     """Whether a part of the content nests deeper than :data:`MAX_NESTING`. The part has to begin outside of strings."""
     return any(piece.depths.max(initial=0) > MAX_NESTING for piece in _brackets(content, start, end))
+
+
+def end_of(pattern: re.Pattern[bytes], content: Content, start: int) -> int:
+    """The end of what a pattern matches at ``start``; ``start`` if it does not match."""
+    found = pattern.match(content, start)
+    return found.end() if found else start
 
 
 def text_of(content: Content, start: int, end: int) -> str:
@@ -116,12 +126,13 @@ def stripped_end(content: Content, start: int, end: int, also: bytes = b"") -> i
     return start
 
 
-def bracket_end(content: Content, start: int, end: int) -> int | None:
+def bracket_end(content: Content, start: int, end: int, *, has_strings: bool = True) -> int | None:
     """The end of the object or array that begins at ``start``; None if no bracket before ``end`` closes it.
 
     :param start: the position of an opening bracket outside of strings.
+    :param has_strings: whether brackets in strings do not count. Otherwise, all brackets count.
     """
-    for piece in _brackets(content, start, end):
+    for piece in _brackets(content, start, end, has_strings):
         closed = piece.positions[piece.depths <= 0]
         if closed.size:
             return int(closed[0]) + 1
@@ -141,13 +152,13 @@ class _Piece:
     depths: npt.NDArray[np.int64]
 
 
-def _brackets(content: Content, start: int, end: int) -> Iterator[_Piece]:
-    """The brackets outside of strings, in pieces. ``start`` has to be outside of strings."""
+def _brackets(content: Content, start: int, end: int, has_strings: bool = True) -> Iterator[_Piece]:
+    """The brackets outside of strings, or all brackets, in pieces. ``start`` has to be outside of strings."""
     is_inside, backslashes, depth = False, 0, 0
     begin, size = start, _FIRST_PIECE
     while begin < end:
         piece = np.frombuffer(content[begin : min(begin + size, end)], np.uint8)
-        quotes, backslashes = _quotes(piece, is_inside, backslashes)
+        quotes, backslashes = _quotes(piece, is_inside, backslashes) if has_strings else (_NO_QUOTES, 0)
         inside = np.zeros(len(piece) + 1, np.int8)
         inside[quotes + 1] = 1
         inside = (np.cumsum(inside, dtype=np.int32) + is_inside) & 1

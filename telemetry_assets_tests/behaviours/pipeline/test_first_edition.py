@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.evolution import additive_changes
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, UPLOADS, all_tables
+from telemetry_assets.tables import (
+    ALERTS,
+    BRONZE,
+    CURRENT_STATE,
+    FUEL_EFFICIENCY,
+    REJECTED,
+    SILVER,
+    UPLOADS,
+    all_tables,
+)
 from telemetry_assets_tests.harness import first_edition
 from telemetry_assets_tests.harness.contract_reading import Batch, read_batches
-from telemetry_assets_tests.harness.deployment import Deployment, assert_same_rows
+from telemetry_assets_tests.harness.deployment import READINGS, Deployment, assert_same_rows
 from telemetry_assets_tests.harness.killed_process import INSURANCE_AS_OF, Run, Stage
 from telemetry_assets_tests.harness.made_documents import event, framed
 
@@ -97,3 +109,34 @@ def test_the_next_run_completes_a_first_run_that_was_killed(stage: Stage, point:
     Run(killed=point).happen(stage)
     Run().happen(stage)
     assert_is_of_this_version(deployed_in(stage))
+
+
+def test_batch_that_version_010_began_to_write_is_written_again(tmp_path: Path) -> None:
+    """Version 0.1.0 rejects two objects on one line as one document; this version accepts both."""
+    stage = Stage(tmp_path, tmp_path / "landing")
+    stage.landing.mkdir()
+    one, *joined = (json.dumps(event(f"CAR-{number}")) for number in range(3))
+    (stage.landing / "x.jsonl").write_text(f"{one}\n{''.join(joined)}\n{{}}\n")
+    Run(killed="after the commit to bronze.rejected_documents").happen(stage)
+    as_of_version_010(stage, "".join(joined))
+    Run().happen(stage)
+    deployed = deployed_in(stage)
+    deployed.recall_batches()
+    reading = deployed.expected()
+    for contract in (BRONZE, REJECTED, SILVER):
+        assert_same_rows(contract, deployed.rows(contract), READINGS[contract](reading))
+    assert [(row["documents"], row["accepted"], row["rejected"]) for row in deployed.rows(UPLOADS)] == [(4, 3, 1)]
+    assert all(batch.conserved for batch in deployed.pipeline.reconcile().batches)
+
+
+def as_of_version_010(stage: Stage, rejected_line: str) -> None:
+    """Change the journal and the rejected documents to what version 0.1.0 writes."""
+    journal = stage.lakehouse / "ingestion" / "in_progress.json"
+    entry = json.loads(journal.read_text())
+    assert entry.pop("parser_edition") == 2
+    journal.write_text(json.dumps(entry))
+    catalog = SqlCatalog("telemetry", uri=f"sqlite:///{stage.lakehouse}/catalog.sqlite")
+    table = catalog.load_table(REJECTED.identifier)
+    [row] = table.scan().to_arrow().to_pylist()
+    rows = [{**row, "source_position": 1, "payload": rejected_line}, {**row, "source_position": 2}]
+    table.overwrite(pa.Table.from_pylist(rows, schema=REJECTED.arrow_schema))

@@ -10,6 +10,7 @@ import pytest
 
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept, parse_time
 from telemetry_assets.tables.document_shapes import VALUE_COLUMNS, payload_values
+from telemetry_assets_tests.harness.contract_reading_of_fields import FIELD_PATHS, RANGES
 from telemetry_assets_tests.harness.made_documents import Document, event, vehicle
 
 INGESTED_AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -176,70 +177,24 @@ def test_a_year_is_a_whole_number(given: object, value: int | None) -> None:
     assert values(event(year=given))["year"] == value
 
 
-RANGES = {
-    "year": (1886, 2100),
-    "current_mileage_km": (None, 2_000_000),
-    "fuel_available_liters": (0, 1_000),
-    "engine_temp_celsius": (-50, 200),
-    "oil_temp_celsius": (-50, 250),
-    "oil_pressure_psi": (0, 200),
-    "tire_pressure_front_left_psi": (0, 200),
-    "tire_pressure_front_right_psi": (0, 200),
-    "tire_pressure_rear_left_psi": (0, 200),
-    "tire_pressure_rear_right_psi": (0, 200),
-    "battery_charge_percent": (0, 100),
-    "trip_distance_km": (0, 10_000),
-    "trip_fuel_liters": (0, 2_000),
-    "trip_max_speed_kmh": (0, 500),
-    "trip_duration_minutes": (0, 100_000),
-}
-
-
 def with_value(column: str, value: float) -> tuple[str, Document]:
     """The path of a column's field, and a document with this value in it."""
-    if column == "oil_pressure_psi":
-        return "metrics.oilPressurePsi", event(oilPressurePsi=value)
-    shapes = {name: path for path, names in VEHICLE_FIELDS.items() for name in names.items()}
-    (field, _), path = next((pair, path) for pair, path in shapes.items() if pair[1] == column)
-    document = vehicle()
+    shape, path = next(reversed(FIELD_PATHS[column].items()))
+    document = event() if shape == "event" else vehicle()
+    *objects, name = path.split(".")
     holder = document
-    for name in path.split("."):
-        holder = holder.setdefault(name, {})
-    holder[field] = value
-    return f"{path}.{field}", document
-
-
-VEHICLE_FIELDS = {
-    "vehicle_static_info.data": {"year": "year"},
-    "trip_data.vehicle_telemetry_snapshot.data": {
-        "currentMileage": "current_mileage_km",
-        "fuelAvailableLiters": "fuel_available_liters",
-        "engineTempCelsius": "engine_temp_celsius",
-        "oilTempCelsius": "oil_temp_celsius",
-        "batteryChargePerc": "battery_charge_percent",
-    },
-    "trip_data.vehicle_telemetry_snapshot.data.tire_pressures_psi": {
-        "front_left": "tire_pressure_front_left_psi",
-        "front_right": "tire_pressure_front_right_psi",
-        "rear_left": "tire_pressure_rear_left_psi",
-        "rear_right": "tire_pressure_rear_right_psi",
-    },
-    "trip_data.trip_summary.data": {
-        "tripMileage": "trip_distance_km",
-        "tripFuelLiters": "trip_fuel_liters",
-        "tripMaxSpeedKm": "trip_max_speed_kmh",
-        "tripTimeMinutes": "trip_duration_minutes",
-    },
-}
+    for one in objects:
+        holder = holder.setdefault(one, {})
+    holder[name] = value
+    return path, document
 
 
 @pytest.mark.parametrize("column", RANGES)
 def test_number_outside_of_its_range_is_null_and_counts_as_out_of_range(column: str) -> None:
     least, greatest = RANGES[column]
     step = 1 if column == "year" else 0.001
-    inside = [greatest, step if least is None else least]
-    outside = [greatest + step, 0 if least is None else least - step, -1_000_000, 16_777_215, 10**30]
-    for value in inside:
+    outside = [greatest + step, least - step, -1_000_000, 16_777_215, 10**30]
+    for value in (least, greatest):
         path, document = with_value(column, value)
         assert values(document)[column] == value
         assert accepted(document).out_of_range_fields == ()

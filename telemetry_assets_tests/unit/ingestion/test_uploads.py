@@ -226,8 +226,21 @@ def test_two_broken_elements_of_an_array_do_not_hide_those_between_them() -> Non
     for place in (20, 150):
         documents[place] = documents[place].replace("CAR", 'C"R')
     rejections = [(20, "not_json"), (150, "not_json")]
-    for array in ("[\n" + ",\n".join(documents) + "\n]", "[" + "\n,".join(documents) + "]"):
-        assert outcome("x.json", array) == (198, rejections)
+    for between in (",", ", ", ",\n", "\n,"):
+        for space in ("", "\n"):
+            assert outcome("x.json", f"[{space}{between.join(documents)}{space}]") == (198, rejections)
+
+
+@pytest.mark.parametrize("place", [0, 100, 199])
+def test_stray_quotation_mark_in_an_array_costs_one_element(place: int) -> None:
+    documents = [json.dumps(event(f"CAR-{number}")) for number in range(200)]
+    documents[place] = documents[place].replace("CAR", 'C"R')
+    assert outcome("x.json", f"[{','.join(documents)}]") == (199, [(place, "not_json")])
+
+
+def test_brackets_in_strings_of_a_broken_element_do_not_end_it() -> None:
+    broken = '{"carChassis": "}", "a": "{]", "b": oops}'
+    assert outcome("x.json", f"[{GOOD},{broken},{GOOD}]") == (2, [(1, "not_json")])
 
 
 def test_elements_that_are_cut_off_cost_no_others_however_many_there_are() -> None:
