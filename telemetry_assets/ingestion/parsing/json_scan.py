@@ -117,12 +117,13 @@ def stripped_end(content: Content, start: int, end: int, also: bytes = b"") -> i
 
     :param also: further characters to remove from the end.
     """
+    size = _FIRST_PIECE
     while end > start:
-        piece = max(start, end - _PIECE)
+        piece = max(start, end - size)
         kept = len(content[piece:end].rstrip(b" \t\r\n" + also))
         if kept:
             return piece + kept
-        end = piece
+        end, size = piece, min(2 * size, _PIECE)
     return start
 
 
