@@ -160,13 +160,20 @@ class BatchWriter:
 
         :returns: the entry that is stored then; None if there is none.
         """
-        logger.warning("batch %s was begun by another version; it is written again", entry.batch_id)
+        # Without the engine that the batch needs, its rows could not be written again.
+        self._parser(entry, None)
+        logger.warning(
+            "batch %s was begun by edition %s of the parser; edition %s writes its rows again",
+            entry.batch_id,
+            entry.parser_edition,
+            PARSER_EDITION,
+        )
         journal = self.context.journal
 
         def remove(contract: TableContract) -> None:
             table, stored = self.context.lakehouse.table(contract), journal.load()
-            # Runs of this version write rows only after they have stored another entry. If one does so after this
-            # check, the table has changed since it was loaded, and the deletion fails.
+            # Runs of this version write rows only after the stored entry has this version's edition. If one does so
+            # after this check, the table has changed since it was loaded, and the deletion fails.
             if stored is not None and stored.tag == entry.tag:
                 remove_batch(table, entry.batch_id, {"telemetry.run-id": self.run_id, "telemetry.step": "ingest"})
 

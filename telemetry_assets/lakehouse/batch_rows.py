@@ -72,7 +72,11 @@ def remove_batch(table: Table, batch_id: str, summary: Mapping[str, str]) -> Non
 
     :raises CommitFailedException: if the table has changed since it was loaded.
     """
-    delete_rows(table, EqualTo(term="batch_id", value=batch_id), {**summary, REMOVED_BATCH_ID: batch_id})
+    properties = {**summary, REMOVED_BATCH_ID: batch_id}
+    has_rows = delete_rows(table, EqualTo(term="batch_id", value=batch_id), properties)
+    # Version 0.1.0 commits a snapshot also for a batch without rows.
+    if not has_rows and batch_snapshot(table, batch_id) is not None:
+        append_files(table, (), properties)
 
 
 def contains_batch(table: Table, batch_id: str, since: TablePosition | None = None) -> bool:

@@ -120,7 +120,7 @@ class JournalEntry:
                 replay=_replay_from_json(read.get("replay")),
                 positions={name: TablePosition(**position) for name, position in read.get("positions", {}).items()},
                 # Version 0.1.0 does not write the edition.
-                parser_edition=read.get("parser_edition", 1),
+                parser_edition=int(read.get("parser_edition", 1)),
                 tag=tag,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -41,6 +41,7 @@ _LONGEST_WORD = 16
 _UNTERMINATED = "Unterminated string"
 _LINE_FEED, _RECORD_SEPARATOR = b"\n", b"\x1e"
 _CLOSING = {b"{": b"}", b"[": b"]"}
+_FIRST_SEARCH = 4 * 1024
 _EFFORT_PER_BYTE, _LEAST_EFFORT = 4, 1024 * 1024
 
 
@@ -71,6 +72,8 @@ class JsonReader:
         # A decoded piece of the content up to the byte `_loaded`, and the place of `position` in it.
         self._chunk, self._place, self._loaded = "", 0, 0
         self._searched: dict[bytes, tuple[int, int]] = {}
+        # The end of a line, and where its trailing white space begins.
+        self._last_line = (-1, -1)
         self._effort = 0
 
     @property
@@ -139,7 +142,7 @@ class JsonReader:
         closing = _CLOSING.get(self.peek())
         end = line = self._line_end(start + 1)
         if closing is None or content[line : line + 1] != _LINE_FEED:
-            return stripped_end(content, start, end)
+            return self._stripped_line_end(start, end)
         first_line = content.rfind(_LINE_FEED, 0, start) + 1
         indentation = end_of(_INDENTATION, content, first_line) - first_line
         while content[line : line + 1] == _LINE_FEED:
@@ -166,15 +169,34 @@ class JsonReader:
     def _closing_end(self, line_end: int) -> int | None:
         """The end of the broken object or array that begins here, by its brackets; None if nothing closes it.
 
-        After a stray quotation mark, strings and the text between them are exchanged. So an earlier end, for which all
-        brackets count, is preferred if the next element or the end of the array follows.
+        After a stray quotation mark, text outside of strings looks like strings, and the reverse. So an earlier end,
+        for which all brackets count, is preferred if the next element or the end of the array follows.
         """
         content, start = self._content, self.position
-        end = bracket_end(content, start, line_end)
-        if end is None:
-            self._effort += line_end - start
-        earlier = bracket_end(content, start, line_end if end is None else end - 1, has_strings=False)
-        return earlier if earlier is not None and _NEXT_ELEMENT.match(content, earlier) else end
+        size, all_count = _FIRST_SEARCH, True
+        while True:
+            # The time is proportional to the length of the element, because both ends are searched in the same piece.
+            limit = min(start + size, line_end)
+            end = bracket_end(content, start, limit)
+            earlier = (
+                bracket_end(content, start, limit if end is None else end - 1, has_strings=False) if all_count else None
+            )
+            if earlier is not None:
+                if _NEXT_ELEMENT.match(content, earlier):
+                    return earlier
+                all_count = False
+            if end is not None:
+                return end
+            if limit == line_end:
+                self._effort += line_end - start
+                return None
+            size *= 4
+
+    def _stripped_line_end(self, start: int, line_end: int) -> int:
+        """The end of a line without trailing white space. The last search is used again for the same line."""
+        if self._last_line[0] != line_end:
+            self._last_line = (line_end, stripped_end(self._content, start, line_end))
+        return max(start, self._last_line[1])
 
     def _line_end(self, start: int) -> int:
         """The next line feed or record separator, or the end of the content."""
