@@ -129,6 +129,23 @@ def test_batch_that_version_010_began_to_write_is_written_again(tmp_path: Path) 
     assert all(batch.conserved for batch in deployed.pipeline.reconcile().batches)
 
 
+def test_empty_snapshot_of_version_010_does_not_hide_the_rows_of_its_batch(tmp_path: Path) -> None:
+    """Version 0.1.0 commits a snapshot of Bronze also if it has rejected all documents of a batch."""
+    stage = Stage(tmp_path, tmp_path / "landing")
+    stage.landing.mkdir()
+    joined = "".join(json.dumps(event(f"CAR-{number}")) for number in range(2))
+    (stage.landing / "x.jsonl").write_text(f"{joined}\n{{}}\n")
+    Run(killed="after the commit to bronze.rejected_documents").happen(stage)
+    as_of_version_010(stage, joined)
+    entry = json.loads((stage.lakehouse / "ingestion" / "in_progress.json").read_text())
+    bronze = SqlCatalog("telemetry", uri=f"sqlite:///{stage.lakehouse}/catalog.sqlite").load_table(BRONZE.identifier)
+    bronze.append(BRONZE.arrow_schema.empty_table(), {"telemetry.batch-id": entry["batch_id"]})
+    Run().happen(stage)
+    deployed = deployed_in(stage)
+    assert [row["car_chassis"] for row in deployed.rows(BRONZE)] == ["CAR-0", "CAR-1"]
+    assert all(batch.conserved for batch in deployed.pipeline.reconcile().batches)
+
+
 def as_of_version_010(stage: Stage, rejected_line: str) -> None:
     """Change the journal and the rejected documents to what version 0.1.0 writes."""
     journal = stage.lakehouse / "ingestion" / "in_progress.json"
@@ -138,5 +155,9 @@ def as_of_version_010(stage: Stage, rejected_line: str) -> None:
     catalog = SqlCatalog("telemetry", uri=f"sqlite:///{stage.lakehouse}/catalog.sqlite")
     table = catalog.load_table(REJECTED.identifier)
     [row] = table.scan().to_arrow().to_pylist()
-    rows = [{**row, "source_position": 1, "payload": rejected_line}, {**row, "source_position": 2}]
+    position = int(row["source_position"]) - 1
+    rows = [
+        {**row, "source_position": position - 1, "payload": rejected_line},
+        {**row, "source_position": position},
+    ]
     table.overwrite(pa.Table.from_pylist(rows, schema=REJECTED.arrow_schema))

@@ -238,6 +238,15 @@ def test_stray_quotation_mark_in_an_array_costs_one_element(place: int) -> None:
     assert outcome("x.json", f"[{','.join(documents)}]") == (199, [(place, "not_json")])
 
 
+def test_values_that_end_in_a_backslash_cost_one_element_each_however_many_there_are() -> None:
+    documents = [json.dumps(event(f"CAR-{number}", note="C:")) for number in range(5_000)]
+    broken = range(0, 5_000, 100)
+    for place in broken:
+        documents[place] = documents[place].replace("C:", "C:\\")
+    expected = 4_950, [(place, "not_json") for place in broken]
+    assert outcome("x.json", f"[{','.join(documents)}]") == expected
+
+
 def test_brackets_in_strings_of_a_broken_element_do_not_end_it() -> None:
     broken = '{"carChassis": "}", "a": "{]", "b": oops}'
     assert outcome("x.json", f"[{GOOD},{broken},{GOOD}]") == (2, [(1, "not_json")])
