@@ -243,8 +243,7 @@ def test_values_that_end_in_a_backslash_cost_one_element_each_however_many_there
     broken = range(0, 5_000, 100)
     for place in broken:
         documents[place] = documents[place].replace("C:", "C:\\")
-    expected = 4_950, [(place, "not_json") for place in broken]
-    assert outcome("x.json", f"[{','.join(documents)}]") == expected
+    assert outcome_of(f"[{','.join(documents)}]") == (4_950, 50)
 
 
 def test_brackets_in_strings_of_a_broken_element_do_not_end_it() -> None:
