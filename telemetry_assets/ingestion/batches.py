@@ -3,7 +3,7 @@
 The steps: store the journal entry, claim the uploads, parse them, settle the entry (its ingestion time and outcomes
 become final), append the rejected documents, append to Bronze, append to the ledger, archive the uploads, remove the
 entry. A run that resumes a batch skips the steps that are done. Every run that parses a settled entry produces the same
-rows; a run of another version of the parser first removes the rows that are there.
+rows. If another edition of the parser has settled the entry of a batch, a run first removes the batch's rows.
 """
 
 from __future__ import annotations

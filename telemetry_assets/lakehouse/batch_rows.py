@@ -57,7 +57,7 @@ class TablePosition:
 
 
 def batch_snapshot(table: Table, batch_id: str) -> Snapshot | None:
-    """The snapshot that appended a batch; None if there is none, or if it was rolled back, undone or has expired."""
+    """The snapshot that appended a batch; None if there is none, or it was rolled back or removed or has expired."""
     for snapshot in current_ancestors(table):
         summary = summary_of(snapshot)
         if summary.get(BATCH_ID) == batch_id:

@@ -76,7 +76,7 @@ class Lakehouse:
             return None
 
     def prepare(self, contracts: Iterable[TableContract] | None = None) -> None:
-        """Create missing tables, compare each table and its entry with the contract, and apply additive changes.
+        """Create missing tables, compare each table and its catalog entry with the contract, apply additive changes.
 
         :param contracts: the contracts of the tables; all tables if not given.
         :raises TableMismatchError: for the first table that differs; it lists all differences of that table.

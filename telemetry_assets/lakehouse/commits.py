@@ -46,7 +46,7 @@ COMMIT_ID = "telemetry.commit-id"
 BATCH_ID = "telemetry.batch-id"
 """The property in a snapshot's summary with the id of the ingestion batch that it appended."""
 REMOVED_BATCH_ID = "telemetry.removed-batch-id"
-"""The property in a snapshot's summary with the id of a batch that it removed, which is appended again afterwards."""
+"""The property in a snapshot's summary with the id of a batch whose rows it removed. They are appended again."""
 _SET_IN = "telemetry.properties-set-in"
 _NO_SNAPSHOT = "none"
 

@@ -78,8 +78,8 @@ class Range:
 
     def __str__(self) -> str:
         # Years have no separator of thousands.
-        greatest = f"{self.greatest:,}" if self.greatest >= 10_000 else f"{self.greatest}"
-        return f"{'above ' if self.is_open else ''}{self.least} to {greatest}"
+        separator = "" if self.least >= 1_000 else ","
+        return f"{'above ' if self.is_open else ''}{self.least} to {self.greatest:{separator}}"
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,9 @@ class JsonReader:
             limit = min(start + size, line_end)
             end = bracket_end(content, start, limit)
             earlier = (
-                bracket_end(content, start, limit if end is None else end - 1, has_strings=False) if all_count else None
+                bracket_end(content, start, limit if end is None else end - 1, skip_strings=False)
+                if all_count
+                else None
             )
             if earlier is not None:
                 if _NEXT_ELEMENT.match(content, earlier):

@@ -127,13 +127,13 @@ def stripped_end(content: Content, start: int, end: int, also: bytes = b"") -> i
     return start
 
 
-def bracket_end(content: Content, start: int, end: int, *, has_strings: bool = True) -> int | None:
+def bracket_end(content: Content, start: int, end: int, *, skip_strings: bool = True) -> int | None:
     """The end of the object or array that begins at ``start``; None if no bracket before ``end`` closes it.
 
     :param start: the position of an opening bracket outside of strings.
-    :param has_strings: whether brackets in strings do not count. Otherwise, all brackets count.
+    :param skip_strings: whether brackets in strings do not count.
     """
-    for piece in _brackets(content, start, end, has_strings):
+    for piece in _brackets(content, start, end, skip_strings):
         closed = piece.positions[piece.depths <= 0]
         if closed.size:
             return int(closed[0]) + 1
@@ -153,13 +153,13 @@ class _Piece:
     depths: npt.NDArray[np.int64]
 
 
-def _brackets(content: Content, start: int, end: int, has_strings: bool = True) -> Iterator[_Piece]:
+def _brackets(content: Content, start: int, end: int, skip_strings: bool = True) -> Iterator[_Piece]:
     """The brackets outside of strings, or all brackets, in pieces. ``start`` has to be outside of strings."""
     is_inside, backslashes, depth = False, 0, 0
     begin, size = start, _FIRST_PIECE
     while begin < end:
         piece = np.frombuffer(content[begin : min(begin + size, end)], np.uint8)
-        quotes, backslashes = _quotes(piece, is_inside, backslashes) if has_strings else (_NO_QUOTES, 0)
+        quotes, backslashes = _quotes(piece, is_inside, backslashes) if skip_strings else (_NO_QUOTES, 0)
         inside = np.zeros(len(piece) + 1, np.int8)
         inside[quotes + 1] = 1
         inside = (np.cumsum(inside, dtype=np.int32) + is_inside) & 1
