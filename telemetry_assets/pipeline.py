@@ -16,7 +16,8 @@ from typing import cast
 from pyiceberg.table import Table
 
 from telemetry_assets.engines import open_engine, parses_batches
-from telemetry_assets.engines.base import Engine, ParsingEngine, RefreshResult
+from telemetry_assets.engines.base import Engine, ParsingEngine, no_callback
+from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.file_system import translate_storage_errors
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
@@ -26,7 +27,7 @@ from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.reconciliation import BatchReport, Reconciliation, reconcile, require_conservation
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
-from telemetry_assets.lakehouse.watermarks import is_behind
+from telemetry_assets.lakehouse.watermarks import has_changes, is_behind
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import derived_tables
 from telemetry_assets.tables.contract import DerivedTable
@@ -96,14 +97,29 @@ class Pipeline:
             return self.ingestion.try_replay(selection)
 
     def refresh_all(
-        self, run_id: str, insurance_as_of: date | None, progress: Callable[[RefreshResult], None]
+        self,
+        run_id: str,
+        insurance_as_of: date | None,
+        progress: Callable[[RefreshResult], None],
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> list[RefreshResult]:
-        """Refresh all derived tables that are behind their upstream. :meth:`ingest` must prepare the tables first."""
+        """Refresh all derived tables that are behind their upstream. :meth:`ingest` must prepare the tables first.
+
+        :param progress: called with the result of each table.
+        :param between_steps: called between two pieces of a rebuild.
+        """
         results: list[RefreshResult] = []
         for contract in derived_tables():
-            results.append(self._refresh(contract, run_id, None, insurance_as_of))
+            results.append(self._refresh(contract, run_id, None, insurance_as_of, between_steps=between_steps))
             progress(results[-1])
         return results
+
+    def changed_upstream(self) -> Iterator[DerivedTable]:
+        """The tables whose upstream has changed. Each is checked after the caller has refreshed the one before."""
+        for contract in derived_tables():
+            table, upstream = self.lakehouse.existing(contract), self.lakehouse.existing(contract.upstream)
+            if table is not None and upstream is not None and has_changes(table, contract, upstream):
+                yield contract
 
     def refresh(
         self,
@@ -111,25 +127,41 @@ class Pipeline:
         run_id: str,
         event_dates: frozenset[date] | None = None,
         insurance_as_of: date | None = None,
+        *,
+        rebuilds: bool = True,
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
         """Refresh a derived table. See :meth:`Engine.refresh`.
 
         :param event_dates: dates to rebuild; None refreshes the dates on which the table is behind.
         :param insurance_as_of: date for which the insurance status is computed; None is today in UTC.
+        :param rebuilds: if false, parts of the table that have to be rebuilt are left to a later refresh.
+        :param between_steps: called between two pieces of a rebuild, with the result of the first.
         :raises TableMismatchError: if the table or its upstream differs from its contract. Then nothing is written.
         :raises QualityError: if the upstream or the new rows have duplicate keys. Then nothing is written.
         """
         with translate_errors(self.settings):
             self.lakehouse.prepare((contract.upstream, contract))
-        return self._refresh(contract, run_id, event_dates, insurance_as_of)
+        return self._refresh(
+            contract, run_id, event_dates, insurance_as_of, rebuilds=rebuilds, between_steps=between_steps
+        )
 
     def _refresh(
-        self, contract: DerivedTable, run_id: str, event_dates: frozenset[date] | None, insurance_as_of: date | None
+        self,
+        contract: DerivedTable,
+        run_id: str,
+        event_dates: frozenset[date] | None,
+        insurance_as_of: date | None,
+        *,
+        rebuilds: bool = True,
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
         as_of = insurance_as_of or datetime.now(UTC).date()
-        parameters = RefreshParameters(as_of, self.settings.alert_rules, rebuild=event_dates is not None)
+        parameters = RefreshParameters(as_of, self.settings.alert_rules)
         with translate_errors(self.settings):
-            result = self.engine.refresh(contract, event_dates, parameters, run_id)
+            result = self.engine.refresh(
+                contract, event_dates, parameters, run_id, rebuilds=rebuilds, between_steps=between_steps
+            )
         if result.rebuild_reason:
             logger.info("%s was rebuilt, because %s", contract.full_name, result.rebuild_reason)
         logger.info(
@@ -151,6 +183,9 @@ class Pipeline:
     ) -> ProcessResult:
         """Ingest all waiting uploads, then refresh Silver and Gold.
 
+        If a table is rebuilt in pieces, uploads that arrive in the meantime are ingested between two pieces, and all
+        tables are updated from them.
+
         :param progress: called with the report of each committed batch and the result of each refresh.
         :raises QualityError: if documents of a batch are missing from the tables, or a table has duplicate keys.
         :raises SettingsError: if a setting that the engine requires is missing. Then nothing is ingested.
@@ -166,7 +201,16 @@ class Pipeline:
             unclaimable = error
         for batch_report in batch_reports:
             require_conservation(self.lakehouse, batch_report)
-        refreshes = self.refresh_all(run_id, insurance_as_of, progress)
+
+        def take_waiting(_: RefreshResult) -> None:
+            taken = self.ingest(run_id, progress) if self.ingestion.has_work() else []
+            for one in taken:
+                require_conservation(self.lakehouse, one)
+            batch_reports.extend(taken)
+            for contract in self.changed_upstream():
+                self._refresh(contract, run_id, None, insurance_as_of, rebuilds=False)
+
+        refreshes = self.refresh_all(run_id, insurance_as_of, progress, take_waiting)
         if unclaimable is not None:
             raise unclaimable
         return ProcessResult(tuple(batch_reports), tuple(refreshes))

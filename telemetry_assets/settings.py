@@ -108,6 +108,17 @@ class Settings(BaseSettings):
     spark_batch_max_bytes: int = Field(
         16 * 1024 * MEBIBYTE, ge=1, description="Maximum bytes of the uploads in one batch that Spark parses."
     )
+    update_max_rows: int = Field(
+        100_000,
+        ge=1,
+        description="A refresh updates rows if at most this number of upstream rows changed; else it rebuilds dates.",
+    )
+    rebuild_max_rows: int = Field(
+        500_000, ge=1, description="A rebuild reads at most this number of rows at a time, on the embedded engine."
+    )
+    spark_rebuild_max_rows: int = Field(
+        50_000_000, ge=1, description="A rebuild reads at most this number of rows at a time, on Spark, EMR or Glue."
+    )
     upload_max_bytes: int = Field(
         256 * MEBIBYTE, ge=1, description="Maximum bytes of one upload after decompression; a larger one is rejected."
     )

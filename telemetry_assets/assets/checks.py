@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dagster import (
@@ -21,10 +21,11 @@ from dagster import (
 
 from telemetry_assets.assets.metadata import asset_key
 from telemetry_assets.assets.resources import TelemetryResource
+from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.errors import QualityError, TelemetryAssetsError
 from telemetry_assets.ingestion.reconciliation import BatchReport, check_conservation, shown_counts
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.quality import keys_in, repeated_among, shared_ids
+from telemetry_assets.lakehouse.quality import keys_by_partition, repeated_among, shared_ids
 from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_lines, plain_values
@@ -105,22 +106,32 @@ def parse_time(name: str, text: str) -> datetime | None:
     return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed
 
 
-def check_table(
-    lakehouse: Lakehouse, contract: TableContract, partitions: frozenset[date] | None = None
-) -> Iterator[AssetCheckResult]:
+def check_table(lakehouse: Lakehouse, contract: TableContract) -> Iterator[AssetCheckResult]:
     """Evaluate the checks that read only the table: the schema check and, for a derived table, the checks of its keys.
 
-    :param partitions: the partitions whose keys are checked; None for all.
+    The whole table is read, one partition at a time.
     """
     yield _schema_check(lakehouse, contract)
     if isinstance(contract, DerivedTable):
-        keys = keys_in(lakehouse.table(contract), contract, partitions)
-        repeated = repeated_among(keys, contract)
-        yield _result(contract, contract.key_check, repeated == 0, {"repeated_keys": repeated})
-        if (check := contract.shared_id_check) is not None:
-            shared = shared_ids(keys, contract, check)
-            figures = {"count": len(shared), "ids": plain_values(shared[:_MAX_IDS_LISTED])}
-            yield _result(contract, check.name, not shared, figures, AssetCheckSeverity.WARN)
+        table, shared = lakehouse.table(contract), contract.shared_id_check
+        repeated, ids = 0, set[str]()
+        for keys in keys_by_partition(table, contract):
+            repeated += repeated_among(keys, contract)
+            ids |= set(shared_ids(keys, contract, shared) if shared is not None else ())
+        yield from _key_checks(contract, repeated, sorted(ids))
+
+
+def check_refreshed(lakehouse: Lakehouse, result: RefreshResult) -> Iterator[AssetCheckResult]:
+    """Evaluate the checks of a table after a refresh. Only the keys that it touched are checked."""
+    yield _schema_check(lakehouse, result.contract)
+    yield from _key_checks(result.contract, result.repeated_keys, result.shared_ids)
+
+
+def _key_checks(contract: DerivedTable, repeated: int, ids: Sequence[str]) -> Iterator[AssetCheckResult]:
+    yield _result(contract, contract.key_check, repeated == 0, {"repeated_keys": repeated})
+    if (check := contract.shared_id_check) is not None:
+        figures = {"count": len(ids), "ids": plain_values(ids[:_MAX_IDS_LISTED])}
+        yield _result(contract, check.name, not ids, figures, AssetCheckSeverity.WARN)
 
 
 @contextmanager

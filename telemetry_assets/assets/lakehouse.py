@@ -35,8 +35,11 @@ from telemetry_assets.assets.reports import (
     to_materialize_result,
 )
 from telemetry_assets.assets.resources import TelemetryResource
+from telemetry_assets.engines.result import RefreshResult
+from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE, DerivedTable, TableContract, derived_tables
+from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.plain import plain_lines
 
 OWNER = "team:vehicle-data"
@@ -155,8 +158,32 @@ def _reports(
         yield from ingest_reports(context, pipeline, chosen)
         return
     with as_dagster_failure(context):
-        result = pipeline.refresh(table, context.run.run_id, chosen, as_of)
+        result = pipeline.refresh(
+            table,
+            context.run.run_id,
+            chosen,
+            as_of,
+            between_steps=lambda step: _give_way(context, pipeline, step, as_of),
+        )
     yield refresh_report(context, pipeline, result, chosen)
+
+
+def _give_way(context: AssetExecutionContext, pipeline: Pipeline, step: RefreshResult, as_of: date | None) -> None:
+    """Between two pieces of a rebuild, ingest waiting uploads, and update all tables from what has changed.
+
+    The step holds the pool, so no other run can do it.
+    """
+    context.log.info(f"{step.contract.full_name}: {counted(len(step.left), 'partition')} left to rebuild")
+    try:
+        if pipeline.ingestion.has_work():
+            for report in ingest_reports(context, pipeline, None):
+                log_report(context, report)
+        for table in pipeline.changed_upstream():
+            result = pipeline.refresh(table, context.run.run_id, None, as_of, rebuilds=False)
+            log_report(context, refresh_report(context, pipeline, result, None))
+    except Exception as error:
+        # The rebuild does not depend on it, and the next run of the job `ingest` tries again and shows the error.
+        context.log.error(f"uploads could not be processed between two pieces: {plain_lines(str(error))}")
 
 
 def _selected_checks(

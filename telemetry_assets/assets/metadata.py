@@ -18,7 +18,7 @@ from dagster import (
     TableSchema,
 )
 
-from telemetry_assets.engines.base import RefreshResult, RemoteRun
+from telemetry_assets.engines.result import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts
 from telemetry_assets.tables import BRONZE
 from telemetry_assets.tables.alert_rules import AlertRules, shown, transform_edition
@@ -105,12 +105,14 @@ def refresh_metadata(result: RefreshResult, day: date) -> Metadata:
     return {
         **_table_figures(result.contract, result.snapshot_id, partition.rows),
         "rows_read": result.rows_read.get(day, 0),
-        "rows_written": partition.rows if result.changed else 0,
+        "rows_written": partition.written,
         # Only ingestion rejects documents.
         "rejected": 0,
         "changed": result.changed,
         "run_rows_read": sum(result.rows_read.values()),
         "run_rows_written": result.rows_written,
+        "run_bytes_read": result.bytes_read,
+        "run_bytes_written": result.bytes_written,
         "run_seconds": round(result.seconds, 3),
         **({"rebuild_reason": result.rebuild_reason} if result.rebuild_reason else {}),
         **{name: _number(figure) for name, figure in partition.figures.items()},

@@ -26,7 +26,7 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 
-from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_table, evaluation
+from telemetry_assets.assets.checks import as_dagster_failure, check_ingest, check_refreshed, evaluation
 from telemetry_assets.assets.metadata import (
     Metadata,
     asset_key,
@@ -36,7 +36,7 @@ from telemetry_assets.assets.metadata import (
     refresh_metadata,
 )
 from telemetry_assets.assets.partitions import to_event_dates
-from telemetry_assets.engines.base import RefreshResult
+from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.ingestion.reconciliation import BatchReport
@@ -132,7 +132,7 @@ def refresh_report(
         # The daily refresh changes rows without new events, so the materialization is recorded for today.
         days = frozenset({datetime.now(UTC).date()})
     has_changed = bool(result.event_dates) or result.changed or chosen is not None
-    checks = tuple(check_table(pipeline.lakehouse, table, result.dated_partitions())) if has_changed else ()
+    checks = tuple(check_refreshed(pipeline.lakehouse, result)) if has_changed else ()
     return TableReport(table, {day: refresh_metadata(result, day) for day in sorted(days)}, checks)
 
 
@@ -216,7 +216,7 @@ def _version_tags(
     They name the code version and the materialization of the upstream that was read. The code version is also the
     version of the rows, because which rows have changed is read from the tables: the next run refreshes what is behind.
     """
-    version = context.assets_def.code_versions_by_key[asset_key(table)] or ""
+    version = context.assets_def.code_versions_by_key.get(asset_key(table)) or ""
     versions = {CODE_VERSION_TAG: version, DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
     tags = {day: dict(versions) for day in metadata}
     if isinstance(table, DerivedTable) and tags:

@@ -12,6 +12,7 @@ from telemetry_assets.cli.aws_check import aws_check
 from telemetry_assets.cli.doctor import doctor
 from telemetry_assets.cli.metrics import metrics
 from telemetry_assets.cli.process import process
+from telemetry_assets.cli.rebuild import rebuild
 from telemetry_assets.cli.reconcile import reconcile
 from telemetry_assets.cli.replay_rejected import replay_rejected
 from telemetry_assets.cli.show import show
@@ -27,7 +28,7 @@ def main() -> None:
     """
 
 
-for command in (process, simulate, show, doctor, replay_rejected, reconcile, metrics, aws_check):
+for command in (process, simulate, show, doctor, rebuild, replay_rejected, reconcile, metrics, aws_check):
     main.add_command(command)
 # `certificate` was the name of `reconcile` in the first version. It remains for scripts that use it.
 main.add_command(click.Command("certificate", params=reconcile.params, callback=reconcile.callback, hidden=True))

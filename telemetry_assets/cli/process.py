@@ -10,7 +10,7 @@ import click
 from telemetry_assets.cli.parameters import DATE
 from telemetry_assets.cli.runs import engine_log_on_stderr, interrupt_on_sigterm, new_run_id, say_refresh
 from telemetry_assets.cli.terminal import print_errors, say
-from telemetry_assets.engines.base import RefreshResult
+from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts, sum_counts
 from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import load_settings

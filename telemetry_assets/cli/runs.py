@@ -15,7 +15,7 @@ from telemetry_assets.engines.base import COMMAND_LINE
 from telemetry_assets.text.formatting import counted
 
 if TYPE_CHECKING:
-    from telemetry_assets.engines.base import RefreshResult
+    from telemetry_assets.engines.result import RefreshResult
 
 _ENGINES = "telemetry_assets.engines"
 

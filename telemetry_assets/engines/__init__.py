@@ -1,6 +1,7 @@
 """Engines refresh derived tables: each reads a table's upstream, runs the transform, and commits the rows.
 
-``plan.py`` defines what a refresh reads, and ``base.py`` its steps and its result. ``embedded.py`` runs transforms
+``plan.py`` defines what a step of a refresh computes, ``inputs.py`` what its transform reads, ``base.py`` how the steps
+follow each other, and ``result.py`` the result. ``embedded.py`` runs transforms
 in this process, ``spark/`` in a JVM on this machine, and ``remote/`` in job runs of EMR Serverless or Glue, for which
 ``package/`` builds the package. The computation of the rows is in ``transforms/``.
 """
@@ -32,8 +33,9 @@ def open_engine(settings: Settings, lakehouse: Lakehouse) -> Engine:
 
         return SparkEngine(lakehouse, settings, open_session(settings))
     from telemetry_assets.engines.embedded import EmbeddedEngine
+    from telemetry_assets.engines.plan import Limits
 
-    return EmbeddedEngine(lakehouse)
+    return EmbeddedEngine(lakehouse, Limits(settings.update_max_rows, settings.rebuild_max_rows))
 
 
 def parses_batches(settings: Settings) -> bool:

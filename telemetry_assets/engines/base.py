@@ -1,50 +1,69 @@
-"""The protocol of an engine, the steps of a refresh, and its result.
-
-Engines with a Spark session share the steps. Both ways to compute a figure, from Arrow and in Spark, are here.
-"""
+"""The protocol of an engine, and the steps of a refresh that engines with a Spark session share."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import BaseModel
-from pyiceberg.table import Table
 
-from telemetry_assets.engines.plan import RefreshPlan, TableScan, plan_refresh
+from telemetry_assets.engines.inputs import ChangeInputs, PieceInputs
+from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan, plan_refresh
+from telemetry_assets.engines.result import Outcome, RefreshResult, refresh_result
 from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import NEVER_REFRESHED
+from telemetry_assets.lakehouse.changes import changed_rows
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
-from telemetry_assets.lakehouse.quality import require_unique_new_keys, require_unique_upstream_keys
-from telemetry_assets.tables.contract import DerivedTable, DistinctValues, Figure, Partitions, RowsWhere, Total
-from telemetry_assets.transforms.refresh import RefreshParameters, Replacement, transform_of
+from telemetry_assets.lakehouse.found_rows import FoundRows
+from telemetry_assets.lakehouse.merging import commit_merge, plan_merge, rows_by_partition
+from telemetry_assets.lakehouse.quality import (
+    repeated_among,
+    require_unique_new_keys,
+    require_unique_upstream_keys,
+    shared_ids,
+)
+from telemetry_assets.lakehouse.rebuilds import Piece
+from telemetry_assets.tables.contract import DerivedTable, TableContract
+from telemetry_assets.text.plain import plain_logger
+from telemetry_assets.transforms.refresh import RebuildNeededError, RefreshParameters, transform_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
-PREVIEW_ROWS = 5
+logger = plain_logger(__name__)
+
 COMMAND_LINE = "cli-"
 """The prefix of the run ids of the command line, whose runs Dagster does not know."""
+
+
+def no_callback(_: RefreshResult) -> None:
+    """Do nothing."""
 
 
 class Engine(Protocol):
     """Refreshes tables. A process has one engine at most."""
 
     def refresh(
-        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
+        self,
+        contract: DerivedTable,
+        event_dates: frozenset[date] | None,
+        parameters: RefreshParameters,
+        run_id: str,
+        *,
+        rebuilds: bool = True,
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
-        """Bring a derived table up to date, in one commit of its rows. If another writer commits first, it is repeated.
+        """Bring a derived table up to date, in one or more steps. Each step is one commit of rows.
 
-        :param event_dates: the event dates to refresh; None for those on which the table is behind.
+        The first step updates the rows that changed upstream rows affect. The others rebuild the table, or a part of
+        it, in pieces. A step is repeated if another writer commits first.
+
+        :param event_dates: event dates to rebuild; None to refresh only what is behind.
+        :param rebuilds: if false, pieces are not rebuilt, but registered in the table for a later refresh.
+        :param between_steps: called with the result of each step but the last. It may refresh tables, also this one.
         """
         ...
 
@@ -57,305 +76,118 @@ class ParsingEngine(Engine, Parser, Protocol):
     """An engine that also parses batches that are too large for this process."""
 
 
-class EvaluatedRows(Protocol):
-    """The rows of a :class:`Replacement`, evaluated by an engine."""
-
-    def repeated_keys(self) -> int:
-        """The number of rows that share their key with an earlier one."""
-        ...
-
-    def differ(self) -> bool:
-        """Whether the rows differ from those that they replace."""
-        ...
-
-    def partitions(self) -> Partitioned:
-        """The partitions of the rows, with their figures."""
-        ...
-
-    def commit(self) -> Table:
-        """Replace the rows in one commit and set the watermark. Returns the table after that.
-
-        :raises CommitFailedException: if another writer has committed to the table since it was read.
-        """
-        ...
-
-
 class TransformingEngine(ABC):
-    """An engine with a Spark session. Subclasses define how tables are read, and how rows are evaluated and committed.
+    """An engine with a Spark session. Subclasses define how tables are read, and how pieces of a rebuild are committed.
+
+    Updates are small, so this process reads the rows that they replace, and commits the new ones. Only the transform
+    runs in the session.
 
     :param lakehouse: where the tables are.
+    :param limits: how many rows a step reads at most.
     """
 
-    def __init__(self, lakehouse: Lakehouse) -> None:
+    def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
         self._lakehouse = lakehouse
+        self._limits = limits
 
     @abstractmethod
     def read(self, scan: TableScan) -> DataFrame:
         """The rows of a scan."""
 
     @abstractmethod
-    def repeated_keys(self, scan: TableScan) -> int:
-        """The number of rows of a scan that share their key with an earlier one."""
+    def to_frame(self, rows: pa.Table) -> DataFrame:
+        """A data frame of some rows."""
 
     @abstractmethod
-    def evaluate(self, plan: RefreshPlan, replacement: Replacement) -> AbstractContextManager[EvaluatedRows]:
-        """Evaluate the rows of a replacement. They can be used until the context ends."""
+    def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
+        """The rows of a data frame with the columns of a contract."""
 
-    def add_previews(self, target: Table, contract: DerivedTable, partitions: Partitioned) -> Partitioned:
-        """The partitions with previews, for an engine that reads previews from the table after the commit."""
-        return partitions
+    @abstractmethod
+    def rebuild(self, plan: RefreshPlan, piece: Piece, rows: DataFrame) -> Outcome:
+        """Replace the rows of a piece, in one commit, and set the plan's properties.
+
+        :raises CommitFailedException: if another writer has committed to the table since it was read.
+        """
 
     def refresh(
-        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
+        self,
+        contract: DerivedTable,
+        event_dates: frozenset[date] | None,
+        parameters: RefreshParameters,
+        run_id: str,
+        *,
+        rebuilds: bool = True,
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`."""
-        return until_committed(contract, lambda: self._refresh(contract, event_dates, parameters, run_id))
 
-    def _refresh(
-        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
+        def step(chosen: frozenset[date] | None) -> RefreshResult:
+            return until_committed(contract, lambda: self._step(contract, chosen, parameters, run_id, rebuilds))
+
+        result = step(event_dates)
+        while result.has_more_steps and rebuilds:
+            between_steps(result)
+            # The chosen dates are registered in the table.
+            result = result.followed_by(step(None))
+        return result
+
+    def _step(
+        self,
+        contract: DerivedTable,
+        event_dates: frozenset[date] | None,
+        parameters: RefreshParameters,
+        run_id: str,
+        rebuilds: bool,
     ) -> RefreshResult:
         started = time.monotonic()
-        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id)
-        inputs = _PinnedInputs(self, plan)
-        replacement = transform_of(contract).refresh(plan.changes, inputs, parameters)
-        with self.evaluate(plan, replacement) as rows:
-            require_unique_new_keys(contract, rows.repeated_keys())
-            changed = rows.differ()
-            partitions = rows.partitions()
-            target = rows.commit() if changed else _set_watermark(plan)
-        return refresh_result(
-            plan,
-            target,
-            self.add_previews(target, contract, partitions),
-            changed=changed,
-            rows_read=inputs.rows_read,
-            seconds=time.monotonic() - started,
-        )
+        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, rebuilds=rebuilds)
+        if plan.changes.is_foreign and isinstance(contract.upstream, DerivedTable):
+            require_unique_upstream_keys(plan.upstream, contract.upstream)
+        try:
+            outcome, rows_read = self._perform(plan, parameters)
+        except RebuildNeededError as error:
+            plan = plan.with_everything_pending(str(error))
+            outcome, rows_read = _set_properties(plan), {}
+        return refresh_result(plan, outcome, rows_read=rows_read, seconds=time.monotonic() - started)
+
+    def _perform(self, plan: RefreshPlan, parameters: RefreshParameters) -> tuple[Outcome, Mapping[date, int]]:
+        if plan.action == "register":
+            return _set_properties(plan), {}
+        transform = transform_of(plan.contract)
+        if plan.piece is not None:
+            logger.info("%s: rebuilding %s", plan.contract.full_name, plan.piece)
+            inputs = PieceInputs(self, plan, plan.piece)
+            return self.rebuild(plan, plan.piece, transform.rebuild(inputs, parameters)), inputs.rows_read
+        changed = changed_rows(plan.upstream, plan.contract.upstream, plan.changes)
+        reads = ChangeInputs(self, plan, changed)
+        new = self.to_arrow(transform.update(reads, parameters), plan.contract)
+        return merge_rows(plan, new, reads.replaced_by(new)), plan.changes.rows_added()
 
 
-def _set_watermark(plan: RefreshPlan) -> Table:
+def _set_properties(plan: RefreshPlan) -> Outcome:
     # Set the watermark on the table that was compared. If another writer has committed since, this fails.
-    set_table_properties(plan.target, plan.watermark)
-    return plan.target
+    set_table_properties(plan.target, plan.properties)
+    return Outcome(plan.target, changed=False)
 
 
-@dataclass(frozen=True)
-class _PinnedInputs:
-    """The inputs of a transform, at the snapshots of the plan."""
+def merge_rows(plan: RefreshPlan, new: pa.Table, found: FoundRows) -> Outcome:
+    """Merge computed rows into the table, and commit them with the plan's properties.
 
-    engine: TransformingEngine
-    plan: RefreshPlan
-    rows_read: Counter[date] = field(default_factory=Counter)
-
-    def upstream(self, event_dates: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.refresh.Inputs.upstream`."""
-        scan = self.plan.upstream_rows(event_dates)
-        if isinstance(scan.contract, DerivedTable):
-            require_unique_upstream_keys(scan.contract, event_dates, self.engine.repeated_keys(scan))
-        return self._read_upstream(scan)
-
-    def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """See :meth:`telemetry_assets.transforms.refresh.Inputs.arrived`."""
-        scan = self.plan.appended_rows(event_dates)
-        return None if scan is None else self._read_upstream(scan)
-
-    def previous(self, partitions: Partitions) -> DataFrame:
-        """See :meth:`telemetry_assets.transforms.refresh.Inputs.previous`."""
-        return self.engine.read(self.plan.previous_rows(partitions))
-
-    def _read_upstream(self, scan: TableScan) -> DataFrame:
-        self.rows_read.update(scan.rows_by_date())
-        return self.engine.read(scan)
-
-
-@dataclass(frozen=True)
-class PartitionResult:
-    """A partition of a table after a refresh.
-
-    :param rows: the number of its rows.
-    :param figures: numbers that the UI plots over partitions, by name.
-    :param preview: its first rows.
+    :param found: the rows of the table that the computed ones replace.
     """
-
-    rows: int
-    figures: dict[str, int | float]
-    preview: list[dict[str, Any]]
-
-
-Partitioned = dict[date | None, PartitionResult]
-"""Partitions by their value; a table without partitions has one, under None."""
-
-
-@dataclass(frozen=True)
-class RemoteRun:
-    """A job run of a remote service.
-
-    :param service: the service's name, for messages.
-    :param link: the job run's page or logs in the AWS console.
-    """
-
-    service: str
-    run_id: str
-    link: str
-
-
-@dataclass(frozen=True)
-class RefreshResult:
-    """What a refresh did to a table.
-
-    :param event_dates: the event dates that were refreshed, oldest first.
-    :param rows_read: rows in the upstream's data files that were read, by event date.
-    :param partitions: the replaced partitions that have rows.
-    :param changed: whether any row has changed; if not, no snapshot was committed.
-    :param snapshot_id: the table's current snapshot; None if the table never had a row.
-    :param seconds: how long the refresh took, including the start of a remote service.
-    :param rebuild_reason: why the whole table was rebuilt, as a sentence part; empty if it was not, or is new.
-    :param remote: the job run of the refresh, if the engine is remote.
-    """
-
-    contract: DerivedTable
-    event_dates: tuple[date, ...]
-    rows_read: Mapping[date, int]
-    partitions: Partitioned
-    changed: bool
-    snapshot_id: int | None
-    seconds: float
-    rebuild_reason: str = ""
-    remote: RemoteRun | None = None
-
-    @property
-    def rows_written(self) -> int:
-        """Rows that were written into the replaced partitions; 0 if no row has changed."""
-        return sum(one.rows for one in self.partitions.values()) if self.changed else 0
-
-    def dated_partitions(self) -> frozenset[date] | None:
-        """The replaced partitions that have rows; None for a table without partitions."""
-        if self.contract.partition is None:
-            return None
-        return frozenset(day for day in self.partitions if day is not None)
-
-    def of_event_date(self, day: date) -> PartitionResult:
-        """The partition that has the rows of an event date."""
-        return self.partitions.get(self.contract.partition_of(day), PartitionResult(0, {}, []))
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as a job run reports it, without the contract. Cells of the previews become texts."""
-        partitions = [(day, replace(one, preview=_texts(one.preview))) for day, one in self.partitions.items()]
-        return _ResultJson(
-            event_dates=self.event_dates,
-            rows_read=dict(self.rows_read),
-            partitions=partitions,
-            changed=self.changed,
-            snapshot_id=self.snapshot_id,
-            rebuild_reason=self.rebuild_reason,
-        ).model_dump(mode="json")
-
-    @staticmethod
-    def from_json(contract: DerivedTable, value: dict[str, Any], remote: RemoteRun, seconds: float) -> RefreshResult:
-        """The result of which :meth:`to_json` returned ``value``.
-
-        :param seconds: how long the caller waited for it.
-        """
-        reported = _ResultJson.model_validate(value)
-        return RefreshResult(
-            contract=contract,
-            event_dates=reported.event_dates,
-            rows_read=reported.rows_read,
-            partitions=dict(reported.partitions),
-            changed=reported.changed,
-            snapshot_id=reported.snapshot_id,
-            seconds=seconds,
-            rebuild_reason=reported.rebuild_reason,
-            remote=remote,
-        )
-
-
-class _ResultJson(BaseModel):
-    """A :class:`RefreshResult` in JSON."""
-
-    event_dates: tuple[date, ...]
-    rows_read: dict[date, int]
-    partitions: list[tuple[date | None, PartitionResult]]
-    changed: bool
-    snapshot_id: int | None
-    rebuild_reason: str
-
-
-def _texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows whose cells JSON can represent."""
-    return [{name: _text(cell) for name, cell in row.items()} for row in rows]
-
-
-def _text(cell: object) -> object:
-    return cell if cell is None or isinstance(cell, bool | int | float | str) else str(cell)
-
-
-def refresh_result(
-    plan: RefreshPlan,
-    target: Table,
-    partitions: Partitioned,
-    *,
-    changed: bool,
-    rows_read: Mapping[date, int],
-    seconds: float,
-    remote: RemoteRun | None = None,
-) -> RefreshResult:
-    """The result of a refresh.
-
-    :param target: the refreshed table, after its commit.
-    """
-    current = target.current_snapshot()
-    return RefreshResult(
-        contract=plan.contract,
-        event_dates=tuple(sorted(plan.changes.dates)),
-        rows_read=rows_read,
-        partitions=partitions,
-        changed=changed,
-        snapshot_id=current.snapshot_id if current else None,
-        seconds=seconds,
-        rebuild_reason="" if plan.changes.rebuild_reason == NEVER_REFRESHED else plan.changes.rebuild_reason,
-        remote=remote,
+    contract = plan.contract
+    require_unique_new_keys(contract, repeated_among(new, contract))
+    merge = plan_merge(found, new, contract.newest_by)
+    written = commit_merge(plan.target, merge, plan.summary, plan.properties)
+    remaining = merge.remaining()
+    check = contract.shared_id_check
+    return Outcome(
+        plan.target,
+        merge.changes_rows,
+        merge.partition_rows(),
+        rows_by_partition(merge.written, contract),
+        repeated_among(remaining, contract),
+        shared_ids(remaining, contract, check) if check is not None else (),
+        found.bytes_read + written.bytes_read + plan.changes.bytes,
+        written.bytes_written,
     )
-
-
-def partition_results(contract: DerivedTable, rows: pa.Table) -> Partitioned:
-    """The partitions of these rows, which are sorted by partition."""
-    if contract.partition is None:
-        return {None: _partition_result(contract, rows)}
-    results: Partitioned = {}
-    start = 0
-    for counted in pc.value_counts(rows[contract.partition]).to_pylist():
-        results[counted["values"]] = _partition_result(contract, rows.slice(start, counted["counts"]))
-        start += counted["counts"]
-    return results
-
-
-def _partition_result(contract: DerivedTable, rows: pa.Table) -> PartitionResult:
-    figures = {figure.name: figure_of_rows(figure, rows) for figure in contract.figures}
-    return PartitionResult(rows.num_rows, figures, rows.slice(0, PREVIEW_ROWS).to_pylist())
-
-
-def figure_of_rows(figure: Figure, rows: pa.Table) -> float:
-    """The figure of rows in Arrow."""
-    column = rows[figure.column]
-    match figure:
-        case Total():
-            return float(pc.sum(column).as_py() or 0)
-        case RowsWhere():
-            return int(pc.sum(pc.equal(column, figure.value)).as_py() or 0)
-        case DistinctValues():
-            return int(pc.count_distinct(column).as_py())
-
-
-def figure_aggregate(figure: Figure) -> Column:
-    """The figure as an aggregate of rows in Spark, named after the figure."""
-    from pyspark.sql import functions as f
-
-    match figure:
-        case Total():
-            aggregate = f.coalesce(f.sum(figure.column), f.lit(0.0))
-        case RowsWhere():
-            aggregate = f.count(f.when(f.col(figure.column) == figure.value, 1))
-        case DistinctValues():
-            aggregate = f.countDistinct(figure.column)
-    return aggregate.alias(figure.name)

@@ -11,30 +11,30 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import FileScanTask
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import is_s3
-from telemetry_assets.engines.base import Partitioned, TransformingEngine, partition_results
-from telemetry_assets.engines.plan import RefreshPlan, TableScan
+from telemetry_assets.engines.base import TransformingEngine, merge_rows
+from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan
+from telemetry_assets.engines.result import Outcome
 from telemetry_assets.engines.spark.configuration import SESSION
+from telemetry_assets.lakehouse.cars import ALL_CARS
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import replace_rows
-from telemetry_assets.lakehouse.quality import repeated_among, repeated_keys
-from telemetry_assets.tables.contract import Partitions, TableContract
-from telemetry_assets.transforms.refresh import Replacement
+from telemetry_assets.lakehouse.found_rows import find_rows
+from telemetry_assets.lakehouse.rebuilds import Piece
+from telemetry_assets.tables.contract import TableContract
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -75,8 +75,8 @@ class SailSession:
 class EmbeddedEngine(TransformingEngine):
     """Runs transforms on a :class:`SailSession`, from construction to :meth:`close`."""
 
-    def __init__(self, lakehouse: Lakehouse) -> None:
-        super().__init__(lakehouse)
+    def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
+        super().__init__(lakehouse, limits)
         with ExitStack() as opened:
             self._scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
             self._spark = opened.enter_context(closing(SailSession())).spark
@@ -85,16 +85,6 @@ class EmbeddedEngine(TransformingEngine):
     def close(self) -> None:
         """Stop the session and the server, and remove temporary files."""
         self._opened.close()
-
-    def repeated_keys(self, scan: TableScan) -> int:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.repeated_keys`."""
-        return repeated_keys(scan.table, scan.contract, scan.partitions)
-
-    @contextmanager
-    def evaluate(self, plan: RefreshPlan, replacement: Replacement) -> Iterator[_ArrowRows]:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluate`."""
-        rows = _collect(replacement.rows, plan.contract, self._scratch)
-        yield _ArrowRows(plan, replacement.partitions, rows)
 
     def read(self, scan: TableScan) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
@@ -106,6 +96,38 @@ class EmbeddedEngine(TransformingEngine):
         if not scan.files:
             return self._spark.createDataFrame([], schema)
         return self._spark.read.schema(schema).parquet(*self._local_paths(scan.table.io, scan.files))
+
+    def to_frame(self, rows: pa.Table) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_frame`."""
+        schema = from_arrow_schema(rows.schema)
+        if not rows.num_rows:
+            return self._spark.createDataFrame([], schema)
+        path = self._scratch / f"{uuid.uuid4().hex}.parquet"
+        # The files are short-lived and local, so compression would take longer than it saves.
+        pq.write_table(rows, path, compression="none")
+        return self._spark.read.schema(schema).parquet(f"file://{path}")
+
+    def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_arrow`.
+
+        The rows are written to files and read from there, because a row with long texts can exceed the size limit of a
+        gRPC message.
+        """
+        folder = self._scratch / uuid.uuid4().hex
+        try:
+            rows.write.parquet(f"file://{folder}", compression="uncompressed")
+            # Sail creates neither files nor a folder for a data frame without rows.
+            computed = pq.read_table(folder) if folder.exists() else contract.arrow_schema.empty_table()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return contract.conform(computed)
+
+    def rebuild(self, plan: RefreshPlan, piece: Piece, rows: DataFrame) -> Outcome:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.rebuild`. Only changed files are written."""
+        contract = plan.contract
+        cars = None if piece.cars == ALL_CARS else piece.cars
+        new = self.to_arrow(rows, contract)
+        return merge_rows(plan, new, find_rows(plan.target, contract, piece.partitions(contract), cars))
 
     def _copy_without_deleted_rows(self, scan: TableScan) -> Path:
         from pyiceberg.io.pyarrow import ArrowScan
@@ -138,37 +160,6 @@ class EmbeddedEngine(TransformingEngine):
         return f"file://{copy}"
 
 
-@dataclass(frozen=True)
-class _ArrowRows:
-    """Evaluated rows in Arrow, sorted by partition and key; see :class:`EvaluatedRows`."""
-
-    plan: RefreshPlan
-    replaced: Partitions
-    rows: pa.Table
-
-    @property
-    def _filter(self) -> BooleanExpression:
-        return self.plan.contract.partition_filter(self.replaced)
-
-    def repeated_keys(self) -> int:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.repeated_keys`."""
-        return repeated_among(self.rows, self.plan.contract)
-
-    def differ(self) -> bool:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.differ`."""
-        return not _same_rows(self.rows, self.plan.target.scan(self._filter).to_arrow(), self.plan.contract)
-
-    def partitions(self) -> Partitioned:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.partitions`."""
-        return partition_results(self.plan.contract, self.rows)
-
-    def commit(self) -> Table:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.commit`. Rows and watermark are in one commit."""
-        target = self.plan.target
-        replace_rows(target, self._filter, self.rows, self.plan.summary, self.plan.watermark)
-        return target
-
-
 def _existing(path: str) -> str:
     """The URI of a local file. Other writers may write paths as ``file:/folder/name``, which Sail does not support.
 
@@ -178,30 +169,3 @@ def _existing(path: str) -> str:
     if not local.exists():
         raise FileNotFoundError(errno.ENOENT, "a data file of the table is missing", str(local))
     return f"file://{local.resolve()}"
-
-
-def _collect(frame: DataFrame, contract: TableContract, scratch: Path) -> pa.Table:
-    """The rows of a data frame, sorted by partition, and in it by the table's sort order and key.
-
-    They are written to files and read from there, because a row with long texts can exceed the size limit of a gRPC
-    message.
-    """
-    folder = scratch / uuid.uuid4().hex
-    try:
-        # The files are short-lived and local, so compression would take longer than it saves.
-        frame.write.parquet(f"file://{folder}", compression="uncompressed")
-        # Sail creates neither files nor a folder for a data frame without rows.
-        rows = pq.read_table(folder) if folder.exists() else contract.arrow_schema.empty_table()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    rows = contract.conform(rows)
-    order = [contract.partition] if contract.partition else []
-    return rows.sort_by([(name, "ascending") for name in dict.fromkeys([*order, *contract.sort_by, *contract.key])])
-
-
-def _same_rows(rows: pa.Table, before: pa.Table, contract: TableContract) -> bool:
-    if rows.num_rows != before.num_rows:
-        return False
-    keys = [(name, "ascending") for name in contract.key]
-    before = contract.conform(before).sort_by(keys)
-    return bool(rows.sort_by(keys).equals(before))

@@ -1,29 +1,43 @@
-"""The plan of a refresh: the table and its upstream, each at one snapshot, and the event dates to refresh.
+"""The plan of one step of a refresh: the tables, each at one snapshot, and what the step computes.
 
-Every engine begins each attempt at a refresh with a plan. A plan reads metadata only.
+Every engine begins each attempt at a step with a plan. A plan reads metadata only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
+from typing import Literal
 
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import (
-    changes_since_watermark,
-    files_appended_since_watermark,
-    partition_date,
-)
-from telemetry_assets.lakehouse.watermarks import watermark_of, watermark_properties
-from telemetry_assets.tables.contract import Changes, DerivedTable, Partitions, TableContract
+from telemetry_assets.lakehouse.changes import Changes, changes_since_watermark, dates_in, partition_date
+from telemetry_assets.lakehouse.commits import RUN_ID
+from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, next_piece
+from telemetry_assets.lakehouse.watermarks import watermark_properties
+from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 
 _DATES_LISTED = 100
+
+Action = Literal["update", "rebuild", "register"]
+"""What a step does: update the rows that changed upstream rows affect, rebuild a piece, or only set properties."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many rows a step reads at most.
+
+    :param updated: changed upstream rows of an update. If more rows have changed, their event dates are rebuilt.
+    :param rebuilt: upstream rows of a piece of a rebuild.
+    """
+
+    updated: int
+    rebuilt: int
 
 
 @dataclass(frozen=True)
@@ -31,21 +45,16 @@ class TableScan:
     """Rows of a table, at the snapshot that was current when the table was loaded.
 
     :param partitions: the partitions of the rows; None for the whole table.
-    :param after: if given, only rows that were appended after the snapshot with this id.
-    :param paths: if given, only rows of these data files.
     """
 
     contract: TableContract
     table: Table
     partitions: Partitions
-    after: str | None = None
-    paths: frozenset[str] | None = None
 
     @cached_property
     def files(self) -> list[FileScanTask]:
         """The data files that have the rows."""
-        planned = self.table.scan(self.contract.partition_filter(self.partitions)).plan_files()
-        return [task for task in planned if self.paths is None or task.file.file_path in self.paths]
+        return list(self.table.scan(self.contract.partition_filter(self.partitions)).plan_files())
 
     def rows_by_date(self) -> Counter[date]:
         """The number of rows in the data files, by partition date."""
@@ -57,12 +66,15 @@ class TableScan:
 
 @dataclass(frozen=True)
 class RefreshPlan:
-    """The tables, snapshots and event dates of one attempt at a refresh.
+    """One attempt at a step of a refresh.
 
     :param contract: the table that is refreshed.
     :param target: the loaded table.
-    :param changes: the event dates to refresh.
-    :param watermark: the table properties that the refresh sets; empty if the table is still behind after the refresh.
+    :param changes: the changes of the upstream after the watermark.
+    :param event_dates: the event dates that the step refreshes.
+    :param pending: what is to be rebuilt, before the step.
+    :param piece: what the step rebuilds; None if it rebuilds nothing.
+    :param edition: the edition of the transform that is in force.
     :param run_id: the run that refreshes the table.
     """
 
@@ -70,44 +82,60 @@ class RefreshPlan:
     target: Table
     upstream: Table
     changes: Changes
-    watermark: Mapping[str, str]
+    event_dates: frozenset[date]
+    pending: PendingRebuild
+    piece: Piece | None
+    action: Action
+    edition: str
     run_id: str
 
     @property
+    def left(self) -> PendingRebuild:
+        """What is to be rebuilt after the step."""
+        return self.pending.without(self.piece) if self.piece is not None else self.pending
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The table properties that the step sets."""
+        snapshot = self.upstream.current_snapshot()
+        return {**watermark_properties(self.contract.upstream, snapshot, self.edition), **self.left.to_property()}
+
+    @property
     def summary(self) -> dict[str, str]:
-        """The properties in the summary of each snapshot that the refresh commits."""
+        """The properties in the summary of each snapshot that the step commits."""
         return {
-            "telemetry.run-id": self.run_id,
+            RUN_ID: self.run_id,
             "telemetry.step": self.contract.full_name,
-            "telemetry.event-dates": _dates_text(self.changes.dates),
+            "telemetry.event-dates": _dates_text(self.event_dates),
         }
+
+    def with_everything_pending(self, reason: str) -> RefreshPlan:
+        """A plan that only registers that the whole table has to be rebuilt."""
+        parts = _parts_with_rows(self.target, self.contract, dates_in(self.upstream))
+        return replace(self, pending=PendingRebuild(parts, reason), piece=None, action="register")
 
     def upstream_rows(self, event_dates: Partitions) -> TableScan:
         """The upstream's rows of these event dates."""
         return TableScan(self.contract.upstream, self.upstream, event_dates)
 
-    def appended_rows(self, event_dates: Partitions) -> TableScan | None:
-        """The upstream's rows of these event dates that batches appended after the watermark.
-
-        None if other commits are among the snapshots after the watermark.
-        """
-        upstream = self.contract.upstream
-        paths = files_appended_since_watermark(self.target, upstream, self.upstream)
-        if paths is None:
-            return None
-        return TableScan(upstream, self.upstream, event_dates, watermark_of(self.target, upstream), paths)
-
     def previous_rows(self, partitions: Partitions) -> TableScan:
-        """The table's own rows of these partitions before the refresh."""
+        """The table's own rows of these partitions before the step."""
         return TableScan(self.contract, self.target, partitions)
 
 
 def plan_refresh(
-    lakehouse: Lakehouse, contract: DerivedTable, event_dates: frozenset[date] | None, run_id: str
+    lakehouse: Lakehouse,
+    contract: DerivedTable,
+    event_dates: frozenset[date] | None,
+    run_id: str,
+    limits: Limits,
+    *,
+    rebuilds: bool = True,
 ) -> RefreshPlan:
-    """Load the tables, and determine the event dates to refresh.
+    """Load the tables, and determine the next step of a refresh.
 
-    :param event_dates: the event dates to refresh; None for those on which the table is behind.
+    :param event_dates: event dates to rebuild; None to refresh only what is behind.
+    :param rebuilds: whether the step may rebuild a piece. If not, what is to be rebuilt is only registered.
     :raises TableMismatchError: if the table differs from its contract.
     """
     target, upstream = lakehouse.table(contract), lakehouse.table(contract.upstream)
@@ -115,20 +143,72 @@ def plan_refresh(
     if differences := lakehouse.differences(target, contract):
         raise TableMismatchError(contract.full_name, differences)
     edition = lakehouse.transform_edition(contract)
-    behind = changes_since_watermark(target, contract, upstream, edition)
-    changes = _changes_to_take(behind, event_dates, contract)
-    covers_all = changes.everything or (not behind.everything and behind.dates <= changes.dates)
-    watermark = watermark_properties(contract.upstream, upstream.current_snapshot(), edition) if covers_all else {}
-    return RefreshPlan(contract, target, upstream, changes, watermark, run_id)
+    has_update = bool(contract.newest_by or contract.affected_by)
+    changes = changes_since_watermark(target, contract, upstream, edition, limits.updated if has_update else 0)
+    pending = _pending(target, contract, upstream, changes, event_dates)
+    action, piece = _action(contract, upstream, changes, pending, limits, rebuilds=rebuilds)
+    taken = _event_dates(contract, upstream, changes, event_dates, action, piece)
+    return RefreshPlan(contract, target, upstream, changes, taken, pending, piece, action, edition, run_id)
 
 
-def _changes_to_take(behind: Changes, event_dates: frozenset[date] | None, contract: TableContract) -> Changes:
-    if event_dates is None or behind.everything:
-        return behind
+def _pending(
+    target: Table, contract: DerivedTable, upstream: Table, changes: Changes, event_dates: frozenset[date] | None
+) -> PendingRebuild:
+    if changes.everything:
+        return PendingRebuild(_parts_with_rows(target, contract, changes.dates), changes.rebuild_reason)
+    pending = PendingRebuild.of(target)
+    if not changes.dates_to_rebuild and not event_dates:
+        return pending
+    existing = _parts_with_rows(target, contract, dates_in(upstream))
+    changed, chosen = contract.partitions_of(changes.dates_to_rebuild), contract.partitions_of(event_dates or ())
+    if contract.partition is not None:
+        changed, chosen = changed & existing, chosen & existing
+    pending = pending.with_changed(changed)
+    return pending.with_requested(chosen, ",".join(date_ranges(event_dates))) if event_dates else pending
+
+
+def _parts_with_rows(target: Table, contract: DerivedTable, upstream_dates: frozenset[date]) -> frozenset[date]:
+    """The partitions that have rows, or will have some. Of a table without partitions, the upstream's event dates."""
     if contract.partition is None:
-        # A row of such a table depends on many event dates, so the other changed dates have to be refreshed too.
-        return Changes(event_dates | behind.dates)
-    return Changes(event_dates)
+        return upstream_dates
+    return contract.own_partitions_of(upstream_dates) | dates_in(target)
+
+
+def _action(
+    contract: DerivedTable,
+    upstream: Table,
+    changes: Changes,
+    pending: PendingRebuild,
+    limits: Limits,
+    *,
+    rebuilds: bool,
+) -> tuple[Action, Piece | None]:
+    if changes.added or changes.removed:
+        return "update", None
+    if pending and rebuilds:
+        return "rebuild", next_piece(contract, upstream, pending, limits.rebuilt)
+    # The rows depend on the day of the refresh.
+    return ("update" if contract.as_of is not None and not pending else "register"), None
+
+
+def _event_dates(
+    contract: DerivedTable,
+    upstream: Table,
+    changes: Changes,
+    chosen: frozenset[date] | None,
+    action: Action,
+    piece: Piece | None,
+) -> frozenset[date]:
+    """The event dates that a step refreshes. If they were chosen in an earlier step, those of the whole piece."""
+    if action == "update":
+        return changes.dates - changes.dates_to_rebuild
+    if piece is None:
+        return frozenset()
+    if known := changes.dates | (chosen or frozenset()):
+        return frozenset(day for day in known if contract.partitions_of([day]) & piece.parts)
+    if contract.partition is None:
+        return piece.parts
+    return frozenset(day for day in dates_in(upstream) if contract.partition_of(day) in piece.parts)
 
 
 def _dates_text(dates: frozenset[date]) -> str:

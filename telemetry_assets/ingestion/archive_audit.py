@@ -39,6 +39,7 @@ from telemetry_assets.lakehouse.batch_rows import rows_added_by
 from telemetry_assets.lakehouse.changes import changes_no_row
 from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
+    RUN_ID,
     append_files,
     append_rows,
     current_ancestors,
@@ -427,7 +428,7 @@ class _Rows:
 
 
 def _summary(run_id: str) -> dict[str, str]:
-    return {"telemetry.run-id": run_id, "telemetry.step": "audit"}
+    return {RUN_ID: run_id, "telemetry.step": "audit"}
 
 
 def _batch_snapshots(table: Table) -> dict[str, int]:

@@ -38,7 +38,7 @@ from telemetry_assets.ingestion.reconciliation import (
     batch_report_of,
 )
 from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch, remove_batch
-from telemetry_assets.lakehouse.commits import until_committed
+from telemetry_assets.lakehouse.commits import RUN_ID, until_committed
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger
@@ -175,7 +175,7 @@ class BatchWriter:
             # Runs of this version write rows only after the stored entry has this version's edition. If one does so
             # after this check, the table has changed since it was loaded, and the deletion fails.
             if stored is not None and stored.tag == entry.tag:
-                remove_batch(table, entry.batch_id, {"telemetry.run-id": self.run_id, "telemetry.step": "ingest"})
+                remove_batch(table, entry.batch_id, {RUN_ID: self.run_id, "telemetry.step": "ingest"})
 
         for contract in (REJECTED, BRONZE):
             until_committed(contract, partial(remove, contract))
@@ -248,7 +248,7 @@ class BatchWriter:
         """Append the batch's rows to the three tables, the ledger last."""
         report = batch_report_of(entry, parsed)
         summary = {
-            "telemetry.run-id": self.run_id,
+            RUN_ID: self.run_id,
             "telemetry.step": "ingest",
             INGESTED_AT: entry.ingested_at.isoformat(),
         }

@@ -28,7 +28,7 @@ from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadRows, ga
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
+from telemetry_assets.lakehouse.commits import RUN_ID, append_rows, replace_rows, until_committed
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 
@@ -248,7 +248,7 @@ def _parsed_again(row: Row) -> BronzeRow | Rejection:
 
 
 def _summary(batch_id: str, run_id: str) -> dict[str, str]:
-    return {"telemetry.run-id": run_id, "telemetry.step": "replay-rejected", REPLAYED_BATCH: batch_id}
+    return {RUN_ID: run_id, "telemetry.step": "replay-rejected", REPLAYED_BATCH: batch_id}
 
 
 def _of_batch(lakehouse: Lakehouse, contract: TableContract, batch_id: str, table: Table | None = None) -> pa.Table:

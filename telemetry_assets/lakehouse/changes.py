@@ -1,21 +1,29 @@
-"""Changes: the event dates and data files of an upstream that changed after a derived table's watermark.
+"""Changes: what was added to and removed from an upstream after a derived table's watermark.
 
-They are read from the snapshots and manifests of the upstream, so no other record of changes is kept.
+They are read from the snapshots and manifests of the upstream, so no other record of changes is kept. Small changes are
+rows: those of the added data files less those of the removed ones. Large changes, and changes of which rows would not
+be exact, are event dates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus
-from pyiceberg.table import Table
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
+from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from telemetry_assets.lakehouse.commits import BATCH_ID, summary_of, was_rolled_back
+from telemetry_assets.lakehouse.commits import BATCH_ID, RUN_ID, summary_of, was_rolled_back
 from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, applied_edition, watermark_of
-from telemetry_assets.tables.contract import Changes, DerivedTable, TableContract
+from telemetry_assets.tables.contract import DerivedTable, TableContract
 
 MAINTENANCE = "telemetry.maintenance"
 """The property in the summary of a snapshot that rewrites files and changes no row."""
@@ -24,23 +32,191 @@ NEVER_REFRESHED = "it was never refreshed"
 """The reason for the first computation of a table."""
 
 _EPOCH = date(1970, 1, 1)
+_SIGN = "_sign"
 
 
-def changes_since_watermark(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> Changes:
-    """The event dates of rows that were added to or removed from the upstream after the watermark.
+@dataclass(frozen=True)
+class Changes:
+    """The changes of an upstream after a derived table's watermark.
+
+    :param dates: the event dates with changed rows.
+    :param rebuild_reason: why the whole table must be rebuilt, as a sentence part; empty if it need not be. ``dates``
+        are then all dates of the upstream.
+    :param added: the data files with added rows. Rows that are in ``removed`` too have not changed.
+    :param removed: the data files with removed rows.
+    :param dates_to_rebuild: the dates on which the change is not given as rows.
+    :param is_foreign: whether a snapshot that no run of this project committed is among the changes.
+    """
+
+    dates: frozenset[date]
+    rebuild_reason: str = ""
+    added: tuple[DataFile, ...] = ()
+    removed: tuple[DataFile, ...] = ()
+    dates_to_rebuild: frozenset[date] = frozenset()
+    is_foreign: bool = False
+
+    @property
+    def everything(self) -> bool:
+        """Whether the whole table must be rebuilt."""
+        return bool(self.rebuild_reason)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the data files with changed rows."""
+        return sum(file.file_size_in_bytes for file in (*self.added, *self.removed))
+
+    def rows_added(self) -> Mapping[date, int]:
+        """The number of rows in the added data files, by event date."""
+        rows: Counter[date] = Counter()
+        for file in self.added:
+            rows[partition_date(file)] += file.record_count
+        return rows
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.dates)
+
+
+@dataclass(frozen=True)
+class ChangedRows:
+    """The changed rows of an upstream. A corrected row is in both tables, in its old and its new version.
+
+    :param added: rows that the upstream did not have at the watermark.
+    :param removed: rows that it no longer has.
+    """
+
+    added: pa.Table
+    removed: pa.Table
+
+    @property
+    def both(self) -> pa.Table:
+        """All changed rows."""
+        return pa.concat_tables([self.added, self.removed])
+
+
+@dataclass
+class _Collected:
+    """The files that some snapshots added and removed, in the order of the snapshots."""
+
+    added: dict[str, DataFile] = field(default_factory=dict)
+    removed: dict[str, DataFile] = field(default_factory=dict)
+
+    def add(self, snapshot: _SnapshotFiles) -> None:
+        for file in snapshot.removed:
+            # A file that an earlier of these snapshots has added was not there at the watermark.
+            if self.added.pop(file.file_path, None) is None:
+                self.removed[file.file_path] = file
+        self.added.update((file.file_path, file) for file in snapshot.added)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.record_count for file in (*self.added.values(), *self.removed.values()))
+
+
+@dataclass(frozen=True)
+class _SnapshotFiles:
+    """The data files that one snapshot added and removed.
+
+    :param has_delete_files: whether it added or removed files with deleted rows.
+    :param dates: the partitions of all these files.
+    """
+
+    added: tuple[DataFile, ...]
+    removed: tuple[DataFile, ...]
+    has_delete_files: bool
+    dates: frozenset[date]
+
+    @property
+    def rows(self) -> int:
+        return sum(file.record_count for file in (*self.added, *self.removed))
+
+
+def changes_since_watermark(
+    derived: Table, contract: DerivedTable, upstream: Table, edition: str, most_rows: int = 0
+) -> Changes:
+    """The changes of the upstream after the watermark.
 
     All dates count as changed if the derived table was rolled back, was never refreshed, if its transform has a new
     edition, or if the snapshot of the watermark is not an ancestor of the upstream's current snapshot.
 
     :param edition: the edition of the transform that is in force.
+    :param most_rows: changes of more rows are given as dates to rebuild.
     """
     if reason := _rebuild_reason(derived, contract, upstream, edition):
-        return Changes(_dates_in(upstream), reason)
+        return Changes(dates_in(upstream), reason, is_foreign=_has_foreign_snapshot(upstream))
     watermark = watermark_of(derived, contract.upstream)
     newer = [] if watermark in (None, NO_SNAPSHOT) else _snapshots_after(watermark, upstream)
     if newer is None:
-        return Changes(_dates_in(upstream), f"snapshot {watermark} of {contract.upstream.full_name} is gone")
-    return Changes(frozenset(day for snapshot in newer for day in _dates_changed_by(snapshot, upstream.io)))
+        reason = f"snapshot {watermark} of {contract.upstream.full_name} is gone"
+        return Changes(dates_in(upstream), reason, is_foreign=_has_foreign_snapshot(upstream))
+    return _changes_in(newer[::-1], contract.upstream, upstream, most_rows)
+
+
+def _changes_in(snapshots: Sequence[Snapshot], contract: TableContract, upstream: Table, most_rows: int) -> Changes:
+    """The changes of some snapshots, which are in the order of their commits."""
+    collected, dates, to_rebuild = _Collected(), frozenset[date](), frozenset[date]()
+    changing = [snapshot for snapshot in snapshots if not changes_no_row(snapshot)]
+    by_rows = not _has_delete_files(upstream)
+    for snapshot in changing:
+        files = _files_of(snapshot, upstream.io)
+        dates |= files.dates
+        if by_rows and _is_exact_as_rows(snapshot, files, contract) and files.rows <= most_rows:
+            collected.add(files)
+        else:
+            to_rebuild |= files.dates
+    if collected.rows > most_rows:
+        collected, to_rebuild = _Collected(), dates
+    return Changes(
+        dates,
+        added=tuple(collected.added.values()),
+        removed=tuple(collected.removed.values()),
+        dates_to_rebuild=to_rebuild,
+        is_foreign=not all(map(is_own, changing)),
+    )
+
+
+def _is_exact_as_rows(snapshot: Snapshot, files: _SnapshotFiles, contract: TableContract) -> bool:
+    """Whether a table can be updated from the rows that a snapshot added and removed.
+
+    Ingested rows that another writer appended may be older than rows with the same key that were there before. To find
+    the newest, all rows of the key are needed.
+    """
+    if files.has_delete_files:
+        return False
+    return isinstance(contract, DerivedTable) or _is_batch(snapshot)
+
+
+def changed_rows(upstream: Table, contract: TableContract, changes: Changes) -> ChangedRows:
+    """Read the rows of the added and removed data files, and leave out the rows that are in both.
+
+    :param contract: the contract of the upstream.
+    """
+    added = _read(upstream, contract, changes.added)
+    if not changes.removed:
+        return ChangedRows(added, added.slice(0, 0))
+    removed = _read(upstream, contract, changes.removed)
+    return _difference(added, removed)
+
+
+def _read(table: Table, contract: TableContract, files: Iterable[DataFile]) -> pa.Table:
+    tasks = [FileScanTask(file) for file in files]
+    if not tasks:
+        return contract.arrow_schema.empty_table()
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    return contract.conform(scan.to_table(tasks))
+
+
+def _difference(added: pa.Table, removed: pa.Table) -> ChangedRows:
+    """The rows that one of two tables has more often than the other."""
+    columns = added.column_names
+    both = pa.concat_tables([_signed(added, 1), _signed(removed, -1)])
+    counted = both.group_by(columns).aggregate([(_SIGN, "sum")])
+    difference = counted[f"{_SIGN}_sum"]
+    rows = counted.select(columns).cast(added.schema)
+    return ChangedRows(rows.filter(pc.greater(difference, 0)), rows.filter(pc.less(difference, 0)))
+
+
+def _signed(rows: pa.Table, sign: int) -> pa.Table:
+    return rows.append_column(_SIGN, pa.repeat(pa.scalar(sign, pa.int64()), rows.num_rows))
 
 
 def _rebuild_reason(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> str:
@@ -56,30 +232,16 @@ def _rebuild_reason(derived: Table, contract: DerivedTable, upstream: Table, edi
     return ""
 
 
-def files_appended_since_watermark(
-    derived: Table, upstream_contract: TableContract, upstream: Table
-) -> frozenset[str] | None:
-    """The paths of the data files that batches appended after the watermark.
-
-    None if other commits are among the snapshots after the watermark, or if the snapshot of the watermark is not an
-    ancestor of the current one. Rows that another writer appended may be older than rows with the same key that were
-    there before, so all rows of the key are needed to find the newest.
-    """
-    newer = _snapshots_after(watermark_of(derived, upstream_contract), upstream)
-    if newer is None or not all(map(_is_batch, newer)):
-        return None
-    return frozenset(
-        entry.data_file.file_path
-        for snapshot in newer
-        for entry in _entries(snapshot, upstream.io)
-        if entry.status == ManifestEntryStatus.ADDED
-    )
-
-
 def changes_no_row(snapshot: Snapshot) -> bool:
     """Whether a snapshot only rewrites files: marked maintenance, or Iceberg's operation ``replace``."""
     is_replacement = snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
     return is_replacement or bool(summary_of(snapshot).get(MAINTENANCE))
+
+
+def is_own(snapshot: Snapshot) -> bool:
+    """Whether a run of this project committed a snapshot."""
+    summary = summary_of(snapshot)
+    return RUN_ID in summary or BATCH_ID in summary
 
 
 def earliest_partition(table: Table) -> date | None:
@@ -101,6 +263,11 @@ def partition_date(file: DataFile) -> date:
     return value if isinstance(value, date) else _EPOCH + timedelta(days=value)
 
 
+def dates_in(table: Table) -> frozenset[date]:
+    """The partitions of a table that is partitioned by a date."""
+    return frozenset(partition_date(task.file) for task in table.scan().plan_files())
+
+
 def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] | None:
     """The snapshots after the watermark, newest first; None if its snapshot is not an ancestor of the current one."""
     newer: list[Snapshot] = []
@@ -112,24 +279,40 @@ def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] |
     return newer if snapshot is not None else None
 
 
+def _has_foreign_snapshot(table: Table) -> bool:
+    return not all(is_own(snapshot) or changes_no_row(snapshot) for snapshot in table.snapshots())
+
+
 def _is_batch(snapshot: Snapshot) -> bool:
     is_append = snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND
     return is_append and BATCH_ID in summary_of(snapshot)
 
 
-def _dates_changed_by(snapshot: Snapshot, io: FileIO) -> set[date]:
-    if changes_no_row(snapshot):
-        return set()
-    changed = (ManifestEntryStatus.ADDED, ManifestEntryStatus.DELETED)
-    return {partition_date(entry.data_file) for entry in _entries(snapshot, io) if entry.status in changed}
+def _has_delete_files(table: Table) -> bool:
+    """Whether a table has files with deleted rows, which other writers may have added."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    return any(one.content == ManifestContent.DELETES for one in manifests)
 
 
-def _entries(snapshot: Snapshot, io: FileIO) -> Iterator[ManifestEntry]:
-    """The entries of the manifests that a snapshot added."""
+def _files_of(snapshot: Snapshot, io: FileIO) -> _SnapshotFiles:
+    added: list[DataFile] = []
+    removed: list[DataFile] = []
+    dates: set[date] = set()
+    has_delete_files = False
+    for content, status, file in _entries(snapshot, io):
+        dates.add(partition_date(file))
+        if content == ManifestContent.DELETES:
+            has_delete_files = True
+        else:
+            (added if status == ManifestEntryStatus.ADDED else removed).append(file)
+    return _SnapshotFiles(tuple(added), tuple(removed), has_delete_files, frozenset(dates))
+
+
+def _entries(snapshot: Snapshot, io: FileIO) -> Iterator[tuple[ManifestContent, ManifestEntryStatus, DataFile]]:
+    """The files that a snapshot added or removed, from the manifests that it added."""
     for manifest in snapshot.manifests(io):
         if manifest.added_snapshot_id == snapshot.snapshot_id:
-            yield from manifest.fetch_manifest_entry(io, discard_deleted=False)
-
-
-def _dates_in(table: Table) -> frozenset[date]:
-    return frozenset(partition_date(task.file) for task in table.scan().plan_files())
+            for entry in manifest.fetch_manifest_entry(io, discard_deleted=False):
+                if entry.status in (ManifestEntryStatus.ADDED, ManifestEntryStatus.DELETED):
+                    yield manifest.content, entry.status, entry.data_file

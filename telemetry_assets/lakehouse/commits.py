@@ -41,6 +41,8 @@ from telemetry_assets.text.plain import plain_logger
 logger = plain_logger(__name__)
 
 _ATTEMPTS = 8
+RUN_ID = "telemetry.run-id"
+"""The property in a snapshot's summary with the id of the run that committed it."""
 COMMIT_ID = "telemetry.commit-id"
 """The property in a snapshot's summary with the id of its commit. An overwrite may commit two snapshots."""
 BATCH_ID = "telemetry.batch-id"
@@ -143,6 +145,34 @@ def replace_rows(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Delete operation did not match any records")
             transaction.overwrite(rows, where, properties)
+        if table_properties:
+            snapshot = transaction.table_metadata.current_snapshot()
+            transaction.set_properties({**table_properties, **_set_in(snapshot)})
+
+    _commit(table, change, summary)
+
+
+def replace_files(
+    table: Table,
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+    summary: Mapping[str, str],
+    table_properties: Mapping[str, str],
+) -> None:
+    """Replace data files with others in one snapshot, and set table properties in the same commit.
+
+    :param table: the table as it was loaded before its rows, or those of its upstream, were read.
+    :param added: data files that belong to no table.
+    :raises CommitFailedException: if the table has changed since it was loaded.
+    """
+
+    def change(transaction: Transaction, properties: dict[str, str]) -> None:
+        update = transaction.update_snapshot(properties)
+        with update.overwrite() if removed else update.fast_append() as files:
+            for file in added:
+                files.append_data_file(file)
+            for file in removed:
+                files.delete_data_file(file)
         if table_properties:
             snapshot = transaction.table_metadata.current_snapshot()
             transaction.set_properties({**table_properties, **_set_in(snapshot)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from datetime import date
 
 import pyarrow as pa
@@ -10,12 +10,35 @@ import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from telemetry_assets.errors import QualityError
+from telemetry_assets.lakehouse.changes import dates_in
 from telemetry_assets.tables.contract import SharedIdCheck, TableContract
 
 
-def repeated_keys(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> int:
-    """The number of rows that have the same key as an earlier row, in some partitions or in the whole table."""
-    return repeated_among(keys_in(table, contract, partitions), contract)
+def repeated_keys(table: Table, contract: TableContract) -> int:
+    """The number of rows of the whole table that have the same key as an earlier row."""
+    return sum(repeated_by_partition(table, contract).values())
+
+
+def repeated_by_partition(table: Table, contract: TableContract) -> dict[date | None, int]:
+    """The partitions with rows that have the same key as an earlier row, and the number of these rows.
+
+    The keys of one partition are in memory at a time. The partition is a part of the key, or decides a part of it.
+    """
+    repeated = {
+        day: repeated_among(keys_in(table, contract, {day} if day else None), contract)
+        for day in _partitions(table, contract)
+    }
+    return {day: count for day, count in repeated.items() if count}
+
+
+def keys_by_partition(table: Table, contract: TableContract) -> Iterator[pa.Table]:
+    """The key columns of all rows, one partition at a time."""
+    for day in _partitions(table, contract):
+        yield keys_in(table, contract, {day} if day else None)
+
+
+def _partitions(table: Table, contract: TableContract) -> list[date | None]:
+    return [None] if contract.partition is None else [*sorted(dates_in(table))]
 
 
 def keys_in(table: Table, contract: TableContract, partitions: Set[date] | None = None) -> pa.Table:
@@ -49,22 +72,22 @@ def require_unique_new_keys(contract: TableContract, repeated: int) -> None:
         )
 
 
-def require_unique_upstream_keys(contract: TableContract, partitions: Set[date] | None, repeated: int) -> None:
-    """Check the rows of an upstream before a table is computed from them.
+def require_unique_upstream_keys(table: Table, contract: TableContract) -> None:
+    """Check all rows of an upstream before a table is computed from it.
 
     :param contract: the contract of the upstream.
-    :param partitions: the partitions that were read; None for the whole upstream.
-    :param repeated: the number of rows in these partitions that have the same key as another row.
-    :raises QualityError: if there are any.
+    :raises QualityError: if rows have the same key.
     """
+    repeated = repeated_by_partition(table, contract)
     if repeated:
-        days = sorted(partitions or ())
+        days = sorted(day for day in repeated if day is not None)
         dates = f"the event dates {days[0]} to {days[-1]} of {contract.full_name}" if days else contract.full_name
+        count = sum(repeated.values())
         raise QualityError(
-            f"{contract.full_name} has {repeated} rows with the same {', '.join(contract.key)} as another row, so no "
+            f"{contract.full_name} has {count} rows with the same {', '.join(contract.key)} as another row, so no "
             f"table was computed from it. The table was changed by hand: materialize {dates} again.",
             contract.full_name,
-            repeated,
+            count,
         )
 
 

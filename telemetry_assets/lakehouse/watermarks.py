@@ -20,6 +20,9 @@ NO_SNAPSHOT = "none"
 TRANSFORM_EDITION = "telemetry.transform-edition"
 """The table property with the edition of the transform that has computed the rows, and the watermark that it set."""
 
+PENDING_REBUILD = "telemetry.pending-rebuild"
+"""The table property with the part of the table that still has to be rebuilt, as JSON; empty if there is none."""
+
 # Tables that were refreshed before there were editions do not have the property.
 _FIRST_EDITION = "1"
 
@@ -55,14 +58,19 @@ def applied_edition(derived: Table, contract: DerivedTable) -> str | None:
 
 
 def is_behind(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> bool:
-    """Whether a table needs a refresh: its upstream or its transform has changed, or it was rolled back.
+    """Whether a table needs a refresh.
 
-    No manifest is read.
+    Its upstream or its transform has changed, a rebuild is unfinished, or it was rolled back. No manifest is read.
 
     :param edition: the edition of the transform that is in force.
     """
     if was_rolled_back(derived) or applied_edition(derived, contract) not in (None, edition):
         return True
+    return bool(derived.properties.get(PENDING_REBUILD)) or has_changes(derived, contract, upstream)
+
+
+def has_changes(derived: Table, contract: DerivedTable, upstream: Table) -> bool:
+    """Whether the upstream has another snapshot than the one of the watermark. No manifest is read."""
     current = upstream.current_snapshot()
     applied = watermark_of(derived, contract.upstream) or NO_SNAPSHOT
     return applied != (str(current.snapshot_id) if current else NO_SNAPSHOT)

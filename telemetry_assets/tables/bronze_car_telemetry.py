@@ -22,4 +22,5 @@ BRONZE = TableContract(
     ),
     key=("source_uri", "source_position", "batch_id"),
     partition="event_date",
+    sort_by=("car_chassis", "telemetry_timestamp"),
 )

@@ -1,14 +1,13 @@
 """Contracts of tables: columns, keys, partitions, and for derived tables, how they are computed.
 
-The Iceberg schema, Arrow schema, partition spec and table properties follow from the contract. :class:`Changes` are the
-input of a derived table's refresh.
+The Iceberg schema, Arrow schema, partition spec, sort order and table properties follow from the contract.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -34,6 +33,11 @@ from pyiceberg.types import (
 
 Partitions = frozenset[date] | None
 """Partition values of a table; None means the whole table."""
+
+_ROWS_IN_ROW_GROUP = 4_096
+"""Iceberg's Java library ignores this property; its row groups have 128 MiB at most."""
+_BYTES_IN_FILE = 16 * 1024 * 1024
+"""PyIceberg compares it with the size of the rows in memory: a Silver file has about 50,000 rows and 4 MB."""
 
 CONTRACT_EDITION = "telemetry.contract-edition"
 """The table property with the :attr:`TableContract.edition` of the contract that the table was last changed to."""
@@ -234,6 +238,7 @@ class TableContract:
             CONTRACT_EDITION: self.edition,
             "write.format.default": "parquet",
             "write.parquet.compression-codec": "zstd",
+            "write.parquet.row-group-limit": str(_ROWS_IN_ROW_GROUP),
             "write.metadata.delete-after-commit.enabled": "true",
             "write.metadata.previous-versions-max": "100",
             "comment": self.description,
@@ -288,32 +293,6 @@ Its name ends with its unit, e.g. ``driven_km``.
 
 
 @dataclass(frozen=True)
-class Changes:
-    """The changes of an upstream after a derived table's watermark.
-
-    :param dates: the event dates with changed rows.
-    :param rebuild_reason: why the whole table must be rebuilt, as a sentence part; empty if it need not be. ``dates``
-        are then all dates of the upstream.
-    """
-
-    dates: frozenset[date]
-    rebuild_reason: str = ""
-
-    @property
-    def everything(self) -> bool:
-        """Whether the whole table must be rebuilt."""
-        return bool(self.rebuild_reason)
-
-    def __bool__(self) -> bool:
-        return self.everything or bool(self.dates)
-
-    @property
-    def partitions(self) -> Partitions:
-        """The changed dates; None if the whole table is rebuilt."""
-        return None if self.everything else self.dates
-
-
-@dataclass(frozen=True)
 class SharedIdCheck:
     """A warning check for ids that several owners use in one partition.
 
@@ -334,6 +313,11 @@ def identity_partition(event_date: date) -> date:
     return event_date
 
 
+def same_dates(partitions: frozenset[date]) -> frozenset[date]:
+    """The event dates of the partitions of a table that is partitioned by event date."""
+    return partitions
+
+
 @dataclass(frozen=True, kw_only=True)
 class DerivedTable(TableContract):
     """A table that a transform computes from an upstream table.
@@ -345,6 +329,13 @@ class DerivedTable(TableContract):
     :param shared_id_check: a warning check for ids that should belong to one owner; None if there is none.
     :param rebuild_description: what a materialization of chosen event dates replaces; shown on the asset's page.
     :param partition_of: returns the partition of an event date's rows; returns None if the table is not partitioned.
+    :param next_partition: returns the partition after one; None if no row depends on events of the partition before.
+    :param dates_of: returns the event dates whose upstream rows are needed to compute some partitions.
+    :param affected_by: columns of both tables. A row of the upstream affects only rows of this table that have the same
+        values in these columns, in the partitions of its event date. If it is empty, a refresh computes whole
+        partitions.
+    :param newest_by: if given, new upstream rows are merged by key: of two rows with the same key, the one with the
+        greater value in this column remains, and of two with the same value, the one that was computed later.
     :param figures: the numbers per partition that the UI plots.
     :param sources: for columns computed from an upstream column of another name, the name of that column.
     :param fresh_within: the UI shows the table as stale if its newest materialization is older than this.
@@ -360,6 +351,10 @@ class DerivedTable(TableContract):
     key_check: str
     rebuild_description: str
     partition_of: Callable[[date], date | None] = identity_partition
+    next_partition: Callable[[date], date] | None = None
+    dates_of: Callable[[frozenset[date]], frozenset[date]] = same_dates
+    affected_by: tuple[str, ...] = ()
+    newest_by: str | None = None
     figures: tuple[Figure, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
     fresh_within: timedelta | None = None
@@ -367,6 +362,29 @@ class DerivedTable(TableContract):
     transform_edition: int = 1
     uses_alert_rules: bool = False
     shared_id_check: SharedIdCheck | None = None
+
+    @property
+    def table_properties(self) -> dict[str, str]:
+        """See :attr:`TableContract.table_properties`.
+
+        Files are small, because a refresh rewrites the files of the rows that it replaces.
+        """
+        return {**super().table_properties, "write.target-file-size-bytes": str(_BYTES_IN_FILE)}
+
+    def partitions_of(self, event_dates: Iterable[date]) -> frozenset[date]:
+        """The partitions with rows that depend on upstream rows of some event dates.
+
+        The rows of a table without partitions are refreshed by event date, so the dates are returned.
+        """
+        own = self.own_partitions_of(event_dates)
+        return own if self.next_partition is None else own | frozenset(map(self.next_partition, own))
+
+    def own_partitions_of(self, event_dates: Iterable[date]) -> frozenset[date]:
+        """The partitions of some event dates; of a table without partitions, the event dates."""
+        days = frozenset(event_dates)
+        if self.partition is None:
+            return days
+        return frozenset(partition for day in days if (partition := self.partition_of(day)) is not None)
 
     def column_sources(self) -> dict[str, str]:
         """For each column that has an upstream column, its name: the one in ``sources``, or the same name."""

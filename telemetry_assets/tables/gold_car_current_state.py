@@ -70,6 +70,8 @@ CURRENT_STATE = DerivedTable(
         *_origin_columns(),
     ),
     key=("car_chassis",),
+    sort_by=("car_chassis",),
+    affected_by=("car_chassis",),
     upstream=SILVER,
     transform="telemetry_assets.transforms.gold_car_current_state",
     key_check="one_row_per_car",

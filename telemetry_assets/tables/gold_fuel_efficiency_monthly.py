@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from telemetry_assets.tables.columns import MANUFACTURER, MODEL, UPDATED_AT
 from telemetry_assets.tables.contract import Column, DerivedTable, Total
-from telemetry_assets.tables.months import first_of_month
+from telemetry_assets.tables.months import days_of_month, first_of_month, next_month, previous_month
 from telemetry_assets.tables.silver_car_telemetry import SILVER
+
+# A later event of the month is added to the row without the events before it.
+_LAST_EVENT = (
+    Column("last_event_at", "timestamptz", "The time of the car's last event of the month.", internal=True),
+    Column("last_event_id", "string", "The id of the car's last event of the month.", internal=True),
+    Column("last_reading_at", "timestamptz", "The time of the month's last odometer reading.", internal=True),
+    Column("last_reading_km", "double", "The month's last odometer reading, kilometres.", internal=True),
+    Column(
+        "last_reading_fuel_liters",
+        "double",
+        "The fuel in the tank at the last odometer reading, litres.",
+        internal=True,
+    ),
+)
+
+
+def _dates_of(months: frozenset[date]) -> frozenset[date]:
+    # The reference of an event may be in the month before.
+    return frozenset(
+        day for month in months for first in (previous_month(month), month) for day in days_of_month(first)
+    )
+
 
 FUEL_EFFICIENCY = DerivedTable(
     layer="gold",
@@ -30,12 +52,17 @@ FUEL_EFFICIENCY = DerivedTable(
         Column("total_fuel_liters", "double", "Litres of fuel used, over the same events as `measured_km`.", True),
         Column("avg_fuel_efficiency_kmpl", "double", "Kilometres per litre; null if no fuel was used."),
         UPDATED_AT,
+        *_LAST_EVENT,
     ),
     key=("car_chassis", "year_month"),
     partition="month",
+    sort_by=("car_chassis",),
+    affected_by=("car_chassis",),
+    next_partition=next_month,
+    dates_of=_dates_of,
     upstream=SILVER,
     transform="telemetry_assets.transforms.gold_fuel_efficiency_monthly",
-    transform_edition=2,
+    transform_edition=3,
     key_check="one_row_per_car_and_month",
     rebuild_description="Materializing rebuilds the months of the chosen event dates, and the month after each.",
     partition_of=first_of_month,

@@ -27,6 +27,8 @@ ALERTS = DerivedTable(
     ),
     key=("alert_id", "alert_date"),
     partition="alert_date",
+    sort_by=("car_chassis", "telemetry_timestamp"),
+    affected_by=("car_chassis", "event_id"),
     upstream=SILVER,
     transform="telemetry_assets.transforms.gold_performance_alerts",
     transform_edition=2,

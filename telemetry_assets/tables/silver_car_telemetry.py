@@ -18,7 +18,7 @@ from telemetry_assets.tables.columns import (
     OIL_PRESSURE,
     YEAR,
 )
-from telemetry_assets.tables.contract import Column, DerivedTable, DistinctValues, Range, SharedIdCheck
+from telemetry_assets.tables.contract import Column, DerivedTable, Range, SharedIdCheck
 
 _CAR_AND_STATE = (
     MANUFACTURER,
@@ -67,6 +67,8 @@ SILVER = DerivedTable(
     ),
     key=("car_chassis", "event_id", "event_date"),
     partition="event_date",
+    sort_by=("car_chassis", "telemetry_timestamp"),
+    newest_by="ingested_at",
     upstream=BRONZE,
     transform="telemetry_assets.transforms.silver_car_telemetry",
     transform_edition=2,
@@ -79,7 +81,6 @@ SILVER = DerivedTable(
         "but other systems may confuse them.",
     ),
     rebuild_description="Materializing rebuilds the chosen event dates from all of their Bronze rows.",
-    figures=(DistinctValues("cars", "car_chassis"),),
     sources={
         **{column.name: "payload" for column in (*_CAR_AND_STATE, *_READINGS)},
         "event_year": "event_date",

@@ -1,22 +1,30 @@
 """The transform of ``gold.car_current_state``: the last known value of each attribute of each car.
 
-For each value, internal columns contain its origin: the time and id of the event that it comes from. So an update for
-some event dates reads only the events of these dates, and not the whole history.
+For each value, internal columns contain its origin: the time and id of the event that it comes from. So an update reads
+only the changed events, and not the whole history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+import operator
+from collections.abc import Callable, Set
 from datetime import date
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window
 
-from telemetry_assets.tables.contract import Changes
+from telemetry_assets.lakehouse.rebuilds import date_ranges
 from telemetry_assets.tables.gold_car_current_state import CURRENT_STATE, STATE_ATTRIBUTES
-from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
-from telemetry_assets.transforms.shaping import keep_updated_at, shaped
+from telemetry_assets.transforms.refresh import (
+    RebuildInputs,
+    RebuildNeededError,
+    RefreshParameters,
+    UpdateInputs,
+    of_cars,
+)
+from telemetry_assets.transforms.shaping import shaped
 
 _ATTRIBUTES = tuple(attribute.name for attribute in STATE_ATTRIBUTES)
 # Each value column, and the two columns of its origin. The origin of `telemetry_timestamp` is the car's latest event.
@@ -26,38 +34,83 @@ _ORIGINS = {
 }
 _COLUMNS = tuple(dict.fromkeys(column for name, origin in _ORIGINS.items() for column in (name, *origin)))
 NEEDS_HISTORY = "_needs_history"
+_REMOVED_EVENTS = "_removed_events"
 
-_MANY_DATES = 366
-"""If more dates changed, the table is rebuilt rather than updated."""
-
-_MANY_CARS = 1000
-"""If more cars need their history, the history of all cars is read."""
+_MANY_CARS = 100
+"""If more cars need their history, the table is rebuilt."""
 
 
-def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Update the state from the changed dates, or rebuild it if there are too many of them."""
+def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
+    """Compute the state again from some event dates.
+
+    A stored value is lost if its event is on one of these dates, or on a date that the upstream no longer has, and
+    there is no newer one. It is dropped if all dates up to its own are still to be rebuilt, because an older value will
+    be found on them. Otherwise the car needs its history.
+    """
+    previous = of_cars(inputs.previous(), inputs.cars)
+    new = last_known(of_cars(inputs.upstream(), inputs.cars))
+    first_done = min(inputs.upstream_dates - inputs.pending, default=date.max)
+    state = updated(
+        previous,
+        new,
+        lambda name: _is_on(name, inputs.parts) | ~_is_on(name, inputs.upstream_dates),
+        lambda name: _day_of(name) < f.lit(first_done),
+    )
+    return with_insurance(_with_histories(inputs.history, state), parameters.insurance_as_of)
+
+
+def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
+    """Compute the state after the changed events, for all cars, because the insurance status depends on the day."""
     previous = inputs.previous(None)
-    if changes.everything or len(changes.dates) > _MANY_DATES:
-        known = last_known(inputs.upstream(None))
-    elif changes.dates:
-        known = _known_after(changes, inputs, previous)
-    else:
-        # Another writer may have duplicated rows.
-        known = previous.dropDuplicates(["car_chassis"])
-    whole = with_insurance(known, parameters.insurance_as_of)
-    return Replacement(keep_updated_at(CURRENT_STATE, whole, previous), None)
+    if not inputs.dates:
+        # Another writer may have repeated rows.
+        return with_insurance(previous.dropDuplicates(["car_chassis"]), parameters.insurance_as_of)
+    state = updated(_with_removed_events(previous, inputs.removed()), last_known(inputs.added()), _is_removed)
+    return with_insurance(_with_histories(inputs.history, state), parameters.insurance_as_of)
 
 
-def _known_after(changes: Changes, inputs: Inputs, previous: DataFrame) -> DataFrame:
-    state = updated(previous, last_known(inputs.upstream(changes.dates)), changes.dates)
-    cars = [row[0] for row in state.where(NEEDS_HISTORY).select("car_chassis").collect()]
+def _with_histories(history: Callable[[Set[str]], DataFrame], state: DataFrame) -> DataFrame:
+    """The state, in which the cars that need their history have the last values of all their events.
+
+    :raises RebuildNeededError: if there are too many such cars.
+    """
+    cars = {row[0] for row in state.where(NEEDS_HISTORY).select("car_chassis").limit(_MANY_CARS + 1).collect()}
     if len(cars) > _MANY_CARS:
-        return last_known(inputs.upstream(None))
+        raise RebuildNeededError(f"events that more than {_MANY_CARS} cars have their values from were removed")
     known = state.where(~state[NEEDS_HISTORY]).drop(NEEDS_HISTORY)
-    if not cars:
-        return known
-    history = inputs.upstream(None)
-    return known.unionByName(last_known(history.where(history["car_chassis"].isin(*cars))))
+    return known.unionByName(last_known(history(cars))) if cars else known
+
+
+def _with_removed_events(state: DataFrame, removed: DataFrame) -> DataFrame:
+    """Add the column ``_removed_events``: the times and ids of each car's removed events."""
+    events = removed.groupBy("car_chassis").agg(
+        f.collect_set(_event("telemetry_timestamp", "event_id")).alias(_REMOVED_EVENTS)
+    )
+    return state.join(events, ["car_chassis"], "left")
+
+
+def _is_removed(name: str) -> Column:
+    """Whether the event of a stored value is among the removed ones."""
+    known_at, event_id = _ORIGINS[name]
+    event = _event(f"_stored_{known_at}", f"_stored_{event_id}")
+    return f.coalesce(f.array_contains(f.col(_REMOVED_EVENTS), event), f.lit(False))
+
+
+def _is_on(name: str, dates: Set[date]) -> Column:
+    """Whether the event of a stored value has one of some event dates."""
+    day = _day_of(name)
+    ranges = [text.partition("/") for text in date_ranges(dates)]
+    within = [day.between(f.lit(start).cast("date"), f.lit(end or start).cast("date")) for start, _, end in ranges]
+    return f.coalesce(reduce(operator.or_, within, f.lit(False)), f.lit(False))
+
+
+def _day_of(name: str) -> Column:
+    """The event date of a stored value."""
+    return f.to_date(f"_stored_{_ORIGINS[name][0]}")
+
+
+def _event(time: str, event_id: str) -> Column:
+    return f.concat_ws("|", f.unix_micros(time).cast("string"), event_id)
 
 
 def last_known(silver: DataFrame) -> DataFrame:
@@ -82,19 +135,29 @@ def last_known(silver: DataFrame) -> DataFrame:
     return silver.select("car_chassis", *columns, *latest, is_last.alias("_is_last")).where("_is_last").drop("_is_last")
 
 
-def updated(state: DataFrame, changed: DataFrame, dates: Set[date]) -> DataFrame:
-    """The state after all Silver rows of ``dates`` were replaced.
+def updated(
+    state: DataFrame,
+    changed: DataFrame,
+    is_lost: Callable[[str], Column],
+    is_dropped: Callable[[str], Column] = lambda _: f.lit(False),
+) -> DataFrame:
+    """The state after a change of Silver.
 
-    If a stored value comes from one of these dates, and the new rows contain no event at least as new, the event of the
-    stored value was removed. The value must then be computed from all events of the car: ``_needs_history`` is true,
-    and the other columns of this car must not be used.
+    If the event of a stored value may be gone, and the new rows contain no event at least as new, the value must be
+    computed from all events of the car: ``_needs_history`` is true, and the other columns of this car must not be used.
 
     :param state: the current rows of ``gold.car_current_state``.
-    :param changed: the result of :func:`last_known` for all Silver rows of ``dates``.
-    :param dates: all dates that changed since ``state`` was computed.
+    :param changed: the result of :func:`last_known` for the new Silver rows.
+    :param is_lost: returns for a value column whether the event of the stored value may be gone. The stored columns
+        have the prefix ``_stored_``.
+    :param is_dropped: returns for a value column whether such a value becomes null instead. If the car's latest event
+        is dropped, the car is left out.
     """
+    others = [name for name in (_REMOVED_EVENTS,) if name in state.columns]
     stored = state.select(
-        f.col("car_chassis").alias("_stored_car"), *(f.col(name).alias(f"_stored_{name}") for name in _COLUMNS)
+        f.col("car_chassis").alias("_stored_car"),
+        *(f.col(name).alias(f"_stored_{name}") for name in _COLUMNS),
+        *others,
     )
     # If another writer duplicated rows, the join would duplicate the new rows too.
     stored = stored.dropDuplicates(["_stored_car"])
@@ -102,25 +165,24 @@ def updated(state: DataFrame, changed: DataFrame, dates: Set[date]) -> DataFrame
     values: dict[str, Column] = {}
     needs_history = f.lit(False)
     for name, origin in _ORIGINS.items():
-        takes_new, is_lost = _decide(*origin, dates)
-        needs_history = needs_history | is_lost
-        for column in (name, *origin):
-            values[column] = f.when(takes_new, f.col(column)).otherwise(f.col(f"_stored_{column}"))
+        takes_new = _takes_new(*origin)
+        lost, dropped = is_lost(name) & ~takes_new, f.coalesce(is_dropped(name), f.lit(False))
+        needs_history = needs_history | (lost & ~dropped)
+        for column in dict.fromkeys((name, *origin)):
+            values[column] = f.when(takes_new, f.col(column)).when(~(lost & dropped), f.col(f"_stored_{column}"))
     return both.select(
         f.coalesce("car_chassis", "_stored_car").alias("car_chassis"),
         *(values[column].alias(column) for column in _COLUMNS),
         needs_history.alias(NEEDS_HISTORY),
-    )
+    ).where("telemetry_timestamp is not null")
 
 
-def _decide(known_at: str, event_id: str, dates: Set[date]) -> tuple[Column, Column]:
-    """Whether to use the new value, and whether the stored value's event was removed and there is no newer value."""
+def _takes_new(known_at: str, event_id: str) -> Column:
+    """Whether the new value's event is at least as new as that of the stored value."""
     new_time, new_id = f.col(known_at), f.col(event_id)
     stored_time, stored_id = f.col(f"_stored_{known_at}"), f.col(f"_stored_{event_id}")
     as_new = (new_time > stored_time) | ((new_time == stored_time) & (new_id >= stored_id))
-    takes_new = f.coalesce(new_time.isNotNull() & (stored_time.isNull() | as_new), f.lit(False))
-    from_these_dates = f.coalesce(f.to_date(stored_time).isin(*sorted(dates)), f.lit(False))
-    return takes_new, from_these_dates & ~takes_new
+    return f.coalesce(new_time.isNotNull() & (stored_time.isNull() | as_new), f.lit(False))
 
 
 def with_insurance(state: DataFrame, as_of: date) -> DataFrame:

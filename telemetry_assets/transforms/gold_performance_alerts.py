@@ -10,17 +10,19 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
 from telemetry_assets.tables.alert_rules import AlertRule, AlertRules, CarAttribute, Cars, Severity, shown
-from telemetry_assets.tables.contract import Changes
 from telemetry_assets.tables.gold_performance_alerts import ALERTS
-from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
-from telemetry_assets.transforms.shaping import keep_updated_at, shaped
+from telemetry_assets.transforms.refresh import RebuildInputs, RefreshParameters, UpdateInputs, of_cars
+from telemetry_assets.transforms.shaping import shaped
 
 
-def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Replace the alerts of the changed dates."""
-    dates = changes.partitions
-    alerts = performance_alerts(inputs.upstream(dates), parameters.alert_rules)
-    return Replacement(keep_updated_at(ALERTS, alerts, inputs.previous(dates)), dates)
+def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
+    """Compute the alerts of some event dates."""
+    return performance_alerts(of_cars(inputs.upstream(), inputs.cars), parameters.alert_rules)
+
+
+def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
+    """Compute the alerts of the changed events."""
+    return performance_alerts(inputs.added(), parameters.alert_rules)
 
 
 def performance_alerts(silver: DataFrame, rules: AlertRules) -> DataFrame:

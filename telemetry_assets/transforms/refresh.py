@@ -1,44 +1,89 @@
-"""The interface between transforms and engines: inputs, parameters and the result of a refresh."""
+"""The interface between transforms and engines.
+
+A transform computes the rows of a table from those of its upstream, in one or two ways. ``rebuild`` computes whole
+partitions; every transform has it. ``update`` computes only the rows that changed upstream rows affect; transforms of
+tables with ``newest_by`` or ``affected_by`` in their contract have it. Both produce the same table.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
+from telemetry_assets.lakehouse.cars import CAR, CarRange
 from telemetry_assets.tables.alert_rules import AlertRules
-from telemetry_assets.tables.contract import Changes, DerivedTable, Partitions
+from telemetry_assets.tables.contract import DerivedTable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-class Inputs(Protocol):
-    """The tables that a transform can read. Each table is read at the same snapshot during the whole refresh."""
+class RebuildInputs(Protocol):
+    """What a transform can read to rebuild a part of a table. Each table is read at the same snapshot throughout."""
 
-    def upstream(self, event_dates: Partitions) -> DataFrame:
-        """The rows of the upstream with these event dates."""
+    @property
+    def parts(self) -> frozenset[date]:
+        """The partitions to rebuild; of a table without partitions, the event dates."""
         ...
 
-    def arrived(self, event_dates: Partitions) -> DataFrame | None:
-        """The rows of the upstream with these event dates that batches appended after the watermark.
-
-        None if other commits also changed the upstream after the watermark.
-        """
+    @property
+    def cars(self) -> CarRange:
+        """The cars whose rows are rebuilt."""
         ...
 
-    def previous(self, partitions: Partitions) -> DataFrame:
-        """The rows of the table itself in these partitions, before the refresh."""
+    @property
+    def pending(self) -> frozenset[date]:
+        """All partitions or event dates that are still to be rebuilt, these parts included."""
+        ...
+
+    @property
+    def upstream_dates(self) -> frozenset[date]:
+        """All event dates of the upstream."""
+        ...
+
+    def upstream(self) -> DataFrame:
+        """The rows of the upstream that the parts need. They may be of other cars too."""
+        ...
+
+    def previous(self) -> DataFrame:
+        """The rows of the table itself that are rebuilt. They may be of other cars too."""
+        ...
+
+    def history(self, cars: Set[str]) -> DataFrame:
+        """All rows of the upstream of some cars."""
         ...
 
 
-@dataclass(frozen=True)
-class Replacement:
-    """The result of a transform: ``rows`` replace all rows of ``partitions``, or of the whole table if that is None."""
+class UpdateInputs(Protocol):
+    """What a transform can read to update a table. Each table is read at the same snapshot throughout."""
 
-    rows: DataFrame
-    partitions: Partitions
+    @property
+    def dates(self) -> frozenset[date]:
+        """The event dates of the changed rows."""
+        ...
+
+    def added(self) -> DataFrame:
+        """The rows that were added to the upstream, among them the new versions of changed rows."""
+        ...
+
+    def removed(self) -> DataFrame:
+        """The rows that were removed from the upstream, among them the old versions of changed rows."""
+        ...
+
+    def affected(self) -> DataFrame:
+        """The partitions and the values of ``affected_by`` of the rows of the table that the changed rows affect."""
+        ...
+
+    def previous(self, partitions: frozenset[date] | None) -> DataFrame:
+        """The rows of the table itself of the changed cars, in some partitions; None for all rows of all cars."""
+        ...
+
+    def history(self, cars: Set[str], event_dates: frozenset[date] | None = None) -> DataFrame:
+        """The rows of the upstream of some cars, on some event dates or on all."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,19 +92,31 @@ class RefreshParameters:
 
     :param insurance_as_of: the date for which the insurance status is computed.
     :param alert_rules: the alert rules in force.
-    :param rebuild: whether to compute the changed dates from all their upstream rows, as a backfill does.
     """
 
     insurance_as_of: date
     alert_rules: AlertRules
-    rebuild: bool = False
+
+
+class RebuildNeededError(Exception):
+    """An update cannot compute the rows with bounded work. The engine rebuilds the table instead.
+
+    The message is the reason, as a sentence part.
+    """
 
 
 class Transform(Protocol):
     """A module of this package that computes a derived table."""
 
-    def refresh(self, changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-        """Compute the new rows of the partitions that the changes affect."""
+    def rebuild(self, inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
+        """Compute all rows of a part of the table."""
+        ...
+
+    def update(self, inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
+        """Compute all rows of the table that the changed upstream rows affect.
+
+        :raises RebuildNeededError: if the table has to be rebuilt instead.
+        """
         ...
 
 
@@ -69,3 +126,10 @@ def transform_of(table: DerivedTable) -> Transform:
     :raises ModuleNotFoundError: if the table names a module that does not exist.
     """
     return cast(Transform, import_module(table.transform))
+
+
+def of_cars(rows: DataFrame, cars: CarRange) -> DataFrame:
+    """The rows of some cars."""
+    if cars.after is not None:
+        rows = rows.where(rows[CAR] > cars.after)
+    return rows if cars.through is None else rows.where(rows[CAR] <= cars.through)

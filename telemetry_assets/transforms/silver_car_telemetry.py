@@ -7,10 +7,11 @@ from pyspark.sql import functions as f
 from pyspark.sql.types import DataType, DateType, DoubleType, IntegerType, StringType, StructField, StructType
 from pyspark.sql.window import Window
 
-from telemetry_assets.tables.contract import Changes, ColumnType
+from telemetry_assets.lakehouse.cars import ALL_CARS
+from telemetry_assets.tables.contract import ColumnType
 from telemetry_assets.tables.document_shapes import JSON_WHITE_SPACE, VALUE_COLUMNS, VIN, payload_values
 from telemetry_assets.tables.silver_car_telemetry import SILVER
-from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
+from telemetry_assets.transforms.refresh import RebuildInputs, RefreshParameters, UpdateInputs, of_cars
 from telemetry_assets.transforms.shaping import shaped
 
 _SPARK_TYPES: dict[ColumnType, DataType] = {
@@ -21,13 +22,17 @@ _SPARK_TYPES: dict[ColumnType, DataType] = {
 }
 
 
-def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    """Merge the appended Bronze rows into Silver, or parse all Bronze rows of the changed dates for a rebuild."""
-    dates = changes.partitions
-    arrived = None if parameters.rebuild or changes.everything else inputs.arrived(dates)
-    if arrived is None:
-        return Replacement(car_telemetry(inputs.upstream(dates)), dates)
-    return Replacement(merged(inputs.previous(dates), car_telemetry(arrived)), dates)
+def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
+    """Compute some event dates from all their Bronze rows."""
+    bronze = inputs.upstream()
+    if inputs.cars != ALL_CARS:
+        bronze = of_cars(with_car_names(bronze), inputs.cars)
+    return car_telemetry(bronze)
+
+
+def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
+    """Compute the rows of the appended Bronze rows. They are merged by key, as ``newest_by`` of the contract says."""
+    return car_telemetry(inputs.added())
 
 
 def car_telemetry(bronze: DataFrame) -> DataFrame:
@@ -71,14 +76,3 @@ def newest_ingestion(bronze: DataFrame) -> DataFrame:
     order: list[Column] = [f.col(name).desc() for name in ("ingested_at", "source_uri", "source_position")]
     window = Window.partitionBy(*SILVER.key).orderBy(*order)
     return bronze.withColumn("_place", f.row_number().over(window)).where("_place = 1").drop("_place")
-
-
-def merged(silver: DataFrame, arrived: DataFrame) -> DataFrame:
-    """Merge new Silver rows into the existing rows of some event dates. The newer ingestion of an event wins.
-
-    :param silver: the existing rows of these dates.
-    :param arrived: the result of :func:`car_telemetry` for the Bronze rows that were appended since.
-    """
-    both = silver.withColumn("_arrived", f.lit(0)).unionByName(arrived.withColumn("_arrived", f.lit(1)))
-    newest = Window.partitionBy(*SILVER.key).orderBy(f.col("ingested_at").desc(), f.col("_arrived").desc())
-    return both.withColumn("_place", f.row_number().over(newest)).where("_place = 1").drop("_place", "_arrived")

@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any
 
 from telemetry_assets.engines.embedded import EmbeddedEngine
+from telemetry_assets.engines.plan import Limits
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings
@@ -130,7 +131,7 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
 
         SABOTAGES[sabotage]()
     stops = _Stops(connection) if "AWS_ENDPOINT_URL" not in environment else None
-    engine = EmbeddedEngine(None)  # type: ignore[arg-type]  # each run sets its own lakehouse
+    engine = EmbeddedEngine(None, Limits(100_000, 500_000))  # type: ignore[arg-type]  # each run sets its own lakehouse
     connection.send(Message("ready"))
     while True:
         try:

@@ -20,7 +20,7 @@ from dagster import (
 from dagster._serdes import serialize_value
 
 from telemetry_assets.assets.metadata import asset_key, refresh_metadata
-from telemetry_assets.engines.base import PartitionResult, RefreshResult
+from telemetry_assets.engines.result import PartitionResult, RefreshResult
 from telemetry_assets.tables import ALERTS, BRONZE, FUEL_EFFICIENCY
 from telemetry_assets_tests.harness.dagster_runs import metadata_by_date, run
 from telemetry_assets_tests.harness.deployment import Deployment

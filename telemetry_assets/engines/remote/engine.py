@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 from pyiceberg.table import Table
 
-from telemetry_assets.engines.base import PartitionResult, RefreshResult, RemoteRun, refresh_result
+from telemetry_assets.engines.base import no_callback
 from telemetry_assets.engines.package.build import find_package
 from telemetry_assets.engines.package.modules import package_name
-from telemetry_assets.engines.plan import RefreshPlan, plan_refresh
+from telemetry_assets.engines.plan import Limits, RefreshPlan, plan_refresh
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
 from telemetry_assets.engines.remote.job_runs import FollowedRun, JobRuns
 from telemetry_assets.engines.remote.parsed_batch import load_parsed
 from telemetry_assets.engines.remote.service import RemoteService
 from telemetry_assets.engines.remote.step import RemoteStep
+from telemetry_assets.engines.result import Outcome, RefreshResult, RemoteRun, refresh_result
 from telemetry_assets.engines.spark.configuration import readable_secrets, without_effect
 from telemetry_assets.errors import PackageError, RemoteRunError
 from telemetry_assets.ingestion.batch_parser import ParsedBatch
@@ -40,7 +42,17 @@ from telemetry_assets.transforms.refresh import RefreshParameters
 logger = plain_logger(__name__)
 
 _PROGRAM_SETTINGS = frozenset(
-    {"landing_uri", "lakehouse_uri", "catalog", "kms_key_id", "upload_max_bytes", "upload_max_documents", "alert_rules"}
+    {
+        "landing_uri",
+        "lakehouse_uri",
+        "catalog",
+        "kms_key_id",
+        "upload_max_bytes",
+        "upload_max_documents",
+        "alert_rules",
+        "update_max_rows",
+        "spark_rebuild_max_rows",
+    }
 )
 
 
@@ -51,6 +63,7 @@ class RemoteEngine:
         self._lakehouse = lakehouse
         self._settings = settings
         self._job_runs = JobRuns(settings, service)
+        self._limits = Limits(settings.update_max_rows, settings.spark_rebuild_max_rows)
 
     def close(self) -> None:
         """Do nothing. The engine has no resources."""
@@ -68,6 +81,7 @@ class RemoteEngine:
             event_dates=None,
             insurance_as_of=entry.ingested_at.date(),
             rebuild=False,
+            rebuilds=False,
             run_id=run_id,
             upstream_snapshot_id=None,
             package=package_name(),
@@ -78,24 +92,30 @@ class RemoteEngine:
         return load_parsed(self._lakehouse, run.folder.location.uri(), entry)
 
     def refresh(
-        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
+        self,
+        contract: DerivedTable,
+        event_dates: frozenset[date] | None,
+        parameters: RefreshParameters,
+        run_id: str,
+        *,
+        rebuilds: bool = True,
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
-        """See :meth:`telemetry_assets.engines.base.Engine.refresh`.
+        """See :meth:`telemetry_assets.engines.base.Engine.refresh`. One job run executes all steps.
 
         :raises PackageError: if the scripts location does not have the package of this code.
         :raises RemoteRunError: if no job run succeeded.
         """
         started = time.monotonic()
         earlier = self._job_runs.follow_active(contract.full_name, run_id)
-        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id)
-        step = self._step(plan, event_dates, parameters)
+        plan = self._plan(contract, event_dates, run_id, rebuilds=rebuilds)
+        step = self._step(plan, event_dates, parameters, rebuilds=rebuilds)
         if earlier is not None and "result" in earlier.report and earlier.has_done(step):
             return _reported_result(contract, earlier, time.monotonic() - started)
-        if event_dates is None and not plan.changes and not _needs_refresh(plan.target, contract, parameters):
+        if event_dates is None and _changes_no_row(plan, parameters):
             self._set_watermark(plan)
-            return refresh_result(
-                plan, plan.target, {}, changed=False, rows_read={}, seconds=time.monotonic() - started
-            )
+            unchanged = Outcome(plan.target, changed=False)
+            return refresh_result(plan, unchanged, rows_read={}, seconds=time.monotonic() - started)
         return self._refresh_in_job_run(plan, step)
 
     def smoke_test(self, run_id: str, today: date) -> RemoteRun:
@@ -112,8 +132,8 @@ class RemoteEngine:
             # A refresh of a table without partitions includes all changes.
             if contract.partition is None or contract.full_name in in_progress:
                 continue
-            plan = plan_refresh(self._lakehouse, contract, frozenset(), run_id)
-            if not plan.changes:
+            plan = self._plan(contract, None, run_id)
+            if not plan.changes and not plan.pending:
                 break
         else:
             raise RemoteRunError(
@@ -132,8 +152,18 @@ class RemoteEngine:
         logger.warning("%s: the job run's last messages are missing; its result is read from the table", step.table)
         return _result_in_table(plan, run.remote, time.monotonic() - started)
 
+    def _plan(
+        self, contract: DerivedTable, event_dates: frozenset[date] | None, run_id: str, *, rebuilds: bool = True
+    ) -> RefreshPlan:
+        return plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, rebuilds=rebuilds)
+
     def _step(
-        self, plan: RefreshPlan, event_dates: frozenset[date] | None, parameters: RefreshParameters
+        self,
+        plan: RefreshPlan,
+        event_dates: frozenset[date] | None,
+        parameters: RefreshParameters,
+        *,
+        rebuilds: bool = True,
     ) -> RemoteStep:
         upstream = plan.upstream.current_snapshot()
         return RemoteStep(
@@ -141,7 +171,8 @@ class RemoteEngine:
             table=plan.contract.full_name,
             event_dates=None if event_dates is None else tuple(sorted(event_dates)),
             insurance_as_of=parameters.insurance_as_of,
-            rebuild=parameters.rebuild,
+            rebuild=event_dates is not None or plan.action == "rebuild",
+            rebuilds=rebuilds,
             run_id=plan.run_id,
             upstream_snapshot_id=upstream.snapshot_id if upstream else None,
             package=package_name(),
@@ -154,9 +185,9 @@ class RemoteEngine:
         """Set the watermark of a table for which nothing has changed."""
 
         def attempt() -> None:
-            now = plan_refresh(self._lakehouse, plan.contract, None, plan.run_id)
-            if not now.changes:
-                set_table_properties(now.target, now.watermark)
+            now = self._plan(plan.contract, None, plan.run_id, rebuilds=False)
+            if not now.changes.added and not now.changes.removed:
+                set_table_properties(now.target, now.properties)
 
         until_committed(plan.contract, attempt)
 
@@ -166,24 +197,24 @@ def _reported_result(contract: DerivedTable, run: FollowedRun, seconds: float) -
 
 
 def _result_in_table(plan: RefreshPlan, remote: RemoteRun, seconds: float) -> RefreshResult:
-    """The result, read from the table: it has numbers of rows, but no figures and previews."""
-    contract, dates = plan.contract, plan.changes.dates
+    """The result, read from the table: the numbers of its rows are those of whole partitions."""
+    contract, dates = plan.contract, plan.event_dates
     rows_read = plan.upstream_rows(dates).rows_by_date()
     before = plan.target.current_snapshot()
     plan.target.refresh()
-    partitions = frozenset(filter(None, map(contract.partition_of, dates)))
     rows: Counter[date | None] = Counter()
-    for task in plan.previous_rows(partitions).files:
+    for task in plan.previous_rows(contract.own_partitions_of(dates)).files:
         rows[partition_date(task.file) if contract.partition else None] += task.file.record_count
-    return refresh_result(
-        plan,
-        plan.target,
-        {day: PartitionResult(count, {}, []) for day, count in rows.items()},
-        changed=plan.target.current_snapshot() != before,
-        rows_read=rows_read,
-        seconds=seconds,
-        remote=remote,
-    )
+    changed = plan.target.current_snapshot() != before
+    outcome = Outcome(plan.target, changed, rows, rows if changed else {})
+    return refresh_result(plan, outcome, rows_read=rows_read, seconds=seconds, remote=remote)
+
+
+def _changes_no_row(plan: RefreshPlan, parameters: RefreshParameters) -> bool:
+    if plan.action == "register":
+        return True
+    has_changes = bool(plan.changes) or plan.piece is not None
+    return not has_changes and not _needs_refresh(plan.target, plan.contract, parameters)
 
 
 def _needs_refresh(target: Table, contract: DerivedTable, parameters: RefreshParameters) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from telemetry_assets.aws.clients import region, s3_client
-from telemetry_assets.engines.base import COMMAND_LINE, RemoteRun
+from telemetry_assets.engines.base import COMMAND_LINE
 from telemetry_assets.engines.package.build import Package, find_package
 from telemetry_assets.engines.remote.service import Phase, RemoteService, State, StepRun, Submission, retry_while_busy
 from telemetry_assets.engines.remote.step import RemoteStep, StepFolder, error_from_json
+from telemetry_assets.engines.result import RemoteRun
 from telemetry_assets.engines.spark.configuration import iceberg_configuration
 from telemetry_assets.errors import RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings

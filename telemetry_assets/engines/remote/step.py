@@ -41,6 +41,8 @@ class RemoteStep(BaseModel):
     :param settings: the settings that the program needs.
     :param table: the full name of the table; Bronze for a batch.
     :param event_dates: the event dates to refresh; None for those on which the table is behind.
+    :param rebuild: whether a part of the table is rebuilt, for which the job run may need more memory.
+    :param rebuilds: see :meth:`telemetry_assets.engines.base.Engine.refresh`.
     :param run_id: the run that started the job run.
     :param upstream_snapshot_id: the upstream's current snapshot when the refresh was planned.
     :param package: the name of the package that the program is part of.
@@ -54,6 +56,7 @@ class RemoteStep(BaseModel):
     event_dates: tuple[date, ...] | None
     insurance_as_of: date
     rebuild: bool
+    rebuilds: bool
     run_id: str
     upstream_snapshot_id: int | None
     package: str
@@ -77,7 +80,7 @@ class RemoteStep(BaseModel):
     @property
     def parameters(self) -> RefreshParameters:
         """The parameters of the refresh."""
-        return RefreshParameters(self.insurance_as_of, self.program_settings.alert_rules, self.rebuild)
+        return RefreshParameters(self.insurance_as_of, self.program_settings.alert_rules)
 
     def is_same_work(self, other: RemoteStep) -> bool:
         """Whether both steps have the same effect, so that only one of them has to be executed."""

@@ -6,12 +6,11 @@ PyIceberg plans the refresh and sets the watermark, so all engines use the same 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -19,15 +18,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from telemetry_assets.engines.base import (
-    PREVIEW_ROWS,
-    Partitioned,
-    PartitionResult,
-    RefreshResult,
-    TransformingEngine,
-    figure_aggregate,
-)
-from telemetry_assets.engines.plan import RefreshPlan, TableScan
+from telemetry_assets.engines.base import TransformingEngine, no_callback
+from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan
+from telemetry_assets.engines.result import Outcome, RefreshResult
+from telemetry_assets.engines.spark.arrow_batches import decoded_batches, encoded_batches, from_ipc, to_ipc
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.engines.spark.parser import java_cause, parsed_in_spark
 from telemetry_assets.errors import SparkError
@@ -41,12 +35,13 @@ from telemetry_assets.lakehouse.commits import (
     set_table_properties,
     until_committed,
 )
-from telemetry_assets.lakehouse.previews import partition_sample
+from telemetry_assets.lakehouse.quality import require_unique_new_keys
+from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.refresh import RefreshParameters, Replacement
-from telemetry_assets.transforms.shaping import shaped
+from telemetry_assets.transforms.refresh import RefreshParameters
+from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -55,7 +50,7 @@ logger = plain_logger(__name__)
 
 _NOT_VALID = "org.apache.iceberg.exceptions.ValidationException"
 _NOT_COMMITTED = "org.apache.iceberg.exceptions.CommitFailedException"
-_PREVIEWED_PARTITIONS = 100
+_ROWS_IN_BATCH = 10_000
 
 
 class SparkEngine(TransformingEngine):
@@ -65,7 +60,7 @@ class SparkEngine(TransformingEngine):
     """
 
     def __init__(self, lakehouse: Lakehouse, settings: Settings, spark: SparkSession) -> None:
-        super().__init__(lakehouse)
+        super().__init__(lakehouse, Limits(settings.update_max_rows, settings.spark_rebuild_max_rows))
         self._settings = settings
         self._spark = spark
 
@@ -77,102 +72,80 @@ class SparkEngine(TransformingEngine):
         """Do nothing. The JVM ends with this process, because a process cannot start a second one."""
 
     def refresh(
-        self, contract: DerivedTable, event_dates: frozenset[date] | None, parameters: RefreshParameters, run_id: str
+        self,
+        contract: DerivedTable,
+        event_dates: frozenset[date] | None,
+        parameters: RefreshParameters,
+        run_id: str,
+        *,
+        rebuilds: bool = True,
+        between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`.
 
         :raises SparkError: if Spark fails.
         """
         try:
-            return super().refresh(contract, event_dates, parameters, run_id)
+            return super().refresh(
+                contract, event_dates, parameters, run_id, rebuilds=rebuilds, between_steps=between_steps
+            )
         except (Py4JError, PySparkException) as error:
             raise SparkError(contract.full_name, java_cause(error)) from error
 
     def read(self, scan: TableScan) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
         contract, snapshot = scan.contract, scan.table.current_snapshot()
-        if snapshot is None or scan.after == str(snapshot.snapshot_id):
+        if snapshot is None:
             return self._spark.createDataFrame([], from_arrow_schema(contract.arrow_schema))
-        current = str(snapshot.snapshot_id)
-        options = {"snapshot-id": current}
-        if scan.after is not None:
-            # An incremental scan reads appended rows only. The plan has established that there are no other changes.
-            options = {"start-snapshot-id": scan.after, "end-snapshot-id": current}
-        rows = self._spark.read.options(**options).table(table_name(contract))
+        rows = self._spark.read.option("snapshot-id", str(snapshot.snapshot_id)).table(table_name(contract))
         # A snapshot is read with the schema that it was written with, which may lack columns that were added since.
         added = {name: f.lit(None) for name in contract.column_names if name not in rows.columns}
         return shaped(contract, rows.where(_in_partitions(contract, scan.partitions)), added)
 
-    def repeated_keys(self, scan: TableScan) -> int:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.repeated_keys`."""
-        return _repeated_keys(self.read(scan), scan.contract)
+    def to_frame(self, rows: pa.Table) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_frame`."""
+        schema = from_arrow_schema(rows.schema)
+        if not rows.num_rows:
+            return self._spark.createDataFrame([], schema)
+        batches = [(to_ipc(batch),) for batch in rows.to_batches(max_chunksize=_ROWS_IN_BATCH)]
+        return self._spark.createDataFrame(batches, "batch binary").mapInArrow(decoded_batches, schema)
 
-    @contextmanager
-    def evaluate(self, plan: RefreshPlan, replacement: Replacement) -> Iterator[_SparkRows]:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluate`."""
-        rows = replacement.rows.select(*plan.contract.column_names).persist()
+    def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_arrow`."""
+        encoded = rows.select(*contract.column_names).mapInArrow(encoded_batches, "batch binary").collect()
+        batches = [batch for row in encoded for batch in from_ipc(row[0])]
+        return contract.conform(pa.Table.from_batches(batches)) if batches else contract.arrow_schema.empty_table()
+
+    def rebuild(self, plan: RefreshPlan, piece: Piece, rows: DataFrame) -> Outcome:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.rebuild`. It replaces whole partitions.
+
+        Spark cannot set table properties in the same commit, so a second commit sets them, unless the table was rolled
+        back in between.
+        """
+        contract, partitions = plan.contract, piece.partitions(plan.contract)
+        previous = self.read(plan.previous_rows(partitions))
+        if "updated_at" in contract.column_names:
+            rows = keep_updated_at(contract, rows, previous)
+        rows = rows.select(*contract.column_names).persist()
         try:
-            previous = self.read(plan.previous_rows(replacement.partitions))
-            yield _SparkRows(self._lakehouse, plan, replacement.partitions, rows, rows.count(), previous)
+            count = rows.count()
+            require_unique_new_keys(contract, _repeated_keys(rows, contract))
+            counts = _rows_by_partition(rows, contract)
+            # Keys are unique, so two sets of the same size are equal if one contains the other.
+            if previous.count() == count and rows.exceptAll(previous).isEmpty():
+                set_table_properties(plan.target, plan.properties)
+                return Outcome(plan.target, False, counts)
+            commit_id = _replace(plan, partitions, rows)
         finally:
             rows.unpersist()
 
-    def add_previews(self, target: Table, contract: DerivedTable, partitions: Partitioned) -> Partitioned:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.add_previews`."""
-        if contract.partition is None:
-            rows = target.scan(limit=PREVIEW_ROWS).to_arrow().to_pylist()
-            return {day: replace(one, preview=rows) for day, one in partitions.items()}
-        days = frozenset(day for day in partitions if day is not None)
-        if len(days) > _PREVIEWED_PARTITIONS:
-            return partitions
-        sample = partition_sample(target, contract, days, contract.column_names, PREVIEW_ROWS)
-        return {day: replace(one, preview=sample[day][1]) if day else one for day, one in partitions.items()}
-
-
-@dataclass(frozen=True)
-class _SparkRows:
-    """Evaluated rows that Spark has persisted; see :class:`EvaluatedRows`.
-
-    :param replaced: the partitions whose rows are replaced.
-    :param count: the number of the rows.
-    :param previous: the rows that are replaced.
-    """
-
-    lakehouse: Lakehouse
-    plan: RefreshPlan
-    replaced: Partitions
-    rows: DataFrame
-    count: int
-    previous: DataFrame
-
-    def repeated_keys(self) -> int:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.repeated_keys`."""
-        return _repeated_keys(self.rows, self.plan.contract)
-
-    def differ(self) -> bool:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.differ`."""
-        # Keys are unique, so two sets of the same size are equal if one contains the other.
-        return self.previous.count() != self.count or not self.rows.exceptAll(self.previous).isEmpty()
-
-    def partitions(self) -> Partitioned:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.partitions`."""
-        return _partition_figures(self.rows, self.plan.contract)
-
-    def commit(self) -> Table:
-        """See :meth:`telemetry_assets.engines.base.EvaluatedRows.commit`.
-
-        Spark cannot set table properties in the same commit, so a second commit sets the watermark, unless the table
-        was rolled back in between.
-        """
-        commit_id = _replace(self.plan, self.replaced, self.rows)
-
-        def set_watermark() -> Table:
-            table = self.lakehouse.table(self.plan.contract)
+        def set_properties() -> Table:
+            table = self._lakehouse.table(contract)
             if is_current_commit(table, commit_id):
-                set_table_properties(table, self.plan.watermark)
+                set_table_properties(table, plan.properties)
             return table
 
-        return until_committed(self.plan.contract, set_watermark)
+        return Outcome(until_committed(contract, set_properties), True, counts, counts)
 
 
 def _in_partitions(contract: TableContract, partitions: Partitions) -> Column:
@@ -187,14 +160,11 @@ def _repeated_keys(rows: DataFrame, contract: TableContract) -> int:
     return int(repeated[0])
 
 
-def _partition_figures(rows: DataFrame, contract: DerivedTable) -> Partitioned:
-    figures = [figure_aggregate(figure) for figure in contract.figures]
+def _rows_by_partition(rows: DataFrame, contract: TableContract) -> dict[date | None, int]:
     counted = rows.groupBy(*([contract.partition] if contract.partition else []))
     return {
-        row[contract.partition] if contract.partition else None: PartitionResult(
-            row["_rows"], {figure.name: row[figure.name] for figure in contract.figures}, []
-        )
-        for row in counted.agg(f.count(f.lit(1)).alias("_rows"), *figures).collect()
+        row[contract.partition] if contract.partition else None: row["_rows"]
+        for row in counted.agg(f.count(f.lit(1)).alias("_rows")).collect()
     }
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+from pyspark.sql import DataFrame
 
 from telemetry_assets.tables import SILVER, derived_tables
-from telemetry_assets.tables.contract import Changes
 from telemetry_assets.transforms import silver_car_telemetry
-from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
+from telemetry_assets.transforms.refresh import RefreshParameters, UpdateInputs
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 
@@ -25,14 +23,13 @@ def test_table_is_unchanged_and_still_behind_after_the_engine_panicked(
     deployed.process()
     before = [deployed.rows(table) for table in derived_tables()]
     deployed.upload("b.json", framed([event("CAR-2", engineTempCelsius=120)], "array")[1])
-    refresh = silver_car_telemetry.refresh
+    update = silver_car_telemetry.update
 
-    def panicking(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-        replacement = refresh(changes, inputs, parameters)
-        return replace(replacement, rows=replacement.rows.where(_PANICKING))
+    def panicking(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
+        return update(inputs, parameters).where(_PANICKING)
 
     with monkeypatch.context() as patched:
-        patched.setattr(silver_car_telemetry, "refresh", panicking)
+        patched.setattr(silver_car_telemetry, "update", panicking)
         with pytest.raises(SparkConnectGrpcException, match="panicked"):
             deployed.process()
     assert [deployed.rows(table) for table in derived_tables()] == before

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.tables.contract import Changes
-from telemetry_assets.transforms.refresh import Inputs, RefreshParameters, Replacement
-from telemetry_assets.transforms.shaping import keep_updated_at, shaped
+from telemetry_assets.transforms.refresh import RebuildInputs, RefreshParameters
+from telemetry_assets.transforms.shaping import shaped
 from telemetry_assets_tests.harness.added_table.table import DAILY_DISTANCE
 
 
-def refresh(changes: Changes, inputs: Inputs, parameters: RefreshParameters) -> Replacement:
-    dates = changes.partitions
-    rows = daily_distance(inputs.upstream(dates))
-    return Replacement(keep_updated_at(DAILY_DISTANCE, rows, inputs.previous(dates)), dates)
+def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
+    return daily_distance(inputs.upstream())
 
 
 def daily_distance(silver: DataFrame) -> DataFrame:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from pyspark.sql import Column
+from pyspark.sql import functions as f
 
 from telemetry_assets.tables import CURRENT_STATE, SILVER
 from telemetry_assets.transforms.gold_car_current_state import NEEDS_HISTORY, last_known, updated, with_insurance
@@ -44,10 +47,20 @@ def test_there_is_one_row_for_each_car(frames: Frames) -> None:
     assert [row["car_chassis"] for row in rows] == ["A", "B"]
 
 
+def is_on(dates: set[date]) -> Callable[[str], Column]:
+    """Whether a stored value comes from an event on one of these dates."""
+
+    def stored_on(name: str) -> Column:
+        known_at = name if name == "telemetry_timestamp" else f"{name}_known_at"
+        return f.coalesce(f.to_date(f"_stored_{known_at}").isin(*sorted(dates)), f.lit(False))
+
+    return stored_on
+
+
 def after(frames: Frames, before: list[Row], changed: list[Row], dates: set[date]) -> list[dict[str, Any]]:
     """The state of ``before`` after ``changed`` has replaced all rows of ``dates``."""
     state = with_insurance(last_known(frames.of(SILVER, *before)), date(2026, 1, 1))
-    made = updated(state, last_known(frames.of(SILVER, *changed)), dates)
+    made = updated(state, last_known(frames.of(SILVER, *changed)), is_on(dates))
     return frames.rows(made, "car_chassis")
 
 
@@ -81,10 +94,17 @@ def test_new_car_is_added_to_the_stored_ones(frames: Frames) -> None:
 
 
 def test_manually_duplicated_stored_row_counts_once(frames: Frames) -> None:
-    row = {"car_chassis": "CAR-1", "model": "Uno", "model_known_at": at(1), "model_event_id": "e1"}
+    row = {
+        "car_chassis": "CAR-1",
+        "model": "Uno",
+        "model_known_at": at(1),
+        "model_event_id": "e1",
+        "telemetry_timestamp": at(1),
+        "telemetry_event_id": "e1",
+    }
     state = frames.of(CURRENT_STATE, row, row)
     changed = last_known(frames.of(SILVER, silver_row("e2", at(2))))
-    assert len(frames.rows(updated(state, changed, {at(2).date()}))) == 1
+    assert len(frames.rows(updated(state, changed, is_on({at(2).date()})))) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from datetime import date, timedelta
 from typing import Any
 
 from telemetry_assets.tables import BRONZE, SILVER
-from telemetry_assets.transforms.silver_car_telemetry import car_telemetry, merged, newest_ingestion
-from telemetry_assets_tests.harness.frames import NOON, Frames, Row, silver_row
+from telemetry_assets.transforms.silver_car_telemetry import car_telemetry, newest_ingestion
+from telemetry_assets_tests.harness.frames import NOON, Frames, Row
 from telemetry_assets_tests.harness.made_documents import Document, event, vehicle
 
 
@@ -78,25 +78,3 @@ def test_payload_that_does_not_match_its_shape_gives_nulls(frames: Frames) -> No
         bronze_row(event(engineTempCelsius="hot"), "e4"),
     )
     assert [row["engine_temp_celsius"] for row in rows] == [None] * 4
-
-
-def test_new_ingestion_replaces_the_older_one_of_the_same_event(frames: Frames) -> None:
-    before = frames.of(SILVER, silver_row("e1", model="Uno"), silver_row("e2", model="Uno"))
-    arrived = frames.of(
-        SILVER,
-        silver_row("e1", model="Palio", ingested_at=NOON + timedelta(seconds=1)),
-        silver_row("e3", model="Palio"),
-    )
-    rows = frames.rows(merged(before, arrived), "event_id")
-    assert [(row["event_id"], row["model"]) for row in rows] == [("e1", "Palio"), ("e2", "Uno"), ("e3", "Palio")]
-
-
-def test_arriving_ingestion_wins_over_a_stored_one_of_the_same_time(frames: Frames) -> None:
-    rows = frames.rows(merged(frames.of(SILVER, silver_row(model="Uno")), frames.of(SILVER, silver_row(model="Palio"))))
-    assert [row["model"] for row in rows] == ["Palio"]
-
-
-def test_an_older_ingestion_that_arrives_late_changes_nothing(frames: Frames) -> None:
-    late = frames.of(SILVER, silver_row(model="Palio", ingested_at=NOON - timedelta(seconds=1)))
-    rows = frames.rows(merged(frames.of(SILVER, silver_row(model="Uno")), late))
-    assert [row["model"] for row in rows] == ["Uno"]

@@ -1,0 +1,170 @@
+"""Replaces rows of a table by key, in one commit.
+
+Only data files with a row that is replaced or removed are rewritten. Rows that are equal write nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.io.pyarrow import _dataframe_to_data_files
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from telemetry_assets.lakehouse.commits import replace_files, set_table_properties
+from telemetry_assets.lakehouse.found_rows import FileRows, FoundRows, rows_of_file, without
+from telemetry_assets.tables.contract import TableContract
+
+UPDATED_AT = "updated_at"
+_NEW, _OLD = "_new", "_old"
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Which rows of a table are replaced by which.
+
+    :param found: the rows of the table that may be replaced.
+    :param kept: for each found row, whether it remains.
+    :param written: the rows that are inserted, or replace a found row with the same key.
+    """
+
+    found: FoundRows
+    kept: pa.Array
+    written: pa.Table
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether any row is inserted, replaced or removed."""
+        return bool(self.written.num_rows) or not pc.all(self.kept, min_count=0).as_py()
+
+    def remaining(self) -> pa.Table:
+        """The rows that are in the table after the merge instead of the found ones."""
+        return pa.concat_tables([self.found.rows.filter(self.kept), self.written])
+
+    def partition_rows(self) -> dict[date | None, int]:
+        """The number of rows in each partition after the merge."""
+        rows = Counter(self.found.partition_rows)
+        rows.update(rows_by_partition(self.written, self.found.contract))
+        rows.subtract(rows_by_partition(self.found.rows.filter(pc.invert(self.kept)), self.found.contract))
+        return dict(rows)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a merge wrote.
+
+    :param bytes_written: the size of the new data files.
+    :param bytes_read: the size of the data files that were read to be rewritten.
+    """
+
+    bytes_written: int = 0
+    bytes_read: int = 0
+
+
+def plan_merge(found: FoundRows, new: pa.Table, newest_by: str | None = None) -> Merge:
+    """Compare the found rows with the rows that replace them.
+
+    A found row without a new row of its key is removed. A new row that equals the found one, except in ``updated_at``,
+    is not written, so that ``updated_at`` is the time of a row's last change.
+
+    :param new: rows with unique keys.
+    :param newest_by: if given, a found row with a greater value in this column than the new one remains.
+    """
+    contract, old = found.contract, found.rows
+    key = list(contract.key)
+    numbered = old.select(key).append_column(_OLD, _numbers(old))
+    # Another writer may have repeated a key. One of its rows is compared, and the others are removed.
+    first = numbered.group_by(key).aggregate([(_OLD, "min")]).rename_columns([*key, _OLD])
+    pairs = new.select(key).append_column(_NEW, _numbers(new)).join(first, key, join_type="full outer")
+    both = pairs.filter(pc.and_(pc.is_valid(pairs[_NEW]), pc.is_valid(pairs[_OLD])))
+    of_new, of_old = new.take(both[_NEW]), old.take(both[_OLD])
+    stays = _equal(of_new, of_old, contract)
+    if newest_by is not None:
+        stays = pc.or_(stays, pc.greater(of_old[newest_by], of_new[newest_by]))
+    kept = pc.is_in(_numbers(old), both[_OLD].filter(stays))
+    unwritten = pc.is_in(_numbers(new), both[_NEW].filter(stays))
+    return Merge(found, kept, new.filter(pc.invert(unwritten)))
+
+
+def commit_merge(
+    table: Table, merge: Merge, summary: Mapping[str, str], table_properties: Mapping[str, str]
+) -> Written:
+    """Commit a merge as one snapshot, and set table properties in the same commit.
+
+    If the merge changes no row, only the properties are set.
+
+    :param table: the table as it was loaded before the rows were found.
+    :raises CommitFailedException: if the table has changed since it was loaded.
+    """
+    if not merge.changes_rows:
+        set_table_properties(table, table_properties)
+        return Written()
+    contract = merge.found.contract
+    rewritten, rest, bytes_read = _rewritten_files(table, merge)
+    rows = pa.concat_tables([merge.written, *rest])
+    added = write_files(table, contract, rows) if rows.num_rows else []
+    replace_files(table, added, rewritten, summary, table_properties)
+    return Written(sum(file.file_size_in_bytes for file in added), bytes_read)
+
+
+def write_files(table: Table, contract: TableContract, rows: pa.Table) -> list[DataFile]:
+    """Write rows to data files that belong to no table yet, sorted as the contract says."""
+    return list(_dataframe_to_data_files(table.metadata, in_file_order(contract, rows), table.io))
+
+
+def in_file_order(contract: TableContract, rows: pa.Table) -> pa.Table:
+    """Rows sorted by partition, and in it by the table's sort order and key."""
+    partition = [contract.partition] if contract.partition else []
+    names = dict.fromkeys([*partition, *contract.sort_by, *contract.key])
+    return rows.sort_by([(name, "ascending") for name in names])
+
+
+def rows_by_partition(rows: pa.Table, contract: TableContract) -> dict[date | None, int]:
+    """The number of rows in each partition."""
+    if contract.partition is None:
+        return {None: rows.num_rows}
+    counted = pc.value_counts(rows[contract.partition])
+    return {one["values"]: one["counts"] for one in counted.to_pylist()}
+
+
+def _rewritten_files(table: Table, merge: Merge) -> tuple[list[DataFile], list[pa.Table], int]:
+    """The data files that lose a row, the rows that remain in them, and the bytes that were read for it."""
+    rewritten: list[DataFile] = []
+    rest: list[pa.Table] = []
+    start, bytes_read = 0, 0
+    for file in merge.found.files:
+        kept = merge.kept.slice(start, file.rows.num_rows)
+        start += file.rows.num_rows
+        if pc.all(kept).as_py():
+            continue
+        rewritten.append(file.task.file)
+        rest.append(file.rows.filter(kept))
+        if not file.is_whole_file:
+            rest.append(_other_rows(table, merge.found.contract, file))
+            bytes_read += file.task.file.file_size_in_bytes
+    return rewritten, rest, bytes_read
+
+
+def _other_rows(table: Table, contract: TableContract, file: FileRows) -> pa.Table:
+    """The rows of a file that are not among the found ones."""
+    return without(rows_of_file(table, contract, file.task), file.rows, contract.key)
+
+
+def _equal(one: pa.Table, other: pa.Table, contract: TableContract) -> pa.ChunkedArray | pa.Array:
+    """For each pair of rows with the same key, whether they are equal, except in ``updated_at``."""
+    equal: pa.Array = pa.repeat(pa.scalar(True), one.num_rows)
+    for name in contract.column_names:
+        if name != UPDATED_AT and name not in contract.key:
+            both_null = pc.and_(pc.is_null(one[name]), pc.is_null(other[name]))
+            same = pc.or_(both_null, pc.fill_null(pc.equal(one[name], other[name]), False))
+            equal = pc.and_(equal, same)
+    return equal
+
+
+def _numbers(rows: pa.Table) -> pa.Array:
+    return pa.array(range(rows.num_rows), pa.int64())

@@ -1,0 +1,199 @@
+"""Rebuilds: the part of a derived table that still has to be computed from its upstream, and the pieces of this work.
+
+The part is a property of the table. Each piece is committed with the property that no longer contains it, so a rebuild
+continues after a kill, and other runs can refresh the table between two pieces. A piece has a bounded number of
+upstream rows: those of some partitions, or of some cars in one partition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.table import FileScanTask, Table
+
+from telemetry_assets.lakehouse.cars import ALL_CARS, CAR, CarRange
+from telemetry_assets.lakehouse.changes import partition_date
+from telemetry_assets.lakehouse.watermarks import PENDING_REBUILD
+from telemetry_assets.tables.contract import DerivedTable, Partitions
+
+_DAY = timedelta(days=1)
+_SAMPLED_FILES = 64
+_SAMPLED_ROW_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class PendingRebuild:
+    """The part of a table that still has to be rebuilt.
+
+    :param parts: the partitions; of a table without partitions, the event dates.
+    :param reason: why the whole table is rebuilt, as a sentence part; empty if only a part is.
+    :param request: the event dates that a person or a backfill has chosen, as text; empty if there are none.
+    :param begun: the partitions of which the rows of some cars are rebuilt already.
+    :param cars_done: the last of these cars.
+    """
+
+    parts: frozenset[date] = frozenset()
+    reason: str = ""
+    request: str = ""
+    begun: frozenset[date] = frozenset()
+    cars_done: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    def with_changed(self, parts: frozenset[date]) -> PendingRebuild:
+        """Add parts, because their upstream rows have changed."""
+        pending = replace(self, parts=self.parts | parts)
+        return replace(pending, begun=frozenset(), cars_done=None) if parts & self.begun else pending
+
+    def with_requested(self, parts: frozenset[date], request: str) -> PendingRebuild:
+        """Add parts that were chosen. If the same request is unfinished, it is continued."""
+        if self.parts and self.request == request:
+            return self
+        return replace(self.with_changed(parts), request=request)
+
+    def without(self, piece: Piece) -> PendingRebuild:
+        """What is left after a piece."""
+        if piece.cars.through is not None:
+            return replace(self, begun=piece.parts, cars_done=piece.cars.through)
+        parts = self.parts - piece.parts
+        return PendingRebuild(parts, self.reason, self.request) if parts else PendingRebuild()
+
+    def to_property(self) -> dict[str, str]:
+        """The table property. Its value is empty if nothing is left."""
+        if not self.parts:
+            return {PENDING_REBUILD: ""}
+        content = {
+            "parts": date_ranges(self.parts),
+            "reason": self.reason,
+            "request": self.request,
+            "begun": date_ranges(self.begun),
+            "cars_done": self.cars_done,
+        }
+        return {PENDING_REBUILD: json.dumps({name: value for name, value in content.items() if value})}
+
+    @classmethod
+    def of(cls, table: Table) -> PendingRebuild:
+        """The part of a table that has to be rebuilt, from its property."""
+        text = table.properties.get(PENDING_REBUILD, "")
+        if not text:
+            return cls()
+        content = json.loads(text)
+        return cls(
+            dates_in_ranges(content.get("parts", ())),
+            content.get("reason", ""),
+            content.get("request", ""),
+            dates_in_ranges(content.get("begun", ())),
+            content.get("cars_done"),
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a rebuild that is computed and committed at once.
+
+    :param parts: the partitions; of a table without partitions, the event dates.
+    :param dates: the event dates whose upstream rows are needed.
+    :param rows: an estimate of the number of these rows.
+    :param cars: the cars whose rows are rebuilt.
+    """
+
+    parts: frozenset[date]
+    dates: frozenset[date]
+    rows: int
+    cars: CarRange = ALL_CARS
+
+    def partitions(self, contract: DerivedTable) -> Partitions:
+        """The partitions of the table that the piece replaces; None if the table is not partitioned."""
+        return None if contract.partition is None else self.parts
+
+    def __str__(self) -> str:
+        parts = ", ".join(date_ranges(self.parts))
+        return f"{parts}, {self.cars}, about {self.rows:,} rows" if self.cars != ALL_CARS else parts
+
+
+def next_piece(contract: DerivedTable, upstream: Table, pending: PendingRebuild, most_rows: int) -> Piece:
+    """The next piece of a rebuild, newest partitions first.
+
+    :param pending: must not be empty.
+    :param most_rows: the greatest number of upstream rows of a piece. A partition with more rows is split by cars, if
+        the table has cars.
+    """
+    tasks = list(upstream.scan().plan_files())
+    rows = Counter[date]()
+    for task in tasks:
+        rows[partition_date(task.file)] += task.file.record_count
+
+    def rows_for(parts: Iterable[date]) -> int:
+        return sum(rows[day] for day in contract.dates_of(frozenset(parts)))
+
+    parts = pending.begun or _newest_parts(pending.parts, rows_for, most_rows)
+    count, dates = rows_for(parts), contract.dates_of(frozenset(parts))
+    piece = Piece(frozenset(parts), dates, count)
+    if not pending.begun and (count <= most_rows or not _has_cars(contract)):
+        return piece
+    of_piece = [task for task in tasks if partition_date(task.file) in dates]
+    through = _last_car(upstream, of_piece, pending.cars_done, most_rows / max(count, 1))
+    return replace(piece, rows=min(count, most_rows), cars=CarRange(pending.cars_done, through))
+
+
+def _newest_parts(parts: Iterable[date], rows_for: Callable[[Iterable[date]], int], most_rows: int) -> frozenset[date]:
+    """The newest parts that together need at most ``most_rows`` upstream rows, or the newest one if it needs more."""
+    taken: list[date] = []
+    for part in sorted(parts, reverse=True):
+        if taken and rows_for([*taken, part]) > most_rows:
+            break
+        taken.append(part)
+    return frozenset(taken)
+
+
+def _has_cars(contract: DerivedTable) -> bool:
+    return CAR in (*contract.key, *contract.affected_by)
+
+
+def _last_car(table: Table, tasks: Sequence[FileScanTask], after: str | None, share: float) -> str | None:
+    """The last car of a piece with a share of the rows of some files; None if it contains all cars that are left.
+
+    The share is estimated from a sample of the files.
+    """
+    # The order of paths is unrelated to the cars in the files.
+    sampled = sorted(tasks, key=lambda task: hashlib.sha256(task.file.file_path.encode()).digest())[:_SAMPLED_FILES]
+    names = sorted(name for task in sampled for name in _some_cars(table, task))
+    left = [name for name in names if after is None or name > after]
+    wanted = max(int(len(names) * share), 1)
+    return left[wanted - 1] if len(left) > 1.2 * wanted else None
+
+
+def _some_cars(table: Table, task: FileScanTask) -> list[str]:
+    """The cars in some row groups of a data file."""
+    with table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
+        groups = file.num_row_groups
+        chosen = range(0, groups, -(-groups // _SAMPLED_ROW_GROUPS)) if groups else range(0)
+        rows: pa.Table = file.read_row_groups(list(chosen), [CAR])
+        return list(rows[CAR].to_pylist())
+
+
+def date_ranges(days: Iterable[date]) -> list[str]:
+    """Dates as texts, ``2025-11-04`` or ``2025-11-04/2025-11-09`` for consecutive dates."""
+    ordered = sorted(days)
+    starts = [day for before, day in pairwise([date.min, *ordered]) if before == date.min or day - before > _DAY]
+    ends = [day for day, after in pairwise([*ordered, date.max]) if after == date.max or after - day > _DAY]
+    return [f"{start}/{end}" if end > start else f"{start}" for start, end in zip(starts, ends, strict=True)]
+
+
+def dates_in_ranges(ranges: Iterable[str]) -> frozenset[date]:
+    """The dates of which :func:`date_ranges` returned ``ranges``."""
+    days: set[date] = set()
+    for text in ranges:
+        start, _, end = text.partition("/")
+        first, last = date.fromisoformat(start), date.fromisoformat(end or start)
+        days.update(first + timedelta(offset) for offset in range((last - first).days + 1))
+    return frozenset(days)
