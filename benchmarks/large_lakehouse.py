@@ -2,7 +2,7 @@
 
 The rows are computed in columns and written to the table's data files. There is one batch for each day. It has the
 day's events in both shapes, late events of five days before, and corrections of events of the day before. The archive
-and the ledger remain empty, so ``reconcile`` does not describe such a lakehouse.
+remains empty.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import Table
 
+from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE, LedgerUpload, ledger_rows
+from telemetry_assets.ingestion.parsing.arrow_rows import UploadReport
 from telemetry_assets.lakehouse.catalog import open_lakehouse
-from telemetry_assets.lakehouse.commits import BATCH_ID, append_files
+from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows
 from telemetry_assets.lakehouse.merging import write_files
 from telemetry_assets.settings import load_settings
-from telemetry_assets.tables import BRONZE
+from telemetry_assets.tables import BRONZE, UPLOADS
 
 LAST_DAY = date(2025, 11, 30)
 _MICROSECONDS_PER_DAY = 86_400_000_000
@@ -32,10 +34,9 @@ _MODELS = pa.array(["Uno", "Corolla", "HB20 Sedan", "Civic", "Gol"])
 _MAKERS = pa.array(["Fiat", "Toyota", "Hyundai", "Honda", "Volkswagen"])
 
 
-def fill(table: Table, *, events: int, cars: int, days: int, last_day: date = LAST_DAY) -> None:
+def fill(bronze: Table, ledger: Table, *, events: int, cars: int, days: int, last_day: date = LAST_DAY) -> None:
     """Append the batches of all days.
 
-    :param table: the Bronze table.
     :param events: the number of events, without the corrections.
     """
     per_car = -(-events // (days * cars))
@@ -47,7 +48,7 @@ def fill(table: Table, *, events: int, cars: int, days: int, last_day: date = LA
         waiting.setdefault(min(number + _LATE_DAYS, days - 1), []).append(rows.filter(is_late))
         corrected = rows.filter(pa.array(np.arange(rows.num_rows) % _EVERY_CORRECTED == 1))
         waiting.setdefault(min(number + 1, days - 1), []).append(_corrected(corrected))
-        _append(table, number, day, [rows.filter(pc.invert(is_late)), *waiting.pop(number, [])])
+        _append(bronze, ledger, number, day, [rows.filter(pc.invert(is_late)), *waiting.pop(number, [])])
 
 
 def car_names(cars: int) -> list[str]:
@@ -131,14 +132,25 @@ def _corrected(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.column_names.index("payload"), "payload", payload)
 
 
-def _append(table: Table, number: int, day: date, parts: list[pa.Table]) -> None:
+def _append(bronze: Table, ledger: Table, number: int, day: date, parts: list[pa.Table]) -> None:
     batch_id = f"generated-{number:04d}"
     ingested_at = datetime(day.year, day.month, day.day, 23, 59, tzinfo=UTC)
     rows = pa.concat_tables(list(_with_batch(parts, batch_id, ingested_at)))
-    files = write_files(table, BRONZE, BRONZE.conform(rows))
-    append_files(table, files, {BATCH_ID: batch_id})
-    table.refresh()
+    files = write_files(bronze, BRONZE, BRONZE.conform(rows))
+    append_files(bronze, files, {BATCH_ID: batch_id})
+    bronze.refresh()
+    uploads = ledger_rows(
+        (LedgerUpload(batch_id, uri, ingested_at, None, None, None), UploadReport(accepted, 0, None, {}, {}, {}))
+        for uri, accepted in zip(*_counts(rows["source_uri"]), strict=True)
+    )
+    append_rows(ledger, uploads, {BATCH_ID: batch_id}, {LEDGER_COMPLETE: "true"})
+    ledger.refresh()
     print(f"{day}: {rows.num_rows:,} rows", flush=True)
+
+
+def _counts(names: pa.ChunkedArray) -> tuple[list[str], list[int]]:
+    counted = pc.value_counts(names)
+    return counted.field("values").to_pylist(), counted.field("counts").to_pylist()
 
 
 def _with_batch(parts: list[pa.Table], batch_id: str, ingested_at: datetime) -> Iterator[pa.Table]:
@@ -158,7 +170,7 @@ def fill_folder(folder: Path, *, events: int, cars: int, days: int) -> None:
     os.environ["TELEMETRY_LAKEHOUSE_URI"] = str(folder)
     lakehouse = open_lakehouse(load_settings())
     lakehouse.prepare()
-    fill(lakehouse.table(BRONZE), events=events, cars=cars, days=days)
+    fill(lakehouse.table(BRONZE), lakehouse.table(UPLOADS), events=events, cars=cars, days=days)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,12 +16,13 @@ from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan, plan_r
 from telemetry_assets.engines.result import Outcome, RefreshResult, refresh_result
 from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import changed_rows
+from telemetry_assets.lakehouse.changes import changed_rows, was_changed_by_others
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
 from telemetry_assets.lakehouse.found_rows import FoundRows
 from telemetry_assets.lakehouse.merging import commit_merge, plan_merge, rows_by_partition
 from telemetry_assets.lakehouse.quality import (
     repeated_among,
+    repeated_keys,
     require_unique_new_keys,
     require_unique_upstream_keys,
     shared_ids,
@@ -143,11 +145,14 @@ class TransformingEngine(ABC):
         plan = plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, rebuilds=rebuilds)
         if plan.changes.is_foreign and isinstance(contract.upstream, DerivedTable):
             require_unique_upstream_keys(plan.upstream, contract.upstream)
+        checks_all_keys = was_changed_by_others(plan.target)
         try:
             outcome, rows_read = self._perform(plan, parameters)
         except RebuildNeededError as error:
             plan = plan.with_everything_pending(str(error))
             outcome, rows_read = _set_properties(plan), {}
+        if checks_all_keys:
+            outcome = replace(outcome, repeated_keys=repeated_keys(outcome.target, contract))
         return refresh_result(plan, outcome, rows_read=rows_read, seconds=time.monotonic() - started)
 
     def _perform(self, plan: RefreshPlan, parameters: RefreshParameters) -> tuple[Outcome, Mapping[date, int]]:
@@ -159,6 +164,8 @@ class TransformingEngine(ABC):
             inputs = PieceInputs(self, plan, plan.piece)
             return self.rebuild(plan, plan.piece, transform.rebuild(inputs, parameters)), inputs.rows_read
         changed = changed_rows(plan.upstream, plan.contract.upstream, plan.changes)
+        if not changed and plan.contract.as_of is None:
+            return _set_properties(plan), {}
         reads = ChangeInputs(self, plan, changed)
         new = self.to_arrow(transform.update(reads, parameters), plan.contract)
         return merge_rows(plan, new, reads.replaced_by(new)), plan.changes.rows_added()

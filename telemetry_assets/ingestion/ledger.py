@@ -7,13 +7,14 @@ batch; its rows in the ledger stay.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
 from telemetry_assets.ingestion.journal.base import JournalEntry
@@ -186,11 +187,16 @@ def report_of(reports: Mapping[UploadKey, tuple[datetime, UploadReport]], key: U
 
 def bronze_pieces(bronze: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:
     """Rows of Bronze with the columns that :func:`reports_from_rows` needs."""
-    pieces: Iterable[pa.RecordBatch] = bronze.scan(where, selected_fields=_BRONZE_COLUMNS).to_arrow_batch_reader()
-    return pieces
+    return _pieces(bronze, where, _BRONZE_COLUMNS)
 
 
 def rejected_pieces(rejected: Table, where: BooleanExpression) -> Iterable[pa.RecordBatch]:
     """Rows of the rejected documents with the columns that :func:`reports_from_rows` needs."""
-    pieces: Iterable[pa.RecordBatch] = rejected.scan(where, selected_fields=_REJECTED_COLUMNS).to_arrow_batch_reader()
-    return pieces
+    return _pieces(rejected, where, _REJECTED_COLUMNS)
+
+
+def _pieces(table: Table, where: BooleanExpression, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    # PyIceberg's own reader has the rows of many files in memory.
+    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), where)
+    for task in table.scan(where, selected_fields=columns).plan_files():
+        yield from scan.to_record_batches([task])

@@ -21,7 +21,13 @@ from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from telemetry_assets.lakehouse.commits import BATCH_ID, RUN_ID, summary_of, was_rolled_back
+from telemetry_assets.lakehouse.commits import (
+    BATCH_ID,
+    RUN_ID,
+    snapshots_since_properties,
+    summary_of,
+    was_rolled_back,
+)
 from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, applied_edition, watermark_of
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 
@@ -86,6 +92,9 @@ class ChangedRows:
 
     added: pa.Table
     removed: pa.Table
+
+    def __bool__(self) -> bool:
+        return bool(self.added.num_rows or self.removed.num_rows)
 
     @property
     def both(self) -> pa.Table:
@@ -242,6 +251,11 @@ def is_own(snapshot: Snapshot) -> bool:
     """Whether a run of this project committed a snapshot."""
     summary = summary_of(snapshot)
     return RUN_ID in summary or BATCH_ID in summary
+
+
+def was_changed_by_others(derived: Table) -> bool:
+    """Whether another writer has changed rows of a derived table since its last refresh."""
+    return not all(is_own(one) or changes_no_row(one) for one in snapshots_since_properties(derived))
 
 
 def earliest_partition(table: Table) -> date | None:

@@ -12,6 +12,7 @@ import random
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TypeVar
 
 import pyarrow as pa
@@ -220,6 +221,15 @@ def was_rolled_back(table: Table) -> bool:
     """
     set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
     return set_in != _NO_SNAPSHOT and all(str(snapshot.snapshot_id) != set_in for snapshot in current_ancestors(table))
+
+
+def snapshots_since_properties(table: Table) -> Iterator[Snapshot]:
+    """The snapshots after the one with which the table's properties were set, newest first.
+
+    They are all ancestors if the properties were never set.
+    """
+    set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
+    return takewhile(lambda snapshot: str(snapshot.snapshot_id) != set_in, current_ancestors(table))
 
 
 def has_commit(table: Table, commit_id: str) -> bool:

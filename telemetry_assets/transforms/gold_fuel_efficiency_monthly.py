@@ -160,37 +160,7 @@ def _carried(rows: DataFrame) -> DataFrame:
 
 def monthly_sums(events: DataFrame) -> DataFrame:
     """Compute one row per car and month from the columns that :func:`_events` selects."""
-    contributions = _with_distance_and_fuel(events)
-    month = Window.partitionBy(*_PAIR).orderBy(*_IN_EVENT_ORDER)
-    so_far = month.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    contributes = f.col("_km") >= 0
-    measured = contributes & (f.col("_liters") >= 0)
-    added = {
-        "total_km_driven": f.when(contributes, f.col("_km")).otherwise(f.lit(0.0)),
-        "trip_count": f.when(contributes, f.lit(1)).otherwise(f.lit(0)),
-        "measured_km": f.when(measured, f.col("_km")).otherwise(f.lit(0.0)),
-        "total_fuel_liters": f.when(measured, f.col("_liters")).otherwise(f.lit(0.0)),
-    }
-    has_reading = f.col("current_mileage_km").isNotNull()
-    reading = f.struct("_reading_at", "current_mileage_km", "fuel_available_liters")
-
-    def last(value: Column | str) -> Column:
-        return f.last(value, ignorenulls=True).over(so_far)
-
-    totals = contributions.select(
-        *_PAIR,
-        # The sums are in the order of events, because the sum of doubles depends on the order.
-        *(
-            f.sum(f.when(f.col(_CARRIED), f.col(f"_{name}")).otherwise(value)).over(so_far).alias(name)
-            for name, value in added.items()
-        ),
-        last("manufacturer").alias("manufacturer"),
-        last("model").alias("model"),
-        f.col("telemetry_timestamp").alias("last_event_at"),
-        f.col("event_id").alias("last_event_id"),
-        last(f.when(has_reading, reading)).alias("_reading"),
-        _is_last(month).alias("_is_last"),
-    ).where("_is_last")
+    totals = _totals(_with_distance_and_fuel(events))
     # If both sums exceed the range of doubles, they are infinite, and their quotient is NaN.
     efficiency = f.col("measured_km") / f.col("total_fuel_liters")
     return shaped(
@@ -205,6 +175,40 @@ def monthly_sums(events: DataFrame) -> DataFrame:
             "last_reading_fuel_liters": f.col("_reading.fuel_available_liters"),
         },
     )
+
+
+def _totals(events: DataFrame) -> DataFrame:
+    """The sums of each car and month, its last event, and its last reading ``_reading``."""
+    month = Window.partitionBy(*_PAIR).orderBy(*_IN_EVENT_ORDER)
+    so_far = month.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    reading = f.struct("_reading_at", "current_mileage_km", "fuel_available_liters")
+    last_values = {
+        "manufacturer": f.col("manufacturer"),
+        "model": f.col("model"),
+        "_reading": f.when(f.col("current_mileage_km").isNotNull(), reading),
+    }
+    return events.select(
+        *_PAIR,
+        # The sums are in the order of events, because the sum of doubles depends on the order.
+        *(f.sum(value).over(so_far).alias(name) for name, value in _summands().items()),
+        *(f.last(value, ignorenulls=True).over(so_far).alias(name) for name, value in last_values.items()),
+        f.col("telemetry_timestamp").alias("last_event_at"),
+        f.col("event_id").alias("last_event_id"),
+        _is_last(month).alias("_is_last"),
+    ).where("_is_last")
+
+
+def _summands() -> dict[str, Column]:
+    """What an event adds to each sum. An event that represents a stored row adds the row's sums."""
+    contributes = f.col("_km") >= 0
+    measured = contributes & (f.col("_liters") >= 0)
+    of_event = {
+        "total_km_driven": f.when(contributes, f.col("_km")).otherwise(f.lit(0.0)),
+        "trip_count": f.when(contributes, f.lit(1)).otherwise(f.lit(0)),
+        "measured_km": f.when(measured, f.col("_km")).otherwise(f.lit(0.0)),
+        "total_fuel_liters": f.when(measured, f.col("_liters")).otherwise(f.lit(0.0)),
+    }
+    return {name: f.when(f.col(_CARRIED), f.col(f"_{name}")).otherwise(value) for name, value in of_event.items()}
 
 
 def _is_last(window: WindowSpec) -> Column:

@@ -23,11 +23,12 @@ from typing import Any
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.orm import Session
 
-from telemetry_assets.engines import base, embedded
+from telemetry_assets.engines import base
 from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.journal.file import JournalFile
 from telemetry_assets.ingestion.landing import files
 from telemetry_assets.ingestion.landing.folder import FolderLanding
+from telemetry_assets.lakehouse import merging
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS, all_tables, derived_tables
@@ -87,7 +88,7 @@ BOUNDARIES = (
     Boundary(Path, "replace", "renaming to {}", lambda call: Path(call["target"]).name),
     Boundary(files, "copy_file", "copying {}", lambda call: Path(call["source"]).name),
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
-    Boundary(embedded, "replace_rows", "replacing rows of {}", _of_table),
+    Boundary(merging, "replace_files", "replacing rows of {}", _of_table),
     Boundary(base, "set_table_properties", "moving the watermark of {}", _of_table),
     Boundary(SqlCatalog, "commit_table", "the commit to {}", _of_table),
     Boundary(SqlCatalog, "_write_metadata", "writing metadata of {}", _of_location),

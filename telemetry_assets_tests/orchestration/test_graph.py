@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from dagster import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.expressions import AlwaysTrue
 
+from telemetry_assets.assets.checks import check_refreshed
 from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.errors import QualityError
 from telemetry_assets.tables import (
@@ -180,7 +182,7 @@ def test_a_table_that_fails_keeps_no_table_beside_it_from_being_refreshed(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state.refresh", fail)
+    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state.update", fail)
     deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
     if started_by == "ingest":
         result = run(defs, instance, "ingest")
@@ -195,12 +197,10 @@ def test_a_table_that_fails_keeps_no_table_beside_it_from_being_refreshed(
 def test_failed_blocking_check_keeps_misleading_rows_out_of_gold(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from telemetry_assets.lakehouse.quality import repeated_among as repeated
+    def check_with_a_repeated_key(lakehouse: Any, result: Any) -> Any:
+        return check_refreshed(lakehouse, replace(result, repeated_keys=1) if result.contract is SILVER else result)
 
-    def repeated_in_silver(keys: Any, contract: Any) -> int:
-        return 1 if contract is SILVER else repeated(keys, contract)
-
-    monkeypatch.setattr("telemetry_assets.assets.checks.repeated_among", repeated_in_silver)
+    monkeypatch.setattr("telemetry_assets.assets.reports.check_refreshed", check_with_a_repeated_key)
     deployed.upload("x.json", framed([event()], "array")[1])
     assert not run(defs, instance, "ingest").success
     assert deployed.rows(CURRENT_STATE) == []

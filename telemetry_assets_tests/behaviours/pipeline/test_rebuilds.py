@@ -1,0 +1,192 @@
+"""Rebuilds in pieces of bounded rows: exact, continued after a kill, and with uploads processed between two pieces."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from telemetry_assets import tables
+from telemetry_assets.cli.main import main
+from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, dates_in_ranges
+from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, derived_tables
+from telemetry_assets.tables.contract import DerivedTable
+from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
+from telemetry_assets_tests.harness.made_documents import event
+
+DAYS = [date(2025, month, day) for month in (9, 10, 11) for day in (1, 2, 28)]
+
+
+class KilledError(Exception):
+    """Stands for the end of a process between two pieces."""
+
+
+def documents(temperature: int = 120, cars: int = 4) -> Iterator[dict[str, Any]]:
+    """One event for each day and car, with an odometer reading and an alert."""
+    for number, day in enumerate(DAYS):
+        for car in range(cars):
+            reading = {"currentMileageKm": 1000 + 10 * number + car, "fuelAvailableLiters": 50 - number}
+            yield event(f"CAR-{car}", f"{day}T10:00:00Z", engineTempCelsius=temperature, **reading)
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Iterator[Deployment]:
+    """A filled lakehouse, whose rebuilds have pieces of about two days."""
+    with deployment(tmp_path, rebuild_max_rows=8) as one:
+        one.upload("first.json", json.dumps(list(documents())))
+        one.process()
+        yield one
+
+
+def raise_edition(monkeypatch: pytest.MonkeyPatch, contract: DerivedTable) -> DerivedTable:
+    """Raise the edition of a table's transform, in the registry too."""
+    changed = replace(contract, transform_edition=contract.transform_edition + 1)
+    replaced = tuple(changed if one is contract else one for one in tables.TABLES)
+    below = tuple(
+        replace(one, upstream=changed) if isinstance(one, DerivedTable) and one.upstream is contract else one
+        for one in replaced
+    )
+    monkeypatch.setattr(tables, "TABLES", below)
+    return changed
+
+
+def steps_of(deployed: Deployment, contract: DerivedTable, run_id: str) -> list[str]:
+    """The event dates of each snapshot that a run has committed to a table."""
+    summaries = map(summary_of, deployed.pipeline.lakehouse.table(contract).snapshots())
+    return [one["telemetry.event-dates"] for one in summaries if one.get("telemetry.run-id") == run_id]
+
+
+def test_a_new_lakehouse_is_filled_in_pieces(deployed: Deployment) -> None:
+    deployed.assert_equals_the_contract()
+    newest_first = ["2025-11-02,2025-11-28", "2025-10-28,2025-11-01", "2025-10-01,2025-10-02", "2025-09-02,2025-09-28"]
+    assert steps_of(deployed, SILVER, "test-run") == [*newest_first, "2025-09-01"]
+
+
+@pytest.mark.parametrize("contract", [SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS], ids=lambda one: one.full_name)
+def test_a_rebuild_that_was_killed_is_continued_by_the_next_run(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, contract: DerivedTable
+) -> None:
+    changed = raise_edition(monkeypatch, contract)
+    left: list[int] = []
+
+    def die_after_two_pieces(step: Any) -> None:
+        left.append(len(step.left))
+        if len(left) == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        deployed.pipeline.refresh(changed, "killed", insurance_as_of=AS_OF, between_steps=die_after_two_pieces)
+    assert changed in deployed.pipeline.tables_behind()
+    pending = PendingRebuild.of(deployed.pipeline.lakehouse.table(changed))
+    assert pending.cars_done is not None or len(pending.parts) < len(DAYS)
+    deployed.process()
+    assert deployed.pipeline.tables_behind() == []
+    deployed.assert_equals_the_contract()
+
+
+@pytest.mark.parametrize("contract", [SILVER, CURRENT_STATE, FUEL_EFFICIENCY, ALERTS], ids=lambda one: one.full_name)
+def test_uploads_are_in_gold_between_two_pieces_of_a_rebuild(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, contract: DerivedTable
+) -> None:
+    raise_edition(monkeypatch, contract)
+    seen: list[set[str]] = []
+    has_work = type(deployed.pipeline.ingestion).has_work
+
+    def arriving(ingestion: Any) -> bool:
+        # The uploads arrive while the table is rebuilt: new, late and corrected events.
+        number = len(seen)
+        late = event(f"LATE-{number}", f"{DAYS[number % len(DAYS)]}T09:00:00Z", engineTempCelsius=130)
+        corrected = event("CAR-1", f"{DAYS[-1 - number % len(DAYS)]}T10:00:00Z", engineTempCelsius=90 + number)
+        deployed.upload(f"{number}.json", json.dumps([late, corrected]))
+        seen.append({row["car_chassis"] for row in deployed.rows(ALERTS)})
+        return bool(has_work(ingestion))
+
+    monkeypatch.setattr(type(deployed.pipeline.ingestion), "has_work", arriving)
+    deployed.process()
+    assert len(seen) >= 3
+    for number, cars in enumerate(seen[1:]):
+        assert f"LATE-{number}" in cars
+    monkeypatch.undo()
+    raise_edition(monkeypatch, contract)
+    deployed.process()
+    deployed.recall_batches()
+    deployed.assert_equals_the_contract()
+    assert deployed.pipeline.tables_behind() == []
+
+
+def test_readers_see_the_old_rows_of_a_partition_until_its_piece_is_done(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = raise_edition(monkeypatch, ALERTS)
+    rows: list[int] = []
+    deployed.pipeline.refresh(changed, "run", between_steps=lambda _: rows.append(len(deployed.rows(ALERTS))))
+    assert rows == [len(DAYS) * 4] * len(rows)
+    assert rows
+
+
+def test_a_single_date_with_more_rows_than_a_piece_is_rebuilt_by_cars(tmp_path: Path) -> None:
+    with deployment(tmp_path, rebuild_max_rows=10) as deployed:
+        one_day = [event(f"CAR-{number:02d}", engineTempCelsius=120, currentMileageKm=1000) for number in range(45)]
+        deployed.upload("x.json", json.dumps(one_day))
+        deployed.process()
+        deployed.assert_equals_the_contract()
+        for contract in derived_tables():
+            pieces = Counter(steps_of(deployed, contract, "test-run"))
+            assert list(pieces) == ["2025-11-04"]
+            assert pieces["2025-11-04"] >= 4, contract.full_name
+
+
+def test_the_same_request_continues_and_another_one_starts(deployed: Deployment) -> None:
+    days = frozenset(DAYS)
+
+    def die(step: Any) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        deployed.pipeline.refresh(ALERTS, "killed", days, between_steps=die)
+    assert len(deployed.pipeline.refresh(ALERTS, "again", days).event_dates) == len(DAYS) - 2
+    with pytest.raises(KilledError):
+        deployed.pipeline.refresh(ALERTS, "killed", days, between_steps=die)
+    others = deployed.pipeline.refresh(ALERTS, "others", frozenset(DAYS[-2:]))
+    assert set(others.event_dates) == days
+
+
+def test_the_command_rebuilds_a_range_and_says_what_is_left(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
+    monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
+    monkeypatch.setenv("TELEMETRY_REBUILD_MAX_ROWS", "8")
+    arguments = ["rebuild", "gold.performance_alerts", "--from", "2025-09-01", "--to", "2025-10-31"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "gold.performance_alerts: 4 partitions left" in result.stderr
+    assert "gold.performance_alerts: up to date" in result.stderr
+    wrong = CliRunner().invoke(main, [*arguments[:3], "2025-11-01", "--to", "2025-10-31"])
+    assert (wrong.exit_code, "must not be before --from" in wrong.output) == (2, True)
+    wrong = CliRunner().invoke(main, ["rebuild", "bronze.car_telemetry", *arguments[2:]])
+    assert (wrong.exit_code, "is not a derived table" in wrong.output) == (2, True)
+
+
+class TestPendingRebuilds:
+    def test_dates_are_stored_as_ranges(self) -> None:
+        ranges = ["2025-09-01/2025-09-02", "2025-09-28"]
+        assert date_ranges([DAYS[2], DAYS[0], DAYS[1]]) == ranges
+        assert dates_in_ranges(ranges) == frozenset(DAYS[:3])
+
+    def test_a_change_of_a_begun_part_begins_it_again(self) -> None:
+        pending = PendingRebuild(frozenset(DAYS), begun=frozenset(DAYS[-1:]), cars_done="CAR-3")
+        assert pending.with_changed(frozenset(DAYS[:1])).cars_done == "CAR-3"
+        assert pending.with_changed(frozenset(DAYS[-1:])).cars_done is None
+
+    def test_nothing_is_left_after_the_last_piece(self) -> None:
+        piece = Piece(frozenset(DAYS), frozenset(DAYS), 0)
+        assert not PendingRebuild(frozenset(DAYS), "a reason", "a request").without(piece)
