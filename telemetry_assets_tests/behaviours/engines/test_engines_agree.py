@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from telemetry_assets.engines.spark import engine as spark_engine
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.errors import SparkError
 from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.merging import Written, commit_merge
 from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, SILVER, derived_tables
@@ -33,6 +35,7 @@ from telemetry_assets_tests.harness.on_engines import (
     deployed_on,
     messy_uploads,
 )
+from telemetry_assets_tests.harness.small_uploads import small_uploads
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("java")]
 
@@ -155,18 +158,17 @@ def test_manual_commit_between_a_steps_read_and_write_is_not_lost(
         deployed.upload("y.json", framed([event("CAR-2")], "array")[1])
         deployed.pipeline.ingest("a run")
     with deployed_on("spark", tmp_path) as deployed:
-        replace = spark_engine._replace
 
-        def after_another(*arguments: Any) -> str:
+        def after_another(*arguments: Any) -> Written:
             monkeypatch.undo()
             silver = deployed.pipeline.lakehouse.table(SILVER)
             rows = silver.scan().to_arrow()
             silver.append(rows.set_column(0, rows.schema.field(0), [["by-hand"]]).cast(SILVER.arrow_schema))
-            return replace(*arguments)
+            return commit_merge(*arguments)
 
-        monkeypatch.setattr(spark_engine, "_replace", after_another)
+        monkeypatch.setattr("telemetry_assets.engines.base.commit_merge", after_another)
         result = deployed.pipeline.refresh(SILVER, "a run")
-        assert (result.changed, result.rows_written) == (True, 3)
+        assert (result.changed, result.rows_written) == (True, 1)
         assert "by-hand" in {row["event_id"] for row in deployed.rows(SILVER)}
         assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
 
@@ -180,12 +182,15 @@ def test_table_rolled_back_during_its_refresh_loses_no_row(
             deployed.upload(f"{number}.json", framed([event(f"CAR-{number}", engineTempCelsius=120)], "array")[1])
             deployed.process()
         # The third upload causes an alert, or none.
-        deployed.upload("3.json", framed([event("CAR-3", engineTempCelsius=120 if changed else 90)], "array")[1])
+        temperature = 120 if changed else 90
+        documents = [event(f"CAR-{number}", engineTempCelsius=temperature) for number in (3, 4)]
+        deployed.upload("3.json", framed(documents, "array")[1])
         deployed.pipeline.ingest("a run")
         for contract in list(derived_tables())[:-1]:
             deployed.pipeline.refresh(contract, "a run", insurance_as_of=AS_OF)
-    with deployed_on("spark", tmp_path) as deployed:
-        step = "_replace" if changed else "_partition_figures"
+    # More rows change than an update may have, so the event date is rebuilt.
+    with deployed_on("spark", tmp_path, update_max_rows=1) as deployed:
+        step = "_replace" if changed else "_rows_by_partition"
         original = getattr(spark_engine, step)
 
         def before_the_watermark(*arguments: Any) -> Any:
@@ -204,6 +209,14 @@ def test_table_rolled_back_during_its_refresh_loses_no_row(
         deployed.process()
         deployed.recall_batches()
         deployed.assert_equals_the_contract()
+
+
+def test_small_changes_on_a_jvm(tmp_path: Path) -> None:
+    with deployed_on("spark", tmp_path) as deployed:
+        for number, documents in enumerate(small_uploads(300, uploads=5)):
+            deployed.upload(f"{number}.json", json.dumps(documents))
+            deployed.process()
+            deployed.assert_equals_the_contract()
 
 
 def test_java_errors_are_shown_without_their_stack(tmp_path: Path) -> None:
