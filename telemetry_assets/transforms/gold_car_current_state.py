@@ -13,7 +13,6 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
-from pyspark.sql.window import Window
 
 from telemetry_assets.lakehouse.rebuilds import date_ranges
 from telemetry_assets.tables.gold_car_current_state import CURRENT_STATE, STATE_ATTRIBUTES
@@ -115,24 +114,16 @@ def _event(time: str, event_id: str) -> Column:
 
 def last_known(silver: DataFrame) -> DataFrame:
     """The last known value of each attribute of each car in some Silver rows, and its origin."""
-    car = Window.partitionBy("car_chassis").orderBy("telemetry_timestamp", "event_id")
-    so_far = car.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-
-    def last(value: Column | str) -> Column:
-        return f.last(value, ignorenulls=True).over(so_far)
-
-    columns: list[Column] = []
+    event = f.struct("telemetry_timestamp", "event_id")
+    latest = {"telemetry_timestamp": "telemetry_timestamp", "telemetry_event_id": "event_id"}
+    columns = [f.max_by(column, event).alias(name) for name, column in latest.items()]
     for name in _ATTRIBUTES:
-        known = f.col(name).isNotNull()
         known_at, event_id = _ORIGINS[name]
-        columns += [
-            last(name).alias(name),
-            last(f.when(known, f.col("telemetry_timestamp"))).alias(known_at),
-            last(f.when(known, f.col("event_id"))).alias(event_id),
-        ]
-    is_last = f.lead("car_chassis").over(car).isNull()
-    latest = [f.col("telemetry_timestamp"), f.col("event_id").alias("telemetry_event_id")]
-    return silver.select("car_chassis", *columns, *latest, is_last.alias("_is_last")).where("_is_last").drop("_is_last")
+        of_value = {name: name, known_at: "telemetry_timestamp", event_id: "event_id"}
+        # `max_by` ignores rows whose second argument is null.
+        known = f.when(f.col(name).isNotNull(), event)
+        columns += [f.max_by(column, known).alias(alias) for alias, column in of_value.items()]
+    return silver.groupBy("car_chassis").agg(*columns).select("car_chassis", *_COLUMNS)
 
 
 def updated(
