@@ -23,10 +23,16 @@ LAST_DAY = date(2025, 11, 30)
 
 @dataclass(frozen=True)
 class Measured:
-    """The wall-clock seconds of a finished process, and its maximum resident memory in megabytes."""
+    """A finished process.
+
+    :param seconds: the wall-clock time.
+    :param megabytes: the maximum resident memory.
+    :param cpu_seconds: the CPU time of the process and its descendants; 0 if it was not measured.
+    """
 
     seconds: float
     megabytes: float
+    cpu_seconds: float = 0
 
 
 class Environment(Protocol):
@@ -84,7 +90,7 @@ def measure(arguments: Sequence[str], deployment: Environment) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(arguments))
-    return Measured(time.monotonic() - started, usage.ru_maxrss / 1024)
+    return Measured(time.monotonic() - started, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def measure_with_descendants(arguments: Sequence[str], deployment: Environment) -> Measured:

@@ -42,8 +42,9 @@ _NOT_REPAIRED = {
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Repair catalog entries, and ingest archived uploads without rows again.")
+@click.option("--full", is_flag=True, help="Also read all keys of Silver and Gold, and report rows with the same key.")
 @print_errors
-def doctor(repair: bool) -> None:
+def doctor(repair: bool, full: bool) -> None:
     """Examine settings, uploads, storage, tables, archive and engine, and report problems.
 
     Without --repair it changes nothing. The exit code is 1 if a problem needs action.
@@ -54,7 +55,7 @@ def doctor(repair: bool) -> None:
     examinations: dict[str, Callable[[Settings], int]] = {
         "Uploads": _examine_uploads,
         **({} if settings.is_in_s3 else {"Storage": _examine_storage}),
-        "Tables": partial(_examine_tables, repair=repair),
+        "Tables": partial(_examine_tables, repair=repair, full=full),
         "Archive": partial(_examine_archive, repair=repair),
     }
     if settings.engine != "embedded":
@@ -109,8 +110,8 @@ def _examine_storage(settings: Settings) -> int:
     return sum(finding.needs_action for finding in found)
 
 
-def _examine_tables(settings: Settings, repair: bool) -> int:
-    from telemetry_assets.lakehouse.doctor import examine
+def _examine_tables(settings: Settings, repair: bool, full: bool) -> int:
+    from telemetry_assets.lakehouse.doctor import examine, examine_keys
 
     if not has_lakehouse(settings) and not repair:
         say(f"  do not exist yet; the first run creates them in {settings.lakehouse_uri}")
@@ -121,6 +122,8 @@ def _examine_tables(settings: Settings, repair: bool) -> int:
             uploads = counted(len(in_progress.uploads), "upload")
             say(f"  batch {in_progress.batch_id} of {uploads} is unfinished; the next run finishes it")
         problems = sum(_say_finding(finding, repair) for finding in examine(pipeline.lakehouse))
+        if full and not problems:
+            problems = sum(_say_finding(finding, repair) for finding in examine_keys(pipeline.lakehouse))
         if not problems:
             _say_dates_without_partition(pipeline)
         return problems

@@ -22,6 +22,8 @@ from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.evolution import additive_changes
 from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
+from telemetry_assets.lakehouse.quality import repeated_by_partition
+from telemetry_assets.lakehouse.rebuilds import PendingRebuild
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.text.formatting import counted
@@ -48,6 +50,17 @@ class Finding:
 def examine(lakehouse: Lakehouse) -> list[Finding]:
     """The findings of all tables, in the order of the registry. Each table has at least one finding."""
     return [finding for contract in all_tables() for finding in _Examination(lakehouse, contract).findings()]
+
+
+def examine_keys(lakehouse: Lakehouse) -> Iterator[Finding]:
+    """The partitions of derived tables with rows that have the same key. All keys are read, one partition at a time."""
+    for contract in all_tables():
+        if isinstance(contract, DerivedTable) and (table := lakehouse.existing(contract)) is not None:
+            for day, count in repeated_by_partition(table, contract).items():
+                place = f" with {contract.partition} {day}" if day else ""
+                text = f"{counted(count, 'row')}{place} have the same {', '.join(contract.key)} as another row"
+                refusal = "`telemetry-assets rebuild` of these event dates removes them"
+                yield Finding(contract.full_name, text, True, refusal=refusal)
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,9 @@ class _Examination:
         except (NoSuchTableError, TableMismatchError, OSError):
             # The findings of the upstream report this.
             return
+        if pending := PendingRebuild.of(table):
+            parts = counted(len(pending.parts), "date" if contract.partition is None else "partition")
+            yield Finding(contract.full_name, f"{parts} are still to be rebuilt; the next run continues")
         if changes:
             dates = counted(len(changes.dates), "event date")
             behind = f"by all event dates, because {changes.rebuild_reason}" if changes.everything else f"by {dates}"
