@@ -142,7 +142,8 @@ class TransformingEngine(ABC):
         rebuilds: bool,
     ) -> RefreshResult:
         started = time.monotonic()
-        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, rebuilds=rebuilds)
+        as_of = parameters.insurance_as_of
+        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, as_of, rebuilds=rebuilds)
         if plan.changes.is_foreign and isinstance(contract.upstream, DerivedTable):
             require_unique_upstream_keys(plan.upstream, contract.upstream)
         checks_all_keys = was_changed_by_others(plan.target)
@@ -164,7 +165,7 @@ class TransformingEngine(ABC):
             inputs = PieceInputs(self, plan, plan.piece)
             return self.rebuild(plan, plan.piece, transform.rebuild(inputs, parameters)), inputs.rows_read
         changed = changed_rows(plan.upstream, plan.contract.upstream, plan.changes)
-        if not changed and plan.contract.as_of is None:
+        if not changed and not plan.affects_all_rows:
             return _set_properties(plan), {}
         reads = ChangeInputs(self, plan, changed)
         new = self.to_arrow(transform.update(reads, parameters), plan.contract)

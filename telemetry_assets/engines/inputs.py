@@ -127,7 +127,7 @@ class ChangeInputs:
         return find_rows(target, contract, partitions, keys=keys)
 
     def _found(self, partitions: frozenset[date] | None) -> FoundRows:
-        cars = None if partitions is None else CarSet.of(self.changed.both[CAR].unique().to_pylist())
+        cars = None if self.plan.affects_all_rows else CarSet.of(self.changed.both[CAR].unique().to_pylist())
         return find_rows(self.plan.target, self.plan.contract, partitions, cars)
 
     @cached_property

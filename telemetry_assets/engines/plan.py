@@ -18,6 +18,7 @@ from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import Changes, changes_since_watermark, dates_in, partition_date
 from telemetry_assets.lakehouse.commits import RUN_ID
+from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, next_piece
 from telemetry_assets.lakehouse.watermarks import watermark_properties
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
@@ -74,6 +75,7 @@ class RefreshPlan:
     :param event_dates: the event dates that the step refreshes.
     :param pending: what is to be rebuilt, before the step.
     :param piece: what the step rebuilds; None if it rebuilds nothing.
+    :param affects_all_rows: whether an update computes all rows of the table, and not only those of the changed cars.
     :param edition: the edition of the transform that is in force.
     :param run_id: the run that refreshes the table.
     """
@@ -86,6 +88,7 @@ class RefreshPlan:
     pending: PendingRebuild
     piece: Piece | None
     action: Action
+    affects_all_rows: bool
     edition: str
     run_id: str
 
@@ -129,12 +132,14 @@ def plan_refresh(
     event_dates: frozenset[date] | None,
     run_id: str,
     limits: Limits,
+    as_of: date,
     *,
     rebuilds: bool = True,
 ) -> RefreshPlan:
     """Load the tables, and determine the next step of a refresh.
 
     :param event_dates: event dates to rebuild; None to refresh only what is behind.
+    :param as_of: the date for which the rows of a table with ``as_of`` in its contract are computed.
     :param rebuilds: whether the step may rebuild a piece. If not, what is to be rebuilt is only registered.
     :raises TableMismatchError: if the table differs from its contract.
     """
@@ -146,9 +151,14 @@ def plan_refresh(
     has_update = bool(contract.newest_by or contract.affected_by)
     changes = changes_since_watermark(target, contract, upstream, edition, limits.updated if has_update else 0)
     pending = _pending(target, contract, upstream, changes, event_dates)
+    affects_all_rows = _affects_all_rows(target, contract, as_of)
     action, piece = _action(contract, upstream, changes, pending, limits, rebuilds=rebuilds)
+    if action == "register" and affects_all_rows and not pending:
+        action = "update"
     taken = _event_dates(contract, upstream, changes, event_dates, action, piece)
-    return RefreshPlan(contract, target, upstream, changes, taken, pending, piece, action, edition, run_id)
+    return RefreshPlan(
+        contract, target, upstream, changes, taken, pending, piece, action, affects_all_rows, edition, run_id
+    )
 
 
 def _pending(
@@ -187,8 +197,15 @@ def _action(
         return "update", None
     if pending and rebuilds:
         return "rebuild", next_piece(contract, upstream, pending, limits.rebuilt)
-    # The rows depend on the day of the refresh.
-    return ("update" if contract.as_of is not None and not pending else "register"), None
+    return "register", None
+
+
+def _affects_all_rows(target: Table, contract: DerivedTable, as_of: date) -> bool:
+    """Whether the rows of a table that depends on the day of the refresh are of another day, or a key is repeated."""
+    if contract.as_of is None:
+        return False
+    rows = target.scan(selected_fields=(*contract.key, contract.as_of)).to_arrow()
+    return rows[contract.as_of].unique().to_pylist() not in ([], [as_of]) or repeated_among(rows, contract) > 0
 
 
 def _event_dates(

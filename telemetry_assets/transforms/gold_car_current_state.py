@@ -59,7 +59,7 @@ def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
 
 
 def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
-    """Compute the state after the changed events, for all cars, because the insurance status depends on the day."""
+    """Compute the state of the changed cars, or of all cars if their insurance status is of another day."""
     previous = inputs.previous(None)
     if not inputs.dates:
         # Another writer may have repeated rows.

@@ -78,7 +78,10 @@ class UpdateInputs(Protocol):
         ...
 
     def previous(self, partitions: frozenset[date] | None) -> DataFrame:
-        """The rows of the table itself of the changed cars, in some partitions; None for all rows of all cars."""
+        """The rows of the table itself of the changed cars, in some partitions or in all.
+
+        The rows of all cars, if the table depends on the day of the refresh and its rows are of another day.
+        """
         ...
 
     def history(self, cars: Set[str], event_dates: frozenset[date] | None = None) -> DataFrame:

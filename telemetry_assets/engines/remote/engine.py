@@ -12,8 +12,6 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from pyiceberg.table import Table
-
 from telemetry_assets.engines.base import no_callback
 from telemetry_assets.engines.package.build import find_package
 from telemetry_assets.engines.package.modules import package_name
@@ -32,7 +30,6 @@ from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
-from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import BRONZE, derived_tables
 from telemetry_assets.tables.contract import DerivedTable
@@ -108,12 +105,13 @@ class RemoteEngine:
         """
         started = time.monotonic()
         earlier = self._job_runs.follow_active(contract.full_name, run_id)
-        plan = self._plan(contract, event_dates, run_id, rebuilds=rebuilds)
+        as_of = parameters.insurance_as_of
+        plan = self._plan(contract, event_dates, run_id, as_of, rebuilds=rebuilds)
         step = self._step(plan, event_dates, parameters, rebuilds=rebuilds)
         if earlier is not None and "result" in earlier.report and earlier.has_done(step):
             return _reported_result(contract, earlier, time.monotonic() - started)
-        if event_dates is None and _changes_no_row(plan, parameters):
-            self._set_watermark(plan)
+        if plan.action == "register":
+            self._set_watermark(plan, as_of)
             unchanged = Outcome(plan.target, changed=False)
             return refresh_result(plan, unchanged, rows_read={}, seconds=time.monotonic() - started)
         return self._refresh_in_job_run(plan, step)
@@ -132,7 +130,7 @@ class RemoteEngine:
             # A refresh of a table without partitions includes all changes.
             if contract.partition is None or contract.full_name in in_progress:
                 continue
-            plan = self._plan(contract, None, run_id)
+            plan = self._plan(contract, None, run_id, today)
             if not plan.changes and not plan.pending:
                 break
         else:
@@ -153,9 +151,15 @@ class RemoteEngine:
         return _result_in_table(plan, run.remote, time.monotonic() - started)
 
     def _plan(
-        self, contract: DerivedTable, event_dates: frozenset[date] | None, run_id: str, *, rebuilds: bool = True
+        self,
+        contract: DerivedTable,
+        event_dates: frozenset[date] | None,
+        run_id: str,
+        as_of: date,
+        *,
+        rebuilds: bool = True,
     ) -> RefreshPlan:
-        return plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, rebuilds=rebuilds)
+        return plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, as_of, rebuilds=rebuilds)
 
     def _step(
         self,
@@ -181,12 +185,12 @@ class RemoteEngine:
     def _program_settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json", include=set(_PROGRAM_SETTINGS))
 
-    def _set_watermark(self, plan: RefreshPlan) -> None:
+    def _set_watermark(self, plan: RefreshPlan, as_of: date) -> None:
         """Set the watermark of a table for which nothing has changed."""
 
         def attempt() -> None:
-            now = self._plan(plan.contract, None, plan.run_id, rebuilds=False)
-            if not now.changes.added and not now.changes.removed:
+            now = self._plan(plan.contract, None, plan.run_id, as_of, rebuilds=False)
+            if now.action == "register":
                 set_table_properties(now.target, now.properties)
 
         until_committed(plan.contract, attempt)
@@ -208,24 +212,6 @@ def _result_in_table(plan: RefreshPlan, remote: RemoteRun, seconds: float) -> Re
     changed = plan.target.current_snapshot() != before
     outcome = Outcome(plan.target, changed, rows, rows if changed else {})
     return refresh_result(plan, outcome, rows_read=rows_read, seconds=seconds, remote=remote)
-
-
-def _changes_no_row(plan: RefreshPlan, parameters: RefreshParameters) -> bool:
-    if plan.action == "register":
-        return True
-    has_changes = bool(plan.changes) or plan.piece is not None
-    return not has_changes and not _needs_refresh(plan.target, plan.contract, parameters)
-
-
-def _needs_refresh(target: Table, contract: DerivedTable, parameters: RefreshParameters) -> bool:
-    """Whether a table whose upstream has not changed needs a refresh: its rows are of another day, or keys repeat."""
-    if contract.as_of is None:
-        return False
-    rows = target.scan(selected_fields=(*contract.key, contract.as_of)).to_arrow()
-    return (
-        rows[contract.as_of].unique().to_pylist() not in ([], [parameters.insurance_as_of])
-        or repeated_among(rows, contract) > 0
-    )
 
 
 def problems(settings: Settings) -> list[str]:
