@@ -101,6 +101,10 @@ class TransformingEngine(ABC):
         """A data frame of some rows."""
 
     @abstractmethod
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """The rows of a small data frame, computed once, so that the plans that use them remain small."""
+
+    @abstractmethod
     def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
         """The rows of a data frame with the columns of a contract."""
 

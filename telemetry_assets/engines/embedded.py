@@ -107,6 +107,15 @@ class EmbeddedEngine(TransformingEngine):
         pq.write_table(rows, path, compression="none")
         return self._spark.read.schema(schema).parquet(f"file://{path}")
 
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluated`."""
+        folder = self._scratch / uuid.uuid4().hex
+        rows.write.parquet(f"file://{folder}", compression="uncompressed")
+        # Sail creates no folder for a data frame without rows.
+        if not folder.exists():
+            return self._spark.createDataFrame([], rows.schema)
+        return self._spark.read.schema(rows.schema).parquet(f"file://{folder}")
+
     def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_arrow`.
 

@@ -36,6 +36,10 @@ class Reader(Protocol):
         """A data frame of some rows."""
         ...
 
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """The rows of a small data frame, computed once."""
+        ...
+
 
 @dataclass(frozen=True)
 class PieceInputs:
@@ -109,6 +113,10 @@ class ChangeInputs:
     def history(self, cars: Set[str], event_dates: frozenset[date] | None = None) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.UpdateInputs`."""
         return _history(self.engine, self.plan, cars, event_dates)
+
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """See :class:`telemetry_assets.transforms.refresh.UpdateInputs`."""
+        return self.engine.evaluated(rows)
 
     def affected(self) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.UpdateInputs`."""

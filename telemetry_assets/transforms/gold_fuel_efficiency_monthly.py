@@ -46,7 +46,7 @@ def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
     stored = inputs.previous(
         frozenset(month for one in changed for month in (previous_month(one), one, next_month(one)))
     )
-    actions = actions_of(inputs.added(), inputs.removed(), stored)
+    actions = inputs.evaluated(actions_of(inputs.added(), inputs.removed(), stored))
     events = _after_stored(actions, inputs.added(), stored)
     recomputed = actions.where("_recompute").select(*_PAIR).distinct().collect()
     if recomputed:

@@ -73,6 +73,10 @@ class UpdateInputs(Protocol):
         """The rows that were removed from the upstream, among them the old versions of changed rows."""
         ...
 
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """The rows of a small data frame, computed once, so that the plans that use them remain small."""
+        ...
+
     def affected(self) -> DataFrame:
         """The partitions and the values of ``affected_by`` of the rows of the table that the changed rows affect."""
         ...

@@ -14,7 +14,7 @@ CARS = ("CAR-1", "CAR-2", "CAR-3", "9BWZZZ377VT004251")
 FIRST_DAY = date(2025, 8, 25)
 
 
-def small_uploads(seed: int, uploads: int = 25) -> Iterator[list[dict[str, Any]]]:
+def small_uploads(seed: int, uploads: int = 15) -> Iterator[list[dict[str, Any]]]:
     """Uploads of one to six documents: new, late, repeated, corrected and moved events."""
     chance = random.Random(seed)
     sent: list[dict[str, Any]] = []

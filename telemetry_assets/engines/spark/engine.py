@@ -110,6 +110,10 @@ class SparkEngine(TransformingEngine):
         batches = [(to_ipc(batch),) for batch in rows.to_batches(max_chunksize=_ROWS_IN_BATCH)]
         return self._spark.createDataFrame(batches, "batch binary").mapInArrow(decoded_batches, schema)
 
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluated`."""
+        return rows.localCheckpoint()
+
     def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_arrow`."""
         encoded = rows.select(*contract.column_names).mapInArrow(encoded_batches, "batch binary").collect()

@@ -15,7 +15,10 @@ from telemetry_assets.tables import BRONZE, SILVER, derived_tables
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
 from telemetry_assets_tests.harness.small_uploads import small_uploads
 
-SEEDS = range(int(os.environ.get("TELEMETRY_SMALL_CHANGES", "4")))
+SEEDS = [
+    pytest.param(seed, marks=[pytest.mark.long] if seed else [])
+    for seed in range(int(os.environ.get("TELEMETRY_SMALL_CHANGES", "3")))
+]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
