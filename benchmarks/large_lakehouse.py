@@ -72,8 +72,8 @@ def _events_of(number: int, day: date, cars: int, per_car: int) -> pa.Table:
     values = {
         "mileage": _text(driven),
         "fuel": _text(60 - (number * per_car + place) % 500 * 0.1),
-        "engine": _text(70 + (car * 31 + place * 17 + number) % 48),
-        "oil": _text(15 + (car + place * 7) % 50),
+        "engine": _text(70 + (car * 31 + place * 17 + number) % 31 + (car + place) % 97 // 96 * 20),
+        "oil": _text(20 + (car + place * 7) % 50),
         "trip": _text(5 + (car + place) % 40),
         "used": _text(0.5 + (car + place) % 30 * 0.1),
         "speed": _text(60 + (car * 13 + place * 29) % 90),

@@ -33,9 +33,9 @@ def open_engine(settings: Settings, lakehouse: Lakehouse) -> Engine:
 
         return SparkEngine(lakehouse, settings, open_session(settings))
     from telemetry_assets.engines.embedded import EmbeddedEngine
-    from telemetry_assets.engines.plan import Limits
+    from telemetry_assets.engines.plan import embedded_limits
 
-    return EmbeddedEngine(lakehouse, Limits(settings.update_max_rows, settings.rebuild_max_rows))
+    return EmbeddedEngine(lakehouse, embedded_limits(settings))
 
 
 def parses_batches(settings: Settings) -> bool:

@@ -21,6 +21,7 @@ from telemetry_assets.lakehouse.commits import RUN_ID
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, next_piece
 from telemetry_assets.lakehouse.watermarks import watermark_properties
+from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 
 _DATES_LISTED = 100
@@ -35,10 +36,22 @@ class Limits:
 
     :param updated: changed upstream rows of an update. If more rows have changed, their event dates are rebuilt.
     :param rebuilt: upstream rows of a piece of a rebuild.
+    :param splits_partitions: whether a partition with more rows is rebuilt in several pieces, each of some cars.
     """
 
     updated: int
     rebuilt: int
+    splits_partitions: bool = True
+
+
+def embedded_limits(settings: Settings) -> Limits:
+    """The limits of the embedded engine."""
+    return Limits(settings.update_max_rows, settings.rebuild_max_rows)
+
+
+def spark_limits(settings: Settings) -> Limits:
+    """The limits of Spark, on this machine or remote. It replaces whole partitions, so it does not split them."""
+    return Limits(settings.update_max_rows, settings.spark_rebuild_max_rows, splits_partitions=False)
 
 
 @dataclass(frozen=True)
@@ -196,7 +209,7 @@ def _action(
     if changes.added or changes.removed:
         return "update", None
     if pending and rebuilds:
-        return "rebuild", next_piece(contract, upstream, pending, limits.rebuilt)
+        return "rebuild", next_piece(contract, upstream, pending, limits.rebuilt, splits=limits.splits_partitions)
     return "register", None
 
 

@@ -6,10 +6,14 @@ All columns are read only from row groups that have a row of the keys.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +26,8 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 from telemetry_assets.lakehouse.cars import CAR, Cars, CarSet
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.tables.contract import Partitions, TableContract
+
+_FILE, _POSITION = "_file", "_position"
 
 
 @dataclass(frozen=True)
@@ -84,13 +90,19 @@ def find_rows(
     for task in planned:
         counts[partition_date(task.file) if contract.partition else None] += task.file.record_count
     candidates = [task for task in planned if cars is None or cars.may_be_between(*_bounds(table, task.file))]
-    reader = _Reader(table, contract, cars, keys)
-    read = list(ExecutorFactory.get_or_create().map(reader.read, candidates))
+    reader, threads = _Reader(table, contract, cars), ExecutorFactory.get_or_create()
+    if keys is None:
+        scans = list(threads.map(reader.scan, candidates))
+        found = [FileRows(scan.task, scan.rows, scan.bytes_read) for scan in scans]
+    else:
+        scans = list(threads.map(partial(reader.scan, columns=tuple(keys.column_names)), candidates))
+        positions = _positions_of(scans, keys)
+        found = list(threads.map(reader.read, scans, positions))
     return FoundRows(
         contract,
-        tuple(one for one in read if one.rows.num_rows),
+        tuple(one for one in found if one.rows.num_rows),
         counts,
-        sum(one.bytes_read for one in read),
+        sum(one.bytes_read for one in found),
     )
 
 
@@ -129,34 +141,102 @@ def _bounds(table: Table, file: DataFile) -> tuple[str | None, str | None]:
 
 
 @dataclass(frozen=True)
+class _Scan:
+    """The rows of the wanted cars in a data file, with some columns.
+
+    :param groups: the row groups that were read, and the number of rows of each.
+    :param positions: the places of the rows among all rows of these row groups.
+    """
+
+    task: FileScanTask
+    rows: pa.Table
+    groups: Mapping[int, int]
+    positions: pa.Array
+    bytes_read: int
+
+
+def _positions_of(scans: Sequence[_Scan], keys: pa.Table) -> list[list[int]]:
+    """For each scan, the places of its rows that have one of the keys."""
+    numbered = [
+        scan.rows.append_column(_FILE, pa.repeat(pa.scalar(number, pa.int32()), scan.rows.num_rows)).append_column(
+            _POSITION, scan.positions
+        )
+        for number, scan in enumerate(scans)
+        if scan.rows.num_rows
+    ]
+    positions: list[list[int]] = [[] for _ in scans]
+    if numbered:
+        # One join of all files is much faster than one for each file.
+        matching = only(pa.concat_tables(numbered), keys, keys.column_names)
+        for file, position in zip(matching[_FILE].to_pylist(), matching[_POSITION].to_pylist(), strict=True):
+            positions[file].append(position)
+    return positions
+
+
+@dataclass(frozen=True)
 class _Reader:
     table: Table
     contract: TableContract
     cars: Cars | None
-    keys: pa.Table | None
 
-    def read(self, task: FileScanTask) -> FileRows:
-        """The rows of a file that match."""
+    def scan(self, task: FileScanTask, columns: tuple[str, ...] | None = None) -> _Scan:
+        """The rows of the cars in a file, with some columns or with all."""
         if task.delete_files:
             rows = rows_of_file(self.table, self.contract, task)
-            return FileRows(task, self._matching(rows), task.file.file_size_in_bytes)
-        with self.table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
-            names = [name for name in self.contract.column_names if name in file.schema_arrow.names]
-            groups, size = self._row_groups(file), file.metadata.serialized_size
-            if self.keys is not None:
-                size += _size(file, groups, self.keys.column_names)
-                groups = [
-                    group
-                    for group in groups
-                    if self._matching(file.read_row_group(group, self.keys.column_names)).num_rows
-                ]
-            rows = self._conformed(file.read_row_groups(groups, names))
-            return FileRows(task, self._matching(rows), size + _size(file, groups, names))
+            return self._of_cars(task, rows, {}, task.file.file_size_in_bytes, columns)
+        with self._open(task) as file:
+            groups = self._row_groups(file)
+            rows, size = self._read(file, groups, columns or self.contract.column_names)
+            sizes = {group: file.metadata.row_group(group).num_rows for group in groups}
+            return self._of_cars(task, rows, sizes, size + file.metadata.serialized_size, columns)
 
-    def _matching(self, rows: pa.Table) -> pa.Table:
+    def read(self, scan: _Scan, positions: list[int]) -> FileRows:
+        """Some rows of a scan, with all columns."""
+        if not positions:
+            return FileRows(scan.task, self.contract.arrow_schema.empty_table(), scan.bytes_read)
+        if scan.task.delete_files:
+            rows = rows_of_file(self.table, self.contract, scan.task)
+            return FileRows(scan.task, rows.take(positions), scan.bytes_read)
+        groups, firsts = list(scan.groups), list(accumulate(scan.groups.values(), initial=0))
+        places = [bisect_right(firsts, position) - 1 for position in positions]
+        wanted = sorted(set(places))
+        counts = [scan.groups[groups[place]] for place in wanted]
+        new_firsts = dict(zip(wanted, accumulate(counts, initial=0), strict=False))
+        moved = [
+            position - firsts[place] + new_firsts[place] for position, place in zip(positions, places, strict=True)
+        ]
+        with self._open(scan.task) as file:
+            rows, size = self._read(file, [groups[place] for place in wanted], self.contract.column_names)
+        return FileRows(scan.task, rows.take(moved), scan.bytes_read + size)
+
+    def _of_cars(
+        self, task: FileScanTask, rows: pa.Table, groups: Mapping[int, int], size: int, columns: tuple[str, ...] | None
+    ) -> _Scan:
+        positions = pa.array(range(rows.num_rows), pa.int64())
+        if columns is not None:
+            rows = rows.select(list(columns))
         if self.cars is not None:
-            rows = rows.filter(self.cars.among(rows[CAR]))
-        return rows if self.keys is None else only(rows, self.keys, self.keys.column_names)
+            wanted = self.cars.among(rows[CAR])
+            rows, positions = rows.filter(wanted), positions.filter(wanted.combine_chunks())
+        return _Scan(task, rows, groups, positions, size)
+
+    @contextmanager
+    def _open(self, task: FileScanTask) -> Iterator[pq.ParquetFile]:
+        with self.table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
+            yield file
+
+    def _read(self, file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> tuple[pa.Table, int]:
+        """Rows with some columns of the contract, and their stored size.
+
+        A file may lack columns that were added after it was written.
+        """
+        stored = [name for name in columns if name in file.schema_arrow.names]
+        rows = file.read_row_groups(list(groups), stored)
+        schema = pa.schema([self.contract.arrow_schema.field(name) for name in columns])
+        for column in schema:
+            if column.name not in rows.column_names:
+                rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
+        return rows.select(list(columns)).cast(schema), _size(file, groups, stored)
 
     def _row_groups(self, file: pq.ParquetFile) -> list[int]:
         metadata = file.metadata
@@ -168,13 +248,6 @@ class _Reader:
             for group in range(metadata.num_row_groups)
             if self.cars.may_be_between(*_statistics(metadata.row_group(group).column(column)))
         ]
-
-    def _conformed(self, rows: pa.Table) -> pa.Table:
-        """Rows with all columns of the contract. A file may lack columns that were added after it was written."""
-        for column in self.contract.arrow_schema:
-            if column.name not in rows.column_names:
-                rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
-        return self.contract.conform(rows)
 
 
 def _statistics(column: pq.ColumnChunkMetaData) -> tuple[str | None, str | None]:

@@ -120,13 +120,17 @@ class Piece:
         return f"{parts}, {self.cars}, about {self.rows:,} rows" if self.cars != ALL_CARS else parts
 
 
-def next_piece(contract: DerivedTable, upstream: Table, pending: PendingRebuild, most_rows: int) -> Piece:
+def next_piece(
+    contract: DerivedTable, upstream: Table, pending: PendingRebuild, most_rows: int, *, splits: bool = True
+) -> Piece:
     """The next piece of a rebuild, newest partitions first.
 
     :param pending: must not be empty.
-    :param most_rows: the greatest number of upstream rows of a piece. A partition with more rows is split by cars, if
-        the table has cars.
+    :param most_rows: the greatest number of upstream rows of a piece. One partition may have more.
+    :param splits: whether such a partition is split by cars, if the table has cars.
     """
+    if not splits:
+        pending = replace(pending, begun=frozenset(), cars_done=None)
     tasks = list(upstream.scan().plan_files())
     rows = Counter[date]()
     for task in tasks:
@@ -138,7 +142,7 @@ def next_piece(contract: DerivedTable, upstream: Table, pending: PendingRebuild,
     parts = pending.begun or _newest_parts(pending.parts, rows_for, most_rows)
     count, dates = rows_for(parts), contract.dates_of(frozenset(parts))
     piece = Piece(frozenset(parts), dates, count)
-    if not pending.begun and (count <= most_rows or not _has_cars(contract)):
+    if not pending.begun and (count <= most_rows or not splits or not _has_cars(contract)):
         return piece
     of_piece = [task for task in tasks if partition_date(task.file) in dates]
     through = _last_car(upstream, of_piece, pending.cars_done, most_rows / max(count, 1))

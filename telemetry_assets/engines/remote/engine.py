@@ -15,7 +15,7 @@ from typing import Any
 from telemetry_assets.engines.base import no_callback
 from telemetry_assets.engines.package.build import find_package
 from telemetry_assets.engines.package.modules import package_name
-from telemetry_assets.engines.plan import Limits, RefreshPlan, plan_refresh
+from telemetry_assets.engines.plan import RefreshPlan, plan_refresh, spark_limits
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
 from telemetry_assets.engines.remote.job_runs import FollowedRun, JobRuns
@@ -60,7 +60,7 @@ class RemoteEngine:
         self._lakehouse = lakehouse
         self._settings = settings
         self._job_runs = JobRuns(settings, service)
-        self._limits = Limits(settings.update_max_rows, settings.spark_rebuild_max_rows)
+        self._limits = spark_limits(settings)
 
     def close(self) -> None:
         """Do nothing. The engine has no resources."""

@@ -19,7 +19,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.engines.base import TransformingEngine, no_callback
-from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan
+from telemetry_assets.engines.plan import RefreshPlan, TableScan, spark_limits
 from telemetry_assets.engines.result import Outcome, RefreshResult
 from telemetry_assets.engines.spark.arrow_batches import decoded_batches, encoded_batches, from_ipc, to_ipc
 from telemetry_assets.engines.spark.configuration import table_name
@@ -60,7 +60,7 @@ class SparkEngine(TransformingEngine):
     """
 
     def __init__(self, lakehouse: Lakehouse, settings: Settings, spark: SparkSession) -> None:
-        super().__init__(lakehouse, Limits(settings.update_max_rows, settings.spark_rebuild_max_rows))
+        super().__init__(lakehouse, spark_limits(settings))
         self._settings = settings
         self._spark = spark
 

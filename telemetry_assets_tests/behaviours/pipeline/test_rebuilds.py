@@ -15,8 +15,9 @@ from click.testing import CliRunner
 
 from telemetry_assets import tables
 from telemetry_assets.cli.main import main
+from telemetry_assets.lakehouse.cars import ALL_CARS
 from telemetry_assets.lakehouse.commits import summary_of
-from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, dates_in_ranges
+from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, dates_in_ranges, next_piece
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, derived_tables
 from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
@@ -174,6 +175,15 @@ def test_the_command_rebuilds_a_range_and_says_what_is_left(
     assert (wrong.exit_code, "must not be before --from" in wrong.output) == (2, True)
     wrong = CliRunner().invoke(main, ["rebuild", "bronze.car_telemetry", *arguments[2:]])
     assert (wrong.exit_code, "is not a derived table" in wrong.output) == (2, True)
+
+
+def test_an_engine_that_replaces_whole_partitions_begins_a_split_one_again(deployed: Deployment) -> None:
+    silver = deployed.pipeline.lakehouse.table(SILVER)
+    pending = PendingRebuild(frozenset(DAYS), begun=frozenset(DAYS[-1:]), cars_done="CAR-1")
+    split = next_piece(ALERTS, silver, pending, 2)
+    whole = next_piece(ALERTS, silver, pending, 2, splits=False)
+    assert (split.parts, split.cars.after) == (frozenset(DAYS[-1:]), "CAR-1")
+    assert (whole.parts, whole.cars) == (frozenset(DAYS[-1:]), ALL_CARS)
 
 
 class TestPendingRebuilds:
