@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -80,9 +80,9 @@ class PieceInputs:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
         return self.engine.read(self.plan.previous_rows(self.piece.partitions(self.plan.contract)))
 
-    def history(self, cars: Set[str]) -> DataFrame:
+    def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
-        return _history(self.engine, self.plan, cars, None)
+        return _history(self.engine, self.plan, cars, columns, None)
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class ChangeInputs:
         """See :class:`telemetry_assets.transforms.refresh.UpdateInputs`."""
         return self.engine.to_frame(self._found(partitions).rows)
 
-    def history(self, cars: Set[str], event_dates: frozenset[date] | None = None) -> DataFrame:
+    def history(self, cars: Set[str], columns: Sequence[str], event_dates: frozenset[date] | None = None) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.UpdateInputs`."""
-        return _history(self.engine, self.plan, cars, event_dates)
+        return _history(self.engine, self.plan, cars, columns, event_dates)
 
     def evaluated(self, rows: DataFrame) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.UpdateInputs`."""
@@ -160,6 +160,8 @@ def affected_keys(contract: DerivedTable, changed: pa.Table) -> pa.Table:
     return pa.concat_tables(keys).group_by([contract.partition, *by]).aggregate([])
 
 
-def _history(engine: Reader, plan: RefreshPlan, cars: Set[str], event_dates: Partitions) -> DataFrame:
-    found = find_rows(plan.upstream, plan.contract.upstream, event_dates, CarSet(frozenset(cars)))
+def _history(
+    engine: Reader, plan: RefreshPlan, cars: Set[str], columns: Sequence[str], event_dates: Partitions
+) -> DataFrame:
+    found = find_rows(plan.upstream, plan.contract.upstream, event_dates, CarSet(frozenset(cars)), columns=columns)
     return engine.to_frame(found.rows)

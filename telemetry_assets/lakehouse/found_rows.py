@@ -9,24 +9,26 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from itertools import accumulate
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.utils.concurrent import ExecutorFactory
 
 from telemetry_assets.lakehouse.cars import CAR, Cars, CarSet
 from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.tables.contract import Partitions, TableContract
 
+READ_THREADS = 4
 _FILE, _POSITION = "_file", "_position"
 
 
@@ -36,11 +38,13 @@ class FileRows:
 
     :param task: the data file, with its delete files.
     :param rows: the rows.
+    :param positions: the places of the rows among all rows of the file that are not deleted, ascending.
     :param bytes_read: the size of the parts of the file that were read.
     """
 
     task: FileScanTask
     rows: pa.Table
+    positions: pa.Array
     bytes_read: int
 
     @property
@@ -53,20 +57,22 @@ class FileRows:
 class FoundRows:
     """Rows of a table at one snapshot, with the data files that have them.
 
+    :param schema: the columns that were read.
     :param files: the data files that have at least one of the rows.
     :param partition_rows: the number of all rows in the partitions that were searched.
     :param bytes_read: the size of the parts of all files that were read.
     """
 
     contract: TableContract
+    schema: pa.Schema
     files: tuple[FileRows, ...]
     partition_rows: Mapping[date | None, int]
     bytes_read: int
 
     @property
     def rows(self) -> pa.Table:
-        """The rows, with all columns of the contract."""
-        return pa.concat_tables([self.contract.arrow_schema.empty_table(), *(one.rows for one in self.files)])
+        """The rows."""
+        return pa.concat_tables([self.schema.empty_table(), *(one.rows for one in self.files)])
 
 
 def find_rows(
@@ -75,6 +81,7 @@ def find_rows(
     partitions: Partitions,
     cars: Cars | None = None,
     keys: pa.Table | None = None,
+    columns: Sequence[str] = (),
 ) -> FoundRows:
     """Read rows of a table.
 
@@ -82,6 +89,7 @@ def find_rows(
     :param partitions: the partitions of the rows; None for all.
     :param cars: the cars of the rows; None for all. It must not be given if the table has no column ``car_chassis``.
     :param keys: values of some columns, among them ``car_chassis``. If given, only rows with these values are read.
+    :param columns: the columns to read, among them ``car_chassis``; all if it is empty. Not with ``keys``.
     """
     if keys is not None:
         cars = CarSet.of(keys[CAR].unique().to_pylist())
@@ -90,16 +98,17 @@ def find_rows(
     for task in planned:
         counts[partition_date(task.file) if contract.partition else None] += task.file.record_count
     candidates = [task for task in planned if cars is None or cars.may_be_between(*_bounds(table, task.file))]
-    reader, threads = _Reader(table, contract, cars), ExecutorFactory.get_or_create()
-    if keys is None:
-        scans = list(threads.map(reader.scan, candidates))
-        found = [FileRows(scan.task, scan.rows, scan.bytes_read) for scan in scans]
-    else:
-        scans = list(threads.map(partial(reader.scan, columns=tuple(keys.column_names)), candidates))
-        positions = _positions_of(scans, keys)
-        found = list(threads.map(reader.read, scans, positions))
+    reader = _Reader(table, contract, cars)
+    # Not PyIceberg's threads: its own scans, which a task may contain, wait for them.
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        if keys is None:
+            found = list(threads.map(partial(reader.scan, columns=tuple(columns) or None), candidates))
+        else:
+            scans = list(threads.map(partial(reader.scan, columns=tuple(keys.column_names)), candidates))
+            found = list(threads.map(reader.read, scans, _positions_of(scans, keys)))
     return FoundRows(
         contract,
+        pa.schema([contract.arrow_schema.field(name) for name in columns or contract.column_names]),
         tuple(one for one in found if one.rows.num_rows),
         counts,
         sum(one.bytes_read for one in found),
@@ -112,24 +121,21 @@ def rows_of_file(table: Table, contract: TableContract, task: FileScanTask) -> p
     return contract.conform(scan.to_table([task]))
 
 
-def without(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The rows whose values in some columns are in no row of ``others``."""
-    return _joined(rows, others, columns, "left anti")
+def other_rows(table: Table, contract: TableContract, found: FileRows) -> pa.Table:
+    """The rows of a data file that are not among the found ones."""
+    rows = _Reader(table, contract, None).scan(found.task).rows
+    is_found = pc.is_in(pa.array(range(rows.num_rows), pa.int64()), found.positions)
+    return rows.filter(pc.invert(is_found))
 
 
 def only(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
     """The rows whose values in some columns are in a row of ``others``."""
-    return _joined(rows, others, columns, "left semi")
-
-
-def _joined(rows: pa.Table, others: pa.Table, columns: Sequence[str], join: str) -> pa.Table:
     if not rows.num_rows:
         return rows
     number = "_number"
     numbered = rows.select(list(columns)).append_column(number, pa.array(range(rows.num_rows), pa.int64()))
-    kept = numbered.join(
-        others.select(list(columns)).cast(rows.select(list(columns)).schema), list(columns), join_type=join
-    )
+    wanted = others.select(list(columns)).cast(rows.select(list(columns)).schema)
+    kept = numbered.join(wanted, list(columns), join_type="left semi")
     return rows.take(kept[number].combine_chunks().sort())
 
 
@@ -140,22 +146,7 @@ def _bounds(table: Table, file: DataFile) -> tuple[str | None, str | None]:
     return (lower.decode() if lower is not None else None, upper.decode() if upper is not None else None)
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """The rows of the wanted cars in a data file, with some columns.
-
-    :param groups: the row groups that were read, and the number of rows of each.
-    :param positions: the places of the rows among all rows of these row groups.
-    """
-
-    task: FileScanTask
-    rows: pa.Table
-    groups: Mapping[int, int]
-    positions: pa.Array
-    bytes_read: int
-
-
-def _positions_of(scans: Sequence[_Scan], keys: pa.Table) -> list[list[int]]:
+def _positions_of(scans: Sequence[FileRows], keys: pa.Table) -> list[pa.Array]:
     """For each scan, the places of its rows that have one of the keys."""
     numbered = [
         scan.rows.append_column(_FILE, pa.repeat(pa.scalar(number, pa.int32()), scan.rows.num_rows)).append_column(
@@ -164,13 +155,13 @@ def _positions_of(scans: Sequence[_Scan], keys: pa.Table) -> list[list[int]]:
         for number, scan in enumerate(scans)
         if scan.rows.num_rows
     ]
-    positions: list[list[int]] = [[] for _ in scans]
-    if numbered:
-        # One join of all files is much faster than one for each file.
-        matching = only(pa.concat_tables(numbered), keys, keys.column_names)
-        for file, position in zip(matching[_FILE].to_pylist(), matching[_POSITION].to_pylist(), strict=True):
-            positions[file].append(position)
-    return positions
+    if not numbered:
+        return [pa.array([], pa.int64())] * len(scans)
+    # One join of all files is much faster than one for each file.
+    matching = only(pa.concat_tables(numbered), keys, keys.column_names)
+    return [
+        matching.filter(pc.equal(matching[_FILE], number))[_POSITION].combine_chunks() for number in range(len(scans))
+    ]
 
 
 @dataclass(frozen=True)
@@ -179,46 +170,45 @@ class _Reader:
     contract: TableContract
     cars: Cars | None
 
-    def scan(self, task: FileScanTask, columns: tuple[str, ...] | None = None) -> _Scan:
+    def scan(self, task: FileScanTask, columns: tuple[str, ...] | None = None) -> FileRows:
         """The rows of the cars in a file, with some columns or with all."""
+        names = columns or self.contract.column_names
         if task.delete_files:
-            rows = rows_of_file(self.table, self.contract, task)
-            return self._of_cars(task, rows, {}, task.file.file_size_in_bytes, columns)
+            rows, size = rows_of_file(self.table, self.contract, task), task.file.file_size_in_bytes
+            return self._of_cars(FileRows(task, rows.select(list(names)), _range(0, rows.num_rows), size))
         with self._open(task) as file:
-            groups = self._row_groups(file)
-            rows, size = self._read(file, groups, columns or self.contract.column_names)
-            sizes = {group: file.metadata.row_group(group).num_rows for group in groups}
-            return self._of_cars(task, rows, sizes, size + file.metadata.serialized_size, columns)
+            groups, firsts = self._row_groups(file), _first_rows(file)
+            rows, size = self._read(file, groups, names)
+            positions = [_range(firsts[group], firsts[group + 1]) for group in groups]
+            places = pa.concat_arrays([_range(0, 0), *positions])
+            return self._of_cars(FileRows(task, rows, places, size + file.metadata.serialized_size))
 
-    def read(self, scan: _Scan, positions: list[int]) -> FileRows:
-        """Some rows of a scan, with all columns."""
-        if not positions:
-            return FileRows(scan.task, self.contract.arrow_schema.empty_table(), scan.bytes_read)
+    def read(self, scan: FileRows, positions: pa.Array) -> FileRows:
+        """Some rows of a scanned file, with all columns."""
+        if not len(positions):
+            return FileRows(scan.task, self.contract.arrow_schema.empty_table(), positions, scan.bytes_read)
         if scan.task.delete_files:
             rows = rows_of_file(self.table, self.contract, scan.task)
-            return FileRows(scan.task, rows.take(positions), scan.bytes_read)
-        groups, firsts = list(scan.groups), list(accumulate(scan.groups.values(), initial=0))
-        places = [bisect_right(firsts, position) - 1 for position in positions]
-        wanted = sorted(set(places))
-        counts = [scan.groups[groups[place]] for place in wanted]
-        new_firsts = dict(zip(wanted, accumulate(counts, initial=0), strict=False))
-        moved = [
-            position - firsts[place] + new_firsts[place] for position, place in zip(positions, places, strict=True)
-        ]
+            return FileRows(scan.task, rows.take(positions), positions, scan.bytes_read)
         with self._open(scan.task) as file:
-            rows, size = self._read(file, [groups[place] for place in wanted], self.contract.column_names)
-        return FileRows(scan.task, rows.take(moved), scan.bytes_read + size)
+            firsts = _first_rows(file)
+            group_of = [bisect_right(firsts, position) - 1 for position in positions.to_pylist()]
+            groups = sorted(set(group_of))
+            rows, size = self._read(file, groups, self.contract.column_names)
+        sizes = [firsts[group + 1] - firsts[group] for group in groups]
+        # How far the rows of each group are from their place in the file.
+        moved = {
+            group: start - firsts[group] for group, start in zip(groups, accumulate(sizes, initial=0), strict=False)
+        }
+        taken = pc.add(positions, pa.array([moved[group] for group in group_of], pa.int64()))
+        return FileRows(scan.task, rows.take(taken), positions, scan.bytes_read + size)
 
-    def _of_cars(
-        self, task: FileScanTask, rows: pa.Table, groups: Mapping[int, int], size: int, columns: tuple[str, ...] | None
-    ) -> _Scan:
-        positions = pa.array(range(rows.num_rows), pa.int64())
-        if columns is not None:
-            rows = rows.select(list(columns))
-        if self.cars is not None:
-            wanted = self.cars.among(rows[CAR])
-            rows, positions = rows.filter(wanted), positions.filter(wanted.combine_chunks())
-        return _Scan(task, rows, groups, positions, size)
+    def _of_cars(self, scan: FileRows) -> FileRows:
+        if self.cars is None:
+            return scan
+        wanted = self.cars.among(scan.rows[CAR])
+        positions = scan.positions.filter(wanted.combine_chunks())
+        return replace(scan, rows=scan.rows.filter(wanted), positions=positions)
 
     @contextmanager
     def _open(self, task: FileScanTask) -> Iterator[pq.ParquetFile]:
@@ -248,6 +238,16 @@ class _Reader:
             for group in range(metadata.num_row_groups)
             if self.cars.may_be_between(*_statistics(metadata.row_group(group).column(column)))
         ]
+
+
+def _range(start: int, end: int) -> pa.Array:
+    return pa.array(range(start, end), pa.int64())
+
+
+def _first_rows(file: pq.ParquetFile) -> list[int]:
+    """The place of the first row of each row group, and the number of all rows."""
+    metadata = file.metadata
+    return list(accumulate((metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)), initial=0))
 
 
 def _statistics(column: pq.ColumnChunkMetaData) -> tuple[str | None, str | None]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +20,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from telemetry_assets.lakehouse.commits import replace_files, set_table_properties
-from telemetry_assets.lakehouse.found_rows import FileRows, FoundRows, rows_of_file, without
+from telemetry_assets.lakehouse.found_rows import READ_THREADS, FoundRows, other_rows
 from telemetry_assets.tables.contract import TableContract
 
 UPDATED_AT = "updated_at"
@@ -134,25 +137,20 @@ def rows_by_partition(rows: pa.Table, contract: TableContract) -> dict[date | No
 
 def _rewritten_files(table: Table, merge: Merge) -> tuple[list[DataFile], list[pa.Table], int]:
     """The data files that lose a row, the rows that remain in them, and the bytes that were read for it."""
-    rewritten: list[DataFile] = []
-    rest: list[pa.Table] = []
-    start, bytes_read = 0, 0
-    for file in merge.found.files:
-        kept = merge.kept.slice(start, file.rows.num_rows)
-        start += file.rows.num_rows
-        if pc.all(kept).as_py():
-            continue
-        rewritten.append(file.task.file)
-        rest.append(file.rows.filter(kept))
-        if not file.is_whole_file:
-            rest.append(_other_rows(table, merge.found.contract, file))
-            bytes_read += file.task.file.file_size_in_bytes
-    return rewritten, rest, bytes_read
-
-
-def _other_rows(table: Table, contract: TableContract, file: FileRows) -> pa.Table:
-    """The rows of a file that are not among the found ones."""
-    return without(rows_of_file(table, contract, file.task), file.rows, contract.key)
+    starts = accumulate((file.rows.num_rows for file in merge.found.files), initial=0)
+    kept = [
+        (file, merge.kept.slice(start, file.rows.num_rows))
+        for file, start in zip(merge.found.files, starts, strict=False)
+    ]
+    changed = [(file, of_file) for file, of_file in kept if not pc.all(of_file).as_py()]
+    in_part = [file for file, _ in changed if not file.is_whole_file]
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        others = list(threads.map(partial(other_rows, table, merge.found.contract), in_part))
+    return (
+        [file.task.file for file, _ in changed],
+        [*(file.rows.filter(of_file) for file, of_file in changed), *others],
+        sum(file.task.file.file_size_in_bytes for file in in_part),
+    )
 
 
 def _equal(one: pa.Table, other: pa.Table, contract: TableContract) -> pa.ChunkedArray | pa.Array:

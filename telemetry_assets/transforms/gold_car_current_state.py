@@ -7,7 +7,7 @@ only the changed events, and not the whole history.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from datetime import date
 from functools import reduce
 
@@ -32,6 +32,8 @@ _ORIGINS = {
     "telemetry_timestamp": ("telemetry_timestamp", "telemetry_event_id"),
 }
 _COLUMNS = tuple(dict.fromkeys(column for name, origin in _ORIGINS.items() for column in (name, *origin)))
+_OF_EVENTS = ("car_chassis", "event_id", "telemetry_timestamp", *_ATTRIBUTES)
+"""The Silver columns from which the state is computed."""
 NEEDS_HISTORY = "_needs_history"
 _REMOVED_EVENTS = "_removed_events"
 
@@ -68,7 +70,7 @@ def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
     return with_insurance(_with_histories(inputs.history, state), parameters.insurance_as_of)
 
 
-def _with_histories(history: Callable[[Set[str]], DataFrame], state: DataFrame) -> DataFrame:
+def _with_histories(history: Callable[[Set[str], Sequence[str]], DataFrame], state: DataFrame) -> DataFrame:
     """The state, in which the cars that need their history have the last values of all their events.
 
     :raises RebuildNeededError: if there are too many such cars.
@@ -77,7 +79,7 @@ def _with_histories(history: Callable[[Set[str]], DataFrame], state: DataFrame) 
     if len(cars) > _MANY_CARS:
         raise RebuildNeededError(f"events that more than {_MANY_CARS} cars have their values from were removed")
     known = state.where(~state[NEEDS_HISTORY]).drop(NEEDS_HISTORY)
-    return known.unionByName(last_known(history(cars))) if cars else known
+    return known.unionByName(last_known(history(cars, _OF_EVENTS))) if cars else known
 
 
 def _with_removed_events(state: DataFrame, removed: DataFrame) -> DataFrame:

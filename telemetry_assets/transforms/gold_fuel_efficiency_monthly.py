@@ -26,6 +26,18 @@ _MICROSECONDS_PER_HOUR = 3_600_000_000.0
 _SUMS = {"total_km_driven": "double", "trip_count": "bigint", "measured_km": "double", "total_fuel_liters": "double"}
 """The columns with sums over the contributing events, and their types."""
 _PAIR = ("car_chassis", "month")
+_OF_EVENTS = (
+    "car_chassis",
+    *_IN_EVENT_ORDER,
+    "event_date",
+    "manufacturer",
+    "model",
+    "current_mileage_km",
+    "fuel_available_liters",
+    "trip_distance_km",
+    "trip_fuel_liters",
+)
+"""The Silver columns from which months are computed."""
 _CARRIED = "_carried"
 """Whether an event represents the events of a stored row."""
 
@@ -101,7 +113,7 @@ def _from_history(inputs: UpdateInputs, actions: DataFrame, recomputed: Sequence
     """All events of the months that are computed from their events."""
     cars = {car for car, _ in recomputed}
     days = frozenset(day for _, month in recomputed for day in days_of_month(month))
-    return _events(inputs.history(cars, days)).join(
+    return _events(inputs.history(cars, _OF_EVENTS, days)).join(
         actions.where("_recompute").select(*_PAIR), list(_PAIR), "left_semi"
     )
 

@@ -7,7 +7,7 @@ tables with ``newest_by`` or ``affected_by`` in their contract have it. Both pro
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
@@ -52,8 +52,8 @@ class RebuildInputs(Protocol):
         """The rows of the table itself that are rebuilt. They may be of other cars too."""
         ...
 
-    def history(self, cars: Set[str]) -> DataFrame:
-        """All rows of the upstream of some cars."""
+    def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:
+        """All rows of the upstream of some cars, with some columns."""
         ...
 
 
@@ -88,8 +88,8 @@ class UpdateInputs(Protocol):
         """
         ...
 
-    def history(self, cars: Set[str], event_dates: frozenset[date] | None = None) -> DataFrame:
-        """The rows of the upstream of some cars, on some event dates or on all."""
+    def history(self, cars: Set[str], columns: Sequence[str], event_dates: frozenset[date] | None = None) -> DataFrame:
+        """The rows of the upstream of some cars, with some columns, on some event dates or on all."""
         ...
 
 

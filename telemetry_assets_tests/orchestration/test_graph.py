@@ -182,7 +182,7 @@ def test_a_table_that_fails_keeps_no_table_beside_it_from_being_refreshed(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state.update", fail)
+    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state.rebuild", fail)
     deployed.upload("x.json", framed([event(engineTempCelsius=120)], "array")[1])
     if started_by == "ingest":
         result = run(defs, instance, "ingest")

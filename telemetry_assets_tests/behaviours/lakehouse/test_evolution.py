@@ -95,8 +95,8 @@ class TestInPlace:
         assert table.schema().find_field("alert_value").doc == "Another description."
         assert table.properties["comment"] == "Another description of the table."
         assert [str(field) for field in table.sort_order().fields] == ["4 ASC NULLS FIRST", "9 ASC NULLS FIRST"]
-        prepare(deployed, replace(ALERTS, sort_by=()))
-        assert deployed.pipeline.lakehouse.table(ALERTS).sort_order().fields == []
+        prepare(deployed, ALERTS)
+        assert deployed.pipeline.lakehouse.table(ALERTS).sort_order().fields == ALERTS.sort_order.fields
 
     def test_properties_that_the_contract_does_not_decide_stay(self, deployed: Deployment) -> None:
         table = deployed.pipeline.lakehouse.table(SILVER)
