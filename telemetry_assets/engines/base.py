@@ -154,7 +154,10 @@ class TransformingEngine(ABC):
         try:
             outcome, rows_read = self._perform(plan, parameters)
         except RebuildNeededError as error:
-            plan = plan.with_everything_pending(str(error))
+            if plan.piece is not None and plan.pending.reason == str(error):
+                # The whole table is being rebuilt for this reason already.
+                raise
+            plan = plan.with_pending(error.partitions, str(error))
             outcome, rows_read = _set_properties(plan), {}
         if checks_all_keys:
             outcome = replace(outcome, repeated_keys=repeated_keys(outcome.target, contract))

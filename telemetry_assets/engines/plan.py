@@ -25,6 +25,8 @@ from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
 
 _DATES_LISTED = 100
+_NO_EVENTS = date(1970, 1, 1)
+"""Stands for the event dates of an upstream without rows."""
 
 Action = Literal["update", "rebuild", "register"]
 """What a step does: update the rows that changed upstream rows affect, rebuild a piece, or only set properties."""
@@ -125,10 +127,17 @@ class RefreshPlan:
             "telemetry.event-dates": _dates_text(self.event_dates),
         }
 
-    def with_everything_pending(self, reason: str) -> RefreshPlan:
-        """A plan that only registers that the whole table has to be rebuilt."""
-        parts = _parts_with_rows(self.target, self.contract, dates_in(self.upstream))
-        return replace(self, pending=PendingRebuild(parts, reason), piece=None, action="register")
+    def with_pending(self, partitions: Partitions, reason: str) -> RefreshPlan:
+        """A plan that only registers what has to be rebuilt.
+
+        :param partitions: the partitions; None for the whole table.
+        :param reason: why the whole table is rebuilt.
+        """
+        existing = _parts_with_rows(self.target, self.contract, dates_in(self.upstream))
+        pending = (
+            PendingRebuild(existing, reason) if partitions is None else self.pending.with_changed(partitions & existing)
+        )
+        return replace(self, pending=pending, piece=None, action="register", event_dates=frozenset())
 
     def upstream_rows(self, event_dates: Partitions) -> TableScan:
         """The upstream's rows of these event dates."""
@@ -166,6 +175,10 @@ def plan_refresh(
     pending = _pending(target, contract, upstream, changes, event_dates)
     affects_all_rows = _affects_all_rows(target, contract, as_of)
     action, piece = _action(contract, upstream, changes, pending, limits, rebuilds=rebuilds)
+    if action == "update" and contract.next_partition is not None:
+        # These partitions are updated from rows of the partition before, which are still to be rebuilt.
+        after_pending = frozenset(map(contract.next_partition, pending.parts))
+        pending = pending.with_changed(after_pending & contract.partitions_of(changes.dates))
     if action == "register" and affects_all_rows and not pending:
         action = "update"
     taken = _event_dates(contract, upstream, changes, event_dates, action, piece)
@@ -193,7 +206,8 @@ def _pending(
 def _parts_with_rows(target: Table, contract: DerivedTable, upstream_dates: frozenset[date]) -> frozenset[date]:
     """The partitions that have rows, or will have some. Of a table without partitions, the upstream's event dates."""
     if contract.partition is None:
-        return upstream_dates
+        # Without events, the table becomes empty, which is a piece too.
+        return upstream_dates or (frozenset() if target.current_snapshot() is None else frozenset([_NO_EVENTS]))
     return contract.own_partitions_of(upstream_dates) | dates_in(target)
 
 
@@ -237,7 +251,7 @@ def _event_dates(
     if known := changes.dates | (chosen or frozenset()):
         return frozenset(day for day in known if contract.partitions_of([day]) & piece.parts)
     if contract.partition is None:
-        return piece.parts
+        return piece.parts - {_NO_EVENTS}
     return frozenset(day for day in dates_in(upstream) if contract.partition_of(day) in piece.parts)
 
 

@@ -23,6 +23,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
+    CHANGED_ROWS,
     RUN_ID,
     snapshots_since_properties,
     summary_of,
@@ -108,6 +109,7 @@ class _Collected:
 
     added: dict[str, DataFile] = field(default_factory=dict)
     removed: dict[str, DataFile] = field(default_factory=dict)
+    rows: int = 0
 
     def add(self, snapshot: _SnapshotFiles) -> None:
         for file in snapshot.removed:
@@ -115,10 +117,7 @@ class _Collected:
             if self.added.pop(file.file_path, None) is None:
                 self.removed[file.file_path] = file
         self.added.update((file.file_path, file) for file in snapshot.added)
-
-    @property
-    def rows(self) -> int:
-        return sum(file.record_count for file in (*self.added.values(), *self.removed.values()))
+        self.rows += snapshot.rows
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,14 @@ class _SnapshotFiles:
 
     :param has_delete_files: whether it added or removed files with deleted rows.
     :param dates: the partitions of all these files.
+    :param rows: the number of rows that it changed, if its summary has it; else of the rows in all these files.
     """
 
     added: tuple[DataFile, ...]
     removed: tuple[DataFile, ...]
     has_delete_files: bool
     dates: frozenset[date]
-
-    @property
-    def rows(self) -> int:
-        return sum(file.record_count for file in (*self.added, *self.removed))
+    rows: int
 
 
 def changes_since_watermark(
@@ -199,11 +196,21 @@ def changed_rows(upstream: Table, contract: TableContract, changes: Changes) -> 
 
     :param contract: the contract of the upstream.
     """
-    added = _read(upstream, contract, changes.added)
     if not changes.removed:
+        added = _read(upstream, contract, changes.added)
         return ChangedRows(added, added.slice(0, 0))
-    removed = _read(upstream, contract, changes.removed)
-    return _difference(added, removed)
+    # Rows only move within their partition, so the rows of one date are in memory at a time.
+    of_dates = [
+        _difference(*(_read(upstream, contract, _of_date(files, day)) for files in (changes.added, changes.removed)))
+        for day in sorted({partition_date(file) for file in (*changes.added, *changes.removed)})
+    ]
+    return ChangedRows(
+        pa.concat_tables([one.added for one in of_dates]), pa.concat_tables([one.removed for one in of_dates])
+    )
+
+
+def _of_date(files: Iterable[DataFile], day: date) -> list[DataFile]:
+    return [file for file in files if partition_date(file) == day]
 
 
 def _read(table: Table, contract: TableContract, files: Iterable[DataFile]) -> pa.Table:
@@ -320,7 +327,8 @@ def _files_of(snapshot: Snapshot, io: FileIO) -> _SnapshotFiles:
             has_delete_files = True
         else:
             (added if status == ManifestEntryStatus.ADDED else removed).append(file)
-    return _SnapshotFiles(tuple(added), tuple(removed), has_delete_files, frozenset(dates))
+    rows = int(summary_of(snapshot).get(CHANGED_ROWS) or sum(file.record_count for file in (*added, *removed)))
+    return _SnapshotFiles(tuple(added), tuple(removed), has_delete_files, frozenset(dates), rows)
 
 
 def _entries(snapshot: Snapshot, io: FileIO) -> Iterator[tuple[ManifestContent, ManifestEntryStatus, DataFile]]:

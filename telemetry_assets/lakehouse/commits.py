@@ -44,6 +44,10 @@ logger = plain_logger(__name__)
 _ATTEMPTS = 8
 RUN_ID = "telemetry.run-id"
 """The property in a snapshot's summary with the id of the run that committed it."""
+CHANGED_ROWS = "telemetry.changed-rows"
+"""The property in a snapshot's summary with the number of rows that it added, replaced or removed.
+
+Its files may have more rows, which have only moved."""
 COMMIT_ID = "telemetry.commit-id"
 """The property in a snapshot's summary with the id of its commit. An overwrite may commit two snapshots."""
 BATCH_ID = "telemetry.batch-id"

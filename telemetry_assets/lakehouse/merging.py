@@ -19,7 +19,7 @@ from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from telemetry_assets.lakehouse.commits import replace_files, set_table_properties
+from telemetry_assets.lakehouse.commits import CHANGED_ROWS, replace_files, set_table_properties
 from telemetry_assets.lakehouse.found_rows import READ_THREADS, FoundRows, other_rows
 from telemetry_assets.tables.contract import TableContract
 
@@ -44,6 +44,10 @@ class Merge:
     def changes_rows(self) -> bool:
         """Whether any row is inserted, replaced or removed."""
         return bool(self.written.num_rows) or not pc.all(self.kept, min_count=0).as_py()
+
+    def changed_rows(self) -> int:
+        """The number of rows that are inserted, replaced or removed. A replaced row counts twice."""
+        return int(self.written.num_rows + pc.sum(pc.invert(self.kept), min_count=0).as_py())
 
     def remaining(self) -> pa.Table:
         """The rows that are in the table after the merge instead of the found ones."""
@@ -111,7 +115,8 @@ def commit_merge(
     rewritten, rest, bytes_read = _rewritten_files(table, merge)
     rows = pa.concat_tables([merge.written, *rest])
     added = write_files(table, contract, rows) if rows.num_rows else []
-    replace_files(table, added, rewritten, summary, table_properties)
+    counted = {**summary, CHANGED_ROWS: str(merge.changed_rows())}
+    replace_files(table, added, rewritten, counted, table_properties)
     return Written(sum(file.file_size_in_bytes for file in added), bytes_read)
 
 

@@ -56,7 +56,7 @@ class PendingRebuild:
 
     def with_requested(self, parts: frozenset[date], request: str) -> PendingRebuild:
         """Add parts that were chosen. If the same request is unfinished, it is continued."""
-        if self.parts and self.request == request:
+        if self.request == request and parts & self.parts:
             return self
         return replace(self.with_changed(parts), request=request)
 
@@ -123,7 +123,7 @@ class Piece:
 def next_piece(
     contract: DerivedTable, upstream: Table, pending: PendingRebuild, most_rows: int, *, splits: bool = True
 ) -> Piece:
-    """The next piece of a rebuild, newest partitions first.
+    """The next piece of a rebuild, newest partitions first, or oldest first if they depend on each other.
 
     :param pending: must not be empty.
     :param most_rows: the greatest number of upstream rows of a piece. One partition may have more.
@@ -139,7 +139,9 @@ def next_piece(
     def rows_for(parts: Iterable[date]) -> int:
         return sum(rows[day] for day in contract.dates_of(frozenset(parts)))
 
-    parts = pending.begun or _newest_parts(pending.parts, rows_for, most_rows)
+    # The rows of a partition may be computed from those of the one before, so that one is rebuilt first.
+    is_newest_first = contract.next_partition is None
+    parts = pending.begun or _first_parts(sorted(pending.parts, reverse=is_newest_first), rows_for, most_rows)
     count, dates = rows_for(parts), contract.dates_of(frozenset(parts))
     piece = Piece(frozenset(parts), dates, count)
     if not pending.begun and (count <= most_rows or not splits or not _has_cars(contract)):
@@ -149,10 +151,10 @@ def next_piece(
     return replace(piece, rows=min(count, most_rows), cars=CarRange(pending.cars_done, through))
 
 
-def _newest_parts(parts: Iterable[date], rows_for: Callable[[Iterable[date]], int], most_rows: int) -> frozenset[date]:
-    """The newest parts that together need at most ``most_rows`` upstream rows, or the newest one if it needs more."""
+def _first_parts(parts: Iterable[date], rows_for: Callable[[Iterable[date]], int], most_rows: int) -> frozenset[date]:
+    """The first parts that together need at most ``most_rows`` upstream rows, or the first one if it needs more."""
     taken: list[date] = []
-    for part in sorted(parts, reverse=True):
+    for part in parts:
         if taken and rows_for([*taken, part]) > most_rows:
             break
         taken.append(part)

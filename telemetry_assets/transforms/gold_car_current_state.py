@@ -143,8 +143,8 @@ def updated(
     :param changed: the result of :func:`last_known` for the new Silver rows.
     :param is_lost: returns for a value column whether the event of the stored value may be gone. The stored columns
         have the prefix ``_stored_``.
-    :param is_dropped: returns for a value column whether such a value becomes null instead. If the car's latest event
-        is dropped, the car is left out.
+    :param is_dropped: returns for a value column whether such a value is replaced by that of the new rows, or by null
+        if they have none. A car without a latest event is left out.
     """
     others = [name for name in (_REMOVED_EVENTS,) if name in state.columns]
     stored = state.select(
@@ -159,10 +159,11 @@ def updated(
     needs_history = f.lit(False)
     for name, origin in _ORIGINS.items():
         takes_new = _takes_new(*origin)
-        lost, dropped = is_lost(name) & ~takes_new, f.coalesce(is_dropped(name), f.lit(False))
+        is_known = f.col(f"_stored_{origin[0]}").isNotNull()
+        lost, dropped = is_known & is_lost(name) & ~takes_new, f.coalesce(is_dropped(name), f.lit(False))
         needs_history = needs_history | (lost & ~dropped)
         for column in dict.fromkeys((name, *origin)):
-            values[column] = f.when(takes_new, f.col(column)).when(~(lost & dropped), f.col(f"_stored_{column}"))
+            values[column] = f.when(takes_new | (lost & dropped), f.col(column)).otherwise(f.col(f"_stored_{column}"))
     return both.select(
         f.coalesce("car_chassis", "_stored_car").alias("car_chassis"),
         *(values[column].alias(column) for column in _COLUMNS),

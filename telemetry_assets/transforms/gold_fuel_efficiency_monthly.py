@@ -15,7 +15,13 @@ from pyspark.sql.window import Window, WindowSpec
 
 from telemetry_assets.tables.gold_fuel_efficiency_monthly import FUEL_EFFICIENCY
 from telemetry_assets.tables.months import days_of_month, first_of_month, next_month, previous_month
-from telemetry_assets.transforms.refresh import RebuildInputs, RefreshParameters, UpdateInputs, of_cars
+from telemetry_assets.transforms.refresh import (
+    RebuildInputs,
+    RebuildNeededError,
+    RefreshParameters,
+    UpdateInputs,
+    of_cars,
+)
 from telemetry_assets.transforms.shaping import shaped
 
 _IN_EVENT_ORDER = ("telemetry_timestamp", "event_id")
@@ -38,6 +44,8 @@ _OF_EVENTS = (
     "trip_fuel_liters",
 )
 """The Silver columns from which months are computed."""
+_MANY_PAIRS = 500
+"""If more cars and months have to be computed from all their events, the months are rebuilt, in pieces."""
 _CARRIED = "_carried"
 """Whether an event represents the events of a stored row."""
 
@@ -60,12 +68,16 @@ def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
     )
     actions = inputs.evaluated(actions_of(inputs.added(), inputs.removed(), stored))
     events = _after_stored(actions, inputs.added(), stored)
-    recomputed = actions.where("_recompute").select(*_PAIR).distinct().collect()
+    recomputed = actions.where("_recompute").select(*_PAIR).limit(_MANY_PAIRS + 1).collect()
+    if len(recomputed) > _MANY_PAIRS:
+        months = frozenset(month for one in changed for month in (one, next_month(one)))
+        raise RebuildNeededError("events before the last ones of many cars have changed", months)
     if recomputed:
         events = events.unionByName(_from_history(inputs, actions, recomputed))
     computed = monthly_sums(events.unionByName(_references(actions, stored)))
     computed = computed.join(actions.select(*_PAIR), list(_PAIR), "left_semi")
     unaffected = stored.join(inputs.affected(), list(_PAIR), "left_semi")
+    unaffected = unaffected.dropDuplicates(list(_PAIR))
     return computed.unionByName(unaffected.join(actions.select(*_PAIR), list(_PAIR), "left_anti"))
 
 
@@ -85,14 +97,21 @@ def actions_of(added: DataFrame, removed: DataFrame, stored: DataFrame) -> DataF
         f.max(f.col("current_mileage_km").isNotNull()).alias("_changes_readings"),
         f.min("telemetry_timestamp").alias("_first_at"),
     )
-    rows = stored.select(*_PAIR, "last_event_at", f.lit(True).alias("_is_stored"))
+    # Another writer may have repeated a row.
+    rows = stored.groupBy(*_PAIR).agg(
+        f.max("last_event_at").alias("last_event_at"), (f.count(f.lit(1)) > 1).alias("_is_repeated")
+    )
     changed = of_month.join(rows, list(_PAIR), "left").select(
         *_PAIR,
         "_changes_readings",
         # Events at the same time are ordered by their ids. This is rare, so the row is computed from all events.
         (
-            f.col("_is_stored").isNotNull()
-            & (f.col("_loses_events") | ~f.coalesce(f.col("_first_at") > f.col("last_event_at"), f.lit(False)))
+            f.col("_is_repeated").isNotNull()
+            & (
+                f.col("_is_repeated")
+                | f.col("_loses_events")
+                | ~f.coalesce(f.col("_first_at") > f.col("last_event_at"), f.lit(False))
+            )
         ).alias("_recompute"),
     )
     # The first reading of a month refers to the last one of the month before.

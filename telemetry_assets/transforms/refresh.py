@@ -106,10 +106,15 @@ class RefreshParameters:
 
 
 class RebuildNeededError(Exception):
-    """An update cannot compute the rows with bounded work. The engine rebuilds the table instead.
+    """An update cannot compute the rows with bounded work. The engine rebuilds a part of the table instead.
 
-    The message is the reason, as a sentence part.
+    :param reason: the reason, as a sentence part.
+    :param partitions: the partitions to rebuild; None for the whole table.
     """
+
+    def __init__(self, reason: str, partitions: frozenset[date] | None = None) -> None:
+        super().__init__(reason)
+        self.partitions = partitions
 
 
 class Transform(Protocol):

@@ -158,6 +158,12 @@ class TestChangedRows:
         changes = self.changes(filled, most_rows=2)
         assert (changes.added, changes.dates_to_rebuild) == ((), frozenset({DAY + timedelta(days=1)}))
 
+    def test_rows_that_moved_do_not_count_as_changed(self, filled: Deployment) -> None:
+        merge(filled, silver_row("e1", model="Palio", ingested_at=NOON))
+        changes = self.changes(filled, most_rows=2)
+        assert sum(file.record_count for file in (*changes.added, *changes.removed)) == 6
+        assert changes.dates_to_rebuild == frozenset()
+
     def changes(self, deployed: Deployment, most_rows: int = 100) -> Changes:
         lakehouse = deployed.pipeline.lakehouse
         edition = lakehouse.transform_edition(ALERTS)

@@ -177,6 +177,22 @@ def test_the_command_rebuilds_a_range_and_says_what_is_left(
     assert (wrong.exit_code, "is not a derived table" in wrong.output) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("module", "limit"),
+    [("gold_fuel_efficiency_monthly", "_MANY_PAIRS"), ("gold_car_current_state", "_MANY_CARS")],
+)
+def test_an_update_that_needs_much_history_becomes_a_rebuild(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, module: str, limit: str
+) -> None:
+    monkeypatch.setattr(f"telemetry_assets.transforms.{module}.{limit}", 1)
+    # The newest events lose their odometer readings, and so do some of the month before.
+    documents = [event(f"CAR-{car}", f"{day}T10:00:00Z") for car in range(3) for day in (DAYS[-1], DAYS[4])]
+    deployed.upload("second.json", json.dumps(documents))
+    deployed.process()
+    deployed.assert_equals_the_contract()
+    assert deployed.pipeline.tables_behind() == []
+
+
 def test_an_engine_that_replaces_whole_partitions_begins_a_split_one_again(deployed: Deployment) -> None:
     silver = deployed.pipeline.lakehouse.table(SILVER)
     pending = PendingRebuild(frozenset(DAYS), begun=frozenset(DAYS[-1:]), cars_done="CAR-1")
