@@ -193,6 +193,67 @@ def test_an_update_that_needs_much_history_becomes_a_rebuild(
     assert deployed.pipeline.tables_behind() == []
 
 
+def readings(month: int, **by_day: int) -> list[dict[str, Any]]:
+    """One event of a car for each day ``d<day>``, with the odometer reading."""
+    return [event("X", f"2025-{month}-{day[1:]}T10:00:00Z", currentMileageKm=km) for day, km in by_day.items()]
+
+
+def test_month_that_is_updated_while_the_month_before_is_rebuilt_is_exact_afterwards(tmp_path: Path) -> None:
+    with deployment(tmp_path) as deployed:
+        documents = readings(10, d10=1300, d20=1400) + readings(11, d10=1700, d20=1800)
+        deployed.upload("first.json", json.dumps(documents))
+        deployed.process()
+    late = readings(10, d25=1500, d26=1510, d27=1520, d28=1530, d29=1540, d30=1550)
+    with deployment(tmp_path, rebuild_max_rows=4, update_max_rows=5) as deployed:
+        updated: list[str] = []
+
+        def update_november(step: Any) -> None:
+            if step.contract is FUEL_EFFICIENCY and not updated:
+                deployed.upload("november.json", json.dumps(readings(11, d15=1750)))
+                deployed.pipeline.ingest("between")
+                for contract in deployed.pipeline.changed_upstream():
+                    updated.append(contract.name)
+                    deployed.pipeline.refresh(contract, "between", insurance_as_of=AS_OF, rebuilds=False)
+
+        deployed.upload("october.json", json.dumps(late))
+        deployed.pipeline.ingest("a run")
+        deployed.pipeline.refresh_all("a run", AS_OF, lambda _: None, update_november)
+        assert updated
+        deployed.process()
+        deployed.recall_batches()
+        deployed.assert_equals_the_contract()
+
+
+def test_values_that_were_never_known_need_no_history(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state._MANY_CARS", 0)
+    changed = raise_edition(monkeypatch, CURRENT_STATE)
+    deployed.pipeline.refresh(changed, "a rebuild", insurance_as_of=AS_OF)
+    deployed.assert_equals_the_contract()
+    assert deployed.pipeline.tables_behind() == []
+
+
+def test_all_tables_become_empty_with_their_upstream(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state._MANY_CARS", 0)
+    deployed.pipeline.lakehouse.table(SILVER.upstream).delete()
+    # Ingestion would find in the archive that the rows are missing.
+    deployed.pipeline.refresh_all("a run", AS_OF, lambda _: None)
+    assert [deployed.rows(contract) for contract in derived_tables()] == [[]] * len(derived_tables())
+    assert deployed.pipeline.tables_behind() == []
+
+
+def test_manually_repeated_month_does_not_count_twice(deployed: Deployment) -> None:
+    months = deployed.pipeline.lakehouse.table(FUEL_EFFICIENCY)
+    months.append(months.scan().to_arrow().cast(FUEL_EFFICIENCY.arrow_schema))
+    documents = [event(f"CAR-{car}", "2025-11-29T10:00:00Z", currentMileageKm=1200) for car in range(4)]
+    deployed.upload("second.json", json.dumps(documents))
+    deployed.process()
+    november = [row for row in deployed.rows(FUEL_EFFICIENCY) if row["year_month"] == "2025-11"]
+    expected = deployed.expected().fuel_efficiency_monthly
+    assert {row["car_chassis"]: row["total_km_driven"] for row in november} == {
+        row["car_chassis"]: row["total_km_driven"] for row in expected if row["year_month"] == "2025-11"
+    }
+
+
 def test_an_engine_that_replaces_whole_partitions_begins_a_split_one_again(deployed: Deployment) -> None:
     silver = deployed.pipeline.lakehouse.table(SILVER)
     pending = PendingRebuild(frozenset(DAYS), begun=frozenset(DAYS[-1:]), cars_done="CAR-1")
