@@ -146,15 +146,7 @@ def updated(
     :param is_dropped: returns for a value column whether such a value is replaced by that of the new rows, or by null
         if they have none. A car without a latest event is left out.
     """
-    others = [name for name in (_REMOVED_EVENTS,) if name in state.columns]
-    stored = state.select(
-        f.col("car_chassis").alias("_stored_car"),
-        *(f.col(name).alias(f"_stored_{name}") for name in _COLUMNS),
-        *others,
-    )
-    # If another writer duplicated rows, the join would duplicate the new rows too.
-    stored = stored.dropDuplicates(["_stored_car"])
-    both = stored.join(changed, f.col("_stored_car") == f.col("car_chassis"), "full_outer")
+    both = _beside(state, changed)
     values: dict[str, Column] = {}
     needs_history = f.lit(False)
     for name, origin in _ORIGINS.items():
@@ -169,6 +161,19 @@ def updated(
         *(values[column].alias(column) for column in _COLUMNS),
         needs_history.alias(NEEDS_HISTORY),
     ).where("telemetry_timestamp is not null")
+
+
+def _beside(state: DataFrame, changed: DataFrame) -> DataFrame:
+    """The new values of each car, and beside them its stored ones, with the prefix ``_stored_``."""
+    others = [name for name in (_REMOVED_EVENTS,) if name in state.columns]
+    stored = state.select(
+        f.col("car_chassis").alias("_stored_car"),
+        *(f.col(name).alias(f"_stored_{name}") for name in _COLUMNS),
+        *others,
+    )
+    # If another writer duplicated rows, the join would duplicate the new rows too.
+    stored = stored.dropDuplicates(["_stored_car"])
+    return stored.join(changed, f.col("_stored_car") == f.col("car_chassis"), "full_outer")
 
 
 def _takes_new(known_at: str, event_id: str) -> Column:
