@@ -33,6 +33,8 @@ class Outcome:
     :param written: the number of rows that were inserted or replaced, by partition.
     :param repeated_keys: the number of rows that have the same key as another row, among the keys of the step.
     :param shared_ids: the ids that the contract's ``shared_id_check`` finds among the rows of the step.
+    :param bytes_read: see :class:`RefreshResult`.
+    :param bytes_written: see :class:`RefreshResult`.
     """
 
     target: Table
@@ -143,12 +145,6 @@ class RefreshResult:
     def _written(self, partition: date | None) -> int:
         return self.partitions[partition].written
 
-    def dated_partitions(self) -> frozenset[date] | None:
-        """The partitions that may have changed and have rows; None for a table without partitions."""
-        if self.contract.partition is None:
-            return None
-        return frozenset(day for day in self.partitions if day is not None)
-
     def of_event_date(self, day: date) -> PartitionResult:
         """The partition that has the rows of an event date."""
         return self.partitions.get(self.contract.partition_of(day), PartitionResult(0, {}, []))
@@ -156,19 +152,8 @@ class RefreshResult:
     def to_json(self) -> dict[str, Any]:
         """The result as a job run reports it, without the contract. Cells of the previews become texts."""
         partitions = [(day, replace(one, preview=_texts(one.preview))) for day, one in self.partitions.items()]
-        return _ResultJson(
-            event_dates=self.event_dates,
-            rows_read=dict(self.rows_read),
-            partitions=partitions,
-            changed=self.changed,
-            snapshot_id=self.snapshot_id,
-            rebuild_reason=self.rebuild_reason,
-            left=sorted(self.left),
-            repeated_keys=self.repeated_keys,
-            shared_ids=self.shared_ids,
-            bytes_read=self.bytes_read,
-            bytes_written=self.bytes_written,
-        ).model_dump(mode="json")
+        same = {name: getattr(self, name) for name in _ResultJson.model_fields}
+        return _ResultJson(**{**same, "partitions": partitions}).model_dump(mode="json")
 
     @staticmethod
     def from_json(contract: DerivedTable, value: dict[str, Any], remote: RemoteRun, seconds: float) -> RefreshResult:
@@ -176,23 +161,9 @@ class RefreshResult:
 
         :param seconds: how long the caller waited for it.
         """
-        reported = _ResultJson.model_validate(value)
-        return RefreshResult(
-            contract=contract,
-            event_dates=reported.event_dates,
-            rows_read=reported.rows_read,
-            partitions=dict(reported.partitions),
-            changed=reported.changed,
-            snapshot_id=reported.snapshot_id,
-            seconds=seconds,
-            rebuild_reason=reported.rebuild_reason,
-            left=frozenset(reported.left),
-            repeated_keys=reported.repeated_keys,
-            shared_ids=reported.shared_ids,
-            bytes_read=reported.bytes_read,
-            bytes_written=reported.bytes_written,
-            remote=remote,
-        )
+        reported = dict(_ResultJson.model_validate(value))
+        partitions = dict(reported.pop("partitions"))
+        return RefreshResult(contract=contract, partitions=partitions, seconds=seconds, remote=remote, **reported)
 
 
 class _ResultJson(BaseModel):
@@ -204,7 +175,7 @@ class _ResultJson(BaseModel):
     changed: bool
     snapshot_id: int | None
     rebuild_reason: str
-    left: list[date]
+    left: frozenset[date]
     repeated_keys: int
     shared_ids: tuple[str, ...]
     bytes_read: int

@@ -112,6 +112,7 @@ class _Collected:
     rows: int = 0
 
     def add(self, snapshot: _SnapshotFiles) -> None:
+        """Add the files of the next snapshot."""
         for file in snapshot.removed:
             # A file that an earlier of these snapshots has added was not there at the watermark.
             if self.added.pop(file.file_path, None) is None:
