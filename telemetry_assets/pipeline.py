@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.engines import open_engine, parses_batches
 from telemetry_assets.engines.base import Engine, ParsingEngine, no_callback
+from telemetry_assets.engines.plan import RefreshRequest
 from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.file_system import translate_storage_errors
@@ -159,9 +160,8 @@ class Pipeline:
         as_of = insurance_as_of or datetime.now(UTC).date()
         parameters = RefreshParameters(as_of, self.settings.alert_rules)
         with translate_errors(self.settings):
-            result = self.engine.refresh(
-                contract, event_dates, parameters, run_id, rebuilds=rebuilds, between_steps=between_steps
-            )
+            request = RefreshRequest(contract, event_dates, parameters, run_id, rebuilds)
+            result = self.engine.refresh(request, between_steps)
         if result.rebuild_reason:
             logger.info("%s was rebuilt, because %s", contract.full_name, result.rebuild_reason)
         logger.info(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from telemetry_assets.engines.inputs import ChangeInputs, PieceInputs
-from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan, plan_refresh
+from telemetry_assets.engines.plan import Limits, RefreshPlan, RefreshRequest, TableScan, plan_refresh
 from telemetry_assets.engines.result import Outcome, RefreshResult, refresh_result
 from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -49,22 +49,13 @@ class Engine(Protocol):
     """Refreshes tables. A process has one engine at most."""
 
     def refresh(
-        self,
-        contract: DerivedTable,
-        event_dates: frozenset[date] | None,
-        parameters: RefreshParameters,
-        run_id: str,
-        *,
-        rebuilds: bool = True,
-        between_steps: Callable[[RefreshResult], None] = no_callback,
+        self, request: RefreshRequest, between_steps: Callable[[RefreshResult], None] = no_callback
     ) -> RefreshResult:
         """Bring a derived table up to date, in one or more steps. Each step is one commit of rows.
 
         The first step updates the rows that changed upstream rows affect. The others rebuild the table, or a part of
         it, in pieces. A step is repeated if another writer commits first.
 
-        :param event_dates: event dates to rebuild; None to refresh only what is behind.
-        :param rebuilds: if false, pieces are not rebuilt, but registered in the table for a later refresh.
         :param between_steps: called with the result of each step but the last. It may refresh tables, also this one.
         """
         ...
@@ -116,43 +107,25 @@ class TransformingEngine(ABC):
         """
 
     def refresh(
-        self,
-        contract: DerivedTable,
-        event_dates: frozenset[date] | None,
-        parameters: RefreshParameters,
-        run_id: str,
-        *,
-        rebuilds: bool = True,
-        between_steps: Callable[[RefreshResult], None] = no_callback,
+        self, request: RefreshRequest, between_steps: Callable[[RefreshResult], None] = no_callback
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`."""
-
-        def step(chosen: frozenset[date] | None) -> RefreshResult:
-            return until_committed(contract, lambda: self._step(contract, chosen, parameters, run_id, rebuilds))
-
-        result = step(event_dates)
-        while result.has_more_steps and rebuilds:
+        result = until_committed(request.contract, lambda: self._step(request))
+        # The first step has registered the chosen dates in the table.
+        following = replace(request, event_dates=None)
+        while result.has_more_steps and request.rebuilds:
             between_steps(result)
-            # The chosen dates are registered in the table.
-            result = result.followed_by(step(None))
+            result = result.followed_by(until_committed(request.contract, lambda: self._step(following)))
         return result
 
-    def _step(
-        self,
-        contract: DerivedTable,
-        event_dates: frozenset[date] | None,
-        parameters: RefreshParameters,
-        run_id: str,
-        rebuilds: bool,
-    ) -> RefreshResult:
-        started = time.monotonic()
-        as_of = parameters.insurance_as_of
-        plan = plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, as_of, rebuilds=rebuilds)
+    def _step(self, request: RefreshRequest) -> RefreshResult:
+        started, contract = time.monotonic(), request.contract
+        plan = plan_refresh(self._lakehouse, request, self._limits)
         if plan.changes.is_foreign and isinstance(contract.upstream, DerivedTable):
             require_unique_upstream_keys(plan.upstream, contract.upstream)
         checks_all_keys = was_changed_by_others(plan.target)
         try:
-            outcome, rows_read = self._perform(plan, parameters)
+            outcome, rows_read = self._perform(plan, request.parameters)
         except RebuildNeededError as error:
             if plan.piece is not None and plan.pending.reason == str(error):
                 # The whole table is being rebuilt for this reason already.

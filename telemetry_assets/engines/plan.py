@@ -23,6 +23,7 @@ from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_rang
 from telemetry_assets.lakehouse.watermarks import watermark_properties
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
+from telemetry_assets.transforms.refresh import RefreshParameters
 
 _DATES_LISTED = 100
 _NO_EVENTS = date(1970, 1, 1)
@@ -30,6 +31,22 @@ _NO_EVENTS = date(1970, 1, 1)
 
 Action = Literal["update", "rebuild", "register"]
 """What a step does: update the rows that changed upstream rows affect, rebuild a piece, or only set properties."""
+
+
+@dataclass(frozen=True)
+class RefreshRequest:
+    """What a run wants of a table.
+
+    :param event_dates: event dates to rebuild; None to refresh only what is behind.
+    :param run_id: the run that refreshes the table.
+    :param rebuilds: if false, parts of the table that have to be rebuilt are registered in it for a later refresh.
+    """
+
+    contract: DerivedTable
+    event_dates: frozenset[date] | None
+    parameters: RefreshParameters
+    run_id: str
+    rebuilds: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,23 +165,12 @@ class RefreshPlan:
         return TableScan(self.contract, self.target, partitions)
 
 
-def plan_refresh(
-    lakehouse: Lakehouse,
-    contract: DerivedTable,
-    event_dates: frozenset[date] | None,
-    run_id: str,
-    limits: Limits,
-    as_of: date,
-    *,
-    rebuilds: bool = True,
-) -> RefreshPlan:
+def plan_refresh(lakehouse: Lakehouse, request: RefreshRequest, limits: Limits) -> RefreshPlan:
     """Load the tables, and determine the next step of a refresh.
 
-    :param event_dates: event dates to rebuild; None to refresh only what is behind.
-    :param as_of: the date for which the rows of a table with ``as_of`` in its contract are computed.
-    :param rebuilds: whether the step may rebuild a piece. If not, what is to be rebuilt is only registered.
     :raises TableMismatchError: if the table differs from its contract.
     """
+    contract, event_dates = request.contract, request.event_dates
     target, upstream = lakehouse.table(contract), lakehouse.table(contract.upstream)
     # Another version of this project may have changed the table since the run began.
     if differences := lakehouse.differences(target, contract):
@@ -173,8 +179,8 @@ def plan_refresh(
     has_update = bool(contract.newest_by or contract.affected_by)
     changes = changes_since_watermark(target, contract, upstream, edition, limits.updated if has_update else 0)
     pending = _pending(target, contract, upstream, changes, event_dates)
-    affects_all_rows = _affects_all_rows(target, contract, as_of)
-    action, piece = _action(contract, upstream, changes, pending, limits, rebuilds=rebuilds)
+    affects_all_rows = _affects_all_rows(target, contract, request.parameters.insurance_as_of)
+    action, piece = _action(contract, upstream, changes, pending, limits, rebuilds=request.rebuilds)
     if action == "update" and contract.next_partition is not None:
         # These partitions are updated from rows of the partition before, which are still to be rebuilt.
         after_pending = frozenset(map(contract.next_partition, pending.parts))
@@ -183,7 +189,7 @@ def plan_refresh(
         action = "update"
     taken = _event_dates(contract, upstream, changes, event_dates, action, piece)
     return RefreshPlan(
-        contract, target, upstream, changes, taken, pending, piece, action, affects_all_rows, edition, run_id
+        contract, target, upstream, changes, taken, pending, piece, action, affects_all_rows, edition, request.run_id
     )
 
 

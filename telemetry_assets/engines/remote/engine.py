@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from telemetry_assets.engines.base import no_callback
 from telemetry_assets.engines.package.build import find_package
 from telemetry_assets.engines.package.modules import package_name
-from telemetry_assets.engines.plan import RefreshPlan, plan_refresh, spark_limits
+from telemetry_assets.engines.plan import RefreshPlan, RefreshRequest, plan_refresh, spark_limits
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.glue import Glue
 from telemetry_assets.engines.remote.job_runs import FollowedRun, JobRuns
@@ -89,14 +90,7 @@ class RemoteEngine:
         return load_parsed(self._lakehouse, run.folder.location.uri(), entry)
 
     def refresh(
-        self,
-        contract: DerivedTable,
-        event_dates: frozenset[date] | None,
-        parameters: RefreshParameters,
-        run_id: str,
-        *,
-        rebuilds: bool = True,
-        between_steps: Callable[[RefreshResult], None] = no_callback,
+        self, request: RefreshRequest, between_steps: Callable[[RefreshResult], None] = no_callback
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`. One job run executes all steps.
 
@@ -104,14 +98,13 @@ class RemoteEngine:
         :raises RemoteRunError: if no job run succeeded.
         """
         started = time.monotonic()
-        earlier = self._job_runs.follow_active(contract.full_name, run_id)
-        as_of = parameters.insurance_as_of
-        plan = self._plan(contract, event_dates, run_id, as_of, rebuilds=rebuilds)
-        step = self._step(plan, event_dates, parameters, rebuilds=rebuilds)
+        earlier = self._job_runs.follow_active(request.contract.full_name, request.run_id)
+        plan = plan_refresh(self._lakehouse, request, self._limits)
+        step = self._step(plan, request)
         if earlier is not None and "result" in earlier.report and earlier.has_done(step):
-            return _reported_result(contract, earlier, time.monotonic() - started)
+            return _reported_result(request.contract, earlier, time.monotonic() - started)
         if plan.action == "register":
-            self._set_watermark(plan, as_of)
+            self._set_watermark(request)
             unchanged = Outcome(plan.target, changed=False)
             return refresh_result(plan, unchanged, rows_read={}, seconds=time.monotonic() - started)
         return self._refresh_in_job_run(plan, step)
@@ -126,18 +119,20 @@ class RemoteEngine:
             has an active job run or has to be rebuilt.
         """
         in_progress = self._job_runs.tables_in_progress()
+        parameters = RefreshParameters(today, self._settings.alert_rules)
         for contract in derived_tables():
             # A refresh of a table without partitions includes all changes.
             if contract.partition is None or contract.full_name in in_progress:
                 continue
-            plan = self._plan(contract, None, run_id, today)
+            request = RefreshRequest(contract, None, parameters, run_id)
+            plan = plan_refresh(self._lakehouse, request, self._limits)
             if not plan.changes and not plan.pending:
                 break
         else:
             raise RemoteRunError(
                 "Every table is being refreshed or has to be rebuilt. Repeat this after the job `ingest` has ended."
             )
-        run = self._job_runs.run(self._step(plan, frozenset(), RefreshParameters(today, self._settings.alert_rules)))
+        run = self._job_runs.run(self._step(plan, replace(request, event_dates=frozenset())))
         if "result" not in run.report:
             raise RemoteRunError(f"Run {run.remote.run_id} of {run.remote.service} succeeded, but reported no result.")
         return run.remote
@@ -150,34 +145,16 @@ class RemoteEngine:
         logger.warning("%s: the job run's last messages are missing; its result is read from the table", step.table)
         return _result_in_table(plan, run.remote, time.monotonic() - started)
 
-    def _plan(
-        self,
-        contract: DerivedTable,
-        event_dates: frozenset[date] | None,
-        run_id: str,
-        as_of: date,
-        *,
-        rebuilds: bool = True,
-    ) -> RefreshPlan:
-        return plan_refresh(self._lakehouse, contract, event_dates, run_id, self._limits, as_of, rebuilds=rebuilds)
-
-    def _step(
-        self,
-        plan: RefreshPlan,
-        event_dates: frozenset[date] | None,
-        parameters: RefreshParameters,
-        *,
-        rebuilds: bool = True,
-    ) -> RemoteStep:
-        upstream = plan.upstream.current_snapshot()
+    def _step(self, plan: RefreshPlan, request: RefreshRequest) -> RemoteStep:
+        upstream, event_dates = plan.upstream.current_snapshot(), request.event_dates
         return RemoteStep(
             settings=self._program_settings(),
             table=plan.contract.full_name,
             event_dates=None if event_dates is None else tuple(sorted(event_dates)),
-            insurance_as_of=parameters.insurance_as_of,
+            insurance_as_of=request.parameters.insurance_as_of,
             rebuild=event_dates is not None or plan.action == "rebuild",
-            rebuilds=rebuilds,
-            run_id=plan.run_id,
+            rebuilds=request.rebuilds,
+            run_id=request.run_id,
             upstream_snapshot_id=upstream.snapshot_id if upstream else None,
             package=package_name(),
         )
@@ -185,15 +162,15 @@ class RemoteEngine:
     def _program_settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json", include=set(_PROGRAM_SETTINGS))
 
-    def _set_watermark(self, plan: RefreshPlan, as_of: date) -> None:
+    def _set_watermark(self, request: RefreshRequest) -> None:
         """Set the watermark of a table for which nothing has changed."""
 
         def attempt() -> None:
-            now = self._plan(plan.contract, None, plan.run_id, as_of, rebuilds=False)
+            now = plan_refresh(self._lakehouse, replace(request, rebuilds=False), self._limits)
             if now.action == "register":
                 set_table_properties(now.target, now.properties)
 
-        until_committed(plan.contract, attempt)
+        until_committed(request.contract, attempt)
 
 
 def _reported_result(contract: DerivedTable, run: FollowedRun, seconds: float) -> RefreshResult:

@@ -66,7 +66,7 @@ def _run(folder: S3Location, step: RemoteStep) -> dict[str, Any]:
     lakehouse = open_lakehouse(settings)
     engine = SparkEngine(lakehouse, settings, spark)
     if step.journal_entry is None:
-        refreshed = engine.refresh(step.contract, step.dates, step.parameters, step.run_id, rebuilds=step.rebuilds)
+        refreshed = engine.refresh(step.request)
         return {"result": refreshed.to_json()}
     entry = JournalEntry.from_json(step.journal_entry.encode(), "", folder.uri())
     parsed = engine.parse(entry, step.run_id)

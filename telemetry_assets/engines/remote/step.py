@@ -20,10 +20,10 @@ from telemetry_assets.aws.clients import s3_client
 from telemetry_assets.aws.errors import GONE, error_code
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.aws.requests import encryption, get_object
+from telemetry_assets.engines.plan import RefreshRequest
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import derived_table_named
-from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets.transforms.refresh import RefreshParameters
 
 if TYPE_CHECKING:
@@ -68,19 +68,11 @@ class RemoteStep(BaseModel):
         return Settings(**self.settings)
 
     @property
-    def contract(self) -> DerivedTable:
-        """The derived table that is refreshed."""
-        return derived_table_named(self.table)
-
-    @property
-    def dates(self) -> frozenset[date] | None:
-        """The event dates to refresh."""
-        return None if self.event_dates is None else frozenset(self.event_dates)
-
-    @property
-    def parameters(self) -> RefreshParameters:
-        """The parameters of the refresh."""
-        return RefreshParameters(self.insurance_as_of, self.program_settings.alert_rules)
+    def request(self) -> RefreshRequest:
+        """The refresh of the derived table."""
+        event_dates = None if self.event_dates is None else frozenset(self.event_dates)
+        parameters = RefreshParameters(self.insurance_as_of, self.program_settings.alert_rules)
+        return RefreshRequest(derived_table_named(self.table), event_dates, parameters, self.run_id, self.rebuilds)
 
     def is_same_work(self, other: RemoteStep) -> bool:
         """Whether both steps have the same effect, so that only one of them has to be executed."""

@@ -19,7 +19,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from telemetry_assets.engines.base import TransformingEngine, no_callback
-from telemetry_assets.engines.plan import RefreshPlan, TableScan, spark_limits
+from telemetry_assets.engines.plan import RefreshPlan, RefreshRequest, TableScan, spark_limits
 from telemetry_assets.engines.result import Outcome, RefreshResult
 from telemetry_assets.engines.spark.arrow_batches import decoded_batches, encoded_batches, from_ipc, to_ipc
 from telemetry_assets.engines.spark.configuration import table_name
@@ -38,9 +38,8 @@ from telemetry_assets.lakehouse.commits import (
 from telemetry_assets.lakehouse.quality import require_unique_new_keys
 from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
+from telemetry_assets.tables.contract import Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger
-from telemetry_assets.transforms.refresh import RefreshParameters
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 if TYPE_CHECKING:
@@ -72,25 +71,16 @@ class SparkEngine(TransformingEngine):
         """Do nothing. The JVM ends with this process, because a process cannot start a second one."""
 
     def refresh(
-        self,
-        contract: DerivedTable,
-        event_dates: frozenset[date] | None,
-        parameters: RefreshParameters,
-        run_id: str,
-        *,
-        rebuilds: bool = True,
-        between_steps: Callable[[RefreshResult], None] = no_callback,
+        self, request: RefreshRequest, between_steps: Callable[[RefreshResult], None] = no_callback
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`.
 
         :raises SparkError: if Spark fails.
         """
         try:
-            return super().refresh(
-                contract, event_dates, parameters, run_id, rebuilds=rebuilds, between_steps=between_steps
-            )
+            return super().refresh(request, between_steps)
         except (Py4JError, PySparkException) as error:
-            raise SparkError(contract.full_name, java_cause(error)) from error
+            raise SparkError(request.contract.full_name, java_cause(error)) from error
 
     def read(self, scan: TableScan) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""

@@ -10,6 +10,7 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 
 from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.aws.requests import get_object
+from telemetry_assets.engines.plan import RefreshRequest
 from telemetry_assets.engines.remote.emr_serverless import EmrServerless
 from telemetry_assets.engines.remote.engine import RemoteEngine
 from telemetry_assets.engines.remote.service import Phase, State, Submission, retry_while_busy
@@ -61,8 +62,9 @@ def refreshed_by(account: RemoteAccount, *messages: dict[str, Any]) -> tuple[int
     with with_a_batch_in_bronze(account, "emr_serverless", remote_poll_seconds=0.01) as deployed:
         service = Dying(deployed.settings, account, *messages)
         engine = RemoteEngine(deployed.pipeline.lakehouse, deployed.settings, service)
+        request = RefreshRequest(SILVER, None, RefreshParameters(AS_OF, deployed.settings.alert_rules), "a run")
         with pytest.raises((RemoteRunError, QualityError)) as raised:
-            engine.refresh(SILVER, None, RefreshParameters(AS_OF, deployed.settings.alert_rules), "a run")
+            engine.refresh(request)
         return service.starts, raised.value
 
 
