@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 
 from benchmarks.measuring import temporary_deployment
 from telemetry_assets.lakehouse.catalog import open_lakehouse
-from telemetry_assets.lakehouse.found_rows import find_rows
+from telemetry_assets.lakehouse.data_files import find_rows
 from telemetry_assets.lakehouse.merging import commit_merge, plan_merge
 from telemetry_assets.settings import load_settings
 from telemetry_assets.tables import SILVER

@@ -115,12 +115,12 @@ class Pipeline:
             progress(results[-1])
         return results
 
-    def changed_upstream(self) -> Iterator[DerivedTable]:
-        """The tables whose upstream has changed. Each is checked after the caller has refreshed the one before."""
+    def update_all(self, run_id: str, insurance_as_of: date | None = None) -> Iterator[RefreshResult]:
+        """Update the tables whose upstream has changed. Parts that have to be rebuilt are left to a later refresh."""
         for contract in derived_tables():
             table, upstream = self.lakehouse.existing(contract), self.lakehouse.existing(contract.upstream)
             if table is not None and upstream is not None and has_changes(table, contract, upstream):
-                yield contract
+                yield self._refresh(contract, run_id, None, insurance_as_of, rebuilds=False)
 
     def refresh(
         self,
@@ -129,23 +129,19 @@ class Pipeline:
         event_dates: frozenset[date] | None = None,
         insurance_as_of: date | None = None,
         *,
-        rebuilds: bool = True,
         between_steps: Callable[[RefreshResult], None] = no_callback,
     ) -> RefreshResult:
         """Refresh a derived table. See :meth:`Engine.refresh`.
 
         :param event_dates: dates to rebuild; None refreshes the dates on which the table is behind.
         :param insurance_as_of: date for which the insurance status is computed; None is today in UTC.
-        :param rebuilds: if false, parts of the table that have to be rebuilt are left to a later refresh.
         :param between_steps: called between two pieces of a rebuild, with the result of the first.
         :raises TableMismatchError: if the table or its upstream differs from its contract. Then nothing is written.
         :raises QualityError: if the upstream or the new rows have duplicate keys. Then nothing is written.
         """
         with translate_errors(self.settings):
             self.lakehouse.prepare((contract.upstream, contract))
-        return self._refresh(
-            contract, run_id, event_dates, insurance_as_of, rebuilds=rebuilds, between_steps=between_steps
-        )
+        return self._refresh(contract, run_id, event_dates, insurance_as_of, between_steps=between_steps)
 
     def _refresh(
         self,
@@ -207,8 +203,7 @@ class Pipeline:
             for one in taken:
                 require_conservation(self.lakehouse, one)
             batch_reports.extend(taken)
-            for contract in self.changed_upstream():
-                self._refresh(contract, run_id, None, insurance_as_of, rebuilds=False)
+            list(self.update_all(run_id, insurance_as_of))
 
         refreshes = self.refresh_all(run_id, insurance_as_of, progress, take_waiting)
         if unclaimable is not None:

@@ -178,8 +178,7 @@ def _give_way(context: AssetExecutionContext, pipeline: Pipeline, step: RefreshR
         if pipeline.ingestion.has_work():
             for report in ingest_reports(context, pipeline, None):
                 log_report(context, report)
-        for table in pipeline.changed_upstream():
-            result = pipeline.refresh(table, context.run.run_id, None, as_of, rebuilds=False)
+        for result in pipeline.update_all(context.run.run_id, as_of):
             log_report(context, refresh_report(context, pipeline, result, None))
     except Exception as error:
         # The rebuild does not depend on it, and the next run of the job `ingest` tries again and shows the error.

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from dagster import DailyPartitionsDefinition
 
 from telemetry_assets.lakehouse.catalog import has_lakehouse, open_lakehouse
-from telemetry_assets.lakehouse.changes import earliest_partition
+from telemetry_assets.lakehouse.data_files import earliest_partition
 from telemetry_assets.pipeline import translate_errors
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE

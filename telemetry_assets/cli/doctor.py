@@ -21,7 +21,7 @@ from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE
 from telemetry_assets.ingestion.storage_checks import examine_storage
 from telemetry_assets.lakehouse.catalog import has_lakehouse
-from telemetry_assets.lakehouse.changes import earliest_partition
+from telemetry_assets.lakehouse.data_files import earliest_partition
 from telemetry_assets.pipeline import open_pipeline, translate_errors
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS

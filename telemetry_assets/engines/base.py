@@ -18,7 +18,7 @@ from telemetry_assets.ingestion.batch_parser import Parser
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changed_rows, was_changed_by_others
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
-from telemetry_assets.lakehouse.found_rows import FoundRows
+from telemetry_assets.lakehouse.data_files import FoundRows
 from telemetry_assets.lakehouse.merging import commit_merge, plan_merge, rows_by_partition
 from telemetry_assets.lakehouse.quality import (
     repeated_among,

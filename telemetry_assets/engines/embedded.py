@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.table import FileScanTask
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -32,7 +31,7 @@ from telemetry_assets.engines.result import Outcome
 from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.lakehouse.cars import ALL_CARS
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.found_rows import find_rows
+from telemetry_assets.lakehouse.data_files import find_rows, read_rows
 from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.tables.contract import TableContract
 
@@ -139,12 +138,9 @@ class EmbeddedEngine(TransformingEngine):
         return merge_rows(plan, new, find_rows(plan.target, contract, piece.partitions(contract), cars))
 
     def _copy_without_deleted_rows(self, scan: TableScan) -> Path:
-        from pyiceberg.io.pyarrow import ArrowScan
-
-        table, contract = scan.table, scan.contract
-        arrow_scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
         path = self._scratch / f"{uuid.uuid4().hex}.parquet"
-        pq.write_table(contract.conform(arrow_scan.to_table(scan.files)), path)
+        rows = read_rows(scan.table, scan.files, scan.contract.column_names)
+        pq.write_table(scan.contract.conform(rows), path)
         return path
 
     def _local_paths(self, io: FileIO, tasks: Iterable[FileScanTask]) -> list[str]:

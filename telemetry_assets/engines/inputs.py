@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from telemetry_assets.engines.plan import RefreshPlan, TableScan
 from telemetry_assets.lakehouse.cars import CAR, CarRange, CarSet
-from telemetry_assets.lakehouse.changes import ChangedRows, dates_in
-from telemetry_assets.lakehouse.found_rows import FoundRows, find_rows
+from telemetry_assets.lakehouse.changes import ChangedRows
+from telemetry_assets.lakehouse.data_files import FoundRows, dates_in, find_rows
 from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.tables.contract import DerivedTable, Partitions
 

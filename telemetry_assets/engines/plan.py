@@ -16,8 +16,9 @@ from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import Changes, changes_since_watermark, dates_in, partition_date
+from telemetry_assets.lakehouse.changes import Changes, changes_since_watermark
 from telemetry_assets.lakehouse.commits import RUN_ID
+from telemetry_assets.lakehouse.data_files import dates_in, record_counts
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, next_piece
 from telemetry_assets.lakehouse.watermarks import watermark_properties
@@ -91,10 +92,7 @@ class TableScan:
 
     def rows_by_date(self) -> Counter[date]:
         """The number of rows in the data files, by partition date."""
-        rows: Counter[date] = Counter()
-        for task in self.files:
-            rows[partition_date(task.file)] += task.file.record_count
-        return rows
+        return record_counts(task.file for task in self.files)
 
 
 @dataclass(frozen=True)

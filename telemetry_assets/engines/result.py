@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -11,16 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.engines.plan import RefreshPlan
-from telemetry_assets.lakehouse.changes import NEVER_REFRESHED, partition_date
+from telemetry_assets.lakehouse.changes import NEVER_REFRESHED
+from telemetry_assets.lakehouse.data_files import files_by_partition, read_rows
+from telemetry_assets.lakehouse.previews import SAMPLED_PARTITIONS
 from telemetry_assets.tables.contract import DerivedTable, DistinctValues, Figure, RowsWhere, Total
 
 PREVIEW_ROWS = 5
-_PREVIEWED_PARTITIONS = 100
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ class RefreshResult:
     :param left: what is still to be rebuilt, as event dates or partitions.
     :param repeated_keys: the number of rows that have the same key as another row, among the keys that were refreshed.
     :param shared_ids: the ids that the contract's ``shared_id_check`` finds among the rows that were refreshed.
-    :param bytes_read: the size of the parts of data files that were read to update rows; 0 if rows were only rebuilt.
+    :param bytes_read: the size of the changed and the affected rows in data files that this process has read. What the
+        session reads for a rebuild is not counted.
     :param bytes_written: the size of the data files that were written.
     :param remote: the job run of the refresh, if the engine is remote.
     """
@@ -225,16 +225,14 @@ def partition_results(contract: DerivedTable, outcome: Outcome) -> Partitioned:
     partitions = {day: rows for day, rows in outcome.rows.items() if rows > 0}
     if not partitions:
         return {}
-    of_table = contract.partition_filter(frozenset(day for day in partitions if day is not None) or None)
-    files: dict[date | None, list[FileScanTask]] = defaultdict(list)
-    for task in outcome.target.scan(of_table).plan_files():
-        files[partition_date(task.file) if contract.partition else None].append(task)
-    previewed = len(partitions) <= _PREVIEWED_PARTITIONS
+    target, days = outcome.target, frozenset(day for day in partitions if day is not None)
+    files = files_by_partition(target, contract, days)
+    previewed = PREVIEW_ROWS if len(partitions) <= SAMPLED_PARTITIONS else 0
     return {
         day: PartitionResult(
             rows,
-            _figures(outcome.target, contract, files[day]),
-            _preview(outcome.target, contract, files[day]) if previewed else [],
+            _figures(target, contract, files[day]),
+            read_rows(target, files[day][:1], contract.column_names, previewed).to_pylist() if previewed else [],
             outcome.written.get(day, 0),
         )
         for day, rows in partitions.items()
@@ -244,16 +242,8 @@ def partition_results(contract: DerivedTable, outcome: Outcome) -> Partitioned:
 def _figures(table: Table, contract: DerivedTable, files: Sequence[FileScanTask]) -> dict[str, int | float]:
     if not contract.figures:
         return {}
-    columns = dict.fromkeys(figure.column for figure in contract.figures)
-    rows = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue()).to_table(files)
+    rows = read_rows(table, files, list(dict.fromkeys(figure.column for figure in contract.figures)))
     return {figure.name: figure_of_rows(figure, rows) for figure in contract.figures}
-
-
-def _preview(table: Table, contract: DerivedTable, files: Sequence[FileScanTask]) -> list[dict[str, Any]]:
-    schema = table.schema().select(*contract.column_names)
-    scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue(), limit=PREVIEW_ROWS)
-    rows: list[dict[str, Any]] = scan.to_table(files[:1]).to_pylist()
-    return rows
 
 
 def figure_of_rows(figure: Figure, rows: pa.Table) -> float:

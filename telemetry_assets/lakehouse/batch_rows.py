@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import AlwaysTrue, EqualTo, In
-from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
+from pyiceberg.expressions import EqualTo, In
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
@@ -27,6 +26,8 @@ from telemetry_assets.lakehouse.commits import (
     summary_of,
     until_committed,
 )
+from telemetry_assets.lakehouse.data_files import read_rows
+from telemetry_assets.lakehouse.merging import in_file_order, write_files
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract, decoded_bytes
 
@@ -106,8 +107,7 @@ def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence
         for entry in manifest.fetch_manifest_entry(table.io)
         if entry.status == ManifestEntryStatus.ADDED
     ]
-    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue())
-    return scan.to_table([FileScanTask(file) for file in files])
+    return read_rows(table, map(FileScanTask, files), columns)
 
 
 def uploads_with_rows(lakehouse: Lakehouse, batch_ids: Set[str]) -> set[tuple[str, str]]:
@@ -173,12 +173,12 @@ def _append_in_pieces(table: Table, contract: TableContract, rows: pa.Table, pro
     """Append rows as one snapshot; only a part of bounded size is decoded at a time."""
     pieces = -(-decoded_bytes(rows) // _BYTES_IN_PIECE)
     if pieces <= 1:
-        append_rows(table, contract.conform(rows), properties)
+        append_rows(table, in_file_order(contract, contract.conform(rows)), properties)
         return
     length = -(-rows.num_rows // pieces)
     files = [
         file
         for start in range(0, rows.num_rows, length)
-        for file in _dataframe_to_data_files(table.metadata, contract.conform(rows.slice(start, length)), table.io)
+        for file in write_files(table, contract, contract.conform(rows.slice(start, length)))
     ]
     append_files(table, files, properties)

@@ -7,16 +7,13 @@ be exact, are event dates.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
@@ -29,6 +26,7 @@ from telemetry_assets.lakehouse.commits import (
     summary_of,
     was_rolled_back,
 )
+from telemetry_assets.lakehouse.data_files import dates_in, partition_date, read_rows, record_counts
 from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, applied_edition, watermark_of
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 
@@ -38,7 +36,6 @@ MAINTENANCE = "telemetry.maintenance"
 NEVER_REFRESHED = "it was never refreshed"
 """The reason for the first computation of a table."""
 
-_EPOCH = date(1970, 1, 1)
 _SIGN = "_sign"
 
 
@@ -74,10 +71,7 @@ class Changes:
 
     def rows_added(self) -> Mapping[date, int]:
         """The number of rows in the added data files, by event date."""
-        rows: Counter[date] = Counter()
-        for file in self.added:
-            rows[partition_date(file)] += file.record_count
-        return rows
+        return record_counts(self.added)
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.dates)
@@ -198,11 +192,11 @@ def changed_rows(upstream: Table, contract: TableContract, changes: Changes) -> 
     :param contract: the contract of the upstream.
     """
     if not changes.removed:
-        added = _read(upstream, contract, changes.added)
+        added = _rows_of(upstream, contract, changes.added)
         return ChangedRows(added, added.slice(0, 0))
     # Rows only move within their partition, so the rows of one date are in memory at a time.
     of_dates = [
-        _difference(*(_read(upstream, contract, _of_date(files, day)) for files in (changes.added, changes.removed)))
+        _difference(*(_rows_of(upstream, contract, _of_date(files, day)) for files in (changes.added, changes.removed)))
         for day in sorted({partition_date(file) for file in (*changes.added, *changes.removed)})
     ]
     return ChangedRows(
@@ -210,16 +204,12 @@ def changed_rows(upstream: Table, contract: TableContract, changes: Changes) -> 
     )
 
 
+def _rows_of(upstream: Table, contract: TableContract, files: Iterable[DataFile]) -> pa.Table:
+    return contract.conform(read_rows(upstream, map(FileScanTask, files), contract.column_names))
+
+
 def _of_date(files: Iterable[DataFile], day: date) -> list[DataFile]:
     return [file for file in files if partition_date(file) == day]
-
-
-def _read(table: Table, contract: TableContract, files: Iterable[DataFile]) -> pa.Table:
-    tasks = [FileScanTask(file) for file in files]
-    if not tasks:
-        return contract.arrow_schema.empty_table()
-    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-    return contract.conform(scan.to_table(tasks))
 
 
 def _difference(added: pa.Table, removed: pa.Table) -> ChangedRows:
@@ -264,30 +254,6 @@ def is_own(snapshot: Snapshot) -> bool:
 def was_changed_by_others(derived: Table) -> bool:
     """Whether another writer has changed rows of a derived table since its last refresh."""
     return not all(is_own(one) or changes_no_row(one) for one in snapshots_since_properties(derived))
-
-
-def earliest_partition(table: Table) -> date | None:
-    """The earliest date in the partitions of a table, from its manifest list; None if the table has no data file."""
-    snapshot = table.current_snapshot()
-    manifests = snapshot.manifests(table.io) if snapshot else []
-    days = [
-        # Iceberg stores a date as the number of days in four bytes.
-        int.from_bytes(one.partitions[0].lower_bound, "little", signed=True)
-        for one in manifests
-        if one.partitions and one.partitions[0].lower_bound and one.has_existing_files() | one.has_added_files()
-    ]
-    return min((_EPOCH + timedelta(days=day) for day in days), default=None)
-
-
-def partition_date(file: DataFile) -> date:
-    """The partition value of a data file, in a table that is partitioned by a date."""
-    value = file.partition[0]
-    return value if isinstance(value, date) else _EPOCH + timedelta(days=value)
-
-
-def dates_in(table: Table) -> frozenset[date]:
-    """The partitions of a table that is partitioned by a date."""
-    return frozenset(partition_date(task.file) for task in table.scan().plan_files())
 
 
 def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] | None:

@@ -20,7 +20,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from telemetry_assets.lakehouse.commits import CHANGED_ROWS, replace_files, set_table_properties
-from telemetry_assets.lakehouse.found_rows import READ_THREADS, FoundRows, other_rows
+from telemetry_assets.lakehouse.data_files import READ_THREADS, FoundRows, other_rows
 from telemetry_assets.tables.contract import TableContract
 
 UPDATED_AT = "updated_at"

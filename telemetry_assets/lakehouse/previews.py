@@ -8,15 +8,14 @@ from datetime import date
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, EqualTo
-from pyiceberg.io.pyarrow import ArrowScan
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
 from telemetry_assets.errors import TableMissingError
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import partition_date
+from telemetry_assets.lakehouse.data_files import files_by_partition, read_rows
 from telemetry_assets.tables.contract import TableContract
 
-_SAMPLED_PARTITIONS = 100
+SAMPLED_PARTITIONS = 100
 """If there are more partitions, :func:`partition_sample` returns no rows."""
 
 
@@ -28,19 +27,12 @@ def partition_sample(
     :param rows: the greatest number of rows for a partition.
     """
     sample: dict[date, tuple[int, list[dict[str, object]]]] = {day: (0, []) for day in partitions}
-    for task in table.scan(contract.partition_filter(partitions)).plan_files():
-        day = partition_date(task.file)
-        count, shown = sample[day]
-        if not shown and len(partitions) <= _SAMPLED_PARTITIONS:
-            shown = _head(table, task, columns, rows)
-        sample[day] = (count + task.file.record_count, shown)
+    is_sampled = len(partitions) <= SAMPLED_PARTITIONS
+    for day, files in files_by_partition(table, contract, partitions).items():
+        if day is not None:
+            shown = read_rows(table, files[:1], columns, rows).to_pylist() if is_sampled else []
+            sample[day] = (sum(task.file.record_count for task in files), shown)
     return sample
-
-
-def _head(table: Table, task: FileScanTask, columns: tuple[str, ...], rows: int) -> list[dict[str, object]]:
-    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), AlwaysTrue(), limit=rows)
-    head: list[dict[str, object]] = scan.to_table([task]).to_pylist()
-    return head
 
 
 def first_rows(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from telemetry_assets.errors import QualityError
-from telemetry_assets.lakehouse.changes import dates_in
+from telemetry_assets.lakehouse.data_files import dates_in
 from telemetry_assets.tables.contract import SharedIdCheck, TableContract
 
 

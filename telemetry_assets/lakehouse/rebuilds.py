@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.cars import ALL_CARS, CAR, CarRange
-from telemetry_assets.lakehouse.changes import partition_date
+from telemetry_assets.lakehouse.data_files import partition_date, record_counts
 from telemetry_assets.lakehouse.watermarks import PENDING_REBUILD
 from telemetry_assets.tables.contract import DerivedTable, Partitions
 
@@ -132,9 +131,7 @@ def next_piece(
     if not splits:
         pending = replace(pending, begun=frozenset(), cars_done=None)
     tasks = list(upstream.scan().plan_files())
-    rows = Counter[date]()
-    for task in tasks:
-        rows[partition_date(task.file)] += task.file.record_count
+    rows = record_counts(task.file for task in tasks)
 
     def rows_for(parts: Iterable[date]) -> int:
         return sum(rows[day] for day in contract.dates_of(frozenset(parts)))

@@ -7,7 +7,6 @@ one job run is active for a table: if an earlier run has left one, this run foll
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -29,8 +28,8 @@ from telemetry_assets.errors import PackageError, RemoteRunError
 from telemetry_assets.ingestion.batch_parser import ParsedBatch
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.lakehouse.commits import set_table_properties, until_committed
+from telemetry_assets.lakehouse.data_files import files_by_partition
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import BRONZE, derived_tables
 from telemetry_assets.tables.contract import DerivedTable
@@ -183,9 +182,8 @@ def _result_in_table(plan: RefreshPlan, remote: RemoteRun, seconds: float) -> Re
     rows_read = plan.upstream_rows(dates).rows_by_date()
     before = plan.target.current_snapshot()
     plan.target.refresh()
-    rows: Counter[date | None] = Counter()
-    for task in plan.previous_rows(contract.own_partitions_of(dates)).files:
-        rows[partition_date(task.file) if contract.partition else None] += task.file.record_count
+    files = files_by_partition(plan.target, contract, contract.own_partitions_of(dates))
+    rows = {day: sum(task.file.record_count for task in tasks) for day, tasks in files.items()}
     changed = plan.target.current_snapshot() != before
     outcome = Outcome(plan.target, changed, rows, rows if changed else {})
     return refresh_result(plan, outcome, rows_read=rows_read, seconds=seconds, remote=remote)

@@ -12,7 +12,7 @@ import pytest
 
 from telemetry_assets.lakehouse.cars import CarRange, CarSet
 from telemetry_assets.lakehouse.changes import ChangedRows, Changes, changed_rows, changes_since_watermark
-from telemetry_assets.lakehouse.found_rows import find_rows
+from telemetry_assets.lakehouse.data_files import find_rows
 from telemetry_assets.lakehouse.merging import commit_merge, plan_merge
 from telemetry_assets.lakehouse.watermarks import watermark_properties
 from telemetry_assets.tables import ALERTS, SILVER

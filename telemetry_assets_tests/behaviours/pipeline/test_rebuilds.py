@@ -211,9 +211,7 @@ def test_month_that_is_updated_while_the_month_before_is_rebuilt_is_exact_afterw
             if step.contract is FUEL_EFFICIENCY and not updated:
                 deployed.upload("november.json", json.dumps(readings(11, d15=1750)))
                 deployed.pipeline.ingest("between")
-                for contract in deployed.pipeline.changed_upstream():
-                    updated.append(contract.name)
-                    deployed.pipeline.refresh(contract, "between", insurance_as_of=AS_OF, rebuilds=False)
+                updated.extend(result.contract.name for result in deployed.pipeline.update_all("between", AS_OF))
 
         deployed.upload("october.json", json.dumps(late))
         deployed.pipeline.ingest("a run")

@@ -1,18 +1,18 @@
-"""Finds the rows of some cars or keys in a table, and reads as little as possible of its data files.
+"""The data files of a table: their partitions, their rows, and the rows of some cars or keys.
 
-Data files are found by their partition and the bounds of their cars in the manifests, row groups by their statistics.
-All columns are read only from row groups that have a row of the keys.
+To find rows, as little as possible is read. Data files are found by their partition and the bounds of their cars in the
+manifests, row groups by their statistics. All columns are read only from row groups that have a row of the keys.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from itertools import accumulate
 
@@ -25,11 +25,68 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.cars import CAR, Cars, CarSet
-from telemetry_assets.lakehouse.changes import partition_date
 from telemetry_assets.tables.contract import Partitions, TableContract
 
 READ_THREADS = 4
+_EPOCH = date(1970, 1, 1)
 _FILE, _POSITION = "_file", "_position"
+
+
+def partition_date(file: DataFile) -> date:
+    """The partition value of a data file, in a table that is partitioned by a date."""
+    value = file.partition[0]
+    return value if isinstance(value, date) else _EPOCH + timedelta(days=value)
+
+
+def dates_in(table: Table) -> frozenset[date]:
+    """The partitions of a table that is partitioned by a date."""
+    return frozenset(partition_date(task.file) for task in table.scan().plan_files())
+
+
+def earliest_partition(table: Table) -> date | None:
+    """The earliest date in the partitions of a table, from its manifest list; None if the table has no data file."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    days = [
+        # Iceberg stores a date as the number of days in four bytes.
+        int.from_bytes(one.partitions[0].lower_bound, "little", signed=True)
+        for one in manifests
+        if one.partitions and one.partitions[0].lower_bound and one.has_existing_files() | one.has_added_files()
+    ]
+    return min((_EPOCH + timedelta(days=day) for day in days), default=None)
+
+
+def read_rows(
+    table: Table,
+    tasks: Iterable[FileScanTask],
+    columns: Sequence[str],
+    limit: int | None = None,
+) -> pa.Table:
+    """Some columns of the rows of data files, without deleted rows.
+
+    :param columns: they are returned in the order of the table.
+    :param limit: the greatest number of rows.
+    """
+    schema = table.schema().select(*columns)
+    return ArrowScan(table.metadata, table.io, schema, AlwaysTrue(), limit=limit).to_table(list(tasks))
+
+
+def files_by_partition(
+    table: Table, contract: TableContract, partitions: Set[date] | None
+) -> dict[date | None, list[FileScanTask]]:
+    """The data files of some partitions; of a table without partitions, all files under None."""
+    files: dict[date | None, list[FileScanTask]] = defaultdict(list)
+    for task in table.scan(contract.partition_filter(partitions)).plan_files():
+        files[partition_date(task.file) if contract.partition else None].append(task)
+    return files
+
+
+def record_counts(files: Iterable[DataFile]) -> Counter[date]:
+    """The number of rows in data files, by partition, in a table that is partitioned by a date."""
+    counts: Counter[date] = Counter()
+    for file in files:
+        counts[partition_date(file)] += file.record_count
+    return counts
 
 
 @dataclass(frozen=True)
@@ -94,9 +151,12 @@ def find_rows(
     if keys is not None:
         cars = CarSet.of(keys[CAR].unique().to_pylist())
     planned = list(table.scan(contract.partition_filter(partitions)).plan_files())
+    files = [task.file for task in planned]
     counts: Counter[date | None] = Counter()
-    for task in planned:
-        counts[partition_date(task.file) if contract.partition else None] += task.file.record_count
+    if contract.partition is None:
+        counts[None] = sum(file.record_count for file in files)
+    else:
+        counts.update(record_counts(files))
     candidates = [task for task in planned if cars is None or cars.may_be_between(*_bounds(table, task.file))]
     reader = _Reader(table, contract, cars)
     # Not PyIceberg's threads: its own scans, which a task may contain, wait for them.
@@ -113,12 +173,6 @@ def find_rows(
         counts,
         sum(one.bytes_read for one in found),
     )
-
-
-def rows_of_file(table: Table, contract: TableContract, task: FileScanTask) -> pa.Table:
-    """All rows of a data file, without deleted ones."""
-    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-    return contract.conform(scan.to_table([task]))
 
 
 def other_rows(table: Table, contract: TableContract, found: FileRows) -> pa.Table:
@@ -174,7 +228,7 @@ class _Reader:
         """The rows of the cars in a file, with some columns or with all."""
         names = columns or self.contract.column_names
         if task.delete_files:
-            rows, size = rows_of_file(self.table, self.contract, task), task.file.file_size_in_bytes
+            rows, size = self._without_deleted_rows(task), task.file.file_size_in_bytes
             return self._of_cars(FileRows(task, rows.select(list(names)), _range(0, rows.num_rows), size))
         with self._open(task) as file:
             groups, firsts = self._row_groups(file), _first_rows(file)
@@ -188,7 +242,7 @@ class _Reader:
         if not len(positions):
             return FileRows(scan.task, self.contract.arrow_schema.empty_table(), positions, scan.bytes_read)
         if scan.task.delete_files:
-            rows = rows_of_file(self.table, self.contract, scan.task)
+            rows = self._without_deleted_rows(scan.task)
             return FileRows(scan.task, rows.take(positions), positions, scan.bytes_read)
         with self._open(scan.task) as file:
             firsts = _first_rows(file)
@@ -209,6 +263,9 @@ class _Reader:
         wanted = self.cars.among(scan.rows[CAR])
         positions = scan.positions.filter(wanted.combine_chunks())
         return replace(scan, rows=scan.rows.filter(wanted), positions=positions)
+
+    def _without_deleted_rows(self, task: FileScanTask) -> pa.Table:
+        return self.contract.conform(read_rows(self.table, [task], self.contract.column_names))
 
     @contextmanager
     def _open(self, task: FileScanTask) -> Iterator[pq.ParquetFile]:
