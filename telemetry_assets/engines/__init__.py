@@ -1,9 +1,9 @@
 """Engines refresh derived tables: each reads a table's upstream, runs the transform, and commits the rows.
 
 ``plan.py`` defines what a step of a refresh computes, ``inputs.py`` what its transform reads, ``base.py`` how the steps
-follow each other, and ``result.py`` the result. ``embedded.py`` runs transforms
-in this process, ``spark/`` in a JVM on this machine, and ``remote/`` in job runs of EMR Serverless or Glue, for which
-``package/`` builds the package. The computation of the rows is in ``transforms/``.
+follow each other, and ``result.py`` the result. ``embedded.py`` runs transforms in this process, ``spark/`` in a JVM on
+this machine, and ``remote/`` in job runs of EMR Serverless or Glue, for which ``package/`` builds the package. The
+computation of the rows is in ``transforms/``.
 """
 
 from __future__ import annotations
