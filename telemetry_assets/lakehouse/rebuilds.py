@@ -186,10 +186,15 @@ def _some_cars(table: Table, task: FileScanTask) -> list[str]:
 
 def date_ranges(days: Iterable[date]) -> list[str]:
     """Dates as texts, ``2025-11-04`` or ``2025-11-04/2025-11-09`` for consecutive dates."""
+    return [f"{start}/{end}" if end > start else f"{start}" for start, end in consecutive_dates(days)]
+
+
+def consecutive_dates(days: Iterable[date]) -> list[tuple[date, date]]:
+    """The first and the last date of each run of consecutive dates."""
     ordered = sorted(days)
     starts = [day for before, day in pairwise([date.min, *ordered]) if before == date.min or day - before > _DAY]
     ends = [day for day, after in pairwise([*ordered, date.max]) if after == date.max or after - day > _DAY]
-    return [f"{start}/{end}" if end > start else f"{start}" for start, end in zip(starts, ends, strict=True)]
+    return list(zip(starts, ends, strict=True))
 
 
 def dates_in_ranges(ranges: Iterable[str]) -> frozenset[date]:

@@ -14,7 +14,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 
-from telemetry_assets.lakehouse.rebuilds import date_ranges
+from telemetry_assets.lakehouse.rebuilds import consecutive_dates
 from telemetry_assets.tables.gold_car_current_state import CURRENT_STATE, STATE_ATTRIBUTES
 from telemetry_assets.transforms.refresh import (
     RebuildInputs,
@@ -100,8 +100,7 @@ def _is_removed(name: str) -> Column:
 def _is_on(name: str, dates: Set[date]) -> Column:
     """Whether the event of a stored value has one of some event dates."""
     day = _day_of(name)
-    ranges = [text.partition("/") for text in date_ranges(dates)]
-    within = [day.between(f.lit(start).cast("date"), f.lit(end or start).cast("date")) for start, _, end in ranges]
+    within = [day.between(f.lit(start), f.lit(end)) for start, end in consecutive_dates(dates)]
     return f.coalesce(reduce(operator.or_, within, f.lit(False)), f.lit(False))
 
 
