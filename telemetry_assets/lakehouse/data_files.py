@@ -151,12 +151,6 @@ def find_rows(
     if keys is not None:
         cars = CarSet.of(keys[CAR].unique().to_pylist())
     planned = list(table.scan(contract.partition_filter(partitions)).plan_files())
-    files = [task.file for task in planned]
-    counts: Counter[date | None] = Counter()
-    if contract.partition is None:
-        counts[None] = sum(file.record_count for file in files)
-    else:
-        counts.update(record_counts(files))
     candidates = [task for task in planned if cars is None or cars.may_be_between(*_bounds(table, task.file))]
     reader = _Reader(table, contract, cars)
     # Not PyIceberg's threads: its own scans, which a task may contain, wait for them.
@@ -170,9 +164,15 @@ def find_rows(
         contract,
         pa.schema([contract.arrow_schema.field(name) for name in columns or contract.column_names]),
         tuple(one for one in found if one.rows.num_rows),
-        counts,
+        _partition_rows(contract, [task.file for task in planned]),
         sum(one.bytes_read for one in found),
     )
+
+
+def _partition_rows(contract: TableContract, files: Sequence[DataFile]) -> Mapping[date | None, int]:
+    if contract.partition is None:
+        return {None: sum(file.record_count for file in files)}
+    return {**record_counts(files)}
 
 
 def other_rows(table: Table, contract: TableContract, found: FileRows) -> pa.Table:
