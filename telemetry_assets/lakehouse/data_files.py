@@ -164,15 +164,16 @@ def find_rows(
         contract,
         pa.schema([contract.arrow_schema.field(name) for name in columns or contract.column_names]),
         tuple(one for one in found if one.rows.num_rows),
-        _partition_rows(contract, [task.file for task in planned]),
+        _partition_rows(contract, (task.file for task in planned)),
         sum(one.bytes_read for one in found),
     )
 
 
-def _partition_rows(contract: TableContract, files: Sequence[DataFile]) -> Mapping[date | None, int]:
-    if contract.partition is None:
-        return {None: sum(file.record_count for file in files)}
-    return {**record_counts(files)}
+def _partition_rows(contract: TableContract, files: Iterable[DataFile]) -> Mapping[date | None, int]:
+    counts: Counter[date | None] = Counter()
+    for file in files:
+        counts[partition_date(file) if contract.partition else None] += file.record_count
+    return counts
 
 
 def other_rows(table: Table, contract: TableContract, found: FileRows) -> pa.Table:
