@@ -1,7 +1,6 @@
 """The two document shapes: the field of each Silver column, conversion of values, and known fields.
 
-docs/contract.md, sections 1.1, 1.3 and 1.4. All engines use these functions; :func:`payload_values` converts a Bronze
-row's payload into the values of typed columns. The functions have no side effects.
+docs/contract.md, sections 1.1, 1.3 and 1.4. All engines use these functions. The functions have no side effects.
 """
 
 from __future__ import annotations
@@ -136,24 +135,32 @@ VALUE_COLUMNS: tuple[str, ...] = tuple(
         column for shape in ("vehicle", "event") for fields in _COLUMNS[shape].values() for column in fields.values()
     )
 )
-"""The Silver columns whose values come from a payload, in the order of :func:`payload_values`."""
+"""The Silver columns whose values come from a payload, in the order of :attr:`Values.values`."""
 
 
 @dataclass(frozen=True)
-class _Field:
+class Field:
+    """A field of a document, and its Silver column.
+
+    :param name: the name in its JSON object.
+    :param index: the place of the column in :data:`VALUE_COLUMNS`.
+    :param convert: returns the typed value, or None if the value has the wrong type.
+    :param valid_range: the valid numbers; None if all are valid.
+    """
+
     name: str
     index: int
     convert: Callable[[object], Any]
     valid_range: Range | None
 
 
-def _field(name: str, column: str) -> _Field:
+def _field(name: str, column: str) -> Field:
     of_silver = SILVER.column(column)
     valid = of_silver.valid_range or (_INT if of_silver.type == "int" else None)
-    return _Field(name, VALUE_COLUMNS.index(column), _CONVERTERS[of_silver.type], valid)
+    return Field(name, VALUE_COLUMNS.index(column), _CONVERTERS[of_silver.type], valid)
 
 
-_PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
+FIELDS: dict[Shape, tuple[tuple[tuple[str, ...], tuple[Field, ...]], ...]] = {
     shape: tuple(
         (
             path,
@@ -163,6 +170,7 @@ _PLANS: dict[str, tuple[tuple[tuple[str, ...], tuple[_Field, ...]], ...]] = {
     )
     for shape, objects in _COLUMNS.items()
 }
+"""For each shape: the paths of its JSON objects, and the fields of each."""
 
 
 class Values(NamedTuple):
@@ -179,12 +187,12 @@ class Values(NamedTuple):
     out_of_range: list[str]
 
 
-def values_of(document: dict[str, Any], shape: str) -> Values:
+def values_of(document: dict[str, Any], shape: Shape) -> Values:
     """The typed values of a document, and its fields whose values cannot be used."""
     values: list[Any] = [None] * len(VALUE_COLUMNS)
     wrong_typed: list[str] = []
     out_of_range: list[str] = []
-    for path, fields in _PLANS[shape]:
+    for path, fields in FIELDS[shape]:
         holder = _descend(document, path, wrong_typed)
         for field in fields:
             given = holder.get(field.name)
@@ -212,20 +220,6 @@ def _descend(document: dict[str, Any], path: tuple[str, ...], wrong_typed: list[
                 wrong_typed.append(container)
             return {}
     return holder  # type: ignore[no-any-return]
-
-
-def payload_values(payload: str, shape: str) -> tuple[Any, ...]:
-    """The typed values of a Bronze row's payload, in the order of :data:`VALUE_COLUMNS`.
-
-    If the payload cannot be parsed, all values are None. Ingestion does not write such rows.
-    """
-    try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):
-        return (None,) * len(VALUE_COLUMNS)
-    if not isinstance(document, dict) or shape not in _PLANS:
-        return (None,) * len(VALUE_COLUMNS)
-    return tuple(values_of(document, shape).values)
 
 
 # Known fields that no column uses. They do not count as unknown fields.

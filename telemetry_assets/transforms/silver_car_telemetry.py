@@ -11,7 +11,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.window import Window
 
 from telemetry_assets.lakehouse.cars import ALL_CARS
-from telemetry_assets.tables.document_shapes import JSON_WHITE_SPACE, VALUE_COLUMNS, VIN, payload_values
+from telemetry_assets.tables.document_shapes import JSON_WHITE_SPACE, VALUE_COLUMNS, VIN
+from telemetry_assets.tables.payloads import payload_columns
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 from telemetry_assets.transforms.refresh import RebuildInputs, RefreshParameters, UpdateInputs, of_cars
 from telemetry_assets.transforms.shaping import shaped
@@ -62,15 +63,9 @@ def car_telemetry(bronze: DataFrame) -> DataFrame:
 def parsed_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """For ``mapInArrow``: replace the columns ``payload`` and ``document_shape`` by the typed values of the payload."""
     for batch in batches:
-        payloads, shapes = batch["payload"].to_pylist(), batch["document_shape"].to_pylist()
-        values = [payload_values(payload, shape) for payload, shape in zip(payloads, shapes, strict=True)]
-        by_column = zip(*values, strict=True) if values else [()] * len(VALUE_COLUMNS)
-        columns = [batch[name] for name in _NOT_PARSED]
-        columns += [
-            pa.array(column, SILVER.arrow_schema.field(name).type)
-            for name, column in zip(VALUE_COLUMNS, by_column, strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(columns, [*_NOT_PARSED, *VALUE_COLUMNS])
+        values = payload_columns(batch["payload"], batch["document_shape"]).combine_chunks()
+        columns = [batch[name] for name in _NOT_PARSED] + [values[name] for name in VALUE_COLUMNS]
+        yield from pa.table(columns, [*_NOT_PARSED, *VALUE_COLUMNS]).to_batches()
 
 
 def with_car_names(bronze: DataFrame) -> DataFrame:
