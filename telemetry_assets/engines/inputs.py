@@ -72,13 +72,13 @@ class PieceInputs:
 
     def upstream(self) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
-        scan = self.plan.upstream_rows(self.piece.dates)
+        scan = self.plan.upstream_rows(self.piece.dates, self.piece.cars)
         self.rows_read.update(scan.rows_by_date())
         return self.engine.read(scan)
 
-    def previous(self) -> DataFrame:
+    def previous(self, partitions: frozenset[date] | None) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
-        return self.engine.read(self.plan.previous_rows(self.piece.partitions(self.plan.contract)))
+        return self.engine.read(self.plan.previous_rows(partitions, self.piece.cars))
 
     def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""

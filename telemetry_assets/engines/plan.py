@@ -15,10 +15,11 @@ from typing import Literal
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.errors import TableMismatchError
+from telemetry_assets.lakehouse.cars import ALL_CARS, CarRange
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import Changes, changes_since_watermark
 from telemetry_assets.lakehouse.commits import RUN_ID
-from telemetry_assets.lakehouse.data_files import dates_in, record_counts
+from telemetry_assets.lakehouse.data_files import car_bounds, dates_in, record_counts
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, next_piece
 from telemetry_assets.lakehouse.watermarks import watermark_properties
@@ -79,16 +80,22 @@ class TableScan:
     """Rows of a table, at the snapshot that was current when the table was loaded.
 
     :param partitions: the partitions of the rows; None for the whole table.
+    :param cars: the cars whose rows are needed. Rows of other cars may be read too.
     """
 
     contract: TableContract
     table: Table
     partitions: Partitions
+    cars: CarRange
 
     @cached_property
     def files(self) -> list[FileScanTask]:
-        """The data files that have the rows."""
-        return list(self.table.scan(self.contract.partition_filter(self.partitions)).plan_files())
+        """The data files that may have the rows."""
+        planned = self.table.scan(self.contract.partition_filter(self.partitions)).plan_files()
+        # In Bronze, names of cars may be as their documents spell them.
+        if self.cars == ALL_CARS or not isinstance(self.contract, DerivedTable):
+            return list(planned)
+        return [task for task in planned if self.cars.may_be_between(*car_bounds(self.table, task.file))]
 
     def rows_by_date(self) -> Counter[date]:
         """The number of rows in the data files, by partition date."""
@@ -154,13 +161,13 @@ class RefreshPlan:
         )
         return replace(self, pending=pending, piece=None, action="register", event_dates=frozenset())
 
-    def upstream_rows(self, event_dates: Partitions) -> TableScan:
+    def upstream_rows(self, event_dates: Partitions, cars: CarRange = ALL_CARS) -> TableScan:
         """The upstream's rows of these event dates."""
-        return TableScan(self.contract.upstream, self.upstream, event_dates)
+        return TableScan(self.contract.upstream, self.upstream, event_dates, cars)
 
-    def previous_rows(self, partitions: Partitions) -> TableScan:
+    def previous_rows(self, partitions: Partitions, cars: CarRange = ALL_CARS) -> TableScan:
         """The table's own rows of these partitions before the step."""
-        return TableScan(self.contract, self.target, partitions)
+        return TableScan(self.contract, self.target, partitions, cars)
 
 
 def plan_refresh(lakehouse: Lakehouse, request: RefreshRequest, limits: Limits) -> RefreshPlan:

@@ -89,6 +89,13 @@ def record_counts(files: Iterable[DataFile]) -> Counter[date]:
     return counts
 
 
+def car_bounds(table: Table, file: DataFile) -> tuple[str | None, str | None]:
+    """The bounds of the cars in a data file, from the manifest. They may be shortened."""
+    field_id = table.schema().find_field(CAR).field_id
+    lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
+    return (lower.decode() if lower is not None else None, upper.decode() if upper is not None else None)
+
+
 @dataclass(frozen=True)
 class FileRows:
     """Rows of one data file.
@@ -151,7 +158,7 @@ def find_rows(
     if keys is not None:
         cars = CarSet.of(keys[CAR].unique().to_pylist())
     planned = list(table.scan(contract.partition_filter(partitions)).plan_files())
-    candidates = [task for task in planned if cars is None or cars.may_be_between(*_bounds(table, task.file))]
+    candidates = [task for task in planned if cars is None or cars.may_be_between(*car_bounds(table, task.file))]
     reader = _Reader(table, contract, cars)
     # Not PyIceberg's threads: its own scans, which a task may contain, wait for them.
     with ThreadPoolExecutor(READ_THREADS) as threads:
@@ -192,13 +199,6 @@ def only(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
     wanted = others.select(list(columns)).cast(rows.select(list(columns)).schema)
     kept = numbered.join(wanted, list(columns), join_type="left semi")
     return rows.take(kept[number].combine_chunks().sort())
-
-
-def _bounds(table: Table, file: DataFile) -> tuple[str | None, str | None]:
-    """The bounds of the cars in a data file, from the manifest. They may be shortened."""
-    field_id = table.schema().find_field(CAR).field_id
-    lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
-    return (lower.decode() if lower is not None else None, upper.decode() if upper is not None else None)
 
 
 def _positions_of(scans: Sequence[FileRows], keys: pa.Table) -> list[pa.Array]:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from telemetry_assets.tables.columns import MANUFACTURER, MODEL, UPDATED_AT
 from telemetry_assets.tables.contract import Column, DerivedTable, Total
-from telemetry_assets.tables.months import days_of_month, first_of_month, next_month, previous_month
+from telemetry_assets.tables.months import days_of_month, first_of_month, next_month
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 # A later event of the month is added to the row without the events before it.
@@ -25,10 +25,7 @@ _LAST_EVENT = (
 
 
 def _dates_of(months: frozenset[date]) -> frozenset[date]:
-    # The reference of an event may be in the month before.
-    return frozenset(
-        day for month in months for first in (previous_month(month), month) for day in days_of_month(first)
-    )
+    return frozenset(day for month in months for day in days_of_month(month))
 
 
 FUEL_EFFICIENCY = DerivedTable(

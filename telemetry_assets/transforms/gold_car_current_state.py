@@ -48,7 +48,7 @@ def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
     there is no newer one. It is dropped if all dates up to its own are still to be rebuilt, because an older value will
     be found on them. Otherwise the car needs its history.
     """
-    previous = of_cars(inputs.previous(), inputs.cars)
+    previous = of_cars(inputs.previous(None), inputs.cars)
     new = last_known(of_cars(inputs.upstream(), inputs.cars))
     first_done = min(inputs.upstream_dates - inputs.pending, default=date.max)
     state = updated(

@@ -51,8 +51,14 @@ _CARRIED = "_carried"
 
 
 def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
-    """Compute some months from all their events."""
-    monthly = fuel_efficiency_monthly(of_cars(inputs.upstream(), inputs.cars))
+    """Compute some months from all their events, and from the stored rows of the months before them.
+
+    These rows have the last readings of their months. They are not to be rebuilt, because earlier months are rebuilt
+    first.
+    """
+    before = frozenset(map(previous_month, inputs.parts)) - inputs.parts
+    events = events_of_months(inputs.upstream()).unionByName(_carried(inputs.previous(before)))
+    monthly = monthly_sums(of_cars(events, inputs.cars))
     return monthly.where(monthly["month"].isin(*sorted(inputs.parts)))
 
 
@@ -88,9 +94,9 @@ def actions_of(added: DataFrame, removed: DataFrame, stored: DataFrame) -> DataF
     :param stored: the stored rows of the cars in the months of these rows and the month after each.
     """
     changes = (
-        _events(added)
+        events_of_months(added)
         .withColumn("_is_removed", f.lit(False))
-        .unionByName(_events(removed).withColumn("_is_removed", f.lit(True)))
+        .unionByName(events_of_months(removed).withColumn("_is_removed", f.lit(True)))
     )
     of_month = changes.groupBy(*_PAIR).agg(
         f.max("_is_removed").alias("_loses_events"),
@@ -124,7 +130,7 @@ def actions_of(added: DataFrame, removed: DataFrame, stored: DataFrame) -> DataF
 def _after_stored(actions: DataFrame, added: DataFrame, stored: DataFrame) -> DataFrame:
     """The events of the months whose stored rows are extended: the stored rows, and the added events."""
     extended = actions.where(~f.col("_recompute")).select(*_PAIR)
-    new = _events(added).join(extended, list(_PAIR), "left_semi")
+    new = events_of_months(added).join(extended, list(_PAIR), "left_semi")
     return new.unionByName(_carried(stored.join(extended, list(_PAIR), "left_semi")))
 
 
@@ -132,7 +138,7 @@ def _from_history(inputs: UpdateInputs, actions: DataFrame, recomputed: Sequence
     """All events of the months that are computed from their events."""
     cars = {car for car, _ in recomputed}
     days = frozenset(day for _, month in recomputed for day in days_of_month(month))
-    return _events(inputs.history(cars, _OF_EVENTS, days)).join(
+    return events_of_months(inputs.history(cars, _OF_EVENTS, days)).join(
         actions.where("_recompute").select(*_PAIR), list(_PAIR), "left_semi"
     )
 
@@ -144,16 +150,7 @@ def _references(actions: DataFrame, stored: DataFrame) -> DataFrame:
     return _carried(rows)
 
 
-def fuel_efficiency_monthly(silver: DataFrame) -> DataFrame:
-    """Compute one row per car and month from some Silver rows. docs/contract.md, section 4.2.
-
-    :param silver: the rows of one or more months. The rows of a month are correct only if ``silver`` contains all
-        Silver rows of this month and of the month before.
-    """
-    return monthly_sums(_events(silver))
-
-
-def _events(silver: DataFrame) -> DataFrame:
+def events_of_months(silver: DataFrame) -> DataFrame:
     """The columns of events from which months are computed."""
     return silver.select(
         "car_chassis",
@@ -190,7 +187,7 @@ def _carried(rows: DataFrame) -> DataFrame:
 
 
 def monthly_sums(events: DataFrame) -> DataFrame:
-    """Compute one row per car and month from the columns that :func:`_events` selects."""
+    """Compute one row per car and month from the columns that :func:`events_of_months` selects."""
     totals = _totals(_with_distance_and_fuel(events))
     # If both sums exceed the range of doubles, they are infinite, and their quotient is NaN.
     efficiency = f.col("measured_km") / f.col("total_fuel_liters")

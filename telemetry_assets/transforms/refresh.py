@@ -48,8 +48,8 @@ class RebuildInputs(Protocol):
         """The rows of the upstream that the parts need. They may be of other cars too."""
         ...
 
-    def previous(self) -> DataFrame:
-        """The rows of the table itself that are rebuilt. They may be of other cars too."""
+    def previous(self, partitions: frozenset[date] | None) -> DataFrame:
+        """The rows of the table itself before the rebuild, in some partitions or in all. They may be of other cars."""
         ...
 
     def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from telemetry_assets.tables import SILVER
-from telemetry_assets.transforms.gold_fuel_efficiency_monthly import fuel_efficiency_monthly
+from telemetry_assets.transforms.gold_fuel_efficiency_monthly import events_of_months, monthly_sums
 from telemetry_assets_tests.harness.frames import Frames, silver_row
 
 
@@ -18,7 +18,7 @@ def at(day: int, month: int = 11) -> datetime:
 
 def months(frames: Frames, *events: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [silver_row(f"e{number}", **event) for number, event in enumerate(events)]
-    return frames.rows(fuel_efficiency_monthly(frames.of(SILVER, *rows)), "car_chassis", "month")
+    return frames.rows(monthly_sums(events_of_months(frames.of(SILVER, *rows))), "car_chassis", "month")
 
 
 def reading(day: int, km: float | None, liters: float | None = None, month: int = 11) -> dict[str, Any]:
