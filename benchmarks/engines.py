@@ -1,4 +1,4 @@
-"""Benchmark of the engines. Run it with ``python -m benchmarks.engines --documents 1000000``.
+"""Benchmark of the engines. Run it with ``python -m benchmarks.engines --events 1000000``.
 
 It fills Bronze once. Then each engine computes Silver and Gold from Bronze, in its own process.
 """
@@ -8,49 +8,43 @@ from __future__ import annotations
 import argparse
 import os
 
+from benchmarks.large_lakehouse import fill_folder
 from benchmarks.measuring import TemporaryDeployment, measure_with_descendants, print_row, temporary_deployment
-from telemetry_assets.pipeline import open_pipeline
+from telemetry_assets.lakehouse.catalog import open_lakehouse
 from telemetry_assets.settings import load_settings
 from telemetry_assets.tables import derived_tables
 
 ENGINES = ("embedded", "spark")
-_REFRESH_ALL = """
-from telemetry_assets.pipeline import open_pipeline
-from telemetry_assets.settings import load_settings
-with open_pipeline(load_settings()) as pipeline:
-    pipeline.lakehouse.prepare()
-    pipeline.refresh_all("a benchmark", None, lambda done: print(done.contract.full_name, done.seconds))
-"""
+_PROCESS = ("-m", "telemetry_assets", "process")
 
 
-def fill_bronze(deployment: TemporaryDeployment, documents: int) -> None:
-    """Ingest a fleet's uploads into Bronze."""
-    deployment.fill(documents=documents, uploads=max(documents // 1000, 1), cars=2000, days=30)
-    with open_pipeline(load_settings()) as pipeline:
-        pipeline.ingest("a benchmark")
+def fill_bronze(deployment: TemporaryDeployment, events: int, cars: int) -> None:
+    """Write the events of 60 days to Bronze. The other tables are empty."""
+    deployment.landing.mkdir()
+    fill_folder(deployment.folder / "lakehouse", events=events, cars=cars, days=60)
 
 
 def drop_derived_tables() -> None:
     """Drop Silver and Gold, so that the next engine computes them from all of Bronze."""
-    with open_pipeline(load_settings()) as pipeline:
-        for contract in derived_tables():
-            pipeline.lakehouse.catalog.drop_table(contract.identifier)
+    lakehouse = open_lakehouse(load_settings())
+    for contract in derived_tables():
+        lakehouse.catalog.drop_table(contract.identifier)
 
 
 def main() -> None:
     """Run the benchmark and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=100_000)
-    documents = parser.parse_args().documents
-    print("| Bronze to Gold | fastest s | median s | slowest s | most memory MB |\n|---|---|---|---|---|")
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--cars", type=int, default=2_000)
+    arguments = parser.parse_args()
     with temporary_deployment() as deployment:
         os.environ.update(deployment.environment)
-        fill_bronze(deployment, documents)
+        fill_bronze(deployment, arguments.events, arguments.cars)
+        print("| Bronze to Gold | fastest s | median s | slowest s | most memory MB |\n|---|---|---|---|---|")
         for engine in ENGINES:
             os.environ["TELEMETRY_ENGINE"] = engine
-            print_row(
-                f"{documents:,} documents, `{engine}`", [measure_with_descendants(("-c", _REFRESH_ALL), deployment)]
-            )
+            what = f"{arguments.events:,} events of {arguments.cars:,} cars, `{engine}`"
+            print_row(what, [measure_with_descendants(_PROCESS, deployment)])
             drop_derived_tables()
 
 

@@ -61,6 +61,8 @@ class SailSession:
             # The finalizer of a PySpark session closes its client, which waits for threads under a lock. A garbage
             # collection in one of these threads would run the finalizer, and block the process for ever.
             session.client.close = lambda: None  # type: ignore[method-assign]
+            # PySpark makes a text of each plan for its log, even if it logs nothing. This is slow.
+            session.client._proto_to_string = lambda p: "(a plan)"  # type: ignore[method-assign]
             for name, value in SESSION.items():
                 session.conf.set(name, value)
             self.spark: SparkSession = session

@@ -65,7 +65,7 @@ class PieceInputs:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
         return self.plan.pending.parts
 
-    @property
+    @cached_property
     def upstream_dates(self) -> frozenset[date]:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
         return dates_in(self.plan.upstream)
@@ -79,6 +79,10 @@ class PieceInputs:
     def previous(self, partitions: frozenset[date] | None) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
         return self.engine.read(self.plan.previous_rows(partitions, self.piece.cars))
+
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
+        return self.engine.evaluated(rows)
 
     def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""

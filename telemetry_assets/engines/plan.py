@@ -137,8 +137,18 @@ class RefreshPlan:
     @property
     def properties(self) -> Mapping[str, str]:
         """The table properties that the step sets."""
+        return self._properties(self.left)
+
+    def properties_on(self, table: Table) -> Mapping[str, str]:
+        """The table properties that the step sets in a separate commit after that of its rows.
+
+        :param table: the table after the first commit. Another run may have registered more to rebuild since the plan.
+        """
+        return self._properties(self.left.with_changed(PendingRebuild.of(table).parts - self.pending.parts))
+
+    def _properties(self, left: PendingRebuild) -> Mapping[str, str]:
         snapshot = self.upstream.current_snapshot()
-        return {**watermark_properties(self.contract.upstream, snapshot, self.edition), **self.left.to_property()}
+        return {**watermark_properties(self.contract.upstream, snapshot, self.edition), **left.to_property()}
 
     @property
     def summary(self) -> dict[str, str]:
@@ -190,6 +200,10 @@ def plan_refresh(lakehouse: Lakehouse, request: RefreshRequest, limits: Limits) 
         # These partitions are updated from rows of the partition before, which are still to be rebuilt.
         after_pending = frozenset(map(contract.next_partition, pending.parts))
         pending = pending.with_changed(after_pending & contract.partitions_of(changes.dates))
+    if action == "update" and contract.partition is None and pending and pending.reason:
+        # The newest dates are rebuilt first. Each value that is lost is found on an older date, which is not done yet.
+        newest = max(pending.parts)
+        pending = pending.with_changed(frozenset(day for day in changes.dates if day < newest))
     if action == "register" and affects_all_rows and not pending:
         action = "update"
     taken = _event_dates(contract, upstream, changes, event_dates, action, piece)
@@ -254,12 +268,13 @@ def _event_dates(
     action: Action,
     piece: Piece | None,
 ) -> frozenset[date]:
-    """The event dates that a step refreshes. If they were chosen in an earlier step, those of the whole piece."""
+    """The event dates that a step refreshes. If an earlier step has chosen some of them, those of the whole piece."""
     if action == "update":
         return changes.dates - changes.dates_to_rebuild
     if piece is None:
         return frozenset()
-    if known := changes.dates | (chosen or frozenset()):
+    known = changes.dates | (chosen or frozenset())
+    if piece.parts <= contract.partitions_of(known):
         return frozenset(day for day in known if contract.partitions_of([day]) & piece.parts)
     if contract.partition is None:
         return piece.parts - {_NO_EVENTS}

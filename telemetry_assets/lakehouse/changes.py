@@ -22,6 +22,7 @@ from telemetry_assets.lakehouse.commits import (
     BATCH_ID,
     CHANGED_ROWS,
     RUN_ID,
+    current_ancestors,
     snapshots_since_properties,
     summary_of,
     was_rolled_back,
@@ -259,12 +260,11 @@ def was_changed_by_others(derived: Table) -> bool:
 def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] | None:
     """The snapshots after the watermark, newest first; None if its snapshot is not an ancestor of the current one."""
     newer: list[Snapshot] = []
-    snapshot = upstream.current_snapshot()
-    while snapshot is not None and str(snapshot.snapshot_id) != watermark:
+    for snapshot in current_ancestors(upstream):
+        if str(snapshot.snapshot_id) == watermark:
+            return newer
         newer.append(snapshot)
-        parent = snapshot.parent_snapshot_id
-        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    return newer if snapshot is not None else None
+    return None
 
 
 def _has_foreign_snapshot(table: Table) -> bool:

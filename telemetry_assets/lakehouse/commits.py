@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import TypeVar
 
@@ -150,9 +150,7 @@ def replace_rows(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Delete operation did not match any records")
             transaction.overwrite(rows, where, properties)
-        if table_properties:
-            snapshot = transaction.table_metadata.current_snapshot()
-            transaction.set_properties({**table_properties, **_set_in(snapshot)})
+        _set_properties(transaction, table, table_properties)
 
     _commit(table, change, summary)
 
@@ -178,9 +176,7 @@ def replace_files(
                 files.append_data_file(file)
             for file in removed:
                 files.delete_data_file(file)
-        if table_properties:
-            snapshot = transaction.table_metadata.current_snapshot()
-            transaction.set_properties({**table_properties, **_set_in(snapshot)})
+        _set_properties(transaction, table, table_properties)
 
     _commit(table, change, summary)
 
@@ -201,7 +197,8 @@ def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> N
     """Set table properties without a snapshot. If they already have these values, nothing is committed.
 
     :param table: the table as it was loaded before the values of the properties were determined.
-    :raises CommitFailedException: if the table's current snapshot has changed since it was loaded.
+    :raises CommitFailedException: if the table's current snapshot or one of the properties has changed since it was
+        loaded.
     """
     snapshot = table.current_snapshot()
     wanted = {**table_properties, **_set_in(snapshot)} if table_properties else {}
@@ -210,8 +207,8 @@ def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> N
     table.catalog.commit_table(
         table,
         (
-            AssertTableUUID(uuid=table.metadata.table_uuid),
             AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=snapshot.snapshot_id if snapshot else None),
+            _as_read(table, table_properties),
         ),
         (SetPropertiesUpdate(updates=wanted),),
     )
@@ -251,6 +248,36 @@ def is_current_commit(table: Table, commit_id: str) -> bool:
 
 def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
     return {_SET_IN: str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
+
+
+class _AssertProperties(AssertTableUUID):
+    """The table must be the same, and some of its properties must have the values that were read.
+
+    A commit that only sets properties creates no snapshot, so :class:`AssertRefSnapshotId` does not notice it.
+    """
+
+    values: dict[str, str | None]
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
+        """See :meth:`AssertTableUUID.validate`."""
+        super().validate(base_metadata)
+        for name, value in self.values.items():
+            if base_metadata is None or base_metadata.properties.get(name) != value:
+                raise CommitFailedException(f"another writer has changed the table property {name}")
+
+
+def _as_read(table: Table, names: Iterable[str]) -> _AssertProperties:
+    return _AssertProperties(
+        uuid=table.metadata.table_uuid, values={name: table.properties.get(name) for name in names}
+    )
+
+
+def _set_properties(transaction: Transaction, table: Table, table_properties: Mapping[str, str]) -> None:
+    """Set table properties together with the transaction's snapshot, unless another writer has changed them."""
+    if table_properties:
+        transaction._apply((), (_as_read(table, table_properties),))
+        snapshot = transaction.table_metadata.current_snapshot()
+        transaction.set_properties({**table_properties, **_set_in(snapshot)})
 
 
 def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:

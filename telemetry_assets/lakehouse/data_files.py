@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from itertools import accumulate
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,8 +29,11 @@ from telemetry_assets.lakehouse.cars import CAR, Cars, CarSet
 from telemetry_assets.tables.contract import Partitions, TableContract
 
 READ_THREADS = 4
+_ROWS_IN_MEMORY = 500_000
 _EPOCH = date(1970, 1, 1)
 _FILE, _POSITION = "_file", "_position"
+
+Item = TypeVar("Item")
 
 
 def partition_date(file: DataFile) -> date:
@@ -165,8 +169,10 @@ def find_rows(
         if keys is None:
             found = list(threads.map(partial(reader.scan, columns=tuple(columns) or None), candidates))
         else:
-            scans = list(threads.map(partial(reader.scan, columns=tuple(keys.column_names)), candidates))
-            found = list(threads.map(reader.read, scans, _positions_of(scans, keys)))
+            found = []
+            for tasks in bounded(candidates, lambda task: task.file.record_count):
+                scans = list(threads.map(partial(reader.scan, columns=tuple(keys.column_names)), tasks))
+                found += threads.map(reader.read, scans, _positions_of(scans, keys))
     return FoundRows(
         contract,
         pa.schema([contract.arrow_schema.field(name) for name in columns or contract.column_names]),
@@ -199,6 +205,23 @@ def only(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
     wanted = others.select(list(columns)).cast(rows.select(list(columns)).schema)
     kept = numbered.join(wanted, list(columns), join_type="left semi")
     return rows.take(kept[number].combine_chunks().sort())
+
+
+def bounded(items: Iterable[Item], rows_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Divide items into consecutive groups with a bounded number of rows, which are in memory together.
+
+    A group of one item may have more rows.
+    """
+    group: list[Item] = []
+    rows = 0
+    for item in items:
+        if group and rows + rows_of(item) > _ROWS_IN_MEMORY:
+            yield group
+            group, rows = [], 0
+        group.append(item)
+        rows += rows_of(item)
+    if group:
+        yield group
 
 
 def _positions_of(scans: Sequence[FileRows], keys: pa.Table) -> list[pa.Array]:

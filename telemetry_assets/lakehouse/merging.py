@@ -5,7 +5,7 @@ Only data files with a row that is replaced or removed are rewritten. Rows that 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,14 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from telemetry_assets.lakehouse.commits import CHANGED_ROWS, replace_files, set_table_properties
-from telemetry_assets.lakehouse.data_files import READ_THREADS, FoundRows, other_rows
+from telemetry_assets.lakehouse.data_files import (
+    READ_THREADS,
+    FileRows,
+    FoundRows,
+    bounded,
+    other_rows,
+    partition_date,
+)
 from telemetry_assets.tables.contract import TableContract
 
 UPDATED_AT = "updated_at"
@@ -112,12 +119,16 @@ def commit_merge(
         set_table_properties(table, table_properties)
         return Written()
     contract = merge.found.contract
-    rewritten, rest, bytes_read = _rewritten_files(table, merge)
-    rows = pa.concat_tables([merge.written, *rest])
-    added = write_files(table, contract, rows) if rows.num_rows else []
+    rewritten = _rewritten_files(merge)
+    added: list[DataFile] = []
+    for partitions in bounded(_changed_partitions(merge, rewritten), lambda one: one.rows):
+        rows = pa.concat_tables([part for one in partitions for part in one.content(table, contract)])
+        added += write_files(table, contract, rows) if rows.num_rows else []
+    removed = [file.task.file for file, _ in rewritten]
     counted = {**summary, CHANGED_ROWS: str(merge.changed_rows())}
-    replace_files(table, added, rewritten, counted, table_properties)
-    return Written(sum(file.file_size_in_bytes for file in added), bytes_read)
+    replace_files(table, added, removed, counted, table_properties)
+    read_again = sum(file.task.file.file_size_in_bytes for file, _ in rewritten if not file.is_whole_file)
+    return Written(sum(file.file_size_in_bytes for file in added), read_again)
 
 
 def write_files(table: Table, contract: TableContract, rows: pa.Table) -> list[DataFile]:
@@ -140,22 +151,48 @@ def rows_by_partition(rows: pa.Table, contract: TableContract) -> dict[date | No
     return {one["values"]: one["counts"] for one in counted.to_pylist()}
 
 
-def _rewritten_files(table: Table, merge: Merge) -> tuple[list[DataFile], list[pa.Table], int]:
-    """The data files that lose a row, the rows that remain in them, and the bytes that were read for it."""
+def _rewritten_files(merge: Merge) -> list[tuple[FileRows, pa.Array]]:
+    """The data files that lose a row, and for each of their found rows, whether it remains."""
     starts = accumulate((file.rows.num_rows for file in merge.found.files), initial=0)
     kept = [
         (file, merge.kept.slice(start, file.rows.num_rows))
         for file, start in zip(merge.found.files, starts, strict=False)
     ]
-    changed = [(file, of_file) for file, of_file in kept if not pc.all(of_file).as_py()]
-    in_part = [file for file, _ in changed if not file.is_whole_file]
-    with ThreadPoolExecutor(READ_THREADS) as threads:
-        others = list(threads.map(partial(other_rows, table, merge.found.contract), in_part))
-    return (
-        [file.task.file for file, _ in changed],
-        [*(file.rows.filter(of_file) for file, of_file in changed), *others],
-        sum(file.task.file.file_size_in_bytes for file in in_part),
-    )
+    return [(file, of_file) for file, of_file in kept if not pc.all(of_file).as_py()]
+
+
+@dataclass(frozen=True)
+class _ChangedPartition:
+    """The new content of a partition: the rows that are written, and those that remain in the rewritten files."""
+
+    written: pa.Table
+    rewritten: list[tuple[FileRows, pa.Array]]
+
+    @property
+    def rows(self) -> int:
+        """The number of these rows, or a few more."""
+        return int(self.written.num_rows) + sum(file.task.file.record_count for file, _ in self.rewritten)
+
+    def content(self, table: Table, contract: TableContract) -> list[pa.Table]:
+        """These rows."""
+        in_part = [file for file, _ in self.rewritten if not file.is_whole_file]
+        with ThreadPoolExecutor(READ_THREADS) as threads:
+            others = list(threads.map(partial(other_rows, table, contract), in_part))
+        return [self.written, *(file.rows.filter(of_file) for file, of_file in self.rewritten), *others]
+
+
+def _changed_partitions(merge: Merge, rewritten: list[tuple[FileRows, pa.Array]]) -> list[_ChangedPartition]:
+    partition = merge.found.contract.partition
+    if partition is None:
+        return [_ChangedPartition(merge.written, rewritten)]
+    of_files: dict[date, list[tuple[FileRows, pa.Array]]] = defaultdict(list)
+    for file, kept in rewritten:
+        of_files[partition_date(file.task.file)].append((file, kept))
+    days = sorted({*merge.written[partition].unique().to_pylist(), *of_files})
+    return [
+        _ChangedPartition(merge.written.filter(pc.equal(merge.written[partition], pa.scalar(day))), of_files[day])
+        for day in days
+    ]
 
 
 def _equal(one: pa.Table, other: pa.Table, contract: TableContract) -> pa.ChunkedArray | pa.Array:

@@ -26,6 +26,7 @@ from telemetry_assets.tables.contract import DerivedTable, Partitions
 _DAY = timedelta(days=1)
 _SAMPLED_FILES = 64
 _SAMPLED_ROW_GROUPS = 8
+_SAMPLED_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -169,19 +170,23 @@ def _last_car(table: Table, tasks: Sequence[FileScanTask], after: str | None, sh
     """
     # The order of paths is unrelated to the cars in the files.
     sampled = sorted(tasks, key=lambda task: hashlib.sha256(task.file.file_path.encode()).digest())[:_SAMPLED_FILES]
-    names = sorted(name for task in sampled for name in _some_cars(table, task))
+    every = -(-sum(task.file.record_count for task in sampled) // _SAMPLED_ROWS)
+    names = sorted(name for task in sampled for name in _some_cars(table, task, every))
     left = [name for name in names if after is None or name > after]
     wanted = max(int(len(names) * share), 1)
     return left[wanted - 1] if len(left) > 1.2 * wanted else None
 
 
-def _some_cars(table: Table, task: FileScanTask) -> list[str]:
-    """The cars in some row groups of a data file."""
+def _some_cars(table: Table, task: FileScanTask, every: int) -> list[str]:
+    """The cars of some rows of a data file.
+
+    :param every: the cars of one in this number of rows are returned.
+    """
     with table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
         groups = file.num_row_groups
         chosen = range(0, groups, -(-groups // _SAMPLED_ROW_GROUPS)) if groups else range(0)
         rows: pa.Table = file.read_row_groups(list(chosen), [CAR])
-        return list(rows[CAR].to_pylist())
+        return list(rows[CAR].take(pa.array(range(0, rows.num_rows, every), pa.int64())).to_pylist())
 
 
 def date_ranges(days: Iterable[date]) -> list[str]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from telemetry_assets.lakehouse.commits import was_rolled_back
+from telemetry_assets.lakehouse.commits import current_ancestors, was_rolled_back
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 
 NO_SNAPSHOT = "none"
@@ -90,12 +90,14 @@ def behind_since(derived: Table | None, upstream_contract: TableContract, upstre
     applied = (watermark_of(derived, upstream_contract) if derived else None) or NO_SNAPSHOT
     if applied == (str(current.snapshot_id) if current else NO_SNAPSHOT):
         return None
-    first, snapshot = None, upstream.current_snapshot()
-    while snapshot is not None and str(snapshot.snapshot_id) != applied:
-        first, parent = snapshot, snapshot.parent_snapshot_id
-        snapshot = upstream.snapshot_by_id(parent) if parent is not None else None
-    if snapshot is None and applied != NO_SNAPSHOT:
-        return _time(upstream.metadata.last_updated_ms)
+    first = None
+    for snapshot in current_ancestors(upstream):
+        if str(snapshot.snapshot_id) == applied:
+            break
+        first = snapshot
+    else:
+        if applied != NO_SNAPSHOT:
+            return _time(upstream.metadata.last_updated_ms)
     return _time(first.timestamp_ms) if first else None
 
 

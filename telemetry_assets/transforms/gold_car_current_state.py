@@ -7,7 +7,7 @@ only the changed events, and not the whole history.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from datetime import date
 from functools import reduce
 
@@ -57,7 +57,7 @@ def rebuild(inputs: RebuildInputs, parameters: RefreshParameters) -> DataFrame:
         lambda name: _is_on(name, inputs.parts) | ~_is_on(name, inputs.upstream_dates),
         lambda name: _day_of(name) < f.lit(first_done),
     )
-    return with_insurance(_with_histories(inputs.history, state), parameters.insurance_as_of)
+    return with_insurance(_with_histories(inputs, state), parameters.insurance_as_of)
 
 
 def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
@@ -67,19 +67,20 @@ def update(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
         # Another writer may have repeated rows.
         return with_insurance(previous.dropDuplicates(["car_chassis"]), parameters.insurance_as_of)
     state = updated(_with_removed_events(previous, inputs.removed()), last_known(inputs.added()), _is_removed)
-    return with_insurance(_with_histories(inputs.history, state), parameters.insurance_as_of)
+    return with_insurance(_with_histories(inputs, state), parameters.insurance_as_of)
 
 
-def _with_histories(history: Callable[[Set[str], Sequence[str]], DataFrame], state: DataFrame) -> DataFrame:
+def _with_histories(inputs: RebuildInputs | UpdateInputs, state: DataFrame) -> DataFrame:
     """The state, in which the cars that need their history have the last values of all their events.
 
     :raises RebuildNeededError: if there are too many such cars.
     """
+    state = inputs.evaluated(state)
     cars = {row[0] for row in state.where(NEEDS_HISTORY).select("car_chassis").limit(_MANY_CARS + 1).collect()}
     if len(cars) > _MANY_CARS:
         raise RebuildNeededError(f"events that more than {_MANY_CARS} cars have their values from were removed")
     known = state.where(~state[NEEDS_HISTORY]).drop(NEEDS_HISTORY)
-    return known.unionByName(last_known(history(cars, _OF_EVENTS))) if cars else known
+    return known.unionByName(last_known(inputs.history(cars, _OF_EVENTS))) if cars else known
 
 
 def _with_removed_events(state: DataFrame, removed: DataFrame) -> DataFrame:

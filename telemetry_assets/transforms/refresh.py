@@ -52,6 +52,10 @@ class RebuildInputs(Protocol):
         """The rows of the table itself before the rebuild, in some partitions or in all. They may be of other cars."""
         ...
 
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """The rows of a small data frame, computed once, so that the plans that use them remain small."""
+        ...
+
     def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:
         """All rows of the upstream of some cars, with some columns."""
         ...

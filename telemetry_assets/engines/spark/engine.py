@@ -136,7 +136,7 @@ class SparkEngine(TransformingEngine):
         def set_properties() -> Table:
             table = self._lakehouse.table(contract)
             if is_current_commit(table, commit_id):
-                set_table_properties(table, plan.properties)
+                set_table_properties(table, plan.properties_on(table))
             return table
 
         return Outcome(until_committed(contract, set_properties), True, counts, counts)

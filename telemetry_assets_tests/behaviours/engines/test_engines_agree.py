@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.expressions import EqualTo
 
 from telemetry_assets.engines.spark import engine as spark_engine
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.errors import SparkError
-from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.commits import set_table_properties, summary_of
 from telemetry_assets.lakehouse.merging import Written, commit_merge
+from telemetry_assets.lakehouse.rebuilds import PendingRebuild
 from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, SILVER, derived_tables
@@ -209,6 +211,33 @@ def test_table_rolled_back_during_its_refresh_loses_no_row(
         deployed.process()
         deployed.recall_batches()
         deployed.assert_equals_the_contract()
+
+
+def test_a_request_that_is_registered_between_sparks_two_commits_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [date(2025, 11, 4), date(2025, 11, 5)]
+    with deployed_on("embedded", tmp_path) as deployed:
+        documents = [event(time=f"{day}T10:00:00Z", engineTempCelsius=120) for day in days]
+        deployed.upload("x.json", framed(documents, "array")[1])
+        deployed.process()
+    with deployed_on("spark", tmp_path) as deployed:
+        original = spark_engine._replace
+
+        def before_a_request(*arguments: Any) -> str:
+            commit_id = original(*arguments)
+            monkeypatch.undo()
+            alerts = deployed.pipeline.lakehouse.table(ALERTS)
+            registered = PendingRebuild.of(alerts).with_requested(frozenset(days[:1]), "a request")
+            set_table_properties(alerts, registered.to_property())
+            return commit_id
+
+        alerts = deployed.pipeline.lakehouse.table(ALERTS)
+        # Otherwise the rebuilt date has not changed, and nothing is replaced.
+        alerts.delete(EqualTo(term="alert_date", value=days[1].isoformat()))
+        monkeypatch.setattr(spark_engine, "_replace", before_a_request)
+        result = deployed.pipeline.refresh(ALERTS, "a run", frozenset(days[1:]))
+        assert set(result.event_dates) == set(days)
 
 
 def test_small_changes_on_a_jvm(tmp_path: Path) -> None:

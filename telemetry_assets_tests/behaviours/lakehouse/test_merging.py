@@ -100,6 +100,17 @@ class TestFiles:
         assert not second & data_files(deployed)
         assert models(deployed) == [("e1", "Uno"), ("e2", "Uno"), ("e3", "Palio")]
 
+    def test_many_files_are_read_and_written_a_few_at_a_time(
+        self, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("telemetry_assets.lakehouse.data_files._ROWS_IN_MEMORY", 3)
+        moments = [NOON + timedelta(days=day) for day in range(5)]
+        merge(deployed, *(silver_row(f"{m}-{car}", m, car=car, model="Uno") for m in moments for car in "ABCD"))
+        merge(deployed, *(silver_row(f"{m}-{car}", m, car=car, model="Palio") for m in moments for car in "BE"))
+        expected = [(f"{m}-{car}", "Palio" if car in "BE" else "Uno") for m in moments for car in "ABCDE"]
+        assert models(deployed) == sorted(expected)
+        assert len(data_files(deployed)) == len(moments)
+
     def test_files_are_sorted_by_car_and_time_and_have_small_row_groups(self, deployed: Deployment) -> None:
         rows = [silver_row(f"e{n}", NOON + timedelta(seconds=-n), car=f"CAR-{n % 7}") for n in range(10_000)]
         merge(deployed, *rows)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pyiceberg.expressions import EqualTo
 
 from telemetry_assets import tables
 from telemetry_assets.cli.main import main
 from telemetry_assets.lakehouse.cars import ALL_CARS
-from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.commits import set_table_properties, summary_of
+from telemetry_assets.lakehouse.merging import Written, commit_merge
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, dates_in_ranges, next_piece
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, derived_tables
 from telemetry_assets.tables.contract import DerivedTable
@@ -160,6 +162,25 @@ def test_the_same_request_continues_and_another_one_starts(deployed: Deployment)
     assert set(others.event_dates) == days
 
 
+def test_a_request_that_is_registered_during_another_runs_commit_is_not_lost(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested = frozenset(DAYS[:2])
+
+    def after_a_request(*arguments: Any) -> Written:
+        monkeypatch.undo()
+        alerts = deployed.pipeline.lakehouse.table(ALERTS)
+        registered = PendingRebuild.of(alerts).with_requested(requested, "a request")
+        set_table_properties(alerts, registered.to_property())
+        return commit_merge(*arguments)
+
+    # Otherwise the rebuilt date has not changed, and nothing is committed.
+    deployed.pipeline.lakehouse.table(ALERTS).delete(EqualTo(term="alert_date", value=DAYS[-1].isoformat()))
+    monkeypatch.setattr("telemetry_assets.engines.base.commit_merge", after_a_request)
+    result = deployed.pipeline.refresh(ALERTS, "a run", frozenset(DAYS[-1:]))
+    assert set(result.event_dates) == {*requested, DAYS[-1]}
+
+
 def test_the_command_rebuilds_a_range_and_says_what_is_left(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +249,38 @@ def test_values_that_were_never_known_need_no_history(deployed: Deployment, monk
     deployed.pipeline.refresh(changed, "a rebuild", insurance_as_of=AS_OF)
     deployed.assert_equals_the_contract()
     assert deployed.pipeline.tables_behind() == []
+
+
+def test_new_oldest_event_date_does_not_begin_a_rebuild_of_the_state_again(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def readings(**by_day: int | None) -> str:
+        return json.dumps([event("LATE", f"2025-09-{d[1:]}T10:00:00Z", currentMileageKm=by_day[d]) for d in by_day])
+
+    deployed.upload("second.json", readings(d01=100, d02=200))
+    deployed.process()
+    # The last known reading is then that of the day before.
+    deployed.upload("third.json", readings(d02=None))
+    deployed.pipeline.ingest("a run")
+    deployed.pipeline.refresh(SILVER, "a run")
+    monkeypatch.setattr("telemetry_assets.transforms.gold_car_current_state._MANY_CARS", 0)
+    changed = raise_edition(monkeypatch, CURRENT_STATE)
+    uploaded: list[str] = []
+
+    def add_a_date(step: Any) -> None:
+        if not uploaded:
+            uploaded.append("fourth.json")
+            deployed.upload("fourth.json", json.dumps([event("CAR-1", "2025-08-01T10:00:00Z")]))
+            deployed.pipeline.ingest("between")
+            deployed.pipeline.update_all("between", AS_OF)
+
+    deployed.pipeline.refresh(changed, "a rebuild", insurance_as_of=AS_OF, between_steps=add_a_date)
+    assert uploaded
+    rebuilt = [day for step in steps_of(deployed, changed, "a rebuild") for day in step.split(",")]
+    assert max(Counter(rebuilt).values()) == 1
+    deployed.process()
+    deployed.recall_batches()
+    deployed.assert_equals_the_contract()
 
 
 def test_all_tables_become_empty_with_their_upstream(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
