@@ -28,7 +28,7 @@ from pyiceberg.table import FileScanTask, Table
 from telemetry_assets.lakehouse.cars import CAR, Cars, CarSet
 from telemetry_assets.tables.contract import Partitions, TableContract
 
-READ_THREADS = 4
+THREADS = 4
 _ROWS_IN_MEMORY = 500_000
 _EPOCH = date(1970, 1, 1)
 _FILE, _POSITION = "_file", "_position"
@@ -165,7 +165,7 @@ def find_rows(
     candidates = [task for task in planned if cars is None or cars.may_be_between(*car_bounds(table, task.file))]
     reader = _Reader(table, contract, cars)
     # Not PyIceberg's threads: its own scans, which a task may contain, wait for them.
-    with ThreadPoolExecutor(READ_THREADS) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         if keys is None:
             found = list(threads.map(partial(reader.scan, columns=tuple(columns) or None), candidates))
         else:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.lakehouse.commits import CHANGED_ROWS, replace_files, set_table_properties
 from telemetry_assets.lakehouse.data_files import (
-    READ_THREADS,
+    THREADS,
     FileRows,
     FoundRows,
     bounded,
@@ -121,9 +121,9 @@ def commit_merge(
     contract = merge.found.contract
     rewritten = _rewritten_files(merge)
     added: list[DataFile] = []
-    for partitions in bounded(_changed_partitions(merge, rewritten), lambda one: one.rows):
-        rows = pa.concat_tables([part for one in partitions for part in one.content(table, contract)])
-        added += write_files(table, contract, rows) if rows.num_rows else []
+    with ThreadPoolExecutor(THREADS) as threads:
+        for partitions in bounded(_changed_partitions(merge, rewritten), lambda one: one.rows):
+            added += chain.from_iterable(threads.map(partial(_write, table, contract), partitions))
     removed = [file.task.file for file, _ in rewritten]
     counted = {**summary, CHANGED_ROWS: str(merge.changed_rows())}
     replace_files(table, added, removed, counted, table_properties)
@@ -173,12 +173,15 @@ class _ChangedPartition:
         """The number of these rows, or a few more."""
         return int(self.written.num_rows) + sum(file.task.file.record_count for file, _ in self.rewritten)
 
-    def content(self, table: Table, contract: TableContract) -> list[pa.Table]:
+    def content(self, table: Table, contract: TableContract) -> pa.Table:
         """These rows."""
-        in_part = [file for file, _ in self.rewritten if not file.is_whole_file]
-        with ThreadPoolExecutor(READ_THREADS) as threads:
-            others = list(threads.map(partial(other_rows, table, contract), in_part))
-        return [self.written, *(file.rows.filter(of_file) for file, of_file in self.rewritten), *others]
+        others = [other_rows(table, contract, file) for file, _ in self.rewritten if not file.is_whole_file]
+        return pa.concat_tables([self.written, *(file.rows.filter(kept) for file, kept in self.rewritten), *others])
+
+
+def _write(table: Table, contract: TableContract, partition: _ChangedPartition) -> list[DataFile]:
+    rows = partition.content(table, contract)
+    return write_files(table, contract, rows) if rows.num_rows else []
 
 
 def _changed_partitions(merge: Merge, rewritten: list[tuple[FileRows, pa.Array]]) -> list[_ChangedPartition]:
