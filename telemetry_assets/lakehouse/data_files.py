@@ -17,6 +17,7 @@ from functools import partial
 from itertools import accumulate
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -108,12 +109,14 @@ class FileRows:
     :param rows: the rows.
     :param positions: the places of the rows among all rows of the file that are not deleted, ascending.
     :param bytes_read: the size of the parts of the file that were read.
+    :param others: the other rows of the file; None if they were not read, or there are many.
     """
 
     task: FileScanTask
     rows: pa.Table
     positions: pa.Array
     bytes_read: int
+    others: pa.Table | None = None
 
     @property
     def is_whole_file(self) -> bool:
@@ -163,7 +166,7 @@ def find_rows(
         cars = CarSet.of(keys[CAR].unique().to_pylist())
     planned = list(table.scan(contract.partition_filter(partitions)).plan_files())
     candidates = [task for task in planned if cars is None or cars.may_be_between(*car_bounds(table, task.file))]
-    reader = _Reader(table, contract, cars)
+    reader = _Reader(table, contract, cars, sum(task.file.record_count for task in candidates) <= _ROWS_IN_MEMORY)
     # Not PyIceberg's threads: its own scans, which a task may contain, wait for them.
     with ThreadPoolExecutor(THREADS) as threads:
         if keys is None:
@@ -191,9 +194,13 @@ def _partition_rows(contract: TableContract, files: Iterable[DataFile]) -> Mappi
 
 def other_rows(table: Table, contract: TableContract, found: FileRows) -> pa.Table:
     """The rows of a data file that are not among the found ones."""
-    rows = _Reader(table, contract, None).scan(found.task).rows
-    is_found = pc.is_in(pa.array(range(rows.num_rows), pa.int64()), found.positions)
-    return rows.filter(pc.invert(is_found))
+    if found.others is not None:
+        return found.others
+    return _without(_Reader(table, contract, None).scan(found.task).rows, found.positions)
+
+
+def _without(rows: pa.Table, positions: pa.Array) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(_range(0, rows.num_rows), positions)))
 
 
 def only(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -201,7 +208,7 @@ def only(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
     if not rows.num_rows:
         return rows
     number = "_number"
-    numbered = rows.select(list(columns)).append_column(number, pa.array(range(rows.num_rows), pa.int64()))
+    numbered = rows.select(list(columns)).append_column(number, _range(0, rows.num_rows))
     wanted = others.select(list(columns)).cast(rows.select(list(columns)).schema)
     kept = numbered.join(wanted, list(columns), join_type="left semi")
     return rows.take(kept[number].combine_chunks().sort())
@@ -247,6 +254,7 @@ class _Reader:
     table: Table
     contract: TableContract
     cars: Cars | None
+    keeps_others: bool = False
 
     def scan(self, task: FileScanTask, columns: tuple[str, ...] | None = None) -> FileRows:
         """The rows of the cars in a file, with some columns or with all."""
@@ -273,13 +281,14 @@ class _Reader:
             group_of = [bisect_right(firsts, position) - 1 for position in positions.to_pylist()]
             groups = sorted(set(group_of))
             rows, size = self._read(file, groups, self.contract.column_names)
+            others = _without(rows, positions) if self.keeps_others and len(groups) == file.num_row_groups else None
         sizes = [firsts[group + 1] - firsts[group] for group in groups]
         # How far the rows of each group are from their place in the file.
         moved = {
             group: start - firsts[group] for group, start in zip(groups, accumulate(sizes, initial=0), strict=False)
         }
         taken = pc.add(positions, pa.array([moved[group] for group in group_of], pa.int64()))
-        return FileRows(scan.task, rows.take(taken), positions, scan.bytes_read + size)
+        return FileRows(scan.task, rows.take(taken), positions, scan.bytes_read + size, others)
 
     def _of_cars(self, scan: FileRows) -> FileRows:
         if self.cars is None:
@@ -322,7 +331,7 @@ class _Reader:
 
 
 def _range(start: int, end: int) -> pa.Array:
-    return pa.array(range(start, end), pa.int64())
+    return pa.array(np.arange(start, end, dtype=np.int64))
 
 
 def _first_rows(file: pq.ParquetFile) -> list[int]:

@@ -13,6 +13,7 @@ from datetime import date
 from functools import partial
 from itertools import accumulate, chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
@@ -210,4 +211,4 @@ def _equal(one: pa.Table, other: pa.Table, contract: TableContract) -> pa.Chunke
 
 
 def _numbers(rows: pa.Table) -> pa.Array:
-    return pa.array(range(rows.num_rows), pa.int64())
+    return pa.array(np.arange(rows.num_rows, dtype=np.int64))
