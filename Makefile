@@ -114,7 +114,10 @@ docs: setup ## Write docs/tables.md from the contracts, and the inputs and outpu
 
 bench: setup ## Measure what docs/measurements.md states, except the engines
 	$(BIN)/python -m benchmarks.command_line
+	$(BIN)/python -m benchmarks.layout
 	$(BIN)/python -m benchmarks.ledger
+	$(BIN)/python -m benchmarks.merge
+	$(BIN)/python -m benchmarks.size_of_history
 	$(BIN)/python -m benchmarks.upload_to_gold
 	$(BIN)/python -m benchmarks.uploads_in_s3
 

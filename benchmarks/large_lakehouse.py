@@ -43,7 +43,7 @@ def fill(bronze: Table, ledger: Table, *, events: int, cars: int, days: int, las
     waiting: dict[int, list[pa.Table]] = {}
     for number in range(days):
         day = last_day - timedelta(days - 1 - number)
-        rows = _events_of(number, day, cars, per_car)
+        rows = events_of_day(number, day, cars, per_car)
         is_late = pa.array(np.arange(rows.num_rows) % _EVERY_LATE == 0)
         waiting.setdefault(min(number + _LATE_DAYS, days - 1), []).append(rows.filter(is_late))
         corrected = rows.filter(pa.array(np.arange(rows.num_rows) % _EVERY_CORRECTED == 1))
@@ -56,7 +56,7 @@ def car_names(cars: int) -> list[str]:
     return [f"{car * 7919 % 1_000_000:06d}-CAR-{car:06d}" for car in range(cars)]
 
 
-def _events_of(number: int, day: date, cars: int, per_car: int) -> pa.Table:
+def events_of_day(number: int, day: date, cars: int, per_car: int) -> pa.Table:
     """The Bronze rows of a day, without the columns of the batch."""
     car = np.repeat(np.arange(cars), per_car)
     place = np.tile(np.arange(per_car), cars)

@@ -1,13 +1,15 @@
 """Benchmark of an upload into lakehouses of different sizes: ``python -m benchmarks.size_of_history --large 20000000``.
 
 For each size, it fills a lakehouse, and then measures `process` of one upload, the sizes in turn: five events of today,
-and five events of two months ago. It prints the CPU time and the memory of the whole process.
+and five events of two months ago. It prints the CPU time and the memory of the whole process, and the bytes that a
+refresh of each table has read and written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import time
@@ -18,6 +20,8 @@ from datetime import date, timedelta
 
 from benchmarks.large_lakehouse import LAST_DAY, car_names, fill_folder
 from benchmarks.measuring import Measured, TemporaryDeployment, measure, temporary_deployment
+from telemetry_assets.pipeline import open_pipeline
+from telemetry_assets.settings import load_settings
 
 PROCESS = ("-m", "telemetry_assets", "process")
 
@@ -65,6 +69,16 @@ def measure_in_turn(sizes: Sequence[Size], runs: int) -> None:
                 measured.extend([result] if number else [])
 
 
+def byte_rows(size: Size, run: int) -> Iterator[str]:
+    """The rows of a Markdown table: what the refresh of each table reads and writes for five events of today."""
+    size.upload(LAST_DAY, run)
+    os.environ.update(size.deployment.environment)
+    with open_pipeline(load_settings()) as pipeline:
+        results = pipeline.process("a benchmark").refreshes
+    for one in results:
+        yield f"| {one.contract.full_name}, {size.events:,} | {one.bytes_read:,} | {one.bytes_written:,} |"
+
+
 def rows(sizes: Sequence[Size]) -> Iterator[str]:
     """The rows of a Markdown table."""
     first = sizes[0]
@@ -95,6 +109,9 @@ def main() -> None:
         measure_in_turn(sizes, arguments.runs)
         print("| `process` | median CPU s | ratio | most memory MB |\n|---|---|---|---|")
         print("\n".join(rows(sizes)))
+        print("\n| table, events | bytes read | bytes written |\n|---|---|---|")
+        for size in sizes:
+            print("\n".join(byte_rows(size, arguments.runs + 1)))
 
 
 if __name__ == "__main__":
