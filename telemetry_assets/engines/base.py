@@ -106,6 +106,9 @@ class TransformingEngine(ABC):
         :raises CommitFailedException: if another writer has committed to the table since it was read.
         """
 
+    def end_step(self) -> None:  # noqa: B027 - most engines have nothing to release
+        """Release what the data frames of a step have used. Called after each step."""
+
     def refresh(
         self, request: RefreshRequest, between_steps: Callable[[RefreshResult], None] = no_callback
     ) -> RefreshResult:
@@ -119,6 +122,12 @@ class TransformingEngine(ABC):
         return result
 
     def _step(self, request: RefreshRequest) -> RefreshResult:
+        try:
+            return self._attempt(request)
+        finally:
+            self.end_step()
+
+    def _attempt(self, request: RefreshRequest) -> RefreshResult:
         started, contract = time.monotonic(), request.contract
         plan = plan_refresh(self._lakehouse, request, self._limits)
         if plan.changes.is_foreign and isinstance(contract.upstream, DerivedTable):

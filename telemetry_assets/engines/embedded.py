@@ -61,7 +61,8 @@ class SailSession:
             # The finalizer of a PySpark session closes its client, which waits for threads under a lock. A garbage
             # collection in one of these threads would run the finalizer, and block the process for ever.
             session.client.close = lambda: None  # type: ignore[method-assign]
-            # PySpark makes a text of each plan for its log, even if it logs nothing. This is slow.
+            # PySpark makes a text of each plan for its log, even if it logs nothing. This is slow. If another version
+            # does not call this method, nothing is lost.
             session.client._proto_to_string = lambda p: "(a plan)"  # type: ignore[method-assign]
             for name, value in SESSION.items():
                 session.conf.set(name, value)
@@ -79,13 +80,20 @@ class EmbeddedEngine(TransformingEngine):
     def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
         super().__init__(lakehouse, limits)
         with ExitStack() as opened:
-            self._scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
+            self._copies = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
+            self._scratch = self._copies / "step"
+            self._scratch.mkdir()
             self._spark = opened.enter_context(closing(SailSession())).spark
             self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Stop the session and the server, and remove temporary files."""
         self._opened.close()
+
+    def end_step(self) -> None:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.end_step`. Copies of data files are kept."""
+        shutil.rmtree(self._scratch)
+        self._scratch.mkdir()
 
     def read(self, scan: TableScan) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
@@ -158,7 +166,7 @@ class EmbeddedEngine(TransformingEngine):
 
     def _copy_of(self, io: FileIO, path: str) -> str:
         # Data files are immutable, so a copy from another scan can be used again.
-        copy = self._scratch / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
+        copy = self._copies / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
         if not copy.exists():
             draft = copy.with_name(f"{uuid.uuid4().hex}.draft")
             with io.new_input(path).open(seekable=False) as source, draft.open("wb") as target:

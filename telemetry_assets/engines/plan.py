@@ -143,8 +143,13 @@ class RefreshPlan:
         """The table properties that the step sets in a separate commit after that of its rows.
 
         :param table: the table after the first commit. Another run may have registered more to rebuild since the plan.
+            If these parts are among the rebuilt ones, they are not rebuilt again: the watermark is that of the plan, so
+            the next run finds later changes again.
         """
-        return self._properties(self.left.with_changed(PendingRebuild.of(table).parts - self.pending.parts))
+        registered = PendingRebuild.of(table)
+        left = self.left.with_changed(registered.parts - self.pending.parts)
+        reason, request = left.reason or registered.reason, left.request or registered.request
+        return self._properties(replace(left, reason=reason, request=request))
 
     def _properties(self, left: PendingRebuild) -> Mapping[str, str]:
         snapshot = self.upstream.current_snapshot()
@@ -201,9 +206,10 @@ def plan_refresh(lakehouse: Lakehouse, request: RefreshRequest, limits: Limits) 
         after_pending = frozenset(map(contract.next_partition, pending.parts))
         pending = pending.with_changed(after_pending & contract.partitions_of(changes.dates))
     if action == "update" and contract.partition is None and pending and pending.reason:
-        # The newest dates are rebuilt first. Each value that is lost is found on an older date, which is not done yet.
-        newest = max(pending.parts)
-        pending = pending.with_changed(frozenset(day for day in changes.dates if day < newest))
+        # While all older dates are still to be rebuilt, the transform may drop a value whose event was removed, because
+        # an older value will be found. So a new date that is older than these is rebuilt too.
+        older = frozenset(day for day in changes.dates if day < max(pending.parts))
+        pending = pending.with_changed(older - pending.parts)
     if action == "register" and affects_all_rows and not pending:
         action = "update"
     taken = _event_dates(contract, upstream, changes, event_dates, action, piece)
@@ -268,7 +274,11 @@ def _event_dates(
     action: Action,
     piece: Piece | None,
 ) -> frozenset[date]:
-    """The event dates that a step refreshes. If an earlier step has chosen some of them, those of the whole piece."""
+    """The event dates that a step refreshes.
+
+    They are those that were chosen or have changed, if each partition of the piece has one. Otherwise an earlier run or
+    step has registered a partition, and they are all dates of the piece.
+    """
     if action == "update":
         return changes.dates - changes.dates_to_rebuild
     if piece is None:

@@ -253,7 +253,9 @@ def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
 class _AssertProperties(AssertTableUUID):
     """The table must be the same, and some of its properties must have the values that were read.
 
-    A commit that only sets properties creates no snapshot, so :class:`AssertRefSnapshotId` does not notice it.
+    A commit that only sets properties creates no snapshot, so :class:`AssertRefSnapshotId` does not notice it. Catalogs
+    that PyIceberg updates itself, such as SQL and Glue, evaluate requirements in this process. It derives from a
+    requirement of Iceberg, because others have no place in PyIceberg's types.
     """
 
     values: dict[str, str | None]
@@ -275,6 +277,7 @@ def _as_read(table: Table, names: Iterable[str]) -> _AssertProperties:
 def _set_properties(transaction: Transaction, table: Table, table_properties: Mapping[str, str]) -> None:
     """Set table properties together with the transaction's snapshot, unless another writer has changed them."""
     if table_properties:
+        # PyIceberg has no public method that adds a requirement.
         transaction._apply((), (_as_read(table, table_properties),))
         snapshot = transaction.table_metadata.current_snapshot()
         transaction.set_properties({**table_properties, **_set_in(snapshot)})

@@ -109,7 +109,7 @@ class FileRows:
     :param rows: the rows.
     :param positions: the places of the rows among all rows of the file that are not deleted, ascending.
     :param bytes_read: the size of the parts of the file that were read.
-    :param others: the other rows of the file; None if they were not read, or there are many.
+    :param others: the other rows of the file, if all row groups were read and all files together have few rows.
     """
 
     task: FileScanTask

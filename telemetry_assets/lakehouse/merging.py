@@ -6,7 +6,7 @@ Only data files with a row that is replaced or removed are rewritten. Rows that 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -32,6 +32,8 @@ from telemetry_assets.lakehouse.data_files import (
 from telemetry_assets.tables.contract import TableContract
 
 UPDATED_AT = "updated_at"
+_BYTES_OF_A_BOUND = 4_096
+"""A row group with a longer text has no bounds (parquet-cpp, ``Statistics``: `max_statistics_size`)."""
 _NEW, _OLD = "_new", "_old"
 
 
@@ -134,7 +136,25 @@ def commit_merge(
 
 def write_files(table: Table, contract: TableContract, rows: pa.Table) -> list[DataFile]:
     """Write rows to data files that belong to no table yet, sorted as the contract says."""
-    return list(_dataframe_to_data_files(table.metadata, in_file_order(contract, rows), table.io))
+    files = list(_dataframe_to_data_files(table.metadata, in_file_order(contract, rows), table.io))
+    for field_id in _without_bounds(table, rows):
+        for file in files:
+            file.lower_bounds.pop(field_id, None)
+            file.upper_bounds.pop(field_id, None)
+    return files
+
+
+def _without_bounds(table: Table, rows: pa.Table) -> list[int]:
+    """The ids of columns with a text that is too long for the statistics of a row group.
+
+    Such a row group has no bounds, and PyIceberg 0.12 takes those of the file's other row groups for those of the file.
+    """
+    return [
+        table.schema().find_field(column.name).field_id
+        for column in rows.schema
+        if pa.types.is_string(column.type)
+        and (pc.max(pc.binary_length(rows[column.name])).as_py() or 0) > _BYTES_OF_A_BOUND
+    ]
 
 
 def in_file_order(contract: TableContract, rows: pa.Table) -> pa.Table:
@@ -185,18 +205,17 @@ def _write(table: Table, contract: TableContract, partition: _ChangedPartition) 
     return write_files(table, contract, rows) if rows.num_rows else []
 
 
-def _changed_partitions(merge: Merge, rewritten: list[tuple[FileRows, pa.Array]]) -> list[_ChangedPartition]:
+def _changed_partitions(merge: Merge, rewritten: list[tuple[FileRows, pa.Array]]) -> Iterator[_ChangedPartition]:
     partition = merge.found.contract.partition
     if partition is None:
-        return [_ChangedPartition(merge.written, rewritten)]
+        yield _ChangedPartition(merge.written, rewritten)
+        return
     of_files: dict[date, list[tuple[FileRows, pa.Array]]] = defaultdict(list)
     for file, kept in rewritten:
         of_files[partition_date(file.task.file)].append((file, kept))
-    days = sorted({*merge.written[partition].unique().to_pylist(), *of_files})
-    return [
-        _ChangedPartition(merge.written.filter(pc.equal(merge.written[partition], pa.scalar(day))), of_files[day])
-        for day in days
-    ]
+    for day in sorted({*merge.written[partition].unique().to_pylist(), *of_files}):
+        written = merge.written.filter(pc.equal(merge.written[partition], pa.scalar(day)))
+        yield _ChangedPartition(written, of_files[day])
 
 
 def _equal(one: pa.Table, other: pa.Table, contract: TableContract) -> pa.ChunkedArray | pa.Array:

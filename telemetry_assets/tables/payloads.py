@@ -1,14 +1,16 @@
 """The payloads of Bronze rows as typed columns, a batch at a time.
 
-Arrow reads a batch of documents ten times as fast as Python reads them one by one. But it refuses the whole batch if
-one of its documents has a value that needs the rules of docs/contract.md, section 1.4, such as a number in a text. Such
-a batch is divided until the documents that Arrow refuses are in small parts, and Python reads these.
+Arrow reads a batch of documents several times as fast as Python reads them one by one. But it refuses the whole batch
+if one of its documents has a value that needs the rules of docs/contract.md, section 1.4, such as a number in a text.
+Python then reads the documents that seem to have such a value. If Arrow refuses others, the batch is divided until they
+are in small parts, which Python reads too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -20,8 +22,9 @@ from telemetry_assets.tables.contract import Range
 from telemetry_assets.tables.document_shapes import FIELDS, VALUE_COLUMNS, Field, Shape, date_of, values_of
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
-_READ_BY_PYTHON = 32
+_READ_BY_PYTHON = 256
 """A part of a batch with at most this number of documents is not divided."""
+_BYTES_READ_AT_ONCE = 64 * 1024 * 1024
 
 VALUE_SCHEMA = pa.schema([SILVER.arrow_schema.field(name) for name in VALUE_COLUMNS])
 
@@ -33,38 +36,45 @@ class _NeedsPythonError(Exception):
 def payload_columns(payloads: pa.Array, shapes: pa.Array) -> pa.Table:
     """The typed values of payloads, with the schema :data:`VALUE_SCHEMA`.
 
-    If a payload cannot be parsed or its shape is unknown, all its values are null. Ingestion does not write such rows.
+    If the shape of a payload is unknown, or it is not a JSON object, all its values are null. Ingestion does not write
+    such rows. Of other texts that are not valid JSON, Arrow may read some values.
 
     :param payloads: JSON documents.
     :param shapes: the shape of each document.
     """
-    places, parts = [], []
-    for shape in get_args(Shape):
-        of_shape = pc.indices_nonzero(pc.fill_null(pc.equal(shapes, shape), False))
-        places.append(of_shape)
-        parts.append(_columns(payloads.take(of_shape), shape))
-    other = pc.indices_nonzero(pc.invert(pc.is_in(shapes, pa.array(get_args(Shape)))))
-    places.append(other)
-    parts.append(
-        pa.Table.from_batches(
-            [
-                pa.RecordBatch.from_arrays(
-                    [pa.nulls(len(other), column.type) for column in VALUE_SCHEMA], schema=VALUE_SCHEMA
-                )
-            ]
-        )
-    )
+    # Spark and Sail have several types of texts.
+    payloads, shapes = payloads.cast(pa.string()), shapes.cast(pa.string())
+    of_shapes = {shape: pc.fill_null(pc.equal(shapes, shape), False) for shape in get_args(Shape)}
+    places = [pc.indices_nonzero(of_shape) for of_shape in of_shapes.values()]
+    parts = [_columns(payloads.take(place), shape) for place, shape in zip(places, of_shapes, strict=True)]
+    others = pc.indices_nonzero(pc.invert(pc.is_in(shapes, pa.array(list(of_shapes)))))
+    return _in_order([*parts, pa.table(_nulls(len(others)), schema=VALUE_SCHEMA)], [*places, others])
+
+
+def _in_order(parts: Iterable[pa.Table], places: Sequence[pa.Array]) -> pa.Table:
+    """The rows of some tables, each at its place."""
     return pa.concat_tables(parts).take(pc.sort_indices(pa.concat_arrays(places)))
 
 
+def _nulls(rows: int) -> dict[str, pa.Array]:
+    return {column.name: pa.nulls(rows, column.type) for column in VALUE_SCHEMA}
+
+
 def _columns(payloads: pa.Array, shape: Shape) -> pa.Table:
+    """The typed values of documents of one shape."""
     if not len(payloads):
         return VALUE_SCHEMA.empty_table()
-    try:
-        return _read_by_arrow(payloads, shape)
-    except (pa.ArrowInvalid, _NeedsPythonError):
-        if len(payloads) <= _READ_BY_PYTHON:
-            return _read_by_python(payloads, shape)
+    if payloads.nbytes <= _BYTES_READ_AT_ONCE or len(payloads) == 1:
+        try:
+            return _read_by_arrow(payloads, shape)
+        except (pa.ArrowInvalid, _NeedsPythonError):
+            if len(payloads) <= _READ_BY_PYTHON:
+                return _read_by_python(payloads, shape)
+        seems_refused = pc.match_substring_regex(payloads, _REFUSED[shape])
+        if pc.any(seems_refused).as_py():
+            places = [pc.indices_nonzero(seems_refused), pc.indices_nonzero(pc.invert(seems_refused))]
+            refused, others = (payloads.take(place) for place in places)
+            return _in_order([_read_by_python(refused, shape), _columns(others, shape)], places)
     half = len(payloads) // 2
     return pa.concat_tables([_columns(payloads[:half], shape), _columns(payloads[half:], shape)])
 
@@ -111,8 +121,7 @@ def _read_by_arrow(payloads: pa.Array, shape: Shape) -> pa.Table:
         for path, fields in FIELDS[shape]
         for field in fields
     }
-    missing = {column.name: pa.nulls(len(payloads), column.type) for column in VALUE_SCHEMA}
-    return pa.table({**missing, **columns}, schema=VALUE_SCHEMA)
+    return pa.table({**_nulls(len(payloads)), **columns}, schema=VALUE_SCHEMA)
 
 
 def _converted(values: pa.Array, field: Field) -> pa.Array:
@@ -121,7 +130,7 @@ def _converted(values: pa.Array, field: Field) -> pa.Array:
     if pa.types.is_date(wanted):
         texts = values.dictionary_encode()
         return pa.array([date_of(text) for text in texts.dictionary.to_pylist()], wanted).take(texts.indices)
-    if not pa.types.is_floating(values.type):
+    if pa.types.is_string(wanted):
         return values
     if _has_negative_zero(values):
         # In JSON, -0 is a whole number, whose sign Python drops. Arrow keeps it.
@@ -152,9 +161,7 @@ def _schema(shape: Shape) -> pa.Schema:
         for name in path:
             holder = holder.setdefault(name, {})
         for field in fields:
-            column = VALUE_SCHEMA.field(field.index)
-            is_number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-            holder[field.name] = pa.float64() if is_number else pa.string()
+            holder[field.name] = pa.float64() if _is_number(field) else pa.string()
     return pa.schema(_struct(tree))
 
 
@@ -164,4 +171,22 @@ def _struct(tree: Mapping[str, Any]) -> pa.DataType:
     )
 
 
+def _is_number(field: Field) -> bool:
+    column_type = VALUE_SCHEMA.field(field.index).type
+    return bool(pa.types.is_floating(column_type) or pa.types.is_integer(column_type))
+
+
+def _refused(shape: Shape) -> str:
+    """A regular expression of fields and objects whose value does not begin as one of their type, or null, does."""
+    fields = [field for _, fields in FIELDS[shape] for field in fields]
+    numbers = {field.name for field in fields if _is_number(field)}
+    texts = {field.name for field in fields} - numbers
+    objects = {name for path, _ in FIELDS[shape] for name in path}
+    beginnings = ((numbers, "-0-9"), (texts, '"'), (objects, "{"))
+    return "|".join(
+        rf'"(?:{"|".join(map(re.escape, sorted(names)))})"\s*:\s*[^{begin}n\s]' for names, begin in beginnings if names
+    )
+
+
+_REFUSED: dict[Shape, str] = {shape: _refused(shape) for shape in get_args(Shape)}
 _SCHEMAS: dict[Shape, pa.Schema] = {shape: _schema(shape) for shape in get_args(Shape)}

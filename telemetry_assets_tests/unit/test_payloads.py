@@ -77,11 +77,13 @@ def of_each(payload: str, shape: Shape) -> dict[str, Any]:
     return dict(zip(VALUE_COLUMNS, values, strict=True))
 
 
-@settings(max_examples=500)
-@given(st.lists(_DOCUMENTS_OF_SHAPES, max_size=12))
-def test_a_batch_has_the_values_of_each_of_its_documents(documents: list[tuple[str, Shape]]) -> None:
+@settings(max_examples=500, deadline=None)
+@given(st.lists(_DOCUMENTS_OF_SHAPES, max_size=12), st.sampled_from([1, 256]))
+def test_a_batch_has_the_values_of_each_of_its_documents(documents: list[tuple[str, Shape]], by_python: int) -> None:
     payloads, shapes = zip(*documents, strict=True) if documents else ((), ())
-    read = payload_columns(pa.array(payloads, pa.string()), pa.array(shapes, pa.string()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payloads_module, "_READ_BY_PYTHON", by_python)
+        read = payload_columns(pa.array(payloads, pa.string()), pa.array(shapes, pa.string()))
     assert read.schema == VALUE_SCHEMA
     expected = [of_each(payload, shape) for payload, shape in documents]
     # The text of a number shows the sign of a zero too.
@@ -89,7 +91,10 @@ def test_a_batch_has_the_values_of_each_of_its_documents(documents: list[tuple[s
     assert list(map(repr, read.to_pylist())) == list(map(repr, with_types.to_pylist()))
 
 
-def test_one_document_that_arrow_refuses_does_not_send_the_others_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("refused", "value", "most"), [("95", 95, 1), (-0.0, -0.0, 256)])
+def test_one_document_that_arrow_refuses_does_not_send_the_others_to_python(
+    monkeypatch: pytest.MonkeyPatch, refused: object, value: float, most: int
+) -> None:
     by_python: list[int] = []
     original = payloads_module._read_by_python
 
@@ -99,13 +104,26 @@ def test_one_document_that_arrow_refuses_does_not_send_the_others_to_python(monk
 
     monkeypatch.setattr(payloads_module, "_read_by_python", counted)
     documents = [event(engineTempCelsius=number) for number in range(5_000)]
-    documents[1_234]["metrics"]["engineTempCelsius"] = "95"
+    documents[1_234]["metrics"]["engineTempCelsius"] = refused
     texts = pa.array([json.dumps(document) for document in documents])
     values = payload_columns(texts, pa.array(["event"] * 5_000))["engine_temp_celsius"]
-    assert values[1_234].as_py() == 95
+    assert values[1_234].as_py() == value
     assert values[1_235].as_py() is None, "it is out of range"
     assert values[150].as_py() == 150
-    assert 0 < sum(by_python) <= 32
+    assert 0 < sum(by_python) <= most
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_texts_of_other_arrow_types_are_read(kind: pa.DataType) -> None:
+    payloads = pa.array([json.dumps(event(year=2024)), json.dumps(event(year="2023"))])
+    assert payload_columns(payloads.cast(kind), pa.array(["event"] * 2).cast(kind))["year"].to_pylist() == [2024, 2023]
+
+
+def test_large_batches_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payloads_module, "_BYTES_READ_AT_ONCE", 100)
+    payloads = pa.array([json.dumps(event(year=2000 + number)) for number in range(20)])
+    read = payload_columns(payloads, pa.array(["event"] * 20))
+    assert read["year"].to_pylist() == list(range(2000, 2020))
 
 
 def test_rows_of_both_shapes_keep_their_order() -> None:

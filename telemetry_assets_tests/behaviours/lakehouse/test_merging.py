@@ -120,6 +120,15 @@ class TestFiles:
         assert written == sorted(written, key=lambda row: (row["car_chassis"], row["telemetry_timestamp"]))
         assert file.num_row_groups == 3
 
+    def test_a_car_whose_name_is_too_long_for_the_statistics_is_found(self, deployed: Deployment) -> None:
+        # More cars than a row group has rows. The row group of the long name has no bounds.
+        others = [silver_row(f"e{number}", car=f"A{number:05d}") for number in range(4_100)]
+        long_name = "Z" * 5_000
+        merge(deployed, *others, silver_row("long", car=long_name, model="Uno"))
+        later = silver_row("long", car=long_name, model="Palio", ingested_at=NOON + timedelta(seconds=1))
+        merge(deployed, later)
+        assert [row["model"] for row in deployed.rows(SILVER) if row["car_chassis"] == long_name] == ["Palio"]
+
     def test_rows_of_a_car_are_found_in_its_row_groups_only(self, deployed: Deployment) -> None:
         rows = [silver_row(f"e{n}", car=f"CAR-{n // 100:03d}") for n in range(20_000)]
         merge(deployed, *rows)

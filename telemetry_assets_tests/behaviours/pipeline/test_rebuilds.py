@@ -16,6 +16,7 @@ from pyiceberg.expressions import EqualTo
 
 from telemetry_assets import tables
 from telemetry_assets.cli.main import main
+from telemetry_assets.engines.embedded import EmbeddedEngine
 from telemetry_assets.lakehouse.cars import ALL_CARS
 from telemetry_assets.lakehouse.commits import set_table_properties, summary_of
 from telemetry_assets.lakehouse.merging import Written, commit_merge
@@ -123,6 +124,21 @@ def test_uploads_are_in_gold_between_two_pieces_of_a_rebuild(
     deployed.recall_batches()
     deployed.assert_equals_the_contract()
     assert deployed.pipeline.tables_behind() == []
+
+
+def test_the_temporary_files_of_a_piece_are_removed_after_it(deployed: Deployment) -> None:
+    engine = deployed.pipeline.engine
+    assert isinstance(engine, EmbeddedEngine)
+    sizes: list[int] = []
+    deployed.pipeline.refresh(
+        CURRENT_STATE,
+        "a rebuild",
+        frozenset(DAYS),
+        insurance_as_of=AS_OF,
+        between_steps=lambda _: sizes.append(len(list(engine._copies.rglob("*.parquet")))),
+    )
+    assert len(sizes) > 2
+    assert set(sizes) == {0}
 
 
 def test_readers_see_the_old_rows_of_a_partition_until_its_piece_is_done(
