@@ -1,4 +1,7 @@
-"""``gold.fuel_efficiency_monthly``: distance and fuel per car and month. docs/contract.md, section 4.2."""
+"""``gold.fuel_efficiency_monthly``: distance and fuel per car and month. docs/contract.md, section 4.2.
+
+A month is represented by its first day.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from datetime import date, timedelta
 
 from telemetry_assets.tables.columns import MANUFACTURER, MODEL, UPDATED_AT
 from telemetry_assets.tables.contract import Column, DerivedTable, Total
-from telemetry_assets.tables.months import days_of_month, first_of_month, next_month
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
 # A later event of the month is added to the row without the events before it.
@@ -22,6 +24,26 @@ _LAST_EVENT = (
         internal=True,
     ),
 )
+
+
+def first_of_month(day: date) -> date:
+    """The first day of the day's month."""
+    return day.replace(day=1)
+
+
+def next_month(day: date) -> date:
+    """The first day of the month after the day's."""
+    return first_of_month(first_of_month(day) + timedelta(days=31))
+
+
+def previous_month(day: date) -> date:
+    """The first day of the month before the day's."""
+    return first_of_month(first_of_month(day) - timedelta(days=1))
+
+
+def days_of_month(first: date) -> list[date]:
+    """All days of the month that begins on ``first``."""
+    return [first + timedelta(days=offset) for offset in range((next_month(first) - first).days)]
 
 
 def _dates_of(months: frozenset[date]) -> frozenset[date]:

@@ -13,8 +13,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as f
 from pyspark.sql.window import Window, WindowSpec
 
-from telemetry_assets.tables.gold_fuel_efficiency_monthly import FUEL_EFFICIENCY
-from telemetry_assets.tables.months import days_of_month, first_of_month, next_month, previous_month
+from telemetry_assets.tables.gold_fuel_efficiency_monthly import (
+    FUEL_EFFICIENCY,
+    days_of_month,
+    first_of_month,
+    next_month,
+    previous_month,
+)
 from telemetry_assets.transforms.refresh import (
     RebuildInputs,
     RebuildNeededError,
