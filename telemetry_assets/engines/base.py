@@ -93,7 +93,7 @@ class TransformingEngine(ABC):
 
     @abstractmethod
     def evaluated(self, rows: DataFrame) -> DataFrame:
-        """The rows of a small data frame, computed once, so that the plans that use them remain small."""
+        """The rows of a data frame, computed once, so that the plans that use them remain small."""
 
     @abstractmethod
     def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:

@@ -37,7 +37,7 @@ class Reader(Protocol):
         ...
 
     def evaluated(self, rows: DataFrame) -> DataFrame:
-        """The rows of a small data frame, computed once."""
+        """The rows of a data frame, computed once."""
         ...
 
 

@@ -53,7 +53,7 @@ class RebuildInputs(Protocol):
         ...
 
     def evaluated(self, rows: DataFrame) -> DataFrame:
-        """The rows of a small data frame, computed once, so that the plans that use them remain small."""
+        """The rows of a data frame, computed once, so that the plans that use them remain small."""
         ...
 
     def history(self, cars: Set[str], columns: Sequence[str]) -> DataFrame:
@@ -78,7 +78,7 @@ class UpdateInputs(Protocol):
         ...
 
     def evaluated(self, rows: DataFrame) -> DataFrame:
-        """The rows of a small data frame, computed once, so that the plans that use them remain small."""
+        """The rows of a data frame, computed once, so that the plans that use them remain small."""
         ...
 
     def affected(self) -> DataFrame:
