@@ -90,6 +90,7 @@ BOUNDARIES = (
     Boundary(batches, "append_batch", "appending to {}", _of_contract),
     Boundary(merging, "replace_files", "replacing rows of {}", _of_table),
     Boundary(base, "set_table_properties", "moving the watermark of {}", _of_table),
+    Boundary(merging, "set_table_properties", "moving the watermark of {}", _of_table),
     Boundary(SqlCatalog, "commit_table", "the commit to {}", _of_table),
     Boundary(SqlCatalog, "_write_metadata", "writing metadata of {}", _of_location),
     Boundary(Session, "commit", "ending the catalog's transaction"),

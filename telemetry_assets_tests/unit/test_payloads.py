@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from telemetry_assets.tables import payloads as payloads_module
@@ -77,7 +77,7 @@ def of_each(payload: str, shape: Shape) -> dict[str, Any]:
     return dict(zip(VALUE_COLUMNS, values, strict=True))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_DOCUMENTS_OF_SHAPES, max_size=12), st.sampled_from([1, 256]))
 def test_a_batch_has_the_values_of_each_of_its_documents(documents: list[tuple[str, Shape]], by_python: int) -> None:
     payloads, shapes = zip(*documents, strict=True) if documents else ((), ())
