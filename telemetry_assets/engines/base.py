@@ -10,6 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from telemetry_assets.engines.inputs import ChangeInputs, PieceInputs
 from telemetry_assets.engines.plan import Limits, RefreshPlan, RefreshRequest, TableScan, plan_refresh
@@ -183,7 +184,8 @@ def merge_rows(plan: RefreshPlan, new: pa.Table, found: FoundRows) -> Outcome:
         merge.changes_rows,
         merge.partition_rows(),
         rows_by_partition(merge.written, contract),
-        repeated_among(remaining, contract),
+        # The new keys are unique. So are all, if no found row remains.
+        repeated_among(remaining, contract) if pc.any(merge.kept, min_count=0).as_py() else 0,
         shared_ids(remaining, contract, check) if check is not None else (),
         found.bytes_read + written.bytes_read + plan.changes.bytes,
         written.bytes_written,

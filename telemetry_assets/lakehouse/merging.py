@@ -93,6 +93,8 @@ def plan_merge(found: FoundRows, new: pa.Table, newest_by: str | None = None) ->
     :param newest_by: if given, a found row with a greater value in this column than the new one remains.
     """
     contract, old = found.contract, found.rows
+    if not old.num_rows:
+        return Merge(found, pa.array([], pa.bool_()), new)
     key = list(contract.key)
     numbered = old.select(key).append_column(_OLD, _numbers(old))
     # Another writer may have repeated a key. One of its rows is compared, and the others are removed.
