@@ -19,7 +19,7 @@ _PROCESS = ("-m", "telemetry_assets", "process")
 
 
 def fill_bronze(deployment: TemporaryDeployment, events: int, cars: int) -> None:
-    """Write the events of 60 days to Bronze. The other tables are empty."""
+    """Write the events of 60 days to Bronze. The other tables remain empty."""
     deployment.landing.mkdir()
     fill_folder(deployment.folder / "lakehouse", events=events, cars=cars, days=60)
 
