@@ -10,7 +10,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from telemetry_assets.engines.inputs import ChangeInputs, PieceInputs
 from telemetry_assets.engines.plan import Limits, RefreshPlan, RefreshRequest, TableScan, plan_refresh
@@ -107,7 +106,8 @@ class TransformingEngine(ABC):
         :raises CommitFailedException: if another writer has committed to the table since it was read.
         """
 
-    def end_step(self) -> None:  # noqa: B027 - most engines have nothing to release
+    @abstractmethod
+    def end_step(self) -> None:
         """Release what the data frames of a step have used. Called after each step."""
 
     def refresh(
@@ -185,7 +185,7 @@ def merge_rows(plan: RefreshPlan, new: pa.Table, found: FoundRows) -> Outcome:
         merge.partition_rows(),
         rows_by_partition(merge.written, contract),
         # The new keys are unique. So are all, if no found row remains.
-        repeated_among(remaining, contract) if pc.any(merge.kept, min_count=0).as_py() else 0,
+        repeated_among(remaining, contract) if merge.keeps_rows else 0,
         shared_ids(remaining, contract, check) if check is not None else (),
         found.bytes_read + written.bytes_read + plan.changes.bytes,
         written.bytes_written,

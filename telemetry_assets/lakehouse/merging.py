@@ -55,6 +55,11 @@ class Merge:
         """Whether any row is inserted, replaced or removed."""
         return bool(self.written.num_rows) or not pc.all(self.kept, min_count=0).as_py()
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether any found row remains."""
+        return bool(pc.any(self.kept, min_count=0).as_py())
+
     def changed_rows(self) -> int:
         """The number of rows that are inserted, replaced or removed. A replaced row counts twice."""
         return int(self.written.num_rows + pc.sum(pc.invert(self.kept), min_count=0).as_py())

@@ -80,6 +80,11 @@ class Range:
         """Whether a number is valid."""
         return (self.least < number if self.is_open else self.least <= number) and number <= self.greatest
 
+    def contains_each(self, numbers: pa.Array) -> pa.Array:
+        """For each of some numbers, whether it is valid."""
+        above = pc.greater if self.is_open else pc.greater_equal
+        return pc.and_(above(numbers, self.least), pc.less_equal(numbers, self.greatest))
+
     def __str__(self) -> str:
         # Years have no separator of thousands.
         separator = "" if self.least >= 1_000 else ","

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from telemetry_assets.tables.contract import Range
 from telemetry_assets.tables.document_shapes import FIELDS, VALUE_COLUMNS, Field, Shape, date_of, values_of
 from telemetry_assets.tables.silver_car_telemetry import SILVER
 
@@ -27,6 +26,7 @@ _READ_BY_PYTHON = 256
 _BYTES_READ_AT_ONCE = 64 * 1024 * 1024
 
 VALUE_SCHEMA = pa.schema([SILVER.arrow_schema.field(name) for name in VALUE_COLUMNS])
+"""The Silver columns whose values come from a payload."""
 
 
 class _NeedsPythonError(Exception):
@@ -139,18 +139,13 @@ def _converted(values: pa.Array, field: Field) -> pa.Array:
     if pa.types.is_integer(wanted):
         valid = pc.and_(valid, pc.equal(values, pc.trunc(values)))
     if field.valid_range is not None:
-        valid = pc.and_(valid, _contained(values, field.valid_range))
+        valid = pc.and_(valid, field.valid_range.contains_each(values))
     return pc.if_else(valid, values, None).cast(wanted)
 
 
 def _has_negative_zero(values: pa.Array) -> bool:
     numbers = values.to_numpy(zero_copy_only=False)
     return bool(np.any(np.signbit(numbers) & (numbers == 0)))
-
-
-def _contained(values: pa.Array, valid: Range) -> pa.Array:
-    above = pc.greater if valid.is_open else pc.greater_equal
-    return pc.and_(above(values, valid.least), pc.less_equal(values, valid.greatest))
 
 
 def _schema(shape: Shape) -> pa.Schema:

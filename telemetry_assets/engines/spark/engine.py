@@ -67,6 +67,9 @@ class SparkEngine(TransformingEngine):
         """See :meth:`telemetry_assets.ingestion.batch_parser.Parser.parse`."""
         return parsed_in_spark(self._spark, self._settings, entry)
 
+    def end_step(self) -> None:
+        """Do nothing. Spark removes checkpoints itself."""
+
     def close(self) -> None:
         """Do nothing. The JVM ends with this process, because a process cannot start a second one."""
 
