@@ -33,6 +33,7 @@ STEP = "step.json"
 FOLLOWERS = "followers.json"
 MESSAGES = "messages"
 _FOLDER = "remote"
+_NOT_COMPARED = {"run_id", "rebuild"}
 
 
 class RemoteStep(BaseModel):
@@ -75,8 +76,11 @@ class RemoteStep(BaseModel):
         return RefreshRequest(derived_table_named(self.table), event_dates, parameters, self.run_id, self.rebuilds)
 
     def is_same_work(self, other: RemoteStep) -> bool:
-        """Whether both steps have the same effect, so that only one of them has to be executed."""
-        return self.model_dump(exclude={"run_id"}) == other.model_dump(exclude={"run_id"})
+        """Whether both steps have the same effect, so that only one of them has to be executed.
+
+        After a rebuild, the table is no longer planned to be rebuilt, so ``rebuild`` is not compared.
+        """
+        return self.model_dump(exclude=_NOT_COMPARED) == other.model_dump(exclude=_NOT_COMPARED)
 
 
 class StepFolder:
