@@ -114,7 +114,10 @@ class Settings(BaseSettings):
         description="A refresh updates rows if at most this number of upstream rows changed; else it rebuilds dates.",
     )
     rebuild_max_rows: int = Field(
-        500_000, ge=1, description="A rebuild reads at most this number of rows at a time, on the embedded engine."
+        500_000, ge=1, description="A rebuild of Silver reads at most this number of rows at a time, if embedded."
+    )
+    gold_rebuild_max_rows: int = Field(
+        2_000_000, ge=1, description="A rebuild of Gold reads at most this number of rows at a time, if embedded."
     )
     spark_rebuild_max_rows: int = Field(
         50_000_000, ge=1, description="A rebuild reads at most this number of rows at a time, on Spark, EMR or Glue."

@@ -100,8 +100,8 @@ class TransformingEngine(ABC):
         """The rows of a data frame with the columns of a contract."""
 
     @abstractmethod
-    def rebuild(self, plan: RefreshPlan, piece: Piece, rows: DataFrame) -> Outcome:
-        """Replace the rows of a piece, in one commit, and set the plan's properties.
+    def rebuild(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> Outcome:
+        """Compute the rows of a piece, replace the stored ones in one commit, and set the plan's properties.
 
         :raises CommitFailedException: if another writer has committed to the table since it was read.
         """
@@ -123,13 +123,15 @@ class TransformingEngine(ABC):
         return result
 
     def _step(self, request: RefreshRequest) -> RefreshResult:
+        started = time.monotonic()
         try:
-            return self._attempt(request)
+            plan, outcome, rows_read = self._attempt(request)
         finally:
             self.end_step()
+        return refresh_result(plan, outcome, rows_read=rows_read, seconds=time.monotonic() - started)
 
-    def _attempt(self, request: RefreshRequest) -> RefreshResult:
-        started, contract = time.monotonic(), request.contract
+    def _attempt(self, request: RefreshRequest) -> tuple[RefreshPlan, Outcome, Mapping[date, int]]:
+        contract = request.contract
         plan = plan_refresh(self._lakehouse, request, self._limits)
         if plan.changes.is_foreign and isinstance(contract.upstream, DerivedTable):
             require_unique_upstream_keys(plan.upstream, contract.upstream)
@@ -144,22 +146,24 @@ class TransformingEngine(ABC):
             outcome, rows_read = _set_properties(plan), {}
         if checks_all_keys:
             outcome = replace(outcome, repeated_keys=repeated_keys(outcome.target, contract))
-        return refresh_result(plan, outcome, rows_read=rows_read, seconds=time.monotonic() - started)
+        return plan, outcome, rows_read
 
     def _perform(self, plan: RefreshPlan, parameters: RefreshParameters) -> tuple[Outcome, Mapping[date, int]]:
         if plan.action == "register":
             return _set_properties(plan), {}
-        transform = transform_of(plan.contract)
         if plan.piece is not None:
             logger.info("%s: rebuilding %s", plan.contract.full_name, plan.piece)
-            inputs = PieceInputs(self, plan, plan.piece)
-            return self.rebuild(plan, plan.piece, transform.rebuild(inputs, parameters)), inputs.rows_read
+            return self.rebuild(plan, plan.piece, parameters), plan.rows_of_piece(plan.piece).rows_by_date()
         changed = changed_rows(plan.upstream, plan.contract.upstream, plan.changes)
         if not changed and not plan.affects_all_rows:
             return _set_properties(plan), {}
         reads = ChangeInputs(self, plan, changed)
-        new = self.to_arrow(transform.update(reads, parameters), plan.contract)
+        new = self.to_arrow(transform_of(plan.contract).update(reads, parameters), plan.contract)
         return merge_rows(plan, new, reads.replaced_by(new)), plan.changes.rows_added()
+
+    def new_rows(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> DataFrame:
+        """The rows of a piece, computed from the tables of the plan."""
+        return transform_of(plan.contract).rebuild(PieceInputs(self, plan, piece), parameters)
 
 
 def _set_properties(plan: RefreshPlan) -> Outcome:

@@ -12,8 +12,9 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import is_s3
 from telemetry_assets.engines.base import TransformingEngine, merge_rows
-from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan
+from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan, plan_piece_after
 from telemetry_assets.engines.result import Outcome
 from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.lakehouse.cars import ALL_CARS
@@ -34,6 +35,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.data_files import find_rows, read_rows
 from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.transforms.refresh import RefreshParameters
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -74,8 +76,31 @@ class SailSession:
         self._opened.close()
 
 
+@dataclass(frozen=True)
+class _Computation:
+    """What determines the rows of a piece.
+
+    :param files: the paths of the upstream's data files, and of their delete files. They are immutable.
+    """
+
+    table: str
+    edition: str
+    piece: Piece
+    parameters: RefreshParameters
+    files: frozenset[str]
+
+    @classmethod
+    def of(cls, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> _Computation:
+        """The computation of a piece of a table whose rebuild reads only the upstream."""
+        files = [file.file_path for task in plan.rows_of_piece(piece).files for file in (task.file, *task.delete_files)]
+        return cls(plan.contract.full_name, plan.edition, piece, parameters, frozenset(files))
+
+
 class EmbeddedEngine(TransformingEngine):
-    """Runs transforms on a :class:`SailSession`, from construction to :meth:`close`."""
+    """Runs transforms on a :class:`SailSession`, from construction to :meth:`close`.
+
+    While a piece of a rebuild is committed, Sail computes the next one, if it does not depend on the first.
+    """
 
     def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
         super().__init__(lakehouse, limits)
@@ -84,6 +109,8 @@ class EmbeddedEngine(TransformingEngine):
             self._scratch = self._copies / "step"
             self._scratch.mkdir()
             self._spark = opened.enter_context(closing(SailSession())).spark
+            self._ahead: tuple[_Computation, Future[pa.Table]] | None = None
+            self._thread = opened.enter_context(ThreadPoolExecutor(1))
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -92,6 +119,8 @@ class EmbeddedEngine(TransformingEngine):
 
     def end_step(self) -> None:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.end_step`. Copies of data files are kept."""
+        if self._ahead is not None:
+            wait([self._ahead[1]])
         shutil.rmtree(self._scratch)
         self._scratch.mkdir()
 
@@ -140,12 +169,28 @@ class EmbeddedEngine(TransformingEngine):
             shutil.rmtree(folder, ignore_errors=True)
         return contract.conform(computed)
 
-    def rebuild(self, plan: RefreshPlan, piece: Piece, rows: DataFrame) -> Outcome:
+    def rebuild(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> Outcome:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.rebuild`. Only changed files are written."""
         contract = plan.contract
         cars = None if piece.cars == ALL_CARS else piece.cars
-        new = self.to_arrow(rows, contract)
+        new = self._computed(plan, piece, parameters)
+        self._compute_ahead(plan, parameters)
         return merge_rows(plan, new, find_rows(plan.target, contract, piece.partitions(contract), cars))
+
+    def _computed(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> pa.Table:
+        """The new rows of a piece. If they were computed ahead from the same files, they are not computed again."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == _Computation.of(plan, piece, parameters):
+            return ahead[1].result()
+        return self.to_arrow(self.new_rows(plan, piece, parameters), plan.contract)
+
+    def _compute_ahead(self, plan: RefreshPlan, parameters: RefreshParameters) -> None:
+        """Begin to compute the piece after that of the plan."""
+        following = plan_piece_after(plan, self._limits)
+        if following is not None and following.piece is not None:
+            rows = self.new_rows(following, following.piece, parameters)
+            computation = _Computation.of(following, following.piece, parameters)
+            self._ahead = computation, self._thread.submit(self.to_arrow, rows, following.contract)
 
     def _copy_without_deleted_rows(self, scan: TableScan) -> Path:
         path = self._scratch / f"{uuid.uuid4().hex}.parquet"

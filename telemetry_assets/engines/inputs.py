@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -48,7 +47,6 @@ class PieceInputs:
     engine: Reader
     plan: RefreshPlan
     piece: Piece
-    rows_read: Counter[date] = field(default_factory=Counter)
 
     @property
     def parts(self) -> frozenset[date]:
@@ -72,9 +70,7 @@ class PieceInputs:
 
     def upstream(self) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
-        scan = self.plan.upstream_rows(self.piece.dates, self.piece.cars)
-        self.rows_read.update(scan.rows_by_date())
-        return self.engine.read(scan)
+        return self.engine.read(self.plan.rows_of_piece(self.piece))
 
     def previous(self, partitions: frozenset[date] | None) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""

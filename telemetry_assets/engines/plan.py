@@ -56,23 +56,30 @@ class Limits:
     """How many rows a step reads at most.
 
     :param updated: changed upstream rows of an update. If more rows have changed, their event dates are rebuilt.
-    :param rebuilt: upstream rows of a piece of a rebuild.
+    :param of_bronze: Bronze rows of a piece of a rebuild.
+    :param of_silver: Silver rows of a piece. They have no payload, and the Gold tables need few of their columns.
     :param splits_partitions: whether a partition with more rows is rebuilt in several pieces, each of some cars.
     """
 
     updated: int
-    rebuilt: int
+    of_bronze: int
+    of_silver: int
     splits_partitions: bool = True
+
+    def rows_of_piece(self, contract: DerivedTable) -> int:
+        """The greatest number of upstream rows of a piece of a table."""
+        return self.of_silver if isinstance(contract.upstream, DerivedTable) else self.of_bronze
 
 
 def embedded_limits(settings: Settings) -> Limits:
     """The limits of the embedded engine."""
-    return Limits(settings.update_max_rows, settings.rebuild_max_rows)
+    return Limits(settings.update_max_rows, settings.rebuild_max_rows, settings.gold_rebuild_max_rows)
 
 
 def spark_limits(settings: Settings) -> Limits:
     """The limits of Spark, on this machine or remote. It replaces whole partitions, so it does not split them."""
-    return Limits(settings.update_max_rows, settings.spark_rebuild_max_rows, splits_partitions=False)
+    most_rows = settings.spark_rebuild_max_rows
+    return Limits(settings.update_max_rows, most_rows, most_rows, splits_partitions=False)
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,10 @@ class RefreshPlan:
         """The upstream's rows of these event dates."""
         return TableScan(self.contract.upstream, self.upstream, event_dates, cars)
 
+    def rows_of_piece(self, piece: Piece) -> TableScan:
+        """The upstream's rows that a piece is computed from."""
+        return self.upstream_rows(piece.dates, piece.cars)
+
     def previous_rows(self, partitions: Partitions, cars: CarRange = ALL_CARS) -> TableScan:
         """The table's own rows of these partitions before the step."""
         return TableScan(self.contract, self.target, partitions, cars)
@@ -218,6 +229,20 @@ def plan_refresh(lakehouse: Lakehouse, request: RefreshRequest, limits: Limits) 
     )
 
 
+def plan_piece_after(plan: RefreshPlan, limits: Limits) -> RefreshPlan | None:
+    """The plan of the piece after that of a plan. None if there is none, or if it needs the rows of this piece.
+
+    The next step makes its own plan, which differs if another writer commits in the meantime.
+    """
+    if not plan.left or plan.contract.rebuild_reads_itself:
+        return None
+    return replace(plan, pending=plan.left, piece=_next_piece(plan.contract, plan.upstream, plan.left, limits))
+
+
+def _next_piece(contract: DerivedTable, upstream: Table, pending: PendingRebuild, limits: Limits) -> Piece:
+    return next_piece(contract, upstream, pending, limits.rows_of_piece(contract), splits=limits.splits_partitions)
+
+
 def _pending(
     target: Table, contract: DerivedTable, upstream: Table, changes: Changes, event_dates: frozenset[date] | None
 ) -> PendingRebuild:
@@ -254,7 +279,7 @@ def _action(
     if changes.added or changes.removed:
         return "update", None
     if pending and rebuilds:
-        return "rebuild", next_piece(contract, upstream, pending, limits.rebuilt, splits=limits.splits_partitions)
+        return "rebuild", _next_piece(contract, upstream, pending, limits)
     return "register", None
 
 

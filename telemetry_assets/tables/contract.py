@@ -404,6 +404,11 @@ class DerivedTable(TableContract):
             return days
         return frozenset(partition for day in days if (partition := self.partition_of(day)) is not None)
 
+    @property
+    def rebuild_reads_itself(self) -> bool:
+        """Whether a rebuild computes the rows of a partition also from the table's other rows."""
+        return self.partition is None or self.next_partition is not None
+
     def column_sources(self) -> dict[str, str]:
         """For each column that has an upstream column, its name: the one in ``sources``, or the same name."""
         same_name = {name: name for name in self.column_names if name in self.upstream.column_names}

@@ -131,7 +131,7 @@ def serve(connection: Connection, environment: Mapping[str, str], sabotage: str)
 
         SABOTAGES[sabotage]()
     stops = _Stops(connection) if "AWS_ENDPOINT_URL" not in environment else None
-    engine = EmbeddedEngine(None, Limits(100_000, 500_000))  # type: ignore[arg-type]  # each run sets its own lakehouse
+    engine = EmbeddedEngine(None, Limits(100_000, 500_000, 2_000_000))  # type: ignore[arg-type]  # each run sets its own lakehouse
     connection.send(Message("ready"))
     while True:
         try:

@@ -26,6 +26,7 @@ def test_an_upload_is_in_gold_before_a_backfill_of_one_table_ends(
     deployed.upload("first.json", json.dumps(documents))
     deployed.process()
     monkeypatch.setenv("TELEMETRY_REBUILD_MAX_ROWS", "3")
+    monkeypatch.setenv("TELEMETRY_GOLD_REBUILD_MAX_ROWS", "3")
     has_work = Ingestion.has_work
     alerted: list[set[str]] = []
 
@@ -56,6 +57,7 @@ def test_a_failure_to_process_uploads_does_not_end_the_backfill(
     deployed.upload("first.json", json.dumps(documents))
     deployed.process()
     monkeypatch.setenv("TELEMETRY_REBUILD_MAX_ROWS", "3")
+    monkeypatch.setenv("TELEMETRY_GOLD_REBUILD_MAX_ROWS", "3")
 
     def fail(_: Any) -> bool:
         raise OSError("the landing folder is gone")

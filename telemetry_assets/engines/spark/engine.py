@@ -40,6 +40,7 @@ from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger
+from telemetry_assets.transforms.refresh import RefreshParameters
 from telemetry_assets.transforms.shaping import keep_updated_at, shaped
 
 if TYPE_CHECKING:
@@ -113,14 +114,14 @@ class SparkEngine(TransformingEngine):
         batches = [batch for row in encoded for batch in from_ipc(row[0])]
         return contract.conform(pa.Table.from_batches(batches)) if batches else contract.arrow_schema.empty_table()
 
-    def rebuild(self, plan: RefreshPlan, piece: Piece, rows: DataFrame) -> Outcome:
+    def rebuild(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> Outcome:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.rebuild`. It replaces whole partitions.
 
         Spark cannot set table properties in the same commit, so a second commit sets them, unless the table was rolled
         back in between.
         """
         contract, partitions = plan.contract, piece.partitions(plan.contract)
-        previous = self.read(plan.previous_rows(partitions))
+        rows, previous = self.new_rows(plan, piece, parameters), self.read(plan.previous_rows(partitions))
         if "updated_at" in contract.column_names:
             rows = keep_updated_at(contract, rows, previous)
         rows = rows.select(*contract.column_names).persist()

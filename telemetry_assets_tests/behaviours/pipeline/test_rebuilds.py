@@ -44,7 +44,7 @@ def documents(temperature: int = 120, cars: int = 4) -> Iterator[dict[str, Any]]
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[Deployment]:
     """A filled lakehouse, whose rebuilds have pieces of about two days."""
-    with deployment(tmp_path, rebuild_max_rows=8) as one:
+    with deployment(tmp_path, rebuild_max_rows=8, gold_rebuild_max_rows=8) as one:
         one.upload("first.json", json.dumps(list(documents())))
         one.process()
         yield one
@@ -126,6 +126,46 @@ def test_uploads_are_in_gold_between_two_pieces_of_a_rebuild(
     assert deployed.pipeline.tables_behind() == []
 
 
+@pytest.mark.parametrize("contract", [SILVER, ALERTS], ids=lambda one: one.full_name)
+def test_a_piece_has_the_uploads_that_arrived_while_it_was_computed(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, contract: DerivedTable
+) -> None:
+    changed = raise_edition(monkeypatch, contract)
+    taken: list[date] = []
+
+    def take_upload_of_the_next_piece(step: Any) -> None:
+        day = max(step.left)
+        # The number of Silver rows does not change.
+        deployed.upload(f"{day}.json", json.dumps([event("CAR-1", f"{day}T10:00:00Z", engineTempCelsius=90)]))
+        deployed.pipeline.ingest("test-run")
+        list(deployed.pipeline.update_all("test-run", AS_OF))
+        taken.append(day)
+
+    deployed.pipeline.refresh(changed, "run", insurance_as_of=AS_OF, between_steps=take_upload_of_the_next_piece)
+    assert len(taken) >= 3
+    deployed.process()
+    deployed.recall_batches()
+    deployed.assert_equals_the_contract()
+
+
+def test_the_next_piece_is_computed_while_a_piece_is_committed(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = raise_edition(monkeypatch, SILVER)
+    computed: list[str] = []
+    to_arrow = EmbeddedEngine.to_arrow
+
+    def counted(engine: EmbeddedEngine, rows: Any, contract: Any) -> Any:
+        computed.append(contract.full_name)
+        return to_arrow(engine, rows, contract)
+
+    done: list[int] = []
+    monkeypatch.setattr(EmbeddedEngine, "to_arrow", counted)
+    deployed.pipeline.refresh(changed, "run", between_steps=lambda _: done.append(len(computed)))
+    assert done == [2, 3, 4, 5]
+    assert len(computed) == 5
+
+
 def test_the_temporary_files_of_a_piece_are_removed_after_it(deployed: Deployment) -> None:
     engine = deployed.pipeline.engine
     assert isinstance(engine, EmbeddedEngine)
@@ -152,7 +192,7 @@ def test_readers_see_the_old_rows_of_a_partition_until_its_piece_is_done(
 
 
 def test_a_single_date_with_more_rows_than_a_piece_is_rebuilt_by_cars(tmp_path: Path) -> None:
-    with deployment(tmp_path, rebuild_max_rows=10) as deployed:
+    with deployment(tmp_path, rebuild_max_rows=10, gold_rebuild_max_rows=10) as deployed:
         one_day = [event(f"CAR-{number:02d}", engineTempCelsius=120, currentMileageKm=1000) for number in range(45)]
         deployed.upload("x.json", json.dumps(one_day))
         deployed.process()
@@ -203,6 +243,7 @@ def test_the_command_rebuilds_a_range_and_says_what_is_left(
     monkeypatch.setenv("TELEMETRY_LAKEHOUSE_URI", deployed.settings.lakehouse_uri)
     monkeypatch.setenv("TELEMETRY_LANDING_URI", deployed.settings.landing_uri)
     monkeypatch.setenv("TELEMETRY_REBUILD_MAX_ROWS", "8")
+    monkeypatch.setenv("TELEMETRY_GOLD_REBUILD_MAX_ROWS", "8")
     arguments = ["rebuild", "gold.performance_alerts", "--from", "2025-09-01", "--to", "2025-10-31"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
@@ -241,7 +282,7 @@ def test_month_that_is_updated_while_the_month_before_is_rebuilt_is_exact_afterw
         deployed.upload("first.json", json.dumps(documents))
         deployed.process()
     late = readings(10, d25=1500, d26=1510, d27=1520, d28=1530, d29=1540, d30=1550)
-    with deployment(tmp_path, rebuild_max_rows=4, update_max_rows=5) as deployed:
+    with deployment(tmp_path, rebuild_max_rows=4, gold_rebuild_max_rows=4, update_max_rows=5) as deployed:
         updated: list[str] = []
 
         def update_november(step: Any) -> None:
