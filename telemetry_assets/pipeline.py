@@ -199,7 +199,11 @@ class Pipeline:
             require_conservation(self.lakehouse, batch_report)
 
         def take_waiting(_: RefreshResult) -> None:
-            taken = self.ingest(run_id, progress) if self.ingestion.has_work() else []
+            if not self.ingestion.has_work():
+                return
+            # The pieces so far may have changed many rows. So the next update has only the rows of the uploads.
+            list(self.update_all(run_id, insurance_as_of))
+            taken = self.ingest(run_id, progress)
             for one in taken:
                 require_conservation(self.lakehouse, one)
             batch_reports.extend(taken)

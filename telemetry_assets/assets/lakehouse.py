@@ -169,17 +169,23 @@ def _reports(
 
 
 def _give_way(context: AssetExecutionContext, pipeline: Pipeline, step: RefreshResult, as_of: date | None) -> None:
-    """Between two pieces of a rebuild, ingest waiting uploads, and update all tables from what has changed.
+    """Between two pieces of a rebuild, ingest waiting uploads, and update all tables from them.
 
     The step holds the pool, so no other run can do it.
     """
+
+    def update_all() -> None:
+        for result in pipeline.update_all(context.run.run_id, as_of):
+            log_report(context, refresh_report(context, pipeline, result, None))
+
     context.log.info(f"{step.contract.full_name}: {counted(len(step.left), 'partition')} left to rebuild")
     try:
         if pipeline.ingestion.has_work():
+            # The pieces so far may have changed many rows. So the next update has only the rows of the uploads.
+            update_all()
             for report in ingest_reports(context, pipeline, None):
                 log_report(context, report)
-        for result in pipeline.update_all(context.run.run_id, as_of):
-            log_report(context, refresh_report(context, pipeline, result, None))
+            update_all()
     except Exception as error:
         # The rebuild does not depend on it, and the next run of the job `ingest` tries again and shows the error.
         context.log.error(f"uploads could not be processed between two pieces: {plain_lines(str(error))}")

@@ -105,8 +105,8 @@ class EmbeddedEngine(TransformingEngine):
     def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
         super().__init__(lakehouse, limits)
         with ExitStack() as opened:
-            self._copies = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
-            self._scratch = self._copies / "step"
+            self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
+            self._scratch = self._folder / "step"
             self._scratch.mkdir()
             self._spark = opened.enter_context(closing(SailSession())).spark
             self._ahead: tuple[_Computation, Future[pa.Table]] | None = None
@@ -119,7 +119,10 @@ class EmbeddedEngine(TransformingEngine):
 
     def end_step(self) -> None:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.end_step`. Copies of data files are kept."""
+        if not any(self._scratch.iterdir()):
+            return
         if self._ahead is not None:
+            # It may read these files.
             wait([self._ahead[1]])
         shutil.rmtree(self._scratch)
         self._scratch.mkdir()
@@ -160,7 +163,8 @@ class EmbeddedEngine(TransformingEngine):
         The rows are written to files and read from there, because a row with long texts can exceed the size limit of a
         gRPC message.
         """
-        folder = self._scratch / uuid.uuid4().hex
+        # Not a file of the step, because the rows may be those of the next one.
+        folder = self._folder / uuid.uuid4().hex
         try:
             rows.write.parquet(f"file://{folder}", compression="uncompressed")
             # Sail creates neither files nor a folder for a data frame without rows.
@@ -211,7 +215,7 @@ class EmbeddedEngine(TransformingEngine):
 
     def _copy_of(self, io: FileIO, path: str) -> str:
         # Data files are immutable, so a copy from another scan can be used again.
-        copy = self._copies / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
+        copy = self._folder / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
         if not copy.exists():
             draft = copy.with_name(f"{uuid.uuid4().hex}.draft")
             with io.new_input(path).open(seekable=False) as source, draft.open("wb") as target:

@@ -175,7 +175,7 @@ def test_the_temporary_files_of_a_piece_are_removed_after_it(deployed: Deploymen
         "a rebuild",
         frozenset(DAYS),
         insurance_as_of=AS_OF,
-        between_steps=lambda _: sizes.append(len(list(engine._copies.rglob("*.parquet")))),
+        between_steps=lambda _: sizes.append(len(list(engine._folder.rglob("*.parquet")))),
     )
     assert len(sizes) > 2
     assert set(sizes) == {0}
