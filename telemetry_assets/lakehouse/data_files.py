@@ -110,6 +110,7 @@ class FileRows:
     :param positions: the places of the rows among all rows of the file that are not deleted, ascending.
     :param bytes_read: the size of the parts of the file that were read.
     :param others: the other rows of the file, if all row groups were read and all files together have few rows.
+    :param footer: the file's metadata, if it was read.
     """
 
     task: FileScanTask
@@ -117,6 +118,7 @@ class FileRows:
     positions: pa.Array
     bytes_read: int
     others: pa.Table | None = None
+    footer: pq.FileMetaData | None = None
 
     @property
     def is_whole_file(self) -> bool:
@@ -267,7 +269,8 @@ class _Reader:
             rows, size = self._read(file, groups, names)
             positions = [_range(firsts[group], firsts[group + 1]) for group in groups]
             places = pa.concat_arrays([_range(0, 0), *positions])
-            return self._of_cars(FileRows(task, rows, places, size + file.metadata.serialized_size))
+            size += file.metadata.serialized_size
+            return self._of_cars(FileRows(task, rows, places, size, footer=file.metadata))
 
     def read(self, scan: FileRows, positions: pa.Array) -> FileRows:
         """Some rows of a scanned file, with all columns."""
@@ -276,7 +279,7 @@ class _Reader:
         if scan.task.delete_files:
             rows = self._without_deleted_rows(scan.task)
             return FileRows(scan.task, rows.take(positions), positions, scan.bytes_read)
-        with self._open(scan.task) as file:
+        with self._open(scan.task, scan.footer) as file:
             firsts = _first_rows(file)
             group_of = [bisect_right(firsts, position) - 1 for position in positions.to_pylist()]
             groups = sorted(set(group_of))
@@ -301,8 +304,11 @@ class _Reader:
         return self.contract.conform(read_rows(self.table, [task], self.contract.column_names))
 
     @contextmanager
-    def _open(self, task: FileScanTask) -> Iterator[pq.ParquetFile]:
-        with self.table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
+    def _open(self, task: FileScanTask, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+        with (
+            self.table.io.new_input(task.file.file_path).open() as source,
+            pq.ParquetFile(source, metadata=footer) as file,
+        ):
             yield file
 
     def _read(self, file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> tuple[pa.Table, int]:
@@ -310,19 +316,20 @@ class _Reader:
 
         A file may lack columns that were added after it was written.
         """
-        stored = [name for name in columns if name in file.schema_arrow.names]
+        names = file.schema_arrow.names
+        stored = [name for name in columns if name in names]
         rows = file.read_row_groups(list(groups), stored)
         schema = pa.schema([self.contract.arrow_schema.field(name) for name in columns])
         for column in schema:
             if column.name not in rows.column_names:
                 rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
-        return rows.select(list(columns)).cast(schema), _size(file, groups, stored)
+        return rows.select(list(columns)).cast(schema), _size(file.metadata, groups, [names.index(name) for name in stored])
 
     def _row_groups(self, file: pq.ParquetFile) -> list[int]:
-        metadata = file.metadata
-        if self.cars is None or CAR not in file.schema_arrow.names:
+        metadata, names = file.metadata, file.schema_arrow.names
+        if self.cars is None or CAR not in names:
             return list(range(metadata.num_row_groups))
-        column = file.schema_arrow.names.index(CAR)
+        column = names.index(CAR)
         return [
             group
             for group in range(metadata.num_row_groups)
@@ -345,9 +352,7 @@ def _statistics(column: pq.ColumnChunkMetaData) -> tuple[str | None, str | None]
     return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else (None, None)
 
 
-def _size(file: pq.ParquetFile, groups: Iterable[int], names: Sequence[str]) -> int:
+def _size(footer: pq.FileMetaData, groups: Iterable[int], columns: Sequence[int]) -> int:
     """The stored size of some columns of some row groups."""
-    columns = [file.schema_arrow.names.index(name) for name in names]
-    return sum(
-        file.metadata.row_group(group).column(column).total_compressed_size for group in groups for column in columns
-    )
+    row_groups = [footer.row_group(group) for group in groups]
+    return sum(group.column(column).total_compressed_size for group in row_groups for column in columns)
