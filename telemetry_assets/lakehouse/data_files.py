@@ -323,7 +323,9 @@ class _Reader:
         for column in schema:
             if column.name not in rows.column_names:
                 rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
-        return rows.select(list(columns)).cast(schema), _size(file.metadata, groups, [names.index(name) for name in stored])
+        return rows.select(list(columns)).cast(schema), _size(
+            file.metadata, groups, [names.index(name) for name in stored]
+        )
 
     def _row_groups(self, file: pq.ParquetFile) -> list[int]:
         metadata, names = file.metadata, file.schema_arrow.names
