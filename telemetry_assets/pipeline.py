@@ -115,12 +115,12 @@ class Pipeline:
             progress(results[-1])
         return results
 
-    def update_all(self, run_id: str, insurance_as_of: date | None = None) -> Iterator[RefreshResult]:
-        """Update the tables whose upstream has changed. Parts that have to be rebuilt are left to a later refresh."""
-        for contract in derived_tables():
-            table, upstream = self.lakehouse.existing(contract), self.lakehouse.existing(contract.upstream)
-            if table is not None and upstream is not None and has_changes(table, contract, upstream):
-                yield self._refresh(contract, run_id, None, insurance_as_of, rebuilds=False)
+    def update(self, contract: DerivedTable, run_id: str, insurance_as_of: date | None = None) -> RefreshResult | None:
+        """Update a derived table if its upstream has changed. Parts that have to be rebuilt are left to a refresh."""
+        table, upstream = self.lakehouse.existing(contract), self.lakehouse.existing(contract.upstream)
+        if table is None or upstream is None or not has_changes(table, contract, upstream):
+            return None
+        return self._refresh(contract, run_id, None, insurance_as_of, rebuilds=False)
 
     def refresh(
         self,
@@ -198,18 +198,14 @@ class Pipeline:
         for batch_report in batch_reports:
             require_conservation(self.lakehouse, batch_report)
 
-        def take_waiting(_: RefreshResult) -> None:
-            if not self.ingestion.has_work():
-                return
-            # The pieces so far may have changed many rows. So the next update has only the rows of the uploads.
-            list(self.update_all(run_id, insurance_as_of))
+        def ingest() -> None:
             taken = self.ingest(run_id, progress)
             for one in taken:
                 require_conservation(self.lakehouse, one)
             batch_reports.extend(taken)
-            list(self.update_all(run_id, insurance_as_of))
 
-        refreshes = self.refresh_all(run_id, insurance_as_of, progress, take_waiting)
+        between = BetweenPieces(self, ingest, lambda contract: self.update(contract, run_id, insurance_as_of))
+        refreshes = self.refresh_all(run_id, insurance_as_of, progress, between)
         if unclaimable is not None:
             raise unclaimable
         return ProcessResult(tuple(batch_reports), tuple(refreshes))
@@ -231,6 +227,46 @@ class Pipeline:
         if upstream is None:
             return False
         return table is None or is_behind(table, contract, upstream, self.lakehouse.transform_edition(contract))
+
+
+class BetweenPieces:
+    """What a run does between two pieces of a rebuild: it ingests waiting uploads, and updates all tables from them.
+
+    :param ingest: ingests the waiting uploads.
+    :param update: updates a table from the changes of its upstream.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, ingest: Callable[[], None], update: Callable[[DerivedTable], object]
+    ) -> None:
+        self._pipeline = pipeline
+        self._ingest = ingest
+        self._update = update
+        # The run may have ingested uploads before the rebuild, or an earlier run may have failed after ingestion.
+        self._is_update_due = True
+
+    def __call__(self, _: RefreshResult) -> None:
+        """Called after each piece but the last."""
+        is_waiting = self._pipeline.ingestion.has_work()
+        if is_waiting:
+            # Update the tables from the pieces so far. If these changed too many rows, this only registers their event
+            # dates. The second update then has only the rows of the uploads, and does not have to register them too.
+            self._update_all()
+            self._is_update_due = True
+            self._ingest()
+        if self._is_update_due:
+            self._is_update_due = not self._update_all()
+
+    def _update_all(self) -> bool:
+        """Update all tables. Returns whether all could be updated. An error of a table does not concern the others."""
+        succeeded = True
+        for contract in derived_tables():
+            try:
+                self._update(contract)
+            except Exception as error:
+                succeeded = False
+                logger.error("%s could not be updated between two pieces of a rebuild: %s", contract.full_name, error)
+        return succeeded
 
 
 @contextmanager

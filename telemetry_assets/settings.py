@@ -114,13 +114,17 @@ class Settings(BaseSettings):
         description="A refresh updates rows if at most this number of upstream rows changed; else it rebuilds dates.",
     )
     rebuild_max_rows: int = Field(
-        500_000, ge=1, description="A rebuild of Silver reads at most this number of rows at a time, if embedded."
+        500_000,
+        ge=1,
+        description="The embedded engine reads at most this number of Bronze rows at a time to rebuild Silver.",
     )
     gold_rebuild_max_rows: int = Field(
-        2_000_000, ge=1, description="A rebuild of Gold reads at most this number of rows at a time, if embedded."
+        2_000_000,
+        ge=1,
+        description="The embedded engine reads at most this number of Silver rows at a time to rebuild Gold.",
     )
     spark_rebuild_max_rows: int = Field(
-        50_000_000, ge=1, description="A rebuild reads at most this number of rows at a time, on Spark, EMR or Glue."
+        50_000_000, ge=1, description="Spark reads at most this number of upstream rows at a time to rebuild a table."
     )
     upload_max_bytes: int = Field(
         256 * MEBIBYTE, ge=1, description="Maximum bytes of one upload after decompression; a larger one is rejected."

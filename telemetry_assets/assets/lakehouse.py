@@ -7,7 +7,7 @@ of each check. All tables are refreshed in one step, because Dagster fails a ste
 step materializes its partitioned upstream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 
 from dagster import (
@@ -36,7 +36,7 @@ from telemetry_assets.assets.reports import (
 )
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.engines.result import RefreshResult
-from telemetry_assets.pipeline import Pipeline
+from telemetry_assets.pipeline import BetweenPieces, Pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import BRONZE, DerivedTable, TableContract, derived_tables
 from telemetry_assets.text.formatting import counted
@@ -158,37 +158,36 @@ def _reports(
         yield from ingest_reports(context, pipeline, chosen)
         return
     with as_dagster_failure(context):
-        result = pipeline.refresh(
-            table,
-            context.run.run_id,
-            chosen,
-            as_of,
-            between_steps=lambda step: _give_way(context, pipeline, step, as_of),
-        )
+        between = _between_pieces(context, pipeline, as_of)
+        result = pipeline.refresh(table, context.run.run_id, chosen, as_of, between_steps=between)
     yield refresh_report(context, pipeline, result, chosen)
 
 
-def _give_way(context: AssetExecutionContext, pipeline: Pipeline, step: RefreshResult, as_of: date | None) -> None:
-    """Between two pieces of a rebuild, ingest waiting uploads, and update all tables from them.
+def _between_pieces(
+    context: AssetExecutionContext, pipeline: Pipeline, as_of: date | None
+) -> Callable[[RefreshResult], None]:
+    """What the step does between two pieces of a rebuild. It holds the pool, so no other run can ingest uploads."""
 
-    The step holds the pool, so no other run can do it.
-    """
+    def ingest() -> None:
+        for report in ingest_reports(context, pipeline, None):
+            log_report(context, report)
 
-    def update_all() -> None:
-        for result in pipeline.update_all(context.run.run_id, as_of):
+    def update(table: DerivedTable) -> None:
+        result = pipeline.update(table, context.run.run_id, as_of)
+        if result is not None:
             log_report(context, refresh_report(context, pipeline, result, None))
 
-    context.log.info(f"{step.contract.full_name}: {counted(len(step.left), 'partition')} left to rebuild")
-    try:
-        if pipeline.ingestion.has_work():
-            # The pieces so far may have changed many rows. So the next update has only the rows of the uploads.
-            update_all()
-            for report in ingest_reports(context, pipeline, None):
-                log_report(context, report)
-            update_all()
-    except Exception as error:
-        # The rebuild does not depend on it, and the next run of the job `ingest` tries again and shows the error.
-        context.log.error(f"uploads could not be processed between two pieces: {plain_lines(str(error))}")
+    between = BetweenPieces(pipeline, ingest, update)
+
+    def after_piece(step: RefreshResult) -> None:
+        context.log.info(f"{step.contract.full_name}: {counted(len(step.left), 'partition')} left to rebuild")
+        try:
+            between(step)
+        except Exception as error:
+            # The rebuild does not depend on it. It is tried again after the next piece, or by the job `ingest`.
+            context.log.error(f"uploads could not be processed between two pieces: {plain_lines(str(error))}")
+
+    return after_piece
 
 
 def _selected_checks(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from telemetry_assets.engines.inputs import ChangeInputs, PieceInputs
+from telemetry_assets.engines.inputs import ChangeInputs, PieceInputs, Reader
 from telemetry_assets.engines.plan import Limits, RefreshPlan, RefreshRequest, TableScan, plan_refresh
 from telemetry_assets.engines.result import Outcome, RefreshResult, refresh_result
 from telemetry_assets.ingestion.batch_parser import Parser
@@ -161,9 +161,9 @@ class TransformingEngine(ABC):
         new = self.to_arrow(transform_of(plan.contract).update(reads, parameters), plan.contract)
         return merge_rows(plan, new, reads.replaced_by(new)), plan.changes.rows_added()
 
-    def new_rows(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> DataFrame:
+    def new_rows(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters, reader: Reader) -> DataFrame:
         """The rows of a piece, computed from the tables of the plan."""
-        return transform_of(plan.contract).rebuild(PieceInputs(self, plan, piece), parameters)
+        return transform_of(plan.contract).rebuild(PieceInputs(reader, plan, piece), parameters)
 
 
 def _set_properties(plan: RefreshPlan) -> Outcome:
@@ -179,7 +179,7 @@ def merge_rows(plan: RefreshPlan, new: pa.Table, found: FoundRows) -> Outcome:
     """
     contract = plan.contract
     require_unique_new_keys(contract, repeated_among(new, contract))
-    merge = plan_merge(found, new, contract.newest_by)
+    merge = plan_merge(found, new, contract.newest_by).changed_now()
     written = commit_merge(plan.target, merge, plan.summary, plan.properties)
     remaining = merge.remaining()
     check = contract.shared_id_check

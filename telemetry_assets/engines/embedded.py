@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +35,13 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.data_files import find_rows, read_rows
 from telemetry_assets.lakehouse.rebuilds import Piece
 from telemetry_assets.tables.contract import TableContract
+from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.transforms.refresh import RefreshParameters
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+logger = plain_logger(__name__)
 
 
 class SailSession:
@@ -76,56 +79,27 @@ class SailSession:
         self._opened.close()
 
 
-@dataclass(frozen=True)
-class _Computation:
-    """What determines the rows of a piece.
+class _Frames:
+    """Data frames of a Sail session, and the temporary files that they are read from.
 
-    :param files: the paths of the upstream's data files, and of their delete files. They are immutable.
+    :param copies: a folder for copies of data files in S3, which other objects of this class may use too.
+    :param folder: a folder for all other temporary files.
     """
 
-    table: str
-    edition: str
-    piece: Piece
-    parameters: RefreshParameters
-    files: frozenset[str]
+    def __init__(self, spark: SparkSession, copies: Path, folder: Path) -> None:
+        self._spark = spark
+        self._copies = copies
+        self._folder = folder
+        folder.mkdir()
 
-    @classmethod
-    def of(cls, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> _Computation:
-        """The computation of a piece of a table whose rebuild reads only the upstream."""
-        files = [file.file_path for task in plan.rows_of_piece(piece).files for file in (task.file, *task.delete_files)]
-        return cls(plan.contract.full_name, plan.edition, piece, parameters, frozenset(files))
+    def clear(self) -> None:
+        """Remove the temporary files. Copies of data files are kept."""
+        shutil.rmtree(self._folder)
+        self._folder.mkdir()
 
-
-class EmbeddedEngine(TransformingEngine):
-    """Runs transforms on a :class:`SailSession`, from construction to :meth:`close`.
-
-    While a piece of a rebuild is committed, Sail computes the next one, if it does not depend on the first.
-    """
-
-    def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
-        super().__init__(lakehouse, limits)
-        with ExitStack() as opened:
-            self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
-            self._scratch = self._folder / "step"
-            self._scratch.mkdir()
-            self._spark = opened.enter_context(closing(SailSession())).spark
-            self._ahead: tuple[_Computation, Future[pa.Table]] | None = None
-            self._thread = opened.enter_context(ThreadPoolExecutor(1))
-            self._opened = opened.pop_all()
-
-    def close(self) -> None:
-        """Stop the session and the server, and remove temporary files."""
-        self._opened.close()
-
-    def end_step(self) -> None:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.end_step`. Copies of data files are kept."""
-        if not any(self._scratch.iterdir()):
-            return
-        if self._ahead is not None:
-            # It may read these files.
-            wait([self._ahead[1]])
-        shutil.rmtree(self._scratch)
-        self._scratch.mkdir()
+    def remove(self) -> None:
+        """Remove the temporary files and their folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def read(self, scan: TableScan) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
@@ -143,14 +117,14 @@ class EmbeddedEngine(TransformingEngine):
         schema = from_arrow_schema(rows.schema)
         if not rows.num_rows:
             return self._spark.createDataFrame([], schema)
-        path = self._scratch / f"{uuid.uuid4().hex}.parquet"
+        path = self._folder / f"{uuid.uuid4().hex}.parquet"
         # The files are short-lived and local, so compression would take longer than it saves.
         pq.write_table(rows, path, compression="none")
         return self._spark.read.schema(schema).parquet(f"file://{path}")
 
     def evaluated(self, rows: DataFrame) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluated`."""
-        folder = self._scratch / uuid.uuid4().hex
+        folder = self._folder / uuid.uuid4().hex
         rows.write.parquet(f"file://{folder}", compression="uncompressed")
         # Sail creates no folder for a data frame without rows.
         if not folder.exists():
@@ -163,7 +137,6 @@ class EmbeddedEngine(TransformingEngine):
         The rows are written to files and read from there, because a row with long texts can exceed the size limit of a
         gRPC message.
         """
-        # Not a file of the step, because the rows may be those of the next one.
         folder = self._folder / uuid.uuid4().hex
         try:
             rows.write.parquet(f"file://{folder}", compression="uncompressed")
@@ -173,31 +146,8 @@ class EmbeddedEngine(TransformingEngine):
             shutil.rmtree(folder, ignore_errors=True)
         return contract.conform(computed)
 
-    def rebuild(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> Outcome:
-        """See :meth:`telemetry_assets.engines.base.TransformingEngine.rebuild`. Only changed files are written."""
-        contract = plan.contract
-        cars = None if piece.cars == ALL_CARS else piece.cars
-        new = self._computed(plan, piece, parameters)
-        self._compute_ahead(plan, parameters)
-        return merge_rows(plan, new, find_rows(plan.target, contract, piece.partitions(contract), cars))
-
-    def _computed(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> pa.Table:
-        """The new rows of a piece. If they were computed ahead from the same files, they are not computed again."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == _Computation.of(plan, piece, parameters):
-            return ahead[1].result()
-        return self.to_arrow(self.new_rows(plan, piece, parameters), plan.contract)
-
-    def _compute_ahead(self, plan: RefreshPlan, parameters: RefreshParameters) -> None:
-        """Begin to compute the piece after that of the plan."""
-        following = plan_piece_after(plan, self._limits)
-        if following is not None and following.piece is not None:
-            rows = self.new_rows(following, following.piece, parameters)
-            computation = _Computation.of(following, following.piece, parameters)
-            self._ahead = computation, self._thread.submit(self.to_arrow, rows, following.contract)
-
     def _copy_without_deleted_rows(self, scan: TableScan) -> Path:
-        path = self._scratch / f"{uuid.uuid4().hex}.parquet"
+        path = self._folder / f"{uuid.uuid4().hex}.parquet"
         rows = read_rows(scan.table, scan.files, scan.contract.column_names)
         pq.write_table(scan.contract.conform(rows), path)
         return path
@@ -215,13 +165,123 @@ class EmbeddedEngine(TransformingEngine):
 
     def _copy_of(self, io: FileIO, path: str) -> str:
         # Data files are immutable, so a copy from another scan can be used again.
-        copy = self._folder / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
+        copy = self._copies / f"{hashlib.sha256(path.encode()).hexdigest()}.parquet"
         if not copy.exists():
             draft = copy.with_name(f"{uuid.uuid4().hex}.draft")
             with io.new_input(path).open(seekable=False) as source, draft.open("wb") as target:
                 shutil.copyfileobj(source, target)
             draft.rename(copy)
         return f"file://{copy}"
+
+
+@dataclass(frozen=True)
+class _Computation:
+    """What the rows of a piece are computed from.
+
+    :param files: the paths of the upstream's data files, and of their delete files. They are immutable.
+    """
+
+    table: str
+    edition: str
+    piece: Piece
+    parameters: RefreshParameters
+    files: frozenset[str]
+
+    @classmethod
+    def of(cls, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> _Computation:
+        """The computation of a piece of a table whose rebuild reads only the upstream."""
+        files = [file.file_path for task in plan.rows_of_piece(piece).files for file in (task.file, *task.delete_files)]
+        return cls(plan.contract.full_name, plan.edition, piece, parameters, frozenset(files))
+
+
+_Computed = tuple[_Computation, pa.Table]
+
+
+class EmbeddedEngine(TransformingEngine):
+    """Runs transforms on a :class:`SailSession`, from construction to :meth:`close`.
+
+    While a piece of a rebuild is committed, Sail computes the next one, if it does not depend on the rows of the first.
+    """
+
+    def __init__(self, lakehouse: Lakehouse, limits: Limits) -> None:
+        super().__init__(lakehouse, limits)
+        self._computed: _Computed | None = None
+        self._ahead: Future[_Computed | None] | None = None
+        with ExitStack() as opened:
+            self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-assets-")))
+            # The session is closed first, so that a computation in the thread ends.
+            self._executor = opened.enter_context(ThreadPoolExecutor(1))
+            self._spark = opened.enter_context(closing(SailSession())).spark
+            self._frames = _Frames(self._spark, self._folder, self._folder / "step")
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Stop the session and the server, and remove temporary files."""
+        self._opened.close()
+
+    def end_step(self) -> None:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.end_step`."""
+        self._frames.clear()
+
+    def read(self, scan: TableScan) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
+        return self._frames.read(scan)
+
+    def to_frame(self, rows: pa.Table) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_frame`."""
+        return self._frames.to_frame(rows)
+
+    def evaluated(self, rows: DataFrame) -> DataFrame:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.evaluated`."""
+        return self._frames.evaluated(rows)
+
+    def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_arrow`."""
+        return self._frames.to_arrow(rows, contract)
+
+    def rebuild(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> Outcome:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.rebuild`. Only changed files are written."""
+        contract = plan.contract
+        if contract.rebuild_reads_itself:
+            new = self.to_arrow(self.new_rows(plan, piece, parameters, self), contract)
+        else:
+            new = self._rows_of(plan, piece, parameters)
+            if self._ahead is None:
+                self._ahead = self._executor.submit(self._compute_next, plan, parameters)
+        cars = None if piece.cars == ALL_CARS else piece.cars
+        outcome = merge_rows(plan, new, find_rows(plan.target, contract, piece.partitions(contract), cars))
+        self._computed = None
+        return outcome
+
+    def _rows_of(self, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> pa.Table:
+        """The new rows of a piece. They are computed once, also if another writer's commit makes the step repeat."""
+        wanted = _Computation.of(plan, piece, parameters)
+        if self._computed is None or self._computed[0] != wanted:
+            self._computed = self._take_ahead()
+        if self._computed is None or self._computed[0] != wanted:
+            self._computed = wanted, self.to_arrow(self.new_rows(plan, piece, parameters, self), plan.contract)
+        return self._computed[1]
+
+    def _take_ahead(self) -> _Computed | None:
+        ahead, self._ahead = self._ahead, None
+        try:
+            return ahead.result() if ahead is not None else None
+        except Exception as error:
+            logger.info("a piece could not be computed ahead, so it is computed now: %s", error)
+            return None
+
+    def _compute_next(self, plan: RefreshPlan, parameters: RefreshParameters) -> _Computed | None:
+        """Compute the piece after that of a plan. Executed in the thread."""
+        following = plan_piece_after(plan, self._limits)
+        if following is None or following.piece is None:
+            return None
+        frames = _Frames(self._spark, self._folder, self._folder / f"ahead-{uuid.uuid4().hex}")
+        try:
+            rows = self.new_rows(following, following.piece, parameters, frames)
+            computation = _Computation.of(following, following.piece, parameters)
+            return computation, frames.to_arrow(rows, plan.contract)
+        finally:
+            frames.remove()
 
 
 def _existing(path: str) -> str:

@@ -66,7 +66,7 @@ class Limits:
     of_silver: int
     splits_partitions: bool = True
 
-    def rows_of_piece(self, contract: DerivedTable) -> int:
+    def most_rows_of_piece(self, contract: DerivedTable) -> int:
         """The greatest number of upstream rows of a piece of a table."""
         return self.of_silver if isinstance(contract.upstream, DerivedTable) else self.of_bronze
 
@@ -240,7 +240,7 @@ def plan_piece_after(plan: RefreshPlan, limits: Limits) -> RefreshPlan | None:
 
 
 def _next_piece(contract: DerivedTable, upstream: Table, pending: PendingRebuild, limits: Limits) -> Piece:
-    return next_piece(contract, upstream, pending, limits.rows_of_piece(contract), splits=limits.splits_partitions)
+    return next_piece(contract, upstream, pending, limits.most_rows_of_piece(contract), splits=limits.splits_partitions)
 
 
 def _pending(

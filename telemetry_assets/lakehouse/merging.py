@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import accumulate, chain
 
@@ -59,6 +59,18 @@ class Merge:
     def keeps_rows(self) -> bool:
         """Whether any found row remains."""
         return bool(pc.any(self.kept, min_count=0).as_py())
+
+    def changed_now(self) -> Merge:
+        """The merge with the current time as the time of the last change of the written rows.
+
+        They may have been computed long before, and readers look for rows that changed since they last read the table.
+        """
+        if UPDATED_AT not in self.written.column_names:
+            return self
+        place = self.written.column_names.index(UPDATED_AT)
+        field = self.written.schema.field(place)
+        now = pa.repeat(pa.scalar(datetime.now(UTC), field.type), self.written.num_rows)
+        return replace(self, written=self.written.set_column(place, field, now))
 
     def changed_rows(self) -> int:
         """The number of rows that are inserted, replaced or removed. A replaced row counts twice."""

@@ -406,7 +406,7 @@ class DerivedTable(TableContract):
 
     @property
     def rebuild_reads_itself(self) -> bool:
-        """Whether a rebuild computes the rows of a partition also from the table's other rows."""
+        """Whether a rebuild computes rows also from the table's other rows, and not only from the upstream."""
         return self.partition is None or self.next_partition is not None
 
     def column_sources(self) -> dict[str, str]:

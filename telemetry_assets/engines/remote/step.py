@@ -76,11 +76,12 @@ class RemoteStep(BaseModel):
         return RefreshRequest(derived_table_named(self.table), event_dates, parameters, self.run_id, self.rebuilds)
 
     def is_same_work(self, other: RemoteStep) -> bool:
-        """Whether both steps have the same effect, so that only one of them has to be executed.
+        """Whether this step has the effect of another one, so that the other does not have to be executed.
 
-        After a rebuild, the table is no longer planned to be rebuilt, so ``rebuild`` is not compared.
+        After a rebuild, the table is no longer planned to be rebuilt.
         """
-        return self.model_dump(exclude=_NOT_COMPARED) == other.model_dump(exclude=_NOT_COMPARED)
+        is_enough = self.rebuild or not other.rebuild
+        return is_enough and self.model_dump(exclude=_NOT_COMPARED) == other.model_dump(exclude=_NOT_COMPARED)
 
 
 class StepFolder:

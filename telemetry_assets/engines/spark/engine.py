@@ -121,7 +121,7 @@ class SparkEngine(TransformingEngine):
         back in between.
         """
         contract, partitions = plan.contract, piece.partitions(plan.contract)
-        rows, previous = self.new_rows(plan, piece, parameters), self.read(plan.previous_rows(partitions))
+        rows, previous = self.new_rows(plan, piece, parameters, self), self.read(plan.previous_rows(partitions))
         if "updated_at" in contract.column_names:
             rows = keep_updated_at(contract, rows, previous)
         rows = rows.select(*contract.column_names).persist()

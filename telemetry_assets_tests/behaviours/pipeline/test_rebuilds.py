@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from pyiceberg.expressions import EqualTo
 
-from telemetry_assets import tables
 from telemetry_assets.cli.main import main
 from telemetry_assets.engines.embedded import EmbeddedEngine
 from telemetry_assets.lakehouse.cars import ALL_CARS
@@ -25,20 +22,7 @@ from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILV
 from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event
-
-DAYS = [date(2025, month, day) for month in (9, 10, 11) for day in (1, 2, 28)]
-
-
-class KilledError(Exception):
-    """Stands for the end of a process between two pieces."""
-
-
-def documents(temperature: int = 120, cars: int = 4) -> Iterator[dict[str, Any]]:
-    """One event for each day and car, with an odometer reading and an alert."""
-    for number, day in enumerate(DAYS):
-        for car in range(cars):
-            reading = {"currentMileageKm": 1000 + 10 * number + car, "fuelAvailableLiters": 50 - number}
-            yield event(f"CAR-{car}", f"{day}T10:00:00Z", engineTempCelsius=temperature, **reading)
+from telemetry_assets_tests.harness.rebuilt_days import DAYS, KilledError, documents, raise_edition, update_all
 
 
 @pytest.fixture
@@ -48,18 +32,6 @@ def deployed(tmp_path: Path) -> Iterator[Deployment]:
         one.upload("first.json", json.dumps(list(documents())))
         one.process()
         yield one
-
-
-def raise_edition(monkeypatch: pytest.MonkeyPatch, contract: DerivedTable) -> DerivedTable:
-    """Raise the edition of a table's transform, in the registry too."""
-    changed = replace(contract, transform_edition=contract.transform_edition + 1)
-    replaced = tuple(changed if one is contract else one for one in tables.TABLES)
-    below = tuple(
-        replace(one, upstream=changed) if isinstance(one, DerivedTable) and one.upstream is contract else one
-        for one in replaced
-    )
-    monkeypatch.setattr(tables, "TABLES", below)
-    return changed
 
 
 def steps_of(deployed: Deployment, contract: DerivedTable, run_id: str) -> list[str]:
@@ -124,46 +96,6 @@ def test_uploads_are_in_gold_between_two_pieces_of_a_rebuild(
     deployed.recall_batches()
     deployed.assert_equals_the_contract()
     assert deployed.pipeline.tables_behind() == []
-
-
-@pytest.mark.parametrize("contract", [SILVER, ALERTS], ids=lambda one: one.full_name)
-def test_a_piece_has_the_uploads_that_arrived_while_it_was_computed(
-    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, contract: DerivedTable
-) -> None:
-    changed = raise_edition(monkeypatch, contract)
-    taken: list[date] = []
-
-    def take_upload_of_the_next_piece(step: Any) -> None:
-        day = max(step.left)
-        # The number of Silver rows does not change.
-        deployed.upload(f"{day}.json", json.dumps([event("CAR-1", f"{day}T10:00:00Z", engineTempCelsius=90)]))
-        deployed.pipeline.ingest("test-run")
-        list(deployed.pipeline.update_all("test-run", AS_OF))
-        taken.append(day)
-
-    deployed.pipeline.refresh(changed, "run", insurance_as_of=AS_OF, between_steps=take_upload_of_the_next_piece)
-    assert len(taken) >= 3
-    deployed.process()
-    deployed.recall_batches()
-    deployed.assert_equals_the_contract()
-
-
-def test_the_next_piece_is_computed_while_a_piece_is_committed(
-    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changed = raise_edition(monkeypatch, SILVER)
-    computed: list[str] = []
-    to_arrow = EmbeddedEngine.to_arrow
-
-    def counted(engine: EmbeddedEngine, rows: Any, contract: Any) -> Any:
-        computed.append(contract.full_name)
-        return to_arrow(engine, rows, contract)
-
-    done: list[int] = []
-    monkeypatch.setattr(EmbeddedEngine, "to_arrow", counted)
-    deployed.pipeline.refresh(changed, "run", between_steps=lambda _: done.append(len(computed)))
-    assert done == [2, 3, 4, 5]
-    assert len(computed) == 5
 
 
 def test_the_temporary_files_of_a_piece_are_removed_after_it(deployed: Deployment) -> None:
@@ -289,7 +221,7 @@ def test_month_that_is_updated_while_the_month_before_is_rebuilt_is_exact_afterw
             if step.contract is FUEL_EFFICIENCY and not updated:
                 deployed.upload("november.json", json.dumps(readings(11, d15=1750)))
                 deployed.pipeline.ingest("between")
-                updated.extend(result.contract.name for result in deployed.pipeline.update_all("between", AS_OF))
+                updated.extend(update_all(deployed))
 
         deployed.upload("october.json", json.dumps(late))
         deployed.pipeline.ingest("a run")
@@ -329,7 +261,7 @@ def test_new_oldest_event_date_does_not_begin_a_rebuild_of_the_state_again(
             uploaded.append("fourth.json")
             deployed.upload("fourth.json", json.dumps([event("CAR-1", "2025-08-01T10:00:00Z")]))
             deployed.pipeline.ingest("between")
-            list(deployed.pipeline.update_all("between", AS_OF))
+            update_all(deployed)
 
     result = deployed.pipeline.refresh(changed, "a rebuild", insurance_as_of=AS_OF, between_steps=add_a_date)
     assert uploaded
