@@ -153,7 +153,7 @@ class TransformingEngine(ABC):
             return _set_properties(plan), {}
         if plan.piece is not None:
             logger.info("%s: rebuilding %s", plan.contract.full_name, plan.piece)
-            return self.rebuild(plan, plan.piece, parameters), plan.rows_of_piece(plan.piece).rows_by_date()
+            return self.rebuild(plan, plan.piece, parameters), plan.rows_of_piece.rows_by_date()
         changed = changed_rows(plan.upstream, plan.contract.upstream, plan.changes)
         if not changed and not plan.affects_all_rows:
             return _set_properties(plan), {}

@@ -190,7 +190,7 @@ class _Computation:
     @classmethod
     def of(cls, plan: RefreshPlan, piece: Piece, parameters: RefreshParameters) -> _Computation:
         """The computation of a piece of a table whose rebuild reads only the upstream."""
-        files = [file.file_path for task in plan.rows_of_piece(piece).files for file in (task.file, *task.delete_files)]
+        files = [file.file_path for task in plan.rows_of_piece.files for file in (task.file, *task.delete_files)]
         return cls(plan.contract.full_name, plan.edition, piece, parameters, frozenset(files))
 
 

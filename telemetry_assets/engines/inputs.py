@@ -70,7 +70,7 @@ class PieceInputs:
 
     def upstream(self) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""
-        return self.engine.read(self.plan.rows_of_piece(self.piece))
+        return self.engine.read(self.plan.rows_of_piece)
 
     def previous(self, partitions: frozenset[date] | None) -> DataFrame:
         """See :class:`telemetry_assets.transforms.refresh.RebuildInputs`."""

@@ -187,9 +187,12 @@ class RefreshPlan:
         """The upstream's rows of these event dates."""
         return TableScan(self.contract.upstream, self.upstream, event_dates, cars)
 
-    def rows_of_piece(self, piece: Piece) -> TableScan:
-        """The upstream's rows that a piece is computed from."""
-        return self.upstream_rows(piece.dates, piece.cars)
+    @cached_property
+    def rows_of_piece(self) -> TableScan:
+        """The upstream's rows that the piece is computed from. There are none if the step rebuilds nothing."""
+        if self.piece is None:
+            return self.upstream_rows(frozenset())
+        return self.upstream_rows(self.piece.dates, self.piece.cars)
 
     def previous_rows(self, partitions: Partitions, cars: CarRange = ALL_CARS) -> TableScan:
         """The table's own rows of these partitions before the step."""
