@@ -129,7 +129,9 @@ class _Frames:
         # Sail creates no folder for a data frame without rows.
         if not folder.exists():
             return self._spark.createDataFrame([], rows.schema)
-        return self._spark.read.schema(rows.schema).parquet(f"file://{folder}")
+        # The schema is that of any file. To ask Sail for it would take another analysis of the plan.
+        schema = from_arrow_schema(pq.read_schema(next(folder.iterdir())))
+        return self._spark.read.schema(schema).parquet(f"file://{folder}")
 
     def to_arrow(self, rows: DataFrame, contract: TableContract) -> pa.Table:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.to_arrow`.

@@ -124,7 +124,7 @@ def test_readers_see_the_old_rows_of_a_partition_until_its_piece_is_done(
 
 
 def test_a_single_date_with_more_rows_than_a_piece_is_rebuilt_by_cars(tmp_path: Path) -> None:
-    with deployment(tmp_path, rebuild_max_rows=10, gold_rebuild_max_rows=10) as deployed:
+    with deployment(tmp_path, update_max_rows=4, rebuild_max_rows=10, gold_rebuild_max_rows=10) as deployed:
         one_day = [event(f"CAR-{number:02d}", engineTempCelsius=120, currentMileageKm=1000) for number in range(45)]
         deployed.upload("x.json", json.dumps(one_day))
         deployed.process()
