@@ -83,23 +83,18 @@ class _Frames:
     """Data frames of a Sail session, and the temporary files that they are read from.
 
     :param copies: a folder for copies of data files in S3, which other objects of this class may use too.
-    :param folder: a folder for all other temporary files.
+    :param folder: an empty folder for all other temporary files.
     """
 
     def __init__(self, spark: SparkSession, copies: Path, folder: Path) -> None:
         self._spark = spark
         self._copies = copies
         self._folder = folder
-        folder.mkdir()
 
     def clear(self) -> None:
         """Remove the temporary files. Copies of data files are kept."""
         shutil.rmtree(self._folder)
         self._folder.mkdir()
-
-    def remove(self) -> None:
-        """Remove the temporary files and their folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def read(self, scan: TableScan) -> DataFrame:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.read`."""
@@ -214,7 +209,9 @@ class EmbeddedEngine(TransformingEngine):
             # The session is closed first, so that a computation in the thread ends.
             self._executor = opened.enter_context(ThreadPoolExecutor(1))
             self._spark = opened.enter_context(closing(SailSession())).spark
-            self._frames = _Frames(self._spark, self._folder, self._folder / "step")
+            of_steps = self._folder / "step"
+            of_steps.mkdir()
+            self._frames = _Frames(self._spark, self._folder, of_steps)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -277,13 +274,11 @@ class EmbeddedEngine(TransformingEngine):
         following = plan_piece_after(plan, self._limits)
         if following is None or following.piece is None:
             return None
-        frames = _Frames(self._spark, self._folder, self._folder / f"ahead-{uuid.uuid4().hex}")
-        try:
+        with tempfile.TemporaryDirectory(prefix="ahead-", dir=self._folder) as folder:
+            frames = _Frames(self._spark, self._folder, Path(folder))
             rows = self.new_rows(following, following.piece, parameters, frames)
             computation = _Computation.of(following, following.piece, parameters)
             return computation, frames.to_arrow(rows, plan.contract)
-        finally:
-            frames.remove()
 
 
 def _existing(path: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from telemetry_assets import tables
 from telemetry_assets.tables import derived_tables
 from telemetry_assets.tables.contract import DerivedTable
-from telemetry_assets_tests.harness.deployment import AS_OF, Deployment
+from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event
 
 DAYS = [date(2025, month, day) for month in (9, 10, 11) for day in (1, 2, 28)]
@@ -28,6 +31,15 @@ def documents(temperature: int = 120, cars: int = 4) -> Iterator[dict[str, Any]]
         for car in range(cars):
             reading = {"currentMileageKm": 1000 + 10 * number + car, "fuelAvailableLiters": 50 - number}
             yield event(f"CAR-{car}", f"{day}T10:00:00Z", engineTempCelsius=temperature, **reading)
+
+
+@contextmanager
+def rebuilt_in_pieces(folder: Path) -> Iterator[Deployment]:
+    """A lakehouse of these events, whose rebuilds have pieces of about two days."""
+    with deployment(folder, rebuild_max_rows=8, gold_rebuild_max_rows=8) as deployed:
+        deployed.upload("first.json", json.dumps(list(documents())))
+        deployed.process()
+        yield deployed
 
 
 def raise_edition(monkeypatch: pytest.MonkeyPatch, contract: DerivedTable) -> DerivedTable:

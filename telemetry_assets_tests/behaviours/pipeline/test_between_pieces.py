@@ -20,19 +20,16 @@ from telemetry_assets.ingestion.intake import Ingestion
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import ALERTS, FUEL_EFFICIENCY, SILVER, derived_tables
 from telemetry_assets.tables.contract import DerivedTable
-from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
+from telemetry_assets_tests.harness.deployment import AS_OF, Deployment
 from telemetry_assets_tests.harness.made_documents import event
-from telemetry_assets_tests.harness.rebuilt_days import DAYS, KilledError, documents, raise_edition, update_all
+from telemetry_assets_tests.harness.rebuilt_days import DAYS, KilledError, raise_edition, rebuilt_in_pieces, update_all
 
 READ_UPSTREAM_ONLY = [contract for contract in derived_tables() if not contract.rebuild_reads_itself]
 
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[Deployment]:
-    """A filled lakehouse, whose rebuilds have pieces of about two days."""
-    with deployment(tmp_path, rebuild_max_rows=8, gold_rebuild_max_rows=8) as one:
-        one.upload("first.json", json.dumps(list(documents())))
-        one.process()
+    with rebuilt_in_pieces(tmp_path) as one:
         yield one
 
 
@@ -236,9 +233,7 @@ def test_the_engine_closes_while_a_piece_is_computed_ahead(tmp_path: Path, monke
         assert computing.wait(30)
         raise KilledError
 
-    with deployment(tmp_path, rebuild_max_rows=8) as deployed:
-        deployed.upload("first.json", json.dumps(list(documents())))
-        deployed.process()
+    with rebuilt_in_pieces(tmp_path) as deployed:
         changed = raise_edition(monkeypatch, SILVER)
         monkeypatch.setattr(_Frames, "to_arrow", endless)
         with pytest.raises(KilledError):

@@ -22,15 +22,12 @@ from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILV
 from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event
-from telemetry_assets_tests.harness.rebuilt_days import DAYS, KilledError, documents, raise_edition, update_all
+from telemetry_assets_tests.harness.rebuilt_days import DAYS, KilledError, raise_edition, rebuilt_in_pieces, update_all
 
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[Deployment]:
-    """A filled lakehouse, whose rebuilds have pieces of about two days."""
-    with deployment(tmp_path, rebuild_max_rows=8, gold_rebuild_max_rows=8) as one:
-        one.upload("first.json", json.dumps(list(documents())))
-        one.process()
+    with rebuilt_in_pieces(tmp_path) as one:
         yield one
 
 
