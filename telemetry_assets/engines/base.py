@@ -114,15 +114,19 @@ class TransformingEngine(ABC):
         self, request: RefreshRequest, between_steps: Callable[[RefreshResult], None] = no_callback
     ) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.Engine.refresh`."""
-        result = until_committed(request.contract, lambda: self._step(request))
+        result = until_committed(request.contract, lambda: self.step(request))
         # The first step has registered the chosen dates in the table.
         following = replace(request, event_dates=None)
         while result.has_more_steps and request.rebuilds:
             between_steps(result)
-            result = result.followed_by(until_committed(request.contract, lambda: self._step(following)))
+            result = result.followed_by(until_committed(request.contract, lambda: self.step(following)))
         return result
 
-    def _step(self, request: RefreshRequest) -> RefreshResult:
+    def step(self, request: RefreshRequest) -> RefreshResult:
+        """Perform the next step of a refresh.
+
+        :raises CommitFailedException: if another writer has committed to the table since it was read.
+        """
         started = time.monotonic()
         try:
             plan, outcome, rows_read = self._attempt(request)

@@ -27,8 +27,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import is_s3
 from telemetry_assets.engines.base import TransformingEngine, merge_rows
-from telemetry_assets.engines.plan import Limits, RefreshPlan, TableScan, plan_piece_after
-from telemetry_assets.engines.result import Outcome
+from telemetry_assets.engines.plan import Limits, RefreshPlan, RefreshRequest, TableScan, plan_piece_after
+from telemetry_assets.engines.result import Outcome, RefreshResult
 from telemetry_assets.engines.spark.configuration import SESSION
 from telemetry_assets.lakehouse.cars import ALL_CARS
 from telemetry_assets.lakehouse.catalog import Lakehouse
@@ -217,6 +217,20 @@ class EmbeddedEngine(TransformingEngine):
     def close(self) -> None:
         """Stop the session and the server, and remove temporary files."""
         self._opened.close()
+
+    def step(self, request: RefreshRequest) -> RefreshResult:
+        """See :meth:`telemetry_assets.engines.base.TransformingEngine.step`.
+
+        A step is repeated once if its computation fails. Rarely, gRPC cannot decode a response of Sail, for an unknown
+        reason. If it is the last response to a query, Sail does not send it again, and PySpark fails.
+        """
+        from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+        try:
+            return super().step(request)
+        except SparkConnectGrpcException as error:
+            logger.warning("%s: a computation failed and is repeated: %s", request.contract.full_name, error)
+            return super().step(request)
 
     def end_step(self) -> None:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.end_step`."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 from pyspark.sql import DataFrame
 
+from telemetry_assets.engines.embedded import EmbeddedEngine
 from telemetry_assets.tables import SILVER, derived_tables
 from telemetry_assets.transforms import silver_car_telemetry
 from telemetry_assets.transforms.refresh import RefreshParameters, UpdateInputs
@@ -37,3 +40,27 @@ def test_table_is_unchanged_and_still_behind_after_the_engine_panicked(
 
     deployed.process()
     assert {row["car_chassis"] for row in deployed.rows(SILVER)} == {"CAR-1", "CAR-2"}
+
+
+@pytest.mark.parametrize("rpc", ["AnalyzePlan", "ExecutePlan"])
+def test_a_response_that_cannot_be_decoded_does_not_fail_the_run(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch, rpc: str
+) -> None:
+    engine = deployed.pipeline.engine
+    assert isinstance(engine, EmbeddedEngine)
+    call = getattr(engine._spark.client._stub, rpc)
+    decode = call._response_deserializer
+    lost: list[bytes] = []
+
+    def losing_one(message: bytes) -> Any:
+        response = decode(message)
+        if not lost and (rpc == "AnalyzePlan" or response.HasField("result_complete")):
+            lost.append(message)
+            raise ValueError("this message cannot be decoded")
+        return response
+
+    monkeypatch.setattr(call, "_response_deserializer", losing_one)
+    deployed.upload("a.json", framed([event("CAR-1", engineTempCelsius=120)], "array")[1])
+    deployed.process()
+    assert lost
+    deployed.assert_equals_the_contract()
