@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 logger = plain_logger(__name__)
 
+_LOST_RESPONSE = ("Exception deserializing response", "task context not found for operation")
+"""Messages of gRPC, and of Sail if PySpark asks for the rest of a response that Sail has already sent."""
+
 
 class SailSession:
     """A session on a Sail server in this process, from construction to :meth:`close`."""
@@ -221,7 +224,7 @@ class EmbeddedEngine(TransformingEngine):
     def step(self, request: RefreshRequest) -> RefreshResult:
         """See :meth:`telemetry_assets.engines.base.TransformingEngine.step`.
 
-        A step is repeated once if its computation fails. Rarely, gRPC cannot decode a response of Sail, for an unknown
+        A step is repeated once if a response of Sail is lost. Rarely, gRPC cannot decode a response, for an unknown
         reason. If it is the last response to a query, Sail does not send it again, and PySpark fails.
         """
         from pyspark.errors.exceptions.connect import SparkConnectGrpcException
@@ -229,7 +232,9 @@ class EmbeddedEngine(TransformingEngine):
         try:
             return super().step(request)
         except SparkConnectGrpcException as error:
-            logger.warning("%s: a computation failed and is repeated: %s", request.contract.full_name, error)
+            if not any(message in str(error) for message in _LOST_RESPONSE):
+                raise
+            logger.warning("%s: a response of the engine was lost, so the step is repeated", request.contract.full_name)
             return super().step(request)
 
     def end_step(self) -> None:

@@ -22,6 +22,7 @@ _PANICKING = "format_number(event_year, event_year * 1000000) <> ''"
 def test_table_is_unchanged_and_still_behind_after_the_engine_panicked(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempts: list[UpdateInputs] = []
     deployed.upload("a.json", framed([event("CAR-1", engineTempCelsius=120)], "array")[1])
     deployed.process()
     before = [deployed.rows(table) for table in derived_tables()]
@@ -29,12 +30,14 @@ def test_table_is_unchanged_and_still_behind_after_the_engine_panicked(
     update = silver_car_telemetry.update
 
     def panicking(inputs: UpdateInputs, parameters: RefreshParameters) -> DataFrame:
+        attempts.append(inputs)
         return update(inputs, parameters).where(_PANICKING)
 
     with monkeypatch.context() as patched:
         patched.setattr(silver_car_telemetry, "update", panicking)
         with pytest.raises(SparkConnectGrpcException, match="panicked"):
             deployed.process()
+    assert len(attempts) == 1
     assert [deployed.rows(table) for table in derived_tables()] == before
     assert SILVER in deployed.pipeline.tables_behind()
 
