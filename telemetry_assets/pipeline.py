@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from telemetry_assets.engines.plan import RefreshRequest
 from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.file_system import translate_storage_errors
+from telemetry_assets.ingestion.archive_audit import AuditFinding
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.landing import open_landing
@@ -28,14 +29,27 @@ from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.reconciliation import BatchReport, Reconciliation, reconcile, require_conservation
 from telemetry_assets.ingestion.replays import ReplayResult
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
+from telemetry_assets.lakehouse.maintenance import (
+    MaintenancePolicy,
+    MaintenanceReport,
+    TableCondition,
+    condition,
+    maintain,
+    maintain_briefly,
+)
+from telemetry_assets.lakehouse.stored_files import delete_files
 from telemetry_assets.lakehouse.watermarks import has_changes, is_behind
 from telemetry_assets.settings import Settings, require_engine_settings
 from telemetry_assets.tables import derived_tables
-from telemetry_assets.tables.contract import DerivedTable
+from telemetry_assets.tables.contract import DerivedTable, TableContract
+from telemetry_assets.text.formatting import counted
 from telemetry_assets.text.plain import plain_logger
 from telemetry_assets.transforms.refresh import RefreshParameters
 
 logger = plain_logger(__name__)
+
+_AUDITED = timedelta(days=2)
+"""How far back the archive is audited each day."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,22 @@ class ProcessResult:
 
     batch_reports: tuple[BatchReport, ...]
     refreshes: tuple[RefreshResult, ...]
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """What was cleaned up besides the tables.
+
+    :param step_files: the number of deleted files of old remote steps.
+    :param findings: where archive, ledger and tables disagree.
+    """
+
+    step_files: int
+    findings: tuple[AuditFinding, ...]
+
+    def __str__(self) -> str:
+        step_files, findings = counted(self.step_files, "file"), counted(len(self.findings), "finding")
+        return f"{step_files} of remote steps deleted; archive audit of the last days: {findings}"
 
 
 @dataclass
@@ -206,9 +236,66 @@ class Pipeline:
 
         between = BetweenPieces(self, ingest, lambda contract: self.update(contract, run_id, insurance_as_of))
         refreshes = self.refresh_all(run_id, insurance_as_of, progress, between)
+        self.maintain_after_run()
         if unclaimable is not None:
             raise unclaimable
         return ProcessResult(tuple(batch_reports), tuple(refreshes))
+
+    @property
+    def maintenance_policy(self) -> MaintenancePolicy:
+        """When tables are maintained, and what is kept."""
+        return MaintenancePolicy.of(self.settings)
+
+    def condition(self, contract: TableContract) -> TableCondition:
+        """How well a table is maintained."""
+        with translate_errors(self.settings):
+            return condition(self.lakehouse, contract, self.maintenance_policy)
+
+    def maintain(self, contract: TableContract, *, dry_run: bool = False) -> MaintenanceReport:
+        """Do all maintenance of a table. See :func:`telemetry_assets.lakehouse.maintenance.maintain`.
+
+        :param dry_run: only report what would be done.
+        """
+        in_progress = self.ingestion.journal.load()
+        began = in_progress.ingested_at if in_progress else None
+        with translate_errors(self.settings):
+            return maintain(self.lakehouse, contract, self.maintenance_policy, began, dry_run=dry_run)
+
+    def clean_up(self, *, dry_run: bool = False) -> CleanUp:
+        """Delete the files of old remote steps, and audit the archive of the last days.
+
+        Nothing is changed in the archive: runs repair the newest batches, and `doctor --repair` all of them.
+
+        :param dry_run: only report what would be deleted.
+        """
+        now = datetime.now(UTC)
+        with translate_errors(self.settings):
+            old = self._old_step_files(now)
+            if not dry_run:
+                delete_files(old)
+            return CleanUp(len(old), tuple(self.ingestion.audit.since(now - _AUDITED)))
+
+    def _old_step_files(self, now: datetime) -> list[str]:
+        if not self.settings.is_in_s3:
+            return []
+        from telemetry_assets.engines.remote.step import old_step_files
+
+        # A step that waits or is executed has younger files.
+        longest = timedelta(minutes=self.settings.remote_wait_minutes + self.settings.remote_timeout_minutes)
+        written_before = now - max(timedelta(hours=self.settings.orphan_age_hours), longest)
+        in_progress = self.ingestion.journal.load()
+        return old_step_files(
+            self.settings, min(written_before, in_progress.ingested_at) if in_progress else written_before
+        )
+
+    def maintain_after_run(self) -> list[MaintenanceReport]:
+        """Do the maintenance that is due, in a bounded time. An error is logged, because the run has done its work."""
+        try:
+            with translate_errors(self.settings):
+                return maintain_briefly(self.lakehouse, self.maintenance_policy, self.settings.maintenance_seconds)
+        except Exception as error:
+            logger.error("maintenance after the run failed: %s", error)
+            return []
 
     def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:
         """Compare the ledger with the Bronze rows of a time range. See :func:`reconciliation.reconcile`."""

@@ -151,6 +151,29 @@ class Settings(BaseSettings):
         default_factory=read_alert_rules,
         description="The TOML file with the alert rules. If empty, the rules of docs/contract.md apply.",
     )
+    snapshot_retention_hours: float = Field(
+        1,
+        gt=0,
+        description="How long a snapshot of a table can be read after another one has replaced it as the current one.",
+    )
+    snapshots_min: int = Field(
+        20, ge=1, description="Maintenance keeps this number of a table's newest snapshots, even if they are older."
+    )
+    daily_snapshot_days: int = Field(
+        7, ge=0, description="Days for which the last snapshot of each day of the Gold tables is kept, as a tag."
+    )
+    orphan_age_hours: float = Field(
+        72, gt=0, description="Maintenance deletes files that no table needs if they are older than this."
+    )
+    commits_before_compaction: int = Field(
+        16, ge=1, description="After a run, a table is compacted if this number of commits has not been."
+    )
+    maintenance_seconds: float = Field(
+        1, ge=0, description="How long a run maintains tables at its end; 0 turns this off, but not `maintain`."
+    )
+    run_history_days: float = Field(
+        7, gt=0, description="The job `maintain` removes older runs from Dagster's history."
+    )
     kms_key_id: str = Field(
         "", description="The KMS key for everything written to S3. If empty, the bucket's default encryption applies."
     )

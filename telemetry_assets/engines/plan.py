@@ -18,10 +18,10 @@ from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.cars import ALL_CARS, CarRange
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import Changes, changes_since_watermark
-from telemetry_assets.lakehouse.commits import RUN_ID
 from telemetry_assets.lakehouse.data_files import car_bounds, dates_in, record_counts
 from telemetry_assets.lakehouse.quality import repeated_among
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, next_piece
+from telemetry_assets.lakehouse.snapshots import RUN_ID
 from telemetry_assets.lakehouse.watermarks import watermark_properties
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import DerivedTable, Partitions, TableContract
@@ -159,8 +159,8 @@ class RefreshPlan:
         return self._properties(replace(left, reason=reason, request=request))
 
     def _properties(self, left: PendingRebuild) -> Mapping[str, str]:
-        snapshot = self.upstream.current_snapshot()
-        return {**watermark_properties(self.contract.upstream, snapshot, self.edition), **left.to_property()}
+        applied = watermark_properties(self.contract.upstream, self.upstream, self.edition)
+        return {**applied, **left.to_property()}
 
     @property
     def summary(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.ingestion.context import IngestionContext
 from telemetry_assets.ingestion.landing.base import WaitingUpload
@@ -25,6 +25,7 @@ from telemetry_assets.ingestion.ledger import (
     LEDGER_COMPLETE,
     LedgerUpload,
     UploadKey,
+    batch_time,
     bronze_pieces,
     latest_ingested_at,
     ledger_rows,
@@ -35,27 +36,24 @@ from telemetry_assets.ingestion.ledger import (
 )
 from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadReport, UploadRows, upload_rows
 from telemetry_assets.ingestion.reconciliation import count_rows, has_recorded_rows
-from telemetry_assets.lakehouse.batch_rows import rows_added_by
-from telemetry_assets.lakehouse.changes import changes_no_row
+from telemetry_assets.lakehouse.batch_rows import rows_of_batches
 from telemetry_assets.lakehouse.commits import (
-    BATCH_ID,
-    RUN_ID,
     append_files,
     append_rows,
-    current_ancestors,
     delete_rows,
     set_table_properties,
-    summary_of,
     until_committed,
 )
+from telemetry_assets.lakehouse.snapshots import BATCH_ID, RUN_ID, changes_no_row, current_ancestors, summary_of
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.formatting import counted
-from telemetry_assets.text.plain import plain_logger
+from telemetry_assets.text.plain import plain_logger, plain_text
 
 logger = plain_logger(__name__)
 
 _NEWEST_BATCHES = 10
+_MOST_BATCHES = 100_000
 """How many of the newest batches each run audits."""
 
 _BATCHES_AT_A_TIME = 200
@@ -84,6 +82,9 @@ class AuditFinding:
     upload: WaitingUpload
     kind: Literal["lost", "changed", "unrecorded", "incomplete", "unreadable"]
     problem: str
+
+    def __str__(self) -> str:
+        return f"{plain_text(self.upload.uri)} of batch {self.batch_id} is {self.kind}: {self.problem}"
 
     @property
     def key(self) -> UploadKey:
@@ -115,9 +116,19 @@ class ArchiveAudit:
         suspects = self._suspects(batches) if batches else []
         return self._examined(suspects)
 
+    def since(self, moment: datetime) -> Iterator[AuditFinding]:
+        """The findings of the batches that began at this time (UTC) or later; none before the ledger is complete."""
+        ledger = self.context.lakehouse.existing(UPLOADS)
+        if ledger is None or LEDGER_COMPLETE not in ledger.properties:
+            return iter(())
+        batches = self.context.landing.newest_batches(_MOST_BATCHES, moment)
+        return self._examined_in_turn([batch for batch in batches if batch >= f"{moment:%Y%m%dT%H%M%S}"])
+
     def everything(self) -> Iterator[AuditFinding]:
         """The findings of all archived batches."""
-        batches = self.context.landing.archived_batches()
+        return self._examined_in_turn(self.context.landing.archived_batches())
+
+    def _examined_in_turn(self, batches: Sequence[str]) -> Iterator[AuditFinding]:
         for start in range(0, len(batches), _BATCHES_AT_A_TIME):
             yield from self._examined(batches[start : start + _BATCHES_AT_A_TIME])
 
@@ -159,9 +170,7 @@ class ArchiveAudit:
         unrecorded: dict[str, list[AuditFinding]] = {}
         for finding in findings:
             if finding.needs_decision:
-                logger.warning(
-                    "%s of batch %s is %s: %s", finding.upload.uri, finding.batch_id, finding.kind, finding.problem
-                )
+                logger.warning("%s", finding)
             elif finding.kind == "unrecorded":
                 unrecorded.setdefault(finding.batch_id, []).append(finding)
             # Examined again, because a replay may have changed the batch between the reads of two tables.
@@ -271,8 +280,10 @@ class ArchiveAudit:
             and (self.context.landing.archive_can_change or batch not in of_bronze or batch not in of_rejected)
         ]
         recorded: dict[str, dict[str, Row]] = {}
-        for row in rows_added_by(ledger, {of_ledger[batch] for batch in doubtful}, _LEDGER_COLUMNS).to_pylist():
-            recorded.setdefault(row["batch_id"], {})[row["source_uri"]] = row
+        if doubtful:
+            since = min(filter(None, (batch_time(of_ledger[batch]) for batch in doubtful)))
+            for row in rows_of_batches(ledger, set(doubtful), since, _LEDGER_COLUMNS).to_pylist():
+                recorded.setdefault(row["batch_id"], {})[row["source_uri"]] = row
         return [
             batch
             for batch in batches
@@ -431,13 +442,13 @@ def _summary(run_id: str) -> dict[str, str]:
     return {RUN_ID: run_id, "telemetry.step": "audit"}
 
 
-def _batch_snapshots(table: Table) -> dict[str, int]:
+def _batch_snapshots(table: Table) -> dict[str, Snapshot]:
     """The snapshots of batches, by batch id, if the table certainly still has every row of the batch."""
-    snapshots: dict[str, int] = {}
+    snapshots: dict[str, Snapshot] = {}
     for snapshot in current_ancestors(table):
         summary = summary_of(snapshot)
         if batch := summary.get(BATCH_ID):
-            snapshots[batch] = snapshot.snapshot_id
+            snapshots[batch] = snapshot
         elif not changes_no_row(snapshot) and snapshot.summary and snapshot.summary.operation != Operation.APPEND:
             # This snapshot may have removed rows of any earlier batch.
             break

@@ -38,7 +38,8 @@ from telemetry_assets.ingestion.reconciliation import (
     batch_report_of,
 )
 from telemetry_assets.lakehouse.batch_rows import append_batch, contains_batch, remove_batch
-from telemetry_assets.lakehouse.commits import RUN_ID, until_committed
+from telemetry_assets.lakehouse.commits import until_committed
+from telemetry_assets.lakehouse.snapshots import RUN_ID
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime, time
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import BooleanExpression, GreaterThanOrEqual
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing.base import Landing, WaitingUpload
 from telemetry_assets.ingestion.parsing.arrow_rows import NAMES_LISTED, BoundedCounter, UploadReport
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, accept
-from telemetry_assets.lakehouse.commits import current_ancestors, summary_of
+from telemetry_assets.lakehouse.data_files import dates_in
+from telemetry_assets.lakehouse.snapshots import current_ancestors, summary_of
 from telemetry_assets.tables import UPLOADS
 
 INGESTED_AT = "telemetry.ingested-at"
@@ -111,10 +113,20 @@ def latest_ingested_at(ledger: Table) -> datetime | None:
     If maintenance has expired all of these snapshots, the time is read from the rows.
     """
     for snapshot in current_ancestors(ledger):
-        if moment := summary_of(snapshot).get(INGESTED_AT):
-            return datetime.fromisoformat(moment)
-    moments = ledger.scan(selected_fields=("ingested_at",)).to_arrow()["ingested_at"]
-    return max(moments.to_pylist(), default=None)
+        if (moment := batch_time(snapshot)) is not None:
+            return moment
+    last_day = max(dates_in(ledger), default=None)
+    if last_day is None:
+        return None
+    of_last_day = GreaterThanOrEqual(term="ingested_at", value=datetime.combine(last_day, time(), UTC))
+    rows = ledger.scan(of_last_day, selected_fields=("ingested_at",)).to_arrow()
+    return max(rows["ingested_at"].to_pylist(), default=None)
+
+
+def batch_time(snapshot: Snapshot) -> datetime | None:
+    """The ingestion time of the batch that a snapshot appended; None if it appended none."""
+    moment = summary_of(snapshot).get(INGESTED_AT)
+    return datetime.fromisoformat(moment) if moment else None
 
 
 @dataclass

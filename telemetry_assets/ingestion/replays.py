@@ -28,7 +28,8 @@ from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadRows, ga
 from telemetry_assets.ingestion.parsing.documents import BronzeRow, Rejection, accept
 from telemetry_assets.ingestion.parsing.framing import Limits
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import RUN_ID, append_rows, replace_rows, until_committed
+from telemetry_assets.lakehouse.commits import append_rows, replace_rows, until_committed
+from telemetry_assets.lakehouse.snapshots import RUN_ID
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 

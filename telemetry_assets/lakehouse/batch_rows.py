@@ -5,29 +5,21 @@ Batches are found by their rows, because maintenance may expire or rewrite the s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import EqualTo, In
+from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, In
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntryStatus
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import (
-    BATCH_ID,
-    REMOVED_BATCH_ID,
-    append_files,
-    append_rows,
-    current_ancestors,
-    delete_rows,
-    summary_of,
-    until_committed,
-)
-from telemetry_assets.lakehouse.data_files import read_rows
+from telemetry_assets.lakehouse.commits import append_files, append_rows, delete_rows, until_committed
 from telemetry_assets.lakehouse.merging import in_file_order, write_files
+from telemetry_assets.lakehouse.snapshots import BATCH_ID, REMOVED_BATCH_ID, current_ancestors, summary_of
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract, decoded_bytes
 
@@ -93,21 +85,14 @@ def contains_batch(table: Table, batch_id: str, since: TablePosition | None = No
     return bool(table.scan(EqualTo(term="batch_id", value=batch_id), selected_fields=("batch_id",)).count())
 
 
-def rows_added_by(table: Table, snapshot_ids: Collection[int], columns: Sequence[str]) -> pa.Table:
-    """The rows that some snapshots appended, if their data files are still in the table.
+def rows_of_batches(table: Table, batch_ids: Set[str], since: datetime, columns: Sequence[str]) -> pa.Table:
+    """The rows of some batches in a table that is partitioned by the day of ``ingested_at``.
 
-    Only the manifests of these snapshots are read.
+    :param since: the earliest ingestion time of the batches.
     """
-    snapshot = table.current_snapshot()
-    manifests = snapshot.manifests(table.io) if snapshot is not None else []
-    files = [
-        entry.data_file
-        for manifest in manifests
-        if manifest.added_snapshot_id in snapshot_ids and manifest.content == ManifestContent.DATA
-        for entry in manifest.fetch_manifest_entry(table.io)
-        if entry.status == ManifestEntryStatus.ADDED
-    ]
-    return read_rows(table, map(FileScanTask, files), columns)
+    of_batches = In(term="batch_id", literals=set(batch_ids))
+    where = And(of_batches, GreaterThanOrEqual(term="ingested_at", value=since))
+    return table.scan(where, selected_fields=tuple(columns)).to_arrow()
 
 
 def uploads_with_rows(lakehouse: Lakehouse, batch_ids: Set[str]) -> set[tuple[str, str]]:

@@ -23,6 +23,7 @@ from telemetry_assets.errors import SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.entries import catalog_entries, entry_differences
 from telemetry_assets.lakehouse.evolution import differences, evolve
 from telemetry_assets.lakehouse.metadata_files import has_snapshot, metadata_files
+from telemetry_assets.lakehouse.metastore import LakehouseCatalog
 from telemetry_assets.lakehouse.sqlite_catalog import checkpoint, open_sqlite_catalog
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import all_tables
@@ -142,6 +143,14 @@ class Lakehouse:
 
     def _io(self, location: str) -> FileIO:
         return load_file_io(dict(self.catalog.properties), location)
+
+    def forget_metadata(self) -> None:
+        """Read the metadata files of all tables again when they are loaded next, although these files are immutable.
+
+        Another program may have deleted or replaced them.
+        """
+        if isinstance(self.catalog, LakehouseCatalog):
+            self.catalog.forget_parsed()
 
     def close(self) -> None:
         """Move the content of SQLite's WAL into the catalog's file. The lakehouse can still be used."""

@@ -19,20 +19,25 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import (
-    BATCH_ID,
-    CHANGED_ROWS,
-    RUN_ID,
-    current_ancestors,
+    properties_snapshot,
+    set_table_properties,
     snapshots_since_properties,
-    summary_of,
     was_rolled_back,
 )
 from telemetry_assets.lakehouse.data_files import dates_in, partition_date, read_rows, record_counts
-from telemetry_assets.lakehouse.watermarks import NO_SNAPSHOT, applied_edition, watermark_of
+from telemetry_assets.lakehouse.snapshots import (
+    BATCH_ID,
+    CHANGED_ROWS,
+    NO_SNAPSHOT,
+    changes_no_row,
+    current_ancestors,
+    files_added_after,
+    ids_of,
+    is_own,
+    summary_of,
+)
+from telemetry_assets.lakehouse.watermarks import applied_edition, position_of, watermark_of, watermark_properties
 from telemetry_assets.tables.contract import DerivedTable, TableContract
-
-MAINTENANCE = "telemetry.maintenance"
-"""The property in the summary of a snapshot that rewrites files and changes no row."""
 
 NEVER_REFRESHED = "it was never refreshed"
 """The reason for the first computation of a table."""
@@ -138,7 +143,10 @@ def changes_since_watermark(
     """The changes of the upstream after the watermark.
 
     All dates count as changed if the derived table was rolled back, was never refreshed, if its transform has a new
-    edition, or if the snapshot of the watermark is not an ancestor of the upstream's current snapshot.
+    edition, or if the upstream was rolled back to a snapshot before the watermark.
+
+    If the snapshot of the watermark has expired, the dates of newer data files are to be rebuilt. All dates count as
+    changed only if older rows may have been removed or replaced.
 
     :param edition: the edition of the transform that is in force.
     :param most_rows: changes of more rows are given as dates to rebuild.
@@ -148,9 +156,20 @@ def changes_since_watermark(
     watermark = watermark_of(derived, contract.upstream)
     newer = [] if watermark in (None, NO_SNAPSHOT) else _snapshots_after(watermark, upstream)
     if newer is None:
-        reason = f"snapshot {watermark} of {contract.upstream.full_name} is gone"
-        return Changes(dates_in(upstream), reason, is_foreign=_has_foreign_snapshot(upstream))
+        return _changes_without_watermark(derived, contract, upstream)
     return _changes_in(newer[::-1], contract.upstream, upstream, most_rows)
+
+
+def _changes_without_watermark(derived: Table, contract: DerivedTable, upstream: Table) -> Changes:
+    """The changes of an upstream that has no snapshot of the watermark among the ancestors of its current one."""
+    position = position_of(derived, contract.upstream)
+    added = files_added_after(upstream, position) if position is not None else None
+    if added is not None:
+        dates = frozenset(map(partition_date, added))
+        return Changes(dates, dates_to_rebuild=dates, is_foreign=True)
+    watermark = watermark_of(derived, contract.upstream)
+    reason = f"snapshot {watermark} of {contract.upstream.full_name} was rolled back or is gone"
+    return Changes(dates_in(upstream), reason, is_foreign=_has_foreign_snapshot(upstream))
 
 
 def _changes_in(snapshots: Sequence[Snapshot], contract: TableContract, upstream: Table, most_rows: int) -> Changes:
@@ -240,21 +259,39 @@ def _rebuild_reason(derived: Table, contract: DerivedTable, upstream: Table, edi
     return ""
 
 
-def changes_no_row(snapshot: Snapshot) -> bool:
-    """Whether a snapshot only rewrites files: marked maintenance, or Iceberg's operation ``replace``."""
-    is_replacement = snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
-    return is_replacement or bool(summary_of(snapshot).get(MAINTENANCE))
-
-
-def is_own(snapshot: Snapshot) -> bool:
-    """Whether a run of this project committed a snapshot."""
-    summary = summary_of(snapshot)
-    return RUN_ID in summary or BATCH_ID in summary
-
-
 def was_changed_by_others(derived: Table) -> bool:
     """Whether another writer has changed rows of a derived table since its last refresh."""
     return not all(is_own(one) or changes_no_row(one) for one in snapshots_since_properties(derived))
+
+
+def take_maintenance(derived: Table, contract: DerivedTable, upstream: Table) -> None:
+    """Move a watermark over snapshots of the upstream that changed no row.
+
+    Nothing is done if there are others too, or if another writer has changed rows of the derived table, because only a
+    refresh can take these. Otherwise, the properties of the derived table no longer need the snapshots before
+    maintenance, and these can expire.
+
+    :raises CommitFailedException: if the derived table has changed since it was loaded.
+    """
+    edition, watermark = applied_edition(derived, contract), watermark_of(derived, contract.upstream)
+    newer = _snapshots_after(watermark, upstream) if watermark not in (None, NO_SNAPSHOT) else None
+    is_known = properties_snapshot(derived) in {one.snapshot_id for one in current_ancestors(derived)}
+    # If one of the two snapshots is no ancestor, it is unknown what happened since. Only a refresh can find out.
+    if edition is None or newer is None or not is_known:
+        return
+    since = [*newer, *snapshots_since_properties(derived)]
+    if since and all(map(changes_no_row, since)):
+        set_table_properties(derived, watermark_properties(contract.upstream, upstream, edition))
+
+
+def needed_snapshots(table: Table, contract: TableContract, derived: Mapping[DerivedTable, Table]) -> frozenset[int]:
+    """The snapshots of a table that its own properties, or the watermarks of other tables, refer to.
+
+    :param derived: the tables that are derived from it.
+    """
+    watermarks = (watermark_of(one, contract) or NO_SNAPSHOT for one in derived.values())
+    own = properties_snapshot(table)
+    return frozenset([*(int(one) for one in watermarks if one != NO_SNAPSHOT), *([own] if own is not None else [])])
 
 
 def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] | None:
@@ -264,6 +301,8 @@ def _snapshots_after(watermark: str | None, upstream: Table) -> list[Snapshot] |
         if str(snapshot.snapshot_id) == watermark:
             return newer
         newer.append(snapshot)
+        if watermark in ids_of(snapshot):
+            return newer
     return None
 
 

@@ -16,46 +16,44 @@ from itertools import takewhile
 from typing import TypeVar
 
 import pyarrow as pa
-from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import StagedTable, Table, Transaction
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
-    AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
+    RemoveSnapshotRefUpdate,
+    RemoveSnapshotsUpdate,
     SetPropertiesUpdate,
-    TableRequirement,
+    SetSnapshotRefUpdate,
     TableUpdate,
 )
-from pyiceberg.typedef import Identifier
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt
 
 from telemetry_assets.errors import ConcurrentWriteError
+from telemetry_assets.lakehouse.snapshots import (
+    COMMIT_ID,
+    NO_SNAPSHOT,
+    Position,
+    ancestors,
+    current_ancestors,
+    files_added_after,
+    ids_of,
+    summary_of,
+)
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 
 _ATTEMPTS = 8
-RUN_ID = "telemetry.run-id"
-"""The property in a snapshot's summary with the id of the run that committed it."""
-CHANGED_ROWS = "telemetry.changed-rows"
-"""The property in a snapshot's summary with the number of rows that it added, replaced or removed.
-
-Its files may have more rows, which have only moved."""
-COMMIT_ID = "telemetry.commit-id"
-"""The property in a snapshot's summary with the id of its commit. An overwrite may commit two snapshots."""
-BATCH_ID = "telemetry.batch-id"
-"""The property in a snapshot's summary with the id of the ingestion batch that it appended."""
-REMOVED_BATCH_ID = "telemetry.removed-batch-id"
-"""The property in a snapshot's summary with the id of a batch whose rows it removed. They are appended again."""
 _SET_IN = "telemetry.properties-set-in"
-_NO_SNAPSHOT = "none"
+_SET_AT = "telemetry.properties-set-at"
 
 Result = TypeVar("Result")
 
@@ -96,7 +94,7 @@ def append_files(table: Table, files: Sequence[DataFile], summary: Mapping[str, 
             for file in files:
                 append.append_data_file(file)
 
-    _commit(table, change, summary)
+    commit(table, change, summary)
 
 
 def append_rows(
@@ -113,24 +111,7 @@ def append_rows(
         if table_properties:
             transaction.set_properties(dict(table_properties))
 
-    _commit(table, change, summary)
-
-
-def current_ancestors(table: Table) -> Iterator[Snapshot]:
-    """The current snapshot and its ancestors, newest first.
-
-    PyIceberg's ``ancestors_of`` searches all snapshots for each ancestor.
-    """
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        yield snapshot
-        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
-
-
-def summary_of(snapshot: Snapshot) -> dict[str, str]:
-    """The properties in a snapshot's summary."""
-    return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
+    commit(table, change, summary)
 
 
 def replace_rows(
@@ -152,7 +133,7 @@ def replace_rows(
             transaction.overwrite(rows, where, properties)
         _set_properties(transaction, table, table_properties)
 
-    _commit(table, change, summary)
+    commit(table, change, summary)
 
 
 def replace_files(
@@ -178,7 +159,7 @@ def replace_files(
                 files.delete_data_file(file)
         _set_properties(transaction, table, table_properties)
 
-    _commit(table, change, summary)
+    commit(table, change, summary)
 
 
 def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, str]) -> bool:
@@ -189,7 +170,7 @@ def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, st
     """
     if not table.scan(where, limit=1).count():
         return False
-    _commit(table, lambda transaction, properties: transaction.delete(where, properties), summary)
+    commit(table, lambda transaction, properties: transaction.delete(where, properties), summary)
     return True
 
 
@@ -201,7 +182,7 @@ def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> N
         loaded.
     """
     snapshot = table.current_snapshot()
-    wanted = {**table_properties, **_set_in(snapshot)} if table_properties else {}
+    wanted = {**table_properties, **_set_at(table.metadata, table.io)} if table_properties else {}
     if all(table.properties.get(name) == value for name, value in wanted.items()):
         return
     table.catalog.commit_table(
@@ -214,14 +195,55 @@ def set_table_properties(table: Table, table_properties: Mapping[str, str]) -> N
     )
 
 
+def change_snapshots(table: Table, removed: frozenset[int], tags: Mapping[str, int], old_tags: frozenset[str]) -> None:
+    """Remove snapshots and tags from a table's metadata, and create tags, in one commit. No file is deleted.
+
+    :param table: the table as it was loaded before the snapshots were chosen.
+    :param removed: the ids of the snapshots to remove.
+    :param tags: the tags to create, with the ids of their snapshots.
+    :param old_tags: the tags to remove.
+    :raises CommitFailedException: if a branch or a tag has changed since the table was loaded, or another writer has
+        removed one of the snapshots.
+    """
+    refs = {name: ref.snapshot_id for name, ref in table.metadata.refs.items() if name != MAIN_BRANCH}
+    needed = removed | frozenset(tags.values())
+    requirement = _AssertSnapshots(
+        uuid=table.metadata.table_uuid, head=table.metadata.current_snapshot_id, needed=needed, refs=refs
+    )
+    updates: list[TableUpdate] = [
+        SetSnapshotRefUpdate(
+            ref_name=name,
+            type=SnapshotRefType.TAG,
+            snapshot_id=snapshot_id,
+            max_ref_age_ms=None,
+            max_snapshot_age_ms=None,
+            min_snapshots_to_keep=None,
+        )
+        for name, snapshot_id in tags.items()
+    ]
+    updates += [RemoveSnapshotRefUpdate(ref_name=name) for name in old_tags]
+    updates += [RemoveSnapshotsUpdate(snapshot_ids=sorted(removed))] if removed else []
+    table.catalog.commit_table(table, (requirement,), tuple(updates))
+
+
 def was_rolled_back(table: Table) -> bool:
     """Whether the table was rolled back to a snapshot before its properties were set.
 
     A rollback does not change properties, so they may then describe rows that the table no longer has. One of the
-    properties is the id of the snapshot with which they were set.
+    properties is the id of the snapshot with which they were set. If that snapshot has expired, and rows of it may be
+    missing, the table counts as rolled back.
     """
-    set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
-    return set_in != _NO_SNAPSHOT and all(str(snapshot.snapshot_id) != set_in for snapshot in current_ancestors(table))
+    set_in = table.properties.get(_SET_IN, NO_SNAPSHOT)
+    if set_in == NO_SNAPSHOT or any(set_in in ids_of(snapshot) for snapshot in current_ancestors(table)):
+        return False
+    set_at = Position.from_json(table.properties.get(_SET_AT, ""), set_in)
+    return set_at is None or files_added_after(table, set_at) is None
+
+
+def properties_snapshot(table: Table) -> int | None:
+    """The id of the snapshot with which the table's properties were set; None if the table had none."""
+    set_in = table.properties.get(_SET_IN, NO_SNAPSHOT)
+    return None if set_in == NO_SNAPSHOT else int(set_in)
 
 
 def snapshots_since_properties(table: Table) -> Iterator[Snapshot]:
@@ -229,7 +251,7 @@ def snapshots_since_properties(table: Table) -> Iterator[Snapshot]:
 
     They are all ancestors if the properties were never set.
     """
-    set_in = table.properties.get(_SET_IN, _NO_SNAPSHOT)
+    set_in = table.properties.get(_SET_IN, NO_SNAPSHOT)
     return takewhile(lambda snapshot: str(snapshot.snapshot_id) != set_in, current_ancestors(table))
 
 
@@ -246,8 +268,12 @@ def is_current_commit(table: Table, commit_id: str) -> bool:
     return any(summary_of(snapshot).get(COMMIT_ID) == commit_id for snapshot in current_ancestors(table))
 
 
-def _set_in(snapshot: Snapshot | None) -> dict[str, str]:
-    return {_SET_IN: str(snapshot.snapshot_id) if snapshot else _NO_SNAPSHOT}
+def _set_at(metadata: TableMetadata, io: FileIO) -> dict[str, str]:
+    snapshot, position = metadata.current_snapshot(), Position.of(metadata, io)
+    return {
+        _SET_IN: str(snapshot.snapshot_id) if snapshot else NO_SNAPSHOT,
+        _SET_AT: position.to_json() if position else "",
+    }
 
 
 class _AssertProperties(AssertTableUUID):
@@ -268,6 +294,31 @@ class _AssertProperties(AssertTableUUID):
                 raise CommitFailedException(f"another writer has changed the table property {name}")
 
 
+class _AssertSnapshots(AssertTableUUID):
+    """The table must be the same, with the same branches and tags. The branch ``main`` may have newer snapshots.
+
+    :param head: the id of the current snapshot when the table was loaded. It must be an ancestor of the current one, so
+        that the table was not rolled back, perhaps to a removed snapshot.
+    :param needed: the ids of snapshots that must exist.
+    :param refs: the snapshots of all branches and tags except ``main``, by name.
+    """
+
+    head: int | None
+    needed: frozenset[int]
+    refs: dict[str, int]
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
+        """See :meth:`AssertTableUUID.validate`."""
+        super().validate(base_metadata)
+        if base_metadata is None:
+            return
+        refs = {name: ref.snapshot_id for name, ref in base_metadata.refs.items() if name != MAIN_BRANCH}
+        if refs != self.refs or (self.head and self.head not in {one.snapshot_id for one in ancestors(base_metadata)}):
+            raise CommitFailedException("another writer has changed a branch or a tag")
+        if not self.needed <= {one.snapshot_id for one in base_metadata.snapshots}:
+            raise CommitFailedException("another writer has removed one of the snapshots")
+
+
 def _as_read(table: Table, names: Iterable[str]) -> _AssertProperties:
     return _AssertProperties(
         uuid=table.metadata.table_uuid, values={name: table.properties.get(name) for name in names}
@@ -279,11 +330,15 @@ def _set_properties(transaction: Transaction, table: Table, table_properties: Ma
     if table_properties:
         # PyIceberg has no public method that adds a requirement.
         transaction._apply((), (_as_read(table, table_properties),))
-        snapshot = transaction.table_metadata.current_snapshot()
-        transaction.set_properties({**table_properties, **_set_in(snapshot)})
+        transaction.set_properties({**table_properties, **_set_at(transaction.table_metadata, table.io)})
 
 
-def _commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:
+def commit(table: Table, change: Callable[[Transaction, dict[str, str]], object], summary: Mapping[str, str]) -> None:
+    """Commit a change of a table.
+
+    :param change: makes the change in a transaction, with the properties for the summaries of its snapshots.
+    :raises CommitFailedException: if the table has changed since it was loaded.
+    """
     commit_id = uuid.uuid4().hex
     table.metadata = _metadata_for_commit(table.metadata)
     transaction = table.transaction()
@@ -314,35 +369,3 @@ def _metadata_for_commit(metadata: TableMetadata) -> TableMetadata:
             "metadata_log": [],
         }
     )
-
-
-class OrderedCommits(MetastoreCatalog):
-    """A base class of catalogs that makes the timestamps of a table's commits increase, even if the clock is set back.
-
-    Iceberg's Java library, and with it Spark, Trino and Athena, does not open a table whose snapshots are out of order
-    by more than a minute (``TableMetadata``: "Expected sorted snapshot log entries"). PyIceberg writes the time of the
-    machine's clock. A catalog class must inherit from this class first.
-    """
-
-    def _update_and_stage_table(
-        self,
-        current_table: Table | None,
-        table_identifier: Identifier,
-        requirements: tuple[TableRequirement, ...],
-        updates: tuple[TableUpdate, ...],
-    ) -> StagedTable:
-        if current_table is None:
-            return super()._update_and_stage_table(current_table, table_identifier, requirements, updates)
-        latest = current_table.metadata.last_updated_ms
-        in_order = tuple(_not_before(update, latest) for update in updates)
-        staged = super()._update_and_stage_table(current_table, table_identifier, requirements, in_order)
-        # The updates do not add a snapshot, e.g. they set properties.
-        if staged.metadata.last_updated_ms < latest:
-            staged.metadata = staged.metadata.model_copy(update={"last_updated_ms": latest})
-        return staged
-
-
-def _not_before(update: TableUpdate, timestamp_ms: int) -> TableUpdate:
-    if not isinstance(update, AddSnapshotUpdate) or update.snapshot.timestamp_ms >= timestamp_ms:
-        return update
-    return update.model_copy(update={"snapshot": update.snapshot.model_copy(update={"timestamp_ms": timestamp_ms})})

@@ -6,6 +6,7 @@ manifests, row groups by their statistics. All columns are read only from row gr
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -33,6 +34,9 @@ THREADS = 4
 _ROWS_IN_MEMORY = 500_000
 _EPOCH = date(1970, 1, 1)
 _FILE, _POSITION = "_file", "_position"
+_SAMPLED_FILES = 64
+_SAMPLED_ROW_GROUPS = 8
+_SAMPLED_ROWS = 100_000
 
 Item = TypeVar("Item")
 
@@ -231,6 +235,34 @@ def bounded(items: Iterable[Item], rows_of: Callable[[Item], int]) -> Iterator[l
         rows += rows_of(item)
     if group:
         yield group
+
+
+def last_car(table: Table, tasks: Sequence[FileScanTask], after: str | None, share: float) -> str | None:
+    """The last car of a piece with a share of the rows of some files; None if the piece has all cars that are left.
+
+    The share is estimated from a sample of the files.
+
+    :param after: the last car of the piece before; None if this is the first piece.
+    """
+    # The order of paths is unrelated to the cars in the files.
+    sampled = sorted(tasks, key=lambda task: hashlib.sha256(task.file.file_path.encode()).digest())[:_SAMPLED_FILES]
+    every = -(-sum(task.file.record_count for task in sampled) // _SAMPLED_ROWS)
+    names = sorted(name for task in sampled for name in _some_cars(table, task, every))
+    left = [name for name in names if after is None or name > after]
+    wanted = max(int(len(names) * share), 1)
+    return left[wanted - 1] if len(left) > 1.2 * wanted else None
+
+
+def _some_cars(table: Table, task: FileScanTask, every: int) -> list[str]:
+    """The cars of some rows of a data file.
+
+    :param every: the cars of one in this number of rows are returned.
+    """
+    with table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
+        groups = file.num_row_groups
+        chosen = range(0, groups, -(-groups // _SAMPLED_ROW_GROUPS)) if groups else range(0)
+        rows: pa.Table = file.read_row_groups(list(chosen), [CAR])
+        return list(rows[CAR].take(pa.array(range(0, rows.num_rows, every), pa.int64())).to_pylist())
 
 
 def _positions_of(scans: Sequence[FileRows], keys: pa.Table) -> list[pa.Array]:

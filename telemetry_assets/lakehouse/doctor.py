@@ -18,12 +18,12 @@ from pyiceberg.table.metadata import TableMetadata
 from telemetry_assets.errors import ConcurrentWriteError, TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_since_watermark
-from telemetry_assets.lakehouse.commits import summary_of
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.evolution import additive_changes
 from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
 from telemetry_assets.lakehouse.quality import repeated_by_partition
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild
+from telemetry_assets.lakehouse.snapshots import summary_of
 from telemetry_assets.tables import all_tables
 from telemetry_assets.tables.contract import DerivedTable, TableContract
 from telemetry_assets.text.formatting import counted
@@ -49,6 +49,7 @@ class Finding:
 
 def examine(lakehouse: Lakehouse) -> list[Finding]:
     """The findings of all tables, in the order of the registry. Each table has at least one finding."""
+    lakehouse.forget_metadata()
     return [finding for contract in all_tables() for finding in _Examination(lakehouse, contract).findings()]
 
 

@@ -9,14 +9,16 @@ from pyiceberg.catalog import METADATA_LOCATION, Catalog
 from pyiceberg.catalog.glue import GlueCatalog
 from pyiceberg.io import PY_IO_IMPL, S3_SSE_KMS_KEY_ID, FileIO, load_file_io
 from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import Table
 
 from telemetry_assets.aws.clients import glue_client
 from telemetry_assets.aws.errors import error_code, is_unknown_outcome
-from telemetry_assets.lakehouse.commits import OrderedCommits
+from telemetry_assets.lakehouse.metastore import LakehouseCatalog
 from telemetry_assets.text.plain import plain_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_glue.client import GlueClient
+    from mypy_boto3_glue.type_defs import TableTypeDef
 
 logger = plain_logger(__name__)
 
@@ -33,11 +35,18 @@ def open_glue_catalog(name: str, warehouse: str, kms_key_id: str) -> Catalog:
     if kms_key_id:
         properties[S3_SSE_KMS_KEY_ID] = kms_key_id
     client = _ResolvingClient(glue_client(), load_file_io(properties))
-    return _OrderedGlueCatalog(name, client=client, **properties)  # type: ignore[arg-type]  # it has the same methods
+    return _GlueCatalog(name, client=client, **properties)  # type: ignore[arg-type]  # it has the same methods
 
 
-class _OrderedGlueCatalog(OrderedCommits, GlueCatalog):
-    """PyIceberg's Glue catalog, with increasing timestamps of commits."""
+class _GlueCatalog(LakehouseCatalog, GlueCatalog):
+    """PyIceberg's Glue catalog, with what :class:`LakehouseCatalog` adds."""
+
+    def _convert_glue_to_iceberg(self, glue_table: TableTypeDef) -> Table:
+        identifier = (glue_table.get("DatabaseName", ""), glue_table["Name"])
+        load = super()._convert_glue_to_iceberg
+        return self._loaded(
+            identifier, glue_table.get("Parameters", {}).get(METADATA_LOCATION), lambda: load(glue_table)
+        )
 
 
 class _ResolvingClient:

@@ -20,7 +20,7 @@ from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from telemetry_assets.lakehouse.commits import CHANGED_ROWS, replace_files, set_table_properties
+from telemetry_assets.lakehouse.commits import replace_files, set_table_properties
 from telemetry_assets.lakehouse.data_files import (
     THREADS,
     FileRows,
@@ -29,6 +29,7 @@ from telemetry_assets.lakehouse.data_files import (
     other_rows,
     partition_date,
 )
+from telemetry_assets.lakehouse.snapshots import CHANGED_ROWS
 from telemetry_assets.tables.contract import TableContract
 
 UPDATED_AT = "updated_at"

@@ -7,26 +7,20 @@ upstream rows: those of some partitions, or of some cars in one partition.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
 from telemetry_assets.lakehouse.cars import ALL_CARS, CAR, CarRange
-from telemetry_assets.lakehouse.data_files import partition_date, record_counts
+from telemetry_assets.lakehouse.data_files import last_car, partition_date, record_counts
 from telemetry_assets.lakehouse.watermarks import PENDING_REBUILD
 from telemetry_assets.tables.contract import DerivedTable, Partitions
 
 _DAY = timedelta(days=1)
-_SAMPLED_FILES = 64
-_SAMPLED_ROW_GROUPS = 8
-_SAMPLED_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -145,7 +139,7 @@ def next_piece(
     if not pending.begun and (count <= most_rows or not splits or not _has_cars(contract)):
         return piece
     of_piece = [task for task in tasks if partition_date(task.file) in dates]
-    through = _last_car(upstream, of_piece, pending.cars_done, most_rows / max(count, 1))
+    through = last_car(upstream, of_piece, pending.cars_done, most_rows / max(count, 1))
     return replace(piece, rows=min(count, most_rows), cars=CarRange(pending.cars_done, through))
 
 
@@ -161,32 +155,6 @@ def _first_parts(parts: Iterable[date], rows_for: Callable[[Iterable[date]], int
 
 def _has_cars(contract: DerivedTable) -> bool:
     return CAR in (*contract.key, *contract.affected_by)
-
-
-def _last_car(table: Table, tasks: Sequence[FileScanTask], after: str | None, share: float) -> str | None:
-    """The last car of a piece with a share of the rows of some files; None if it contains all cars that are left.
-
-    The share is estimated from a sample of the files.
-    """
-    # The order of paths is unrelated to the cars in the files.
-    sampled = sorted(tasks, key=lambda task: hashlib.sha256(task.file.file_path.encode()).digest())[:_SAMPLED_FILES]
-    every = -(-sum(task.file.record_count for task in sampled) // _SAMPLED_ROWS)
-    names = sorted(name for task in sampled for name in _some_cars(table, task, every))
-    left = [name for name in names if after is None or name > after]
-    wanted = max(int(len(names) * share), 1)
-    return left[wanted - 1] if len(left) > 1.2 * wanted else None
-
-
-def _some_cars(table: Table, task: FileScanTask, every: int) -> list[str]:
-    """The cars of some rows of a data file.
-
-    :param every: the cars of one in this number of rows are returned.
-    """
-    with table.io.new_input(task.file.file_path).open() as source, pq.ParquetFile(source) as file:
-        groups = file.num_row_groups
-        chosen = range(0, groups, -(-groups // _SAMPLED_ROW_GROUPS)) if groups else range(0)
-        rows: pa.Table = file.read_row_groups(list(chosen), [CAR])
-        return list(rows[CAR].take(pa.array(range(0, rows.num_rows, every), pa.int64())).to_pylist())
 
 
 def date_ranges(days: Iterable[date]) -> list[str]:

@@ -15,8 +15,9 @@ import weakref
 from contextlib import closing
 from pathlib import Path
 
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.io import PY_IO_IMPL
+from pyiceberg.table import Table
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -24,8 +25,8 @@ from sqlalchemy.pool import NullPool
 
 from telemetry_assets.errors import CatalogBusyError, CatalogUnusableError, StorageError
 from telemetry_assets.file_system import is_storage_error, storage_advice
-from telemetry_assets.lakehouse.commits import OrderedCommits
 from telemetry_assets.lakehouse.local_file_io import sync_written_files
+from telemetry_assets.lakehouse.metastore import LakehouseCatalog
 from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
@@ -61,8 +62,8 @@ _UNUSABLE = {
 }
 
 
-class _OrderedSqlCatalog(OrderedCommits, SqlCatalog):
-    """PyIceberg's catalog, with increasing timestamps of commits."""
+class _SqliteCatalog(LakehouseCatalog, SqlCatalog):
+    """PyIceberg's catalog, with what :class:`LakehouseCatalog` adds."""
 
     def __init__(self, name: str, **properties: str) -> None:
         try:
@@ -72,6 +73,11 @@ class _OrderedSqlCatalog(OrderedCommits, SqlCatalog):
             # the WAL.
             self.engine.dispose()
             raise
+
+    def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
+        identifier = (orm_table.table_namespace, orm_table.table_name)
+        load = super()._convert_orm_to_iceberg
+        return self._loaded(identifier, orm_table.metadata_location, lambda: load(orm_table))
 
 
 def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: float) -> SqlCatalog:
@@ -100,12 +106,12 @@ def open_sqlite_catalog(name: str, file: Path, warehouse: str, busy_seconds: flo
 
 def _opened(name: str, uri: str, warehouse: str) -> SqlCatalog:
     try:
-        return _OrderedSqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
+        return _SqliteCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
     except (IntegrityError, OperationalError) as error:
         if _code(error.orig) in (_BUSY | _STORAGE.keys() | _UNUSABLE.keys()):
             raise
         # Another process created the catalog's own tables at the same time. They exist now.
-        return _OrderedSqlCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
+        return _SqliteCatalog(name, uri=uri, warehouse=warehouse, **{PY_IO_IMPL: _FILE_IO})
 
 
 def _engine(uri: str, file: Path, busy_seconds: float) -> Engine:

@@ -1,7 +1,8 @@
 """The watermark of a derived table: the snapshot of its upstream that it has processed.
 
 The watermark is a property of the derived table, so no other store has to agree with the tables. It is the id of the
-upstream's snapshot, or ``none`` for an upstream without snapshots.
+upstream's snapshot, or ``none`` for an upstream without snapshots. Another property has the snapshot's
+:class:`~telemetry_assets.lakehouse.snapshots.Position`, so that changes can be found after the snapshot has expired.
 """
 
 from __future__ import annotations
@@ -9,13 +10,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 
-from telemetry_assets.lakehouse.commits import current_ancestors, was_rolled_back
+from telemetry_assets.lakehouse.commits import was_rolled_back
+from telemetry_assets.lakehouse.snapshots import NO_SNAPSHOT, Position, current_ancestors, ids_of
 from telemetry_assets.tables.contract import DerivedTable, TableContract
-
-NO_SNAPSHOT = "none"
-"""The watermark for an upstream that had no snapshot."""
 
 TRANSFORM_EDITION = "telemetry.transform-edition"
 """The table property with the edition of the transform that has computed the rows, and the watermark that it set."""
@@ -32,19 +30,34 @@ def watermark_property(upstream: TableContract) -> str:
     return f"telemetry.applied.{upstream.full_name}"
 
 
-def watermark_properties(upstream: TableContract, snapshot: Snapshot | None, edition: str) -> dict[str, str]:
-    """The table properties for a derived table that has processed a snapshot of its upstream.
+def watermark_properties(contract: TableContract, upstream: Table, edition: str) -> dict[str, str]:
+    """The table properties for a derived table that has processed the current snapshot of its upstream.
 
-    :param snapshot: the upstream's current snapshot; None if it has none.
+    :param contract: the contract of the upstream.
     :param edition: the edition of the transform that has processed it.
     """
+    snapshot, position = upstream.current_snapshot(), Position.of(upstream.metadata, upstream.io)
     applied = str(snapshot.snapshot_id) if snapshot else NO_SNAPSHOT
-    return {watermark_property(upstream): applied, TRANSFORM_EDITION: f"{edition}@{applied}"}
+    return {
+        watermark_property(contract): applied,
+        _position_property(contract): position.to_json() if position else "",
+        TRANSFORM_EDITION: f"{edition}@{applied}",
+    }
 
 
 def watermark_of(derived: Table, upstream: TableContract) -> str | None:
     """The watermark of a derived table; None if it was never refreshed."""
     return derived.properties.get(watermark_property(upstream))
+
+
+def position_of(derived: Table, upstream: TableContract) -> Position | None:
+    """The position of the watermark's snapshot; None if there is none, or if version 0.1.0 has set the watermark."""
+    watermark = watermark_of(derived, upstream) or NO_SNAPSHOT
+    return Position.from_json(derived.properties.get(_position_property(upstream), ""), watermark)
+
+
+def _position_property(upstream: TableContract) -> str:
+    return f"telemetry.applied-position.{upstream.full_name}"
 
 
 def applied_edition(derived: Table, contract: DerivedTable) -> str | None:
@@ -60,7 +73,8 @@ def applied_edition(derived: Table, contract: DerivedTable) -> str | None:
 def is_behind(derived: Table, contract: DerivedTable, upstream: Table, edition: str) -> bool:
     """Whether a table needs a refresh.
 
-    Its upstream or its transform has changed, a rebuild is unfinished, or it was rolled back. No manifest is read.
+    Its upstream or its transform has changed, a rebuild is unfinished, or it was rolled back. Manifests are read only
+    if another program has expired the snapshot with which the table's properties were set.
 
     :param edition: the edition of the transform that is in force.
     """
@@ -95,6 +109,8 @@ def behind_since(derived: Table | None, upstream_contract: TableContract, upstre
         if str(snapshot.snapshot_id) == applied:
             break
         first = snapshot
+        if applied in ids_of(snapshot):
+            break
     else:
         if applied != NO_SNAPSHOT:
             return _time(upstream.metadata.last_updated_ms)

@@ -245,7 +245,7 @@ class TableContract:
             "write.parquet.compression-codec": "zstd",
             "write.parquet.row-group-limit": str(_ROWS_IN_ROW_GROUP),
             "write.metadata.delete-after-commit.enabled": "true",
-            "write.metadata.previous-versions-max": "100",
+            "write.metadata.previous-versions-max": "20",
             **self._bounds_in_manifests(),
             "comment": self.description,
         }

@@ -80,6 +80,7 @@ def test_transient_fault_is_overcome_in_the_same_run(deployed: DeploymentInS3, p
 
 @pytest.mark.parametrize("key", ["archive/", "in_progress.json", "metadata.json", "bronze/car_telemetry/data/"])
 def test_truncated_response_is_requested_again(deployed: DeploymentInS3, proxy: FaultProxy, key: str) -> None:
+    deployed.pipeline.lakehouse.forget_metadata()
     proxy.inject(Fault(FaultKind.TRUNCATED_BODY, "GetObject", key, times=2))
     deployed.process()
     assert len(proxy.faults_hit) == 2

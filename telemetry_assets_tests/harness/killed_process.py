@@ -28,7 +28,7 @@ from telemetry_assets.ingestion import batches
 from telemetry_assets.ingestion.journal.file import JournalFile
 from telemetry_assets.ingestion.landing import files
 from telemetry_assets.ingestion.landing.folder import FolderLanding
-from telemetry_assets.lakehouse import merging
+from telemetry_assets.lakehouse import compaction, expiry, maintenance, merging
 from telemetry_assets.pipeline import open_pipeline
 from telemetry_assets.settings import Settings, load_settings
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS, all_tables, derived_tables
@@ -91,6 +91,9 @@ BOUNDARIES = (
     Boundary(merging, "replace_files", "replacing rows of {}", _of_table),
     Boundary(base, "set_table_properties", "moving the watermark of {}", _of_table),
     Boundary(merging, "set_table_properties", "moving the watermark of {}", _of_table),
+    Boundary(compaction, "commit_rewrite", "compacting {}", _of_table),
+    Boundary(expiry, "change_snapshots", "expiring snapshots of {}", _of_table),
+    Boundary(maintenance, "delete_files", "deleting old files"),
     Boundary(SqlCatalog, "commit_table", "the commit to {}", _of_table),
     Boundary(SqlCatalog, "_write_metadata", "writing metadata of {}", _of_location),
     Boundary(Session, "commit", "ending the catalog's transaction"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from telemetry_assets.aws.locations import S3Location
 from telemetry_assets.aws.requests import encryption, get_object
 from telemetry_assets.engines.plan import RefreshRequest
 from telemetry_assets.errors import QualityError, RemoteRunError, TelemetryAssetsError
+from telemetry_assets.lakehouse.stored_files import stored_files
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import derived_table_named
 from telemetry_assets.transforms.refresh import RefreshParameters
@@ -185,6 +186,12 @@ def load_step(step_uri: str) -> tuple[S3Location, RemoteStep]:
     location = S3Location.parse(step_uri.removesuffix(STEP))
     content, _ = get_object(s3_client(), location.bucket, location.prefix + STEP)
     return location, RemoteStep.model_validate_json(content)
+
+
+def old_step_files(settings: Settings, written_before: datetime) -> list[str]:
+    """The URIs of the files of steps that were written before a time."""
+    location = steps_location(settings).uri().rstrip("/")
+    return [file.uri for file in stored_files(location) if file.modified < written_before]
 
 
 def steps_location(settings: Settings) -> S3Location:

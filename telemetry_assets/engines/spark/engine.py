@@ -28,15 +28,10 @@ from telemetry_assets.errors import SparkError
 from telemetry_assets.ingestion.batch_parser import ParsedBatch
 from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.lakehouse.catalog import Lakehouse
-from telemetry_assets.lakehouse.commits import (
-    COMMIT_ID,
-    has_commit,
-    is_current_commit,
-    set_table_properties,
-    until_committed,
-)
+from telemetry_assets.lakehouse.commits import has_commit, is_current_commit, set_table_properties, until_committed
 from telemetry_assets.lakehouse.quality import require_unique_new_keys
 from telemetry_assets.lakehouse.rebuilds import Piece
+from telemetry_assets.lakehouse.snapshots import COMMIT_ID
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables.contract import Partitions, TableContract
 from telemetry_assets.text.plain import plain_logger

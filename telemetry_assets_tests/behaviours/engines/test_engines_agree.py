@@ -14,9 +14,10 @@ from pyiceberg.expressions import EqualTo
 from telemetry_assets.engines.spark import engine as spark_engine
 from telemetry_assets.engines.spark.configuration import table_name
 from telemetry_assets.errors import SparkError
-from telemetry_assets.lakehouse.commits import set_table_properties, summary_of
+from telemetry_assets.lakehouse.commits import set_table_properties
 from telemetry_assets.lakehouse.merging import Written, commit_merge
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild
+from telemetry_assets.lakehouse.snapshots import summary_of
 from telemetry_assets.pipeline import ProcessResult, open_pipeline
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, SILVER, derived_tables

@@ -16,7 +16,7 @@ from telemetry_assets.ingestion.journal.base import JournalEntry
 from telemetry_assets.ingestion.landing.base import WaitingUpload
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.parsing import arrow_rows as rows
-from telemetry_assets.lakehouse.commits import summary_of
+from telemetry_assets.lakehouse.snapshots import summary_of
 from telemetry_assets.tables import BRONZE, REJECTED, SILVER
 from telemetry_assets_tests.harness.deployment import Deployment, deployment
 from telemetry_assets_tests.harness.made_documents import event, framed

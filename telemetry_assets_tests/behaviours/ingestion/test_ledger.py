@@ -19,7 +19,7 @@ from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.landing.folder import FolderLanding
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.batch_rows import append_batch
-from telemetry_assets.lakehouse.changes import MAINTENANCE
+from telemetry_assets.lakehouse.snapshots import MAINTENANCE
 from telemetry_assets.tables import BRONZE, REJECTED, UPLOADS
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.harness.deployment import Deployment

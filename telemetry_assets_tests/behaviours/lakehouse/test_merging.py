@@ -152,9 +152,9 @@ class TestChangedRows:
         """Three Silver rows, all of which Gold has taken."""
         merge(deployed, *(silver_row(f"e{n}", model="Uno", ingested_at=NOON) for n in range(3)))
         table = deployed.pipeline.lakehouse.table(ALERTS)
-        snapshot = deployed.pipeline.lakehouse.table(SILVER).current_snapshot()
+        silver = deployed.pipeline.lakehouse.table(SILVER)
         edition = deployed.pipeline.lakehouse.transform_edition(ALERTS)
-        table.transaction().set_properties(watermark_properties(SILVER, snapshot, edition)).commit_transaction()
+        table.transaction().set_properties(watermark_properties(SILVER, silver, edition)).commit_transaction()
         return deployed
 
     def test_rows_that_only_moved_to_another_file_have_not_changed(self, filled: Deployment) -> None:

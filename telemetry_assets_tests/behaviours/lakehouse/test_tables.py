@@ -15,9 +15,10 @@ from pyiceberg.types import LongType, StringType
 from telemetry_assets.errors import ConcurrentWriteError, SettingsError, TableMismatchError
 from telemetry_assets.lakehouse.batch_rows import append_batch
 from telemetry_assets.lakehouse.catalog import open_lakehouse
-from telemetry_assets.lakehouse.changes import MAINTENANCE, changes_since_watermark
+from telemetry_assets.lakehouse.changes import changes_since_watermark
 from telemetry_assets.lakehouse.commits import replace_rows, set_table_properties, until_committed
 from telemetry_assets.lakehouse.doctor import examine
+from telemetry_assets.lakehouse.snapshots import MAINTENANCE
 from telemetry_assets.lakehouse.watermarks import is_behind, watermark_properties
 from telemetry_assets.settings import Settings
 from telemetry_assets.tables import (
@@ -191,7 +192,7 @@ class TestChanges:
     def test_dates_of_added_and_removed_rows(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1, 2, 3), {})
-        mark = watermark_properties(BRONZE, lakehouse.table(BRONZE).current_snapshot(), EDITION)
+        mark = watermark_properties(BRONZE, lakehouse.table(BRONZE), EDITION)
         set_table_properties(lakehouse.table(SILVER), mark)
         assert not is_behind(lakehouse.table(SILVER), SILVER, lakehouse.table(BRONZE), EDITION)
         append_batch(lakehouse, BRONZE, "batch-2", bronze_rows(5), {})
@@ -203,7 +204,7 @@ class TestChanges:
     def test_maintenance_changes_no_date(self, prepared: Deployment) -> None:
         lakehouse = prepared.pipeline.lakehouse
         append_batch(lakehouse, BRONZE, "batch-1", bronze_rows(1), {})
-        mark = watermark_properties(BRONZE, lakehouse.table(BRONZE).current_snapshot(), EDITION)
+        mark = watermark_properties(BRONZE, lakehouse.table(BRONZE), EDITION)
         set_table_properties(lakehouse.table(SILVER), mark)
         lakehouse.table(BRONZE).overwrite(bronze_rows(1), snapshot_properties={MAINTENANCE: "true"})
         assert not changes_since_watermark(lakehouse.table(SILVER), SILVER, lakehouse.table(BRONZE), EDITION)

@@ -15,9 +15,10 @@ from pyiceberg.expressions import EqualTo
 from telemetry_assets.cli.main import main
 from telemetry_assets.engines.embedded import EmbeddedEngine
 from telemetry_assets.lakehouse.cars import ALL_CARS
-from telemetry_assets.lakehouse.commits import set_table_properties, summary_of
+from telemetry_assets.lakehouse.commits import set_table_properties
 from telemetry_assets.lakehouse.merging import Written, commit_merge
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild, Piece, date_ranges, dates_in_ranges, next_piece
+from telemetry_assets.lakehouse.snapshots import summary_of
 from telemetry_assets.tables import ALERTS, CURRENT_STATE, FUEL_EFFICIENCY, SILVER, derived_tables
 from telemetry_assets.tables.contract import DerivedTable
 from telemetry_assets_tests.harness.deployment import AS_OF, Deployment, deployment

@@ -1,0 +1,328 @@
+"""Compaction: merges the small data files of each partition into sorted ones, and small manifests into larger ones.
+
+Each commit is a :class:`~telemetry_assets.lakehouse.rewrites.Rewrite` of exactly the snapshot that was read. It changes
+no row. The rows in memory are bounded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import accumulate, chain
+from typing import TypeVar
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.table import FileScanTask, Table
+
+from telemetry_assets.lakehouse.cars import CAR, CarRange
+from telemetry_assets.lakehouse.data_files import car_bounds, find_rows, last_car, partition_date, read_rows
+from telemetry_assets.lakehouse.merging import write_files
+from telemetry_assets.lakehouse.rewrites import NewFile, Rewrite, commit_rewrite
+from telemetry_assets.tables.contract import TableContract
+
+COMPACTION = "compaction"
+"""The purpose of the snapshots that this module commits."""
+
+_SMALL_BYTES = 2 * 1024 * 1024
+"""A smaller data file is merged with others. That is half the size of a full file of Silver."""
+_SMALL_ROWS = 25_000
+_MOST_BYTES = 16 * 1024 * 1024
+_MOST_ROWS = 250_000
+"""The greatest size and number of rows of data files that are in memory together."""
+_MOST_GROUPS_IN_COMMIT = 16
+_MOST_OVERLAPPING = 4
+"""If more data files of a partition may have rows of the same car, the partition is sorted again."""
+_ENTRIES_IN_MANIFEST = 200
+_SMALL_MANIFEST = 100
+"""A manifest with fewer data files is merged with others."""
+_AFTER_ALL_CARS = "\U0010ffff"
+
+Bound = TypeVar("Bound", str, date)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Data files of one partition that are replaced together.
+
+    :param entries: their entries in the manifests.
+    :param is_whole: whether these are all files of the partition, which are sorted again.
+    """
+
+    partition: date | None
+    entries: tuple[ManifestEntry, ...]
+    is_whole: bool = False
+
+    @property
+    def name(self) -> tuple[date | None, str]:
+        """The partition, and the first file if there are others."""
+        return self.partition, "" if self.is_whole else self.entries[0].data_file.file_path
+
+    @property
+    def rows(self) -> int:
+        """The number of rows in the files."""
+        return sum(entry.data_file.record_count for entry in self.entries)
+
+    @property
+    def sequence_number(self) -> int:
+        """The greatest data sequence number of the files."""
+        return max(entry.sequence_number or 0 for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class _Manifests:
+    """The manifests of a table's current snapshot.
+
+    :param data: those of data files, each with the entries of its live files.
+    :param deletes: those of delete files.
+    """
+
+    data: tuple[tuple[ManifestFile, tuple[ManifestEntry, ...]], ...]
+    deletes: tuple[ManifestFile, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> _Manifests:
+        """Read the manifests."""
+        snapshot = table.current_snapshot()
+        manifests = snapshot.manifests(table.io) if snapshot is not None else []
+        data = tuple(
+            (one, tuple(one.fetch_manifest_entry(table.io))) for one in manifests if one.content == ManifestContent.DATA
+        )
+        return cls(data, tuple(one for one in manifests if one.content == ManifestContent.DELETES))
+
+    def by_partition(self, contract: TableContract) -> Mapping[date | None, list[ManifestEntry]]:
+        """The entries of each partition, oldest first."""
+        entries: dict[date | None, list[ManifestEntry]] = defaultdict(list)
+        for entry in chain.from_iterable(of_manifest for _, of_manifest in self.data):
+            entries[_partition(contract, entry.data_file)].append(entry)
+        for of_partition in entries.values():
+            of_partition.sort(key=lambda entry: entry.sequence_number or 0)
+        return entries
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What one or more compactions of a table have done.
+
+    :param commits: the number of commits.
+    :param removed: the number of data files that were replaced.
+    :param added: the number of data files that replace them.
+    """
+
+    commits: int = 0
+    removed: int = 0
+    added: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything was committed."""
+        return self.commits > 0
+
+    def __add__(self, other: Compacted) -> Compacted:
+        return Compacted(self.commits + other.commits, self.removed + other.removed, self.added + other.added)
+
+
+def small_manifests(table: Table) -> int:
+    """The number of small manifests of a table. Each commit of rows adds one or two. Only the manifest list is read."""
+    snapshot = table.current_snapshot()
+    return sum(map(_is_small_manifest, snapshot.manifests(table.io))) if snapshot is not None else 0
+
+
+def most_small_files(table: Table, contract: TableContract) -> int:
+    """The greatest number of small data files in a partition. All manifests are read."""
+    partitions = _Manifests.of(table).by_partition(contract).values()
+    return max((sum(_is_small(entry.data_file) for entry in entries) for entries in partitions), default=0)
+
+
+def planned_compaction(table: Table, contract: TableContract, least_files: int) -> Compacted:
+    """What :func:`compact` would replace. How many data files it would add is not known."""
+    groups = _groups(table, contract, _Manifests.of(table), least_files, sorts=True)
+    return Compacted(removed=sum(len(group.entries) for group in groups))
+
+
+def compact(
+    table: Table, contract: TableContract, least_files: int, *, sorts: bool, is_time_up: Callable[[], bool]
+) -> Iterator[Compacted]:
+    """Compact a table in one or more commits. Yields after each of them.
+
+    :param table: the table, which is loaded again after each commit.
+    :param least_files: a partition is compacted if it has at least this number of small data files.
+    :param sorts: whether partitions in which too many data files may have the same car are sorted again, and manifests
+        by partition.
+    :param is_time_up: called before each group of data files; if it returns true, no further one is compacted.
+    :raises CommitFailedException: if another writer has changed the table. The commits so far remain.
+    """
+    tried: set[tuple[date | None, str]] = set()
+    has_more = True
+    while has_more:
+        manifests = _Manifests.of(table)
+        groups = [one for one in _groups(table, contract, manifests, least_files, sorts=sorts) if one.name not in tried]
+        replaced: list[tuple[_Group, list[DataFile]]] = []
+        for group in groups[:_MOST_GROUPS_IN_COMMIT]:
+            if is_time_up():
+                break
+            tried.add(group.name)
+            files = _write_group(table, contract, manifests, group)
+            if group.is_whole or len(files) < len(group.entries):
+                replaced.append((group, files))
+            else:
+                _delete(table, files)
+        rewrite = _rewrite(contract, manifests, replaced, sorts=sorts)
+        if rewrite is not None:
+            _commit(table, rewrite)
+            yield Compacted(1, len(rewrite.removed), len(rewrite.added))
+            table.refresh()
+        has_more = len(groups) > _MOST_GROUPS_IN_COMMIT and not is_time_up()
+
+
+def _commit(table: Table, rewrite: Rewrite) -> None:
+    try:
+        commit_rewrite(table, rewrite, COMPACTION)
+    except CommitFailedException:
+        _delete(table, (one.file for one in rewrite.added))
+        raise
+
+
+def _delete(table: Table, files: Iterable[DataFile]) -> None:
+    """Delete data files that belong to no table."""
+    for file in files:
+        table.io.delete(file.file_path)
+
+
+def _groups(
+    table: Table, contract: TableContract, manifests: _Manifests, least_files: int, *, sorts: bool
+) -> list[_Group]:
+    """The data files to replace, those with the most files first."""
+    groups: list[_Group] = []
+    for partition, entries in manifests.by_partition(contract).items():
+        if sorts and _is_sorted_by_car(contract) and _overlapping(_cars(table, entries)) > _MOST_OVERLAPPING:
+            groups.append(_Group(partition, tuple(entries), is_whole=True))
+            continue
+        small = [entry for entry in entries if _is_small(entry.data_file)]
+        groups += [_Group(partition, chunk) for chunk in _bounded(small) if len(chunk) >= least_files]
+    return sorted(groups, key=lambda group: len(group.entries), reverse=True)
+
+
+def _bounded(entries: Iterable[ManifestEntry]) -> Iterator[tuple[ManifestEntry, ...]]:
+    """Divide entries into groups whose files are in memory together."""
+    group: list[ManifestEntry] = []
+    for entry in entries:
+        if group and not _fits([*group, entry]):
+            yield tuple(group)
+            group = []
+        group.append(entry)
+    if group:
+        yield tuple(group)
+
+
+def _fits(entries: Sequence[ManifestEntry]) -> bool:
+    rows = sum(entry.data_file.record_count for entry in entries)
+    return rows <= _MOST_ROWS and sum(entry.data_file.file_size_in_bytes for entry in entries) <= _MOST_BYTES
+
+
+def _write_group(table: Table, contract: TableContract, manifests: _Manifests, group: _Group) -> list[DataFile]:
+    """Write the rows of a group to new data files.
+
+    :raises RuntimeError: if these have another number of rows, which must not happen.
+    """
+    tasks = _tasks(table, manifests, group)
+    if _fits(group.entries):
+        pieces: Iterable[pa.Table] = [contract.conform(read_rows(table, tasks, contract.column_names))]
+    else:
+        pieces = _rows_by_car(table, contract, group, tasks)
+    files = list(chain.from_iterable(write_files(table, contract, rows) for rows in pieces if rows.num_rows))
+    written = sum(file.record_count for file in files)
+    if written != group.rows and not any(task.delete_files for task in tasks):
+        _delete(table, files)
+        raise RuntimeError(
+            f"{contract.full_name}: {len(tasks)} data files of partition {group.partition} were not compacted, because "
+            f"the number of their rows would have changed from {group.rows} to {written}"
+        )
+    return files
+
+
+def _rows_by_car(
+    table: Table, contract: TableContract, group: _Group, tasks: Sequence[FileScanTask]
+) -> Iterator[pa.Table]:
+    """The rows of a group in the order of their cars, a bounded number at a time."""
+    partitions = None if group.partition is None else frozenset([group.partition])
+    share = _MOST_ROWS / group.rows
+    cars: CarRange | None = CarRange()
+    while cars is not None:
+        cars = CarRange(cars.after, last_car(table, tasks, cars.after, share))
+        yield find_rows(table, contract, partitions, cars).rows
+        cars = CarRange(cars.through) if cars.through is not None else None
+
+
+def _tasks(table: Table, manifests: _Manifests, group: _Group) -> list[FileScanTask]:
+    """The data files of a group, with their delete files."""
+    if not manifests.deletes:
+        return [FileScanTask(entry.data_file) for entry in group.entries]
+    paths = {entry.data_file.file_path for entry in group.entries}
+    return [task for task in table.scan().plan_files() if task.file.file_path in paths]
+
+
+def _rewrite(
+    contract: TableContract,
+    manifests: _Manifests,
+    replaced: Sequence[tuple[_Group, Sequence[DataFile]]],
+    *,
+    sorts: bool,
+) -> Rewrite | None:
+    """The manifests after some groups were replaced and small manifests were merged; None if nothing changes."""
+    removed = [entry for group, _ in replaced for entry in group.entries]
+    paths = {entry.data_file.file_path for entry in removed}
+    dates = [[_day(contract, entry) for entry in entries] for _, entries in manifests.data]
+    rewrites_all = sorts and _overlapping((min(one), max(one)) for one in dates if one) > _MOST_OVERLAPPING
+    kept: list[ManifestFile] = []
+    moved: list[ManifestEntry] = []
+    for manifest, entries in manifests.data:
+        left = [entry for entry in entries if entry.data_file.file_path not in paths]
+        if rewrites_all or _is_small_manifest(manifest) or len(left) < len(entries):
+            moved += left
+        else:
+            kept.append(manifest)
+    moved.sort(key=lambda entry: _day(contract, entry))
+    existing = [moved[start : start + _ENTRIES_IN_MANIFEST] for start in range(0, len(moved), _ENTRIES_IN_MANIFEST)]
+    # The data files that were added and removed are in two more manifests.
+    if not replaced and len(kept) + len(existing) >= len(manifests.data) - 2:
+        return None
+    added = [NewFile(file, group.sequence_number) for group, files in replaced for file in files]
+    return Rewrite([*kept, *manifests.deletes], existing, added, removed)
+
+
+def _is_small(file: DataFile) -> bool:
+    return file.file_size_in_bytes < _SMALL_BYTES and file.record_count < _SMALL_ROWS
+
+
+def _is_small_manifest(manifest: ManifestFile) -> bool:
+    files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+    return manifest.content == ManifestContent.DATA and files < _SMALL_MANIFEST
+
+
+def _is_sorted_by_car(contract: TableContract) -> bool:
+    return contract.sort_by[:1] == (CAR,) and contract.column(CAR).required
+
+
+def _cars(table: Table, entries: Iterable[ManifestEntry]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        lower, upper = car_bounds(table, entry.data_file)
+        yield lower or "", upper if upper is not None else _AFTER_ALL_CARS
+
+
+def _day(contract: TableContract, entry: ManifestEntry) -> date:
+    return _partition(contract, entry.data_file) or date.min
+
+
+def _partition(contract: TableContract, file: DataFile) -> date | None:
+    return partition_date(file) if contract.partition else None
+
+
+def _overlapping(ranges: Iterable[tuple[Bound, Bound]]) -> int:
+    """The greatest number of ranges that contain the same value. Bounds belong to their ranges."""
+    # At the same value, ranges begin before others end.
+    steps = sorted(chain.from_iterable(((lower, False), (upper, True)) for lower, upper in ranges))
+    return max(accumulate(-1 if is_end else 1 for _, is_end in steps), default=0)
