@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
+    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
@@ -26,6 +28,7 @@ from telemetry_assets.errors import QualityError, TelemetryAssetsError
 from telemetry_assets.ingestion.reconciliation import BatchReport, check_conservation, shown_counts
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.quality import keys_by_partition, repeated_among, shared_ids
+from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import BRONZE, DerivedTable, derived_table_named
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets.text.plain import plain_lines, plain_values
@@ -34,6 +37,9 @@ _MAX_BATCHES_LISTED = 20
 _MAX_IDS_LISTED = 20
 _SCHEMA = "schema_as_contracted"
 _CONSERVED = "documents_conserved"
+_EVERY_BATCH = "every_batch_conserved"
+WELL_KEPT = "well_kept"
+"""The name of the check of how well a table is maintained."""
 _WARNINGS = {
     "no_rejected_documents": "No document was rejected. `bronze.rejected_documents` contains all rejections.",
     "no_wrong_typed_fields": "No known field has a value of the wrong type. Such values are null in Silver.",
@@ -62,6 +68,12 @@ def check_specs(contract: TableContract) -> list[AssetCheckSpec]:
     return specs
 
 
+def check_keys(contract: TableContract) -> list[AssetCheckKey]:
+    """The keys of all checks of a table's asset."""
+    names = [spec.name for spec in check_specs(contract)] + [WELL_KEPT]
+    return [AssetCheckKey(asset_key(contract), name) for name in (*names, *([_EVERY_BATCH] * (contract is BRONZE)))]
+
+
 class TimeRange(Config):
     """A range of ingestion times: ``since`` and ``until`` (ISO 8601, UTC). An empty field sets no bound."""
 
@@ -74,7 +86,7 @@ def every_batch_conserved() -> AssetChecksDefinition:
 
     @asset_check(
         asset=asset_key(BRONZE),
-        name="every_batch_conserved",
+        name=_EVERY_BATCH,
         description="For every batch of a time range: documents received = accepted + rejected, counted in the tables.",
     )
     def check(context: AssetCheckExecutionContext, telemetry: TelemetryResource, config: TimeRange) -> AssetCheckResult:
@@ -91,6 +103,33 @@ def every_batch_conserved() -> AssetChecksDefinition:
         return AssetCheckResult(passed=not differing, metadata=figures)
 
     return check
+
+
+def well_kept_checks(contracts: Iterable[TableContract]) -> list[AssetChecksDefinition]:
+    """The checks ``well_kept``, one for each table. The job ``maintain`` evaluates them too."""
+    return [_well_kept(contract) for contract in contracts]
+
+
+def _well_kept(contract: TableContract) -> AssetChecksDefinition:
+    @asset_check(
+        asset=asset_key(contract),
+        name=WELL_KEPT,
+        description="The table has few small files and few old snapshots. If not, launch the job `maintain`.",
+    )
+    def check(telemetry: TelemetryResource) -> AssetCheckResult:
+        return check_condition(telemetry.pipeline, contract)
+
+    return check
+
+
+def check_condition(pipeline: Pipeline, contract: TableContract) -> AssetCheckResult:
+    """Evaluate the check ``well_kept`` of a table. A table that does not exist yet passes."""
+    if pipeline.lakehouse.existing(contract) is None:
+        return _result(contract, WELL_KEPT, True, {}, AssetCheckSeverity.WARN)
+    found, policy = pipeline.condition(contract), pipeline.maintenance_policy
+    problems = found.problems(policy)
+    figures = {**asdict(found), "problems": problems}
+    return _result(contract, WELL_KEPT, not problems, figures, AssetCheckSeverity.WARN)
 
 
 def parse_time(name: str, text: str) -> datetime | None:

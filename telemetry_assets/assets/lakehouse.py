@@ -30,6 +30,7 @@ from telemetry_assets.assets.partitions import event_date_partitions, to_event_d
 from telemetry_assets.assets.reports import (
     TableReport,
     ingest_reports,
+    log_maintenance,
     log_report,
     refresh_report,
     to_materialize_result,
@@ -93,10 +94,20 @@ def lakehouse_assets(settings: Settings) -> AssetsDefinition:
                     # The other tables do not depend on this one. Dagster shows the error that the step ends with.
                     failures[table] = error
                     context.log.error(f"{table.full_name} failed: {plain_lines(str(error))}")
+        if chosen is None:
+            _maintain(context, telemetry)
         if failures:
             raise next(iter(failures.values()))
 
     return lakehouse
+
+
+def _maintain(context: AssetExecutionContext, telemetry: TelemetryResource) -> None:
+    """Do the maintenance that is due."""
+    for report in telemetry.pipeline.maintain_after_run():
+        context.log.info(str(report))
+        if report.contract in asset_tables():
+            log_maintenance(context, report)
 
 
 def _chosen_dates(context: AssetExecutionContext) -> frozenset[date] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
@@ -20,6 +21,7 @@ from dagster import (
 
 from telemetry_assets.engines.result import RefreshResult, RemoteRun
 from telemetry_assets.ingestion.reconciliation import BatchReport, shown_counts
+from telemetry_assets.lakehouse.maintenance import MaintenanceReport
 from telemetry_assets.tables import BRONZE
 from telemetry_assets.tables.alert_rules import AlertRules, shown, transform_edition
 from telemetry_assets.tables.contract import DerivedTable, TableContract
@@ -169,6 +171,25 @@ def batch_report_metadata(batch_reports: Sequence[BatchReport]) -> Metadata:
         "out_of_range_fields": shown_counts(one.out_of_range_fields for one in batch_reports),
         "ahead_of_clock": sum(sum(one.ahead_of_clock.values()) for one in batch_reports),
         "batch_ids": MetadataValue.json([one.batch_id for one in batch_reports]),
+    }
+
+
+def maintenance_metadata(report: MaintenanceReport) -> Metadata:
+    """The metadata of an observation of a table after its maintenance. Figures of what it was before end in `_before`.
+
+    The numbers of all stored files and their bytes are only known after the job ``maintain``.
+    """
+    before = {f"{name}_before": value for name, value in asdict(report.before).items() if value is not None}
+    after = {name: value for name, value in asdict(report.after).items() if value is not None}
+    return {
+        "dagster/table_name": report.contract.full_name,
+        **before,
+        **after,
+        "data_files_compacted": report.compacted.removed,
+        "snapshots_expired": report.expired,
+        "files_deleted": report.deleted,
+        "another_writer_was_faster": report.lost_race,
+        "maintenance_seconds": round(report.seconds, 3),
     }
 
 

@@ -16,6 +16,7 @@ from dagster import (
     DailyPartitionsDefinition,
     DataVersion,
     MaterializeResult,
+    OpExecutionContext,
 )
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
@@ -32,6 +33,7 @@ from telemetry_assets.assets.metadata import (
     asset_key,
     batch_report_metadata,
     ingest_metadata,
+    maintenance_metadata,
     preview,
     refresh_metadata,
 )
@@ -40,6 +42,7 @@ from telemetry_assets.engines.result import RefreshResult
 from telemetry_assets.errors import UnclaimableUploadsError
 from telemetry_assets.ingestion.parsing.arrow_rows import OTHERS
 from telemetry_assets.ingestion.reconciliation import BatchReport
+from telemetry_assets.lakehouse.maintenance import MaintenanceReport
 from telemetry_assets.lakehouse.previews import partition_sample
 from telemetry_assets.pipeline import Pipeline
 from telemetry_assets.tables import BRONZE, DerivedTable, TableContract
@@ -134,6 +137,11 @@ def refresh_report(
     has_changed = bool(result.event_dates) or result.changed or chosen is not None
     checks = tuple(check_refreshed(pipeline.lakehouse, result)) if has_changed else ()
     return TableReport(table, {day: refresh_metadata(result, day) for day in sorted(days)}, checks)
+
+
+def log_maintenance(context: OpExecutionContext | AssetExecutionContext, report: MaintenanceReport) -> None:
+    """Log an observation of a table after its maintenance."""
+    context.log_event(AssetObservation(asset_key(report.contract), metadata=maintenance_metadata(report)))
 
 
 def _ingest(

@@ -52,14 +52,14 @@ def _has_no_process(instance: DagsterInstance, record: RunRecord) -> bool:
     if is_dead(instance, run_id):
         return True
     return (
-        _sends_heartbeats(record.dagster_run)
+        is_of_this_project(record.dagster_run)
         and not is_alive(instance, run_id)
         and has_missed_heartbeats(instance, record)
     )
 
 
-def _sends_heartbeats(run: DagsterRun) -> bool:
-    """Whether a run executes this project's code. Runs of other code locations send no heartbeats.
+def is_of_this_project(run: DagsterRun) -> bool:
+    """Whether a run executes this project's code, so that it sends heartbeats. Other code locations' runs send none.
 
     The module identifies the code. The name of the code location does not, because `dagster job execute` sets none.
     """

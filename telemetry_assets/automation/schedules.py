@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from dagster import DefaultScheduleStatus, RunRequest, ScheduleDefinition, ScheduleEvaluationContext, schedule
+from dagster import (
+    DefaultScheduleStatus,
+    JobDefinition,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    schedule,
+)
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 
@@ -27,3 +34,15 @@ def insurance_schedule(refresh_insurance: UnresolvedAssetJobDefinition) -> Sched
         return RunRequest(partition_key=today.isoformat())
 
     return daily_insurance
+
+
+def maintenance_schedule(maintain: JobDefinition) -> ScheduleDefinition:
+    """The schedule ``daily_maintenance``. It does what the short maintenance after each run leaves."""
+    return ScheduleDefinition(
+        name="daily_maintenance",
+        job=maintain,
+        cron_schedule="20 1 * * *",
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Maintains all tables at 01:20 UTC.",
+    )

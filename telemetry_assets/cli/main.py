@@ -10,6 +10,7 @@ import click
 
 from telemetry_assets.cli.aws_check import aws_check
 from telemetry_assets.cli.doctor import doctor
+from telemetry_assets.cli.maintain import maintain
 from telemetry_assets.cli.metrics import metrics
 from telemetry_assets.cli.process import process
 from telemetry_assets.cli.rebuild import rebuild
@@ -28,7 +29,7 @@ def main() -> None:
     """
 
 
-for command in (process, simulate, show, doctor, rebuild, replay_rejected, reconcile, metrics, aws_check):
+for command in (process, simulate, show, doctor, maintain, rebuild, replay_rejected, reconcile, metrics, aws_check):
     main.add_command(command)
 # `certificate` was the name of `reconcile` in the first version. It remains for scripts that use it.
 main.add_command(click.Command("certificate", params=reconcile.params, callback=reconcile.callback, hidden=True))
