@@ -24,6 +24,7 @@ from telemetry_assets.tables import (
     FUEL_EFFICIENCY,
     REJECTED,
     SILVER,
+    all_tables,
 )
 from telemetry_assets.tables.contract import TableContract
 from telemetry_assets_tests.chaos.by_hand import BY_HAND
@@ -88,6 +89,7 @@ def judge(catalog: Catalog, max_upload_bytes: int, ledger: Ledger, left: Sequenc
         record.counts["rows of halves that stay"] += len(found) - len(of_wholes)
         _received(table, of_wholes, wanted, verdict)
     verdict.problems += _derived(rows)
+    verdict.problems += _unreadable(catalog)
     verdict.problems += _taken_uploads(catalog, whole, halves, received, rows[REJECTED], record)
     record.counts["documents"] += len(received) + len(rows[REJECTED])
     record.counts["batches"] += len(archive)
@@ -103,6 +105,20 @@ def _rows(catalog: Catalog, name: str) -> list[Row]:
     except (NoSuchTableError, NoSuchNamespaceError):
         return []
     return rows
+
+
+def _unreadable(catalog: Catalog) -> Iterator[str]:
+    """The snapshots of all tables that cannot be read."""
+    for contract in all_tables():
+        try:
+            table = catalog.load_table(contract.full_name)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            continue
+        for snapshot in table.snapshots():
+            try:
+                table.scan(snapshot_id=snapshot.snapshot_id).to_arrow()
+            except OSError as error:
+                yield f"snapshot {snapshot.snapshot_id} of {contract.full_name} cannot be read: {error}"
 
 
 def _moments(rows: Sequence[Row], verdict: Verdict) -> dict[str, datetime]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Literal, get_args
 
@@ -74,9 +75,15 @@ _STEPS = (
     *("claiming", "reading", "archiving", "removing the claim folders", "renaming"),
     *("ending the catalog's transaction",) * 3,
 )
+_MAINTENANCE_STEPS = ("compacting", "the commit to", "expiring snapshots of", "deleting old files", "moving")
+"""Names of boundaries of the product's maintenance."""
+_LATER = 100 * 3600.0
+"""How far the clock is ahead, in seconds, when everything is old enough to be removed."""
 _STEPS_OF_FIRST_RUNS = tuple(f"creating {table}" for table in _TABLES)
 _STEPS_BETWEEN_DISKS = ("copying",)
-DISTURBED_STEPS = frozenset({*_COMMITS, *_AFTER_BRONZE, *_STEPS, *_STEPS_OF_FIRST_RUNS, *_STEPS_BETWEEN_DISKS})
+DISTURBED_STEPS = frozenset(
+    {*_MAINTENANCE_STEPS, *_COMMITS, *_AFTER_BRONZE, *_STEPS, *_STEPS_OF_FIRST_RUNS, *_STEPS_BETWEEN_DISKS}
+)
 """The beginnings of names of boundaries at which folder schedules disturb runs."""
 _WITH_TABLES = 0.6
 """The share of schedules whose first disturbed run finds existing tables; in the others it creates them."""
@@ -130,6 +137,10 @@ class _Drawing:
             settings["batch_max_bytes"] = random.choice((300, 1000, 3000))
         if self._replays:
             settings["upload_max_documents"] = MOST_DOCUMENTS
+        if random.random() < 0.6:
+            # After each run, and in it as much as is due.
+            settings |= {"commits_before_compaction": random.choice((1, 2, 4)), "maintenance_seconds": 60}
+            settings["snapshots_min"] = random.choice((1, 2, 5))
         steps = self._burst()
         if random.random() < _WITH_TABLES:
             # Equally often before and after the first uploads, so that tables may be empty or not.
@@ -145,6 +156,8 @@ class _Drawing:
     def _turn(self) -> list[Step]:
         """A step with runs, and the steps around it."""
         around = self._around()
+        if self._random.random() < 0.25:
+            around.append(self._maintenance_of_old_tables())
         if self._random.random() < 0.2:
             around.append(HandMade(self._random.choice(BY_HAND), self._random.randrange(1000)))
         drawn = self._random.random()
@@ -181,6 +194,13 @@ class _Drawing:
         if self._random.random() < 0.5:
             return [Grow()]
         return [Run(disturbance=Pause(self._moment(), (Grow(),)))]
+
+    def _maintenance_of_old_tables(self) -> Step:
+        """The product's maintenance between two runs, when all snapshots and unneeded files are old."""
+        kill = (
+            Kill(self._named_moment_of(_MAINTENANCE_STEPS)) if not self._in_s3 and self._random.random() < 0.5 else None
+        )
+        return Run("maintain", {}, _LATER, kill)
 
     def _maintenance(self) -> list[Step]:
         """Another tool's maintenance: mostly all kinds one after another, as a nightly job does."""
@@ -270,6 +290,8 @@ class _Drawing:
         drawn = self._random.random()
         if self._replays and drawn < 0.25:
             return "replay"
+        if 0.84 < drawn < 0.92:
+            return "maintain"
         if drawn > 0.92:
             dates = self._random.sample(DAYS, self._random.randint(1, 3))
             return Backfill(self._random.choice(_DERIVED), tuple(sorted(dates)))
@@ -292,6 +314,9 @@ class _Drawing:
         step = random.choice((*steps, *(_STEPS_BETWEEN_DISKS if self._disk in ("lakehouse", "landing") else ())))
         most = 12 if step.startswith("ending") else 2 if random.random() < 0.2 else 1
         return Moment(random.randint(1, most), False, before, step)
+
+    def _named_moment_of(self, steps: Sequence[str]) -> Moment:
+        return Moment(self._random.randint(1, 2), False, self._random.random() < 0.5, self._random.choice(steps))
 
     def _moment_of_commit(self) -> Moment:
         random = self._random

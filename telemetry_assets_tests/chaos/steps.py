@@ -236,7 +236,7 @@ class Backfill:
         return f"backfill {self.table} {', '.join(map(str, self.dates))}"
 
 
-Work = Literal["process", "replay"] | Backfill
+Work = Literal["process", "replay", "maintain"] | Backfill
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,21 @@ BROKEN = {
         schedule("folder", upload(1), at_commit(HoldLock("reserved", 4))),
         "which no table has",
     ),
+    "a compaction is rebased": (
+        schedule(
+            "folder",
+            upload(1),
+            Run(),
+            upload(2),
+            Run(),
+            Run("maintain", disturbance=Pause(Moment(1, False, True, "compacting bronze"), (upload(3), Run()))),
+        ),
+        "which no table has",
+    ),
+    "a needed file is deleted": (
+        schedule("folder", upload(1), Run(), upload(2), Run(), Run("maintain", {}, 360_000.0), snapshots_min=2),
+        "No such file or directory",
+    ),
     "the newest version is deleted": (
         schedule("s3", upload(1), Run(disturbance=Pause(Moment(4, True, True), (upload(2),)))),
         "had to be taken 1 times, and is in the archive 0 times",

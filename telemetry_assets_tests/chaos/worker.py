@@ -26,7 +26,7 @@ from telemetry_assets.engines.plan import Limits
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.pipeline import Pipeline, open_pipeline
 from telemetry_assets.settings import Settings
-from telemetry_assets.tables import derived_table_named
+from telemetry_assets.tables import all_tables, derived_table_named
 from telemetry_assets_tests.chaos.machine import MACHINE
 from telemetry_assets_tests.chaos.steps import Backfill, ClockJump, Kill, Pause, Work
 from telemetry_assets_tests.harness.deployment import AS_OF
@@ -172,6 +172,10 @@ def _do(pipeline: Pipeline, work: Work) -> None:
         pipeline.refresh(derived_table_named(work.table), "backfill", frozenset(work.dates), AS_OF)
     elif work == "replay":
         pipeline.replay_rejected(ReplaySelection(), "replay")
+    elif work == "maintain":
+        for contract in all_tables():
+            if pipeline.lakehouse.existing(contract) is not None:
+                pipeline.maintain(contract)
     else:
         pipeline.process("run", AS_OF)
 
