@@ -22,8 +22,9 @@ from pyiceberg.table import Table
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE, LedgerUpload, ledger_rows
 from telemetry_assets.ingestion.parsing.arrow_rows import UploadReport
 from telemetry_assets.lakehouse.catalog import open_lakehouse
-from telemetry_assets.lakehouse.commits import BATCH_ID, append_files, append_rows
+from telemetry_assets.lakehouse.commits import append_files, append_rows
 from telemetry_assets.lakehouse.merging import write_files
+from telemetry_assets.lakehouse.snapshots import BATCH_ID
 from telemetry_assets.settings import load_settings
 from telemetry_assets.tables import BRONZE, UPLOADS
 
