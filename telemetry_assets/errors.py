@@ -6,7 +6,7 @@ of ``bronze.rejected_documents`` (see ``ingestion/parsing/documents.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from telemetry_assets.text.plain import plain_text
 
@@ -199,6 +199,20 @@ class UnclaimableUploadsError(TelemetryAssetsError):
         super().__init__(
             f"These uploads cannot be moved out of the landing location and stay there:\n{listed}\n"
             "Allow this user or role to move them (in a folder: rename; in S3: copy and delete), or remove them."
+        )
+
+
+class MaintenanceError(TelemetryAssetsError):
+    """Some tables could not be maintained. All others were.
+
+    :param problems: the problem of each table, by its name.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        listed = "\n".join(f"  - {table}: {plain_text(problem)}" for table, problem in problems.items())
+        super().__init__(
+            f"These tables could not be maintained:\n{listed}\nNo row was changed, and the other tables were "
+            "maintained. Solve the problems; the next maintenance then does the work."
         )
 
 

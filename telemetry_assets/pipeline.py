@@ -5,7 +5,7 @@ This module only calls ingestion and engines in the right order. It does not imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +19,7 @@ from telemetry_assets.engines import open_engine, parses_batches
 from telemetry_assets.engines.base import Engine, ParsingEngine, no_callback
 from telemetry_assets.engines.plan import RefreshRequest
 from telemetry_assets.engines.result import RefreshResult
-from telemetry_assets.errors import UnclaimableUploadsError
+from telemetry_assets.errors import MaintenanceError, UnclaimableUploadsError
 from telemetry_assets.file_system import translate_storage_errors
 from telemetry_assets.ingestion.archive_audit import AuditFinding
 from telemetry_assets.ingestion.intake import Ingestion, open_ingestion
@@ -251,14 +251,33 @@ class Pipeline:
         with translate_errors(self.settings):
             return condition(self.lakehouse, contract, self.maintenance_policy)
 
-    def maintain(self, contract: TableContract, *, dry_run: bool = False) -> MaintenanceReport:
-        """Do all maintenance of a table. See :func:`telemetry_assets.lakehouse.maintenance.maintain`.
+    def maintain(self, contracts: Iterable[TableContract], *, dry_run: bool = False) -> Iterator[MaintenanceReport]:
+        """Do all maintenance of tables. Those that do not exist are left out.
+
+        See :func:`telemetry_assets.lakehouse.maintenance.maintain`.
 
         :param dry_run: only report what would be done.
+        :raises MaintenanceError: after the other tables, if one could not be maintained.
         """
-        in_progress = self.ingestion.journal.load()
-        began = in_progress.ingested_at if in_progress else None
+        problems: dict[str, str] = {}
+        for contract in contracts:
+            try:
+                report = self._maintain(contract, dry_run=dry_run)
+            except Exception as error:
+                logger.error("%s could not be maintained: %s", contract.full_name, error)
+                problems[contract.full_name] = str(error)
+            else:
+                if report is not None:
+                    yield report
+        if problems:
+            raise MaintenanceError(problems)
+
+    def _maintain(self, contract: TableContract, *, dry_run: bool) -> MaintenanceReport | None:
         with translate_errors(self.settings):
+            if self.lakehouse.existing(contract) is None:
+                return None
+            in_progress = self.ingestion.journal.load()
+            began = in_progress.ingested_at if in_progress else None
             return maintain(self.lakehouse, contract, self.maintenance_policy, began, dry_run=dry_run)
 
     def clean_up(self, *, dry_run: bool = False) -> CleanUp:

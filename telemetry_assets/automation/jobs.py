@@ -154,14 +154,12 @@ def maintain_job() -> JobDefinition:
 
     @op(description="Compacts tables, expires old snapshots, and deletes files that no table needs.")
     def maintain_tables(context: OpExecutionContext, telemetry: TelemetryResource, config: MaintenanceConfig) -> None:
-        for contract in config.contracts():
-            if telemetry.pipeline.lakehouse.existing(contract) is not None:
-                with as_dagster_failure(context):
-                    report = telemetry.pipeline.maintain(contract, dry_run=config.dry_run)
+        with as_dagster_failure(context):
+            for report in telemetry.pipeline.maintain(config.contracts(), dry_run=config.dry_run):
                 context.log.info(str(report))
-                if contract in asset_tables() and not config.dry_run:
+                if report.contract in asset_tables() and not config.dry_run:
                     log_maintenance(context, report)
-                    checked = evaluation(check_condition(telemetry.pipeline, contract))
+                    checked = evaluation(check_condition(telemetry.pipeline, report.contract))
                     context.log_event(checked)  # type: ignore[arg-type]  # Dagster accepts it
 
     @op(description="Deletes files of old remote steps, and compares the archive of the last days with the tables.")

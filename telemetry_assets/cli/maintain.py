@@ -24,12 +24,8 @@ def maintain(names: tuple[str, ...], *, dry_run: bool) -> None:
     the work on this table is left for the next time.
     """
     with open_pipeline(load_settings()) as pipeline:
-        for contract in _chosen(names):
-            if pipeline.lakehouse.existing(contract) is None:
-                say(f"{contract.full_name}: it does not exist yet")
-            else:
-                report = pipeline.maintain(contract, dry_run=dry_run)
-                say(_planned(report) if dry_run else str(report))
+        for report in pipeline.maintain(_chosen(names), dry_run=dry_run):
+            say(_planned(report) if dry_run else str(report))
         if not names:
             result = pipeline.clean_up(dry_run=dry_run)
             say(str(result))

@@ -19,6 +19,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.lakehouse.commits import (
+    has_same_rows,
     properties_snapshot,
     set_table_properties,
     snapshots_since_properties,
@@ -269,18 +270,17 @@ def take_maintenance(derived: Table, contract: DerivedTable, upstream: Table) ->
 
     Nothing is done if there are others too, or if another writer has changed rows of the derived table, because only a
     refresh can take these. Otherwise, the properties of the derived table no longer need the snapshots before
-    maintenance, and these can expire.
+    maintenance, and these can expire. If another program has removed such a snapshot, the properties refer to an
+    existing one afterwards, so that the manifests do not have to be read each time that the tables are compared.
 
     :raises CommitFailedException: if the derived table has changed since it was loaded.
     """
     edition, watermark = applied_edition(derived, contract), watermark_of(derived, contract.upstream)
     newer = _snapshots_after(watermark, upstream) if watermark not in (None, NO_SNAPSHOT) else None
-    is_known = properties_snapshot(derived) in {one.snapshot_id for one in current_ancestors(derived)}
-    # If one of the two snapshots is no ancestor, it is unknown what happened since. Only a refresh can find out.
-    if edition is None or newer is None or not is_known:
+    # If the watermark's snapshot is no ancestor, only a refresh can find out what has changed since.
+    if edition is None or newer is None or not all(map(changes_no_row, newer)) or not has_same_rows(derived):
         return
-    since = [*newer, *snapshots_since_properties(derived)]
-    if since and all(map(changes_no_row, since)):
+    if newer or properties_snapshot(derived) != derived.metadata.current_snapshot_id:
         set_table_properties(derived, watermark_properties(contract.upstream, upstream, edition))
 
 

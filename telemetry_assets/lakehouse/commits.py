@@ -41,6 +41,7 @@ from telemetry_assets.lakehouse.snapshots import (
     NO_SNAPSHOT,
     Position,
     ancestors,
+    changes_no_row,
     current_ancestors,
     files_added_after,
     ids_of,
@@ -236,8 +237,24 @@ def was_rolled_back(table: Table) -> bool:
     set_in = table.properties.get(_SET_IN, NO_SNAPSHOT)
     if set_in == NO_SNAPSHOT or any(set_in in ids_of(snapshot) for snapshot in current_ancestors(table)):
         return False
-    set_at = Position.from_json(table.properties.get(_SET_AT, ""), set_in)
-    return set_at is None or files_added_after(table, set_at) is None
+    return _files_since_properties(table) is None
+
+
+def has_same_rows(table: Table) -> bool:
+    """Whether no row of a table has changed since its properties were set. Manifests are read as for a rollback.
+
+    :returns: False if its properties were never set, or were set before it had a snapshot.
+    """
+    set_in = table.properties.get(_SET_IN, NO_SNAPSHOT)
+    if any(set_in == str(snapshot.snapshot_id) for snapshot in current_ancestors(table)):
+        return all(map(changes_no_row, snapshots_since_properties(table)))
+    return _files_since_properties(table) == []
+
+
+def _files_since_properties(table: Table) -> list[DataFile] | None:
+    """The data files that were added since a table's properties were set; None if it is unknown, or rows are gone."""
+    set_at = Position.from_json(table.properties.get(_SET_AT, ""), table.properties.get(_SET_IN, NO_SNAPSHOT))
+    return files_added_after(table, set_at) if set_at is not None else None
 
 
 def properties_snapshot(table: Table) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from itertools import accumulate, chain
@@ -19,7 +20,14 @@ from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, Manifes
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.cars import CAR, CarRange
-from telemetry_assets.lakehouse.data_files import car_bounds, find_rows, last_car, partition_date, read_rows
+from telemetry_assets.lakehouse.data_files import (
+    THREADS,
+    car_bounds,
+    find_rows,
+    last_car,
+    partition_date,
+    read_rows,
+)
 from telemetry_assets.lakehouse.merging import write_files
 from telemetry_assets.lakehouse.rewrites import NewFile, Rewrite, commit_rewrite
 from telemetry_assets.tables.contract import TableContract
@@ -30,9 +38,8 @@ COMPACTION = "compaction"
 _SMALL_BYTES = 2 * 1024 * 1024
 """A smaller data file is merged with others. That is half the size of a full file of Silver."""
 _SMALL_ROWS = 25_000
-_MOST_BYTES = 16 * 1024 * 1024
-_MOST_ROWS = 250_000
-"""The greatest size and number of rows of data files that are in memory together."""
+_BYTES_IN_MEMORY = 128 * 1024 * 1024
+"""The decoded size of the rows that are in memory together. The last data file read may exceed it."""
 _MOST_GROUPS_IN_COMMIT = 16
 _MOST_OVERLAPPING = 4
 """If more data files of a partition may have rows of the same car, the partition is sorted again."""
@@ -42,6 +49,44 @@ _SMALL_MANIFEST = 100
 _AFTER_ALL_CARS = "\U0010ffff"
 
 Bound = TypeVar("Bound", str, date)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much a compaction does.
+
+    :param least_files: a partition is compacted if it has at least this number of small data files.
+    :param most_bytes: the greatest stored size of data files that are replaced together.
+    :param most_rows: the greatest number of their rows.
+    :param most_manifests: if given, at most this number of manifests is read: the oldest small ones. Data files in
+        others are not replaced.
+    """
+
+    least_files: int
+    most_bytes: int
+    most_rows: int
+    most_manifests: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all manifests are read.
+
+        Then, partitions in which too many data files may have the same car are sorted again, and manifests are sorted
+        by partition.
+        """
+        return self.most_manifests is None
+
+    def fits(self, entries: Iterable[ManifestEntry]) -> bool:
+        """Whether data files are few enough to be replaced together."""
+        files = [entry.data_file for entry in entries]
+        rows, size = (sum(file.record_count for file in files), sum(file.file_size_in_bytes for file in files))
+        return rows <= self.most_rows and size <= self.most_bytes
+
+
+FULL = Extent(least_files=2, most_bytes=16 * 1024 * 1024, most_rows=250_000)
+"""Everything that there is to do."""
+BRIEF = Extent(least_files=8, most_bytes=4 * 1024 * 1024, most_rows=50_000, most_manifests=32)
+"""What takes some tenths of a second, whatever the size of the table."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +121,34 @@ class _Group:
 class _Manifests:
     """The manifests of a table's current snapshot.
 
-    :param data: those of data files, each with the entries of its live files.
+    :param data: those of data files that were read, each with the entries of its live files.
+    :param unread: those of data files that were not read.
     :param deletes: those of delete files.
     """
 
     data: tuple[tuple[ManifestFile, tuple[ManifestEntry, ...]], ...]
+    unread: tuple[ManifestFile, ...]
     deletes: tuple[ManifestFile, ...]
 
     @classmethod
-    def of(cls, table: Table) -> _Manifests:
-        """Read the manifests."""
+    def of(cls, table: Table, most: int | None = None) -> _Manifests:
+        """Read the manifests.
+
+        :param most: if given, at most this number is read: the oldest small ones.
+        """
         snapshot = table.current_snapshot()
         manifests = snapshot.manifests(table.io) if snapshot is not None else []
-        data = tuple(
-            (one, tuple(one.fetch_manifest_entry(table.io))) for one in manifests if one.content == ManifestContent.DATA
-        )
-        return cls(data, tuple(one for one in manifests if one.content == ManifestContent.DELETES))
+        data = [one for one in manifests if one.content == ManifestContent.DATA]
+        small = sorted(filter(_is_small_manifest, data), key=lambda one: one.sequence_number or 0)
+        read = data if most is None else small[:most]
+        with ThreadPoolExecutor(THREADS) as threads:
+            entries = threads.map(lambda one: tuple(one.fetch_manifest_entry(table.io)), read)
+            paths = {one.manifest_path for one in read}
+            return cls(
+                tuple(zip(read, entries, strict=True)),
+                tuple(one for one in data if one.manifest_path not in paths),
+                tuple(one for one in manifests if one.content == ManifestContent.DELETES),
+            )
 
     def by_partition(self, contract: TableContract) -> Mapping[date | None, list[ManifestEntry]]:
         """The entries of each partition, oldest first."""
@@ -137,40 +194,37 @@ def most_small_files(table: Table, contract: TableContract) -> int:
     return max((sum(_is_small(entry.data_file) for entry in entries) for entries in partitions), default=0)
 
 
-def planned_compaction(table: Table, contract: TableContract, least_files: int) -> Compacted:
-    """What :func:`compact` would replace. How many data files it would add is not known."""
-    groups = _groups(table, contract, _Manifests.of(table), least_files, sorts=True)
+def planned_compaction(table: Table, contract: TableContract) -> Compacted:
+    """What a full compaction would replace. How many data files it would add is not known."""
+    groups = _groups(table, contract, _Manifests.of(table), FULL)
     return Compacted(removed=sum(len(group.entries) for group in groups))
 
 
 def compact(
-    table: Table, contract: TableContract, least_files: int, *, sorts: bool, is_time_up: Callable[[], bool]
+    table: Table, contract: TableContract, extent: Extent, is_time_up: Callable[[], bool]
 ) -> Iterator[Compacted]:
     """Compact a table in one or more commits. Yields after each of them.
 
     :param table: the table, which is loaded again after each commit.
-    :param least_files: a partition is compacted if it has at least this number of small data files.
-    :param sorts: whether partitions in which too many data files may have the same car are sorted again, and manifests
-        by partition.
     :param is_time_up: called before each group of data files; if it returns true, no further one is compacted.
     :raises CommitFailedException: if another writer has changed the table. The commits so far remain.
     """
     tried: set[tuple[date | None, str]] = set()
     has_more = True
     while has_more:
-        manifests = _Manifests.of(table)
-        groups = [one for one in _groups(table, contract, manifests, least_files, sorts=sorts) if one.name not in tried]
+        manifests = _Manifests.of(table, extent.most_manifests)
+        groups = [one for one in _groups(table, contract, manifests, extent) if one.name not in tried]
         replaced: list[tuple[_Group, list[DataFile]]] = []
         for group in groups[:_MOST_GROUPS_IN_COMMIT]:
             if is_time_up():
                 break
             tried.add(group.name)
-            files = _write_group(table, contract, manifests, group)
+            files = _write_group(table, contract, manifests, group, extent)
             if group.is_whole or len(files) < len(group.entries):
                 replaced.append((group, files))
             else:
                 _delete(table, files)
-        rewrite = _rewrite(contract, manifests, replaced, sorts=sorts)
+        rewrite = _rewrite(contract, manifests, replaced, sorts=extent.is_full)
         if rewrite is not None:
             _commit(table, rewrite)
             yield Compacted(1, len(rewrite.removed), len(rewrite.added))
@@ -192,25 +246,26 @@ def _delete(table: Table, files: Iterable[DataFile]) -> None:
         table.io.delete(file.file_path)
 
 
-def _groups(
-    table: Table, contract: TableContract, manifests: _Manifests, least_files: int, *, sorts: bool
-) -> list[_Group]:
+def _groups(table: Table, contract: TableContract, manifests: _Manifests, extent: Extent) -> list[_Group]:
     """The data files to replace, those with the most files first."""
     groups: list[_Group] = []
+    if manifests.deletes and not extent.is_full:
+        # To find the delete files of a data file, all manifests are read.
+        return groups
     for partition, entries in manifests.by_partition(contract).items():
-        if sorts and _is_sorted_by_car(contract) and _overlapping(_cars(table, entries)) > _MOST_OVERLAPPING:
+        if extent.is_full and _is_sorted_by_car(contract) and _overlapping(_cars(table, entries)) > _MOST_OVERLAPPING:
             groups.append(_Group(partition, tuple(entries), is_whole=True))
             continue
         small = [entry for entry in entries if _is_small(entry.data_file)]
-        groups += [_Group(partition, chunk) for chunk in _bounded(small) if len(chunk) >= least_files]
+        groups += [_Group(partition, chunk) for chunk in _bounded(small, extent) if len(chunk) >= extent.least_files]
     return sorted(groups, key=lambda group: len(group.entries), reverse=True)
 
 
-def _bounded(entries: Iterable[ManifestEntry]) -> Iterator[tuple[ManifestEntry, ...]]:
-    """Divide entries into groups whose files are in memory together."""
+def _bounded(entries: Iterable[ManifestEntry], extent: Extent) -> Iterator[tuple[ManifestEntry, ...]]:
+    """Divide entries into groups whose files are replaced together."""
     group: list[ManifestEntry] = []
     for entry in entries:
-        if group and not _fits([*group, entry]):
+        if group and not extent.fits([*group, entry]):
             yield tuple(group)
             group = []
         group.append(entry)
@@ -218,21 +273,19 @@ def _bounded(entries: Iterable[ManifestEntry]) -> Iterator[tuple[ManifestEntry, 
         yield tuple(group)
 
 
-def _fits(entries: Sequence[ManifestEntry]) -> bool:
-    rows = sum(entry.data_file.record_count for entry in entries)
-    return rows <= _MOST_ROWS and sum(entry.data_file.file_size_in_bytes for entry in entries) <= _MOST_BYTES
-
-
-def _write_group(table: Table, contract: TableContract, manifests: _Manifests, group: _Group) -> list[DataFile]:
+def _write_group(
+    table: Table, contract: TableContract, manifests: _Manifests, group: _Group, extent: Extent
+) -> list[DataFile]:
     """Write the rows of a group to new data files.
 
     :raises RuntimeError: if these have another number of rows, which must not happen.
     """
     tasks = _tasks(table, manifests, group)
-    if _fits(group.entries):
-        pieces: Iterable[pa.Table] = [contract.conform(read_rows(table, tasks, contract.column_names))]
-    else:
-        pieces = _rows_by_car(table, contract, group, tasks)
+    pieces = (
+        _rows_by_file(table, contract, tasks)
+        if extent.fits(group.entries)
+        else _rows_by_car(table, contract, group, tasks, extent)
+    )
     files = list(chain.from_iterable(write_files(table, contract, rows) for rows in pieces if rows.num_rows))
     written = sum(file.record_count for file in files)
     if written != group.rows and not any(task.delete_files for task in tasks):
@@ -244,12 +297,25 @@ def _write_group(table: Table, contract: TableContract, manifests: _Manifests, g
     return files
 
 
+def _rows_by_file(table: Table, contract: TableContract, tasks: Iterable[FileScanTask]) -> Iterator[pa.Table]:
+    """The rows of data files, a bounded size at a time."""
+    read: list[pa.Table] = []
+    for task in tasks:
+        read.append(contract.conform(read_rows(table, [task], contract.column_names)))
+        if sum(rows.nbytes for rows in read) > _BYTES_IN_MEMORY:
+            yield pa.concat_tables(read)
+            read = []
+    if read:
+        yield pa.concat_tables(read)
+
+
 def _rows_by_car(
-    table: Table, contract: TableContract, group: _Group, tasks: Sequence[FileScanTask]
+    table: Table, contract: TableContract, group: _Group, tasks: Sequence[FileScanTask], extent: Extent
 ) -> Iterator[pa.Table]:
     """The rows of a group in the order of their cars, a bounded number at a time."""
     partitions = None if group.partition is None else frozenset([group.partition])
-    share = _MOST_ROWS / group.rows
+    size = sum(entry.data_file.file_size_in_bytes for entry in group.entries)
+    share = min(extent.most_rows / group.rows, extent.most_bytes / size)
     cars: CarRange | None = CarRange()
     while cars is not None:
         cars = CarRange(cars.after, last_car(table, tasks, cars.after, share))
@@ -277,7 +343,7 @@ def _rewrite(
     paths = {entry.data_file.file_path for entry in removed}
     dates = [[_day(contract, entry) for entry in entries] for _, entries in manifests.data]
     rewrites_all = sorts and _overlapping((min(one), max(one)) for one in dates if one) > _MOST_OVERLAPPING
-    kept: list[ManifestFile] = []
+    kept: list[ManifestFile] = list(manifests.unread)
     moved: list[ManifestEntry] = []
     for manifest, entries in manifests.data:
         left = [entry for entry in entries if entry.data_file.file_path not in paths]
@@ -288,7 +354,7 @@ def _rewrite(
     moved.sort(key=lambda entry: _day(contract, entry))
     existing = [moved[start : start + _ENTRIES_IN_MANIFEST] for start in range(0, len(moved), _ENTRIES_IN_MANIFEST)]
     # The data files that were added and removed are in two more manifests.
-    if not replaced and len(kept) + len(existing) >= len(manifests.data) - 2:
+    if not replaced and len(kept) + len(existing) >= len(manifests.data) + len(manifests.unread) - 2:
         return None
     added = [NewFile(file, group.sequence_number) for group, files in replaced for file in files]
     return Rewrite([*kept, *manifests.deletes], existing, added, removed)

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.table import FileScanTask, Table
 
 from telemetry_assets.lakehouse.cars import CAR, Cars, CarSet
@@ -56,13 +56,21 @@ def earliest_partition(table: Table) -> date | None:
     """The earliest date in the partitions of a table, from its manifest list; None if the table has no data file."""
     snapshot = table.current_snapshot()
     manifests = snapshot.manifests(table.io) if snapshot else []
-    days = [
-        # Iceberg stores a date as the number of days in four bytes.
-        int.from_bytes(one.partitions[0].lower_bound, "little", signed=True)
-        for one in manifests
-        if one.partitions and one.partitions[0].lower_bound and one.has_existing_files() | one.has_added_files()
-    ]
-    return min((_EPOCH + timedelta(days=day) for day in days), default=None)
+    bounds = [partition_bounds(one) for one in manifests if one.has_existing_files() | one.has_added_files()]
+    return min((one[0] for one in bounds if one is not None), default=None)
+
+
+def partition_bounds(manifest: ManifestFile) -> tuple[date, date] | None:
+    """The earliest and the latest date in the partitions of a manifest's files; None if it has no bounds.
+
+    The files in a manifest of another partition spec may have no date.
+    """
+    summary = manifest.partitions[0] if manifest.partitions else None
+    if summary is None or not summary.lower_bound or not summary.upper_bound:
+        return None
+    # Iceberg stores a date as the number of days in four bytes.
+    lower, upper = (int.from_bytes(one, "little", signed=True) for one in (summary.lower_bound, summary.upper_bound))
+    return _EPOCH + timedelta(days=lower), _EPOCH + timedelta(days=upper)
 
 
 def read_rows(

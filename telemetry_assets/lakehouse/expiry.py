@@ -8,7 +8,8 @@ It never removes
 - a file that a remaining snapshot needs.
 
 If the process ends between the commit and the removal of the files, they belong to no snapshot, and
-:mod:`~telemetry_assets.lakehouse.orphans` removes them.
+:mod:`~telemetry_assets.lakehouse.orphans` removes them. It also removes the files of snapshots that are no ancestors of
+the current one, and those of a snapshot whose tag was removed after later snapshots had expired.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import chain, pairwise, takewhile
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import ManifestFile
+from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -28,6 +29,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.lakehouse.commits import change_snapshots
+from telemetry_assets.lakehouse.data_files import partition_bounds, partition_date
 from telemetry_assets.lakehouse.snapshots import ancestors
 
 DAILY_TAG = "telemetry-daily-"
@@ -67,13 +69,21 @@ class Expiry:
         return bool(self.removed or self.tags or self.old_tags)
 
 
-def plan_expiry(metadata: TableMetadata, retention: Retention, protected: Collection[int], now: datetime) -> Expiry:
+def plan_expiry(
+    metadata: TableMetadata,
+    retention: Retention,
+    protected: Collection[int],
+    now: datetime,
+    most: int | None = None,
+) -> Expiry:
     """The changes that are due.
 
-    The remaining ancestors of the current snapshot have no gap, so that the changes between them can be found.
+    The remaining ancestors of the current snapshot have no gap except before snapshots with a tag or a branch, so that
+    the changes between them can be found.
 
     :param protected: the ids of snapshots that must be kept.
     :param now: the current time.
+    :param most: the greatest number of snapshots to remove, the oldest first; None for all.
     """
     oldest_ms = (now - retention.age).timestamp() * 1000
     lineage = list(ancestors(metadata))
@@ -87,10 +97,11 @@ def plan_expiry(metadata: TableMetadata, retention: Retention, protected: Collec
     # Other snapshots were rolled back, or were never current.
     until = _current_until(metadata)
     others = (one for one in metadata.snapshots if one.snapshot_id not in known)
-    old += [one for one in others if until.get(one.snapshot_id, one.timestamp_ms) < oldest_ms]
+    rolled_back = [one for one in others if until.get(one.snapshot_id, one.timestamp_ms) < oldest_ms]
     tags, old_tags = _daily_tags(metadata, lineage, retention.days, now)
     needed = {*protected, *tags.values(), *_referenced(metadata, old_tags)}
-    return Expiry(frozenset(one.snapshot_id for one in old if one.snapshot_id not in needed), tags, old_tags)
+    removed = [one.snapshot_id for one in (*reversed(old), *rolled_back) if one.snapshot_id not in needed]
+    return Expiry(frozenset(removed[:most]), tags, old_tags)
 
 
 def _current_until(metadata: TableMetadata) -> dict[int, int]:
@@ -171,9 +182,17 @@ def _unneeded(metadata: TableMetadata, snapshot_ids: Set[int], io: FileIO) -> li
         for path in needed:
             unneeded.pop(path, None)
         files = _data_files(unneeded.values(), io, threads)
-        if files:
-            files -= _data_files(needed.values(), io, threads)
-    return [*sorted(files), *sorted(unneeded), *(one.manifest_list for one in removed)]
+        in_partitions = [one for one in needed.values() if _may_have_any(one, files.values())]
+        remaining = files.keys() - _data_files(in_partitions, io, threads).keys()
+    return [*sorted(remaining), *sorted(unneeded), *(one.manifest_list for one in removed)]
+
+
+def _may_have_any(manifest: ManifestFile, files: Collection[DataFile]) -> bool:
+    """Whether a manifest may have one of some files, by their partitions. A file is always in the same partition."""
+    bounds = partition_bounds(manifest)
+    if bounds is None:
+        return bool(files)
+    return any(bounds[0] <= partition_date(file) <= bounds[1] for file in files)
 
 
 def _manifests(snapshots: Iterable[Snapshot], io: FileIO, threads: Executor) -> dict[str, ManifestFile]:
@@ -181,7 +200,7 @@ def _manifests(snapshots: Iterable[Snapshot], io: FileIO, threads: Executor) -> 
     return {manifest.manifest_path: manifest for manifest in chain.from_iterable(found)}
 
 
-def _data_files(manifests: Iterable[ManifestFile], io: FileIO, threads: Executor) -> set[str]:
-    """The files that a snapshot with these manifests has."""
+def _data_files(manifests: Iterable[ManifestFile], io: FileIO, threads: Executor) -> dict[str, DataFile]:
+    """The files that a snapshot with these manifests has, by their paths."""
     entries = threads.map(lambda manifest: manifest.fetch_manifest_entry(io), manifests)
-    return {entry.data_file.file_path for entry in chain.from_iterable(entries)}
+    return {entry.data_file.file_path: entry.data_file for entry in chain.from_iterable(entries)}

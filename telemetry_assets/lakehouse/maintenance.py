@@ -18,7 +18,10 @@ from pyiceberg.table import Table
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import needed_snapshots, take_maintenance
 from telemetry_assets.lakehouse.compaction import (
+    BRIEF,
+    FULL,
     Compacted,
+    Extent,
     compact,
     most_small_files,
     planned_compaction,
@@ -36,10 +39,11 @@ from telemetry_assets.text.plain import plain_logger
 
 logger = plain_logger(__name__)
 
-_LEAST_FILES = 2
-_LEAST_FILES_BRIEFLY = 8
+_MOST_EXPIRED_BRIEFLY = 32
 _ILL_KEPT = 8
 """A table is ill kept if it has more than this many times of what starts maintenance after a run."""
+_CLOCK_ERROR = timedelta(hours=1)
+"""A snapshot that is this much newer than the current time has the time of a wrong clock."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,17 @@ class TableCondition:
 
     :param small_manifests: the number of small manifests. Each commit adds one or two.
     :param expirable_snapshots: the number of snapshots that may be removed.
+    :param needed_snapshots: the number of other snapshots beyond the retention, which can be removed when the tables
+        derived from this one are refreshed.
     :param most_small_files: the greatest number of small data files in a partition.
+    :param time_in_future: when the newest snapshot was committed (UTC), if that is in the future; else empty.
     """
 
     small_manifests: int
     expirable_snapshots: int
+    needed_snapshots: int
     most_small_files: int
+    time_in_future: str
 
     def problems(self, policy: MaintenancePolicy) -> list[str]:
         """What is worse than maintenance after each run leaves it, one sentence part each."""
@@ -128,9 +137,16 @@ class TableCondition:
         counts = {
             "small manifests": self.small_manifests,
             "snapshots that may be removed": self.expirable_snapshots,
+            "old snapshots that a derived table has to be refreshed from": self.needed_snapshots,
             "small data files in one partition": self.most_small_files,
         }
-        return [f"it has {count:,} {name}, more than {bound:,}" for name, count in counts.items() if count > bound]
+        problems = [f"it has {count:,} {name}, more than {bound:,}" for name, count in counts.items() if count > bound]
+        if self.time_in_future:
+            problems.append(
+                f"its newest snapshot is from {self.time_in_future} UTC, which is in the future, so a "
+                "clock is or was wrong; newer snapshots cannot expire before that time"
+            )
+        return problems
 
 
 @dataclass(frozen=True)
@@ -141,6 +157,7 @@ class MaintenanceReport:
     :param expired: the number of snapshots that were removed.
     :param deleted: the number of files that were deleted, because no snapshot needs them.
     :param lost_race: whether another writer committed first, so that work is left.
+    :param seconds: how long it took.
     """
 
     contract: TableContract
@@ -183,6 +200,8 @@ def maintain(
 def maintain_briefly(lakehouse: Lakehouse, policy: MaintenancePolicy, seconds: float) -> list[MaintenanceReport]:
     """Do the maintenance of tables that need it, in a bounded time.
 
+    An error of one table is logged, because the run has done its work and the other tables do not depend on it.
+
     :param seconds: after this time, no new step is started. A step takes up to a few tenths of a second.
     """
     deadline = time.monotonic() + seconds
@@ -193,7 +212,6 @@ def maintain_briefly(lakehouse: Lakehouse, policy: MaintenancePolicy, seconds: f
             try:
                 reports += maintenance.if_needed()
             except Exception as error:
-                # The other tables do not depend on this one, and the run has done its work.
                 logger.error("%s could not be maintained: %s", contract.full_name, error)
     return reports
 
@@ -229,14 +247,16 @@ class _Maintenance:
         before = TableSize.of(self._table(), counts_files=True)
         # Orphans are found by the snapshots that exist, so before snapshots are added and removed.
         self._remove_orphans(in_use_since)
-        self._step(lambda: self._compact(_LEAST_FILES, sorts=True))
+        self._step(lambda: self._compact(FULL))
+        # Also if there was nothing to compact: another program may have removed snapshots.
+        self._step(self._move_watermarks)
         self._step(self._expire)
         return self._report(before, counts_files=True)
 
     def planned(self, in_use_since: datetime | None) -> MaintenanceReport:
         """What :meth:`all` would do."""
         size = TableSize.of(self._table(), counts_files=True)
-        self._compacted = planned_compaction(self._table(), self._contract, _LEAST_FILES)
+        self._compacted = planned_compaction(self._table(), self._contract)
         self._expired = len(self._expiry(self._table()).removed)
         self._deleted = len(self._orphans(in_use_since))
         return self._report(size, counts_files=True)
@@ -248,17 +268,25 @@ class _Maintenance:
             return
         before = TableSize.of(table)
         if small_manifests(table) >= self._policy.commits:
-            self._step(lambda: self._compact(_LEAST_FILES_BRIEFLY, sorts=False))
+            self._step(lambda: self._compact(BRIEF))
         if not self._is_time_up() and len(self._expiry(self._table()).removed) >= self._policy.commits:
-            self._step(self._expire)
+            self._step(lambda: self._expire(_MOST_EXPIRED_BRIEFLY))
         if self._compacted.is_any or self._expired or self._lost_race:
             yield self._report(before)
 
     def condition(self) -> TableCondition:
         """How well the table is maintained."""
-        table = self._table()
+        table, now = self._table(), datetime.now(UTC)
+        expirable = self._expiry(table).removed
+        beyond = plan_expiry(table.metadata, self._retention, (), now).removed
+        snapshot = table.current_snapshot()
+        newest = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None
         return TableCondition(
-            small_manifests(table), len(self._expiry(table).removed), most_small_files(table, self._contract)
+            small_manifests(table),
+            len(expirable),
+            len(beyond - expirable),
+            most_small_files(table, self._contract),
+            f"{newest:%Y-%m-%d %H:%M}" if newest is not None and newest > now + _CLOCK_ERROR else "",
         )
 
     def _step(self, step: Callable[[], None]) -> None:
@@ -268,9 +296,8 @@ class _Maintenance:
             self._lost_race = True
             logger.info("%s: another writer was faster, so maintenance is left: %s", self._contract.full_name, error)
 
-    def _compact(self, least_files: int, *, sorts: bool) -> None:
-        table = self._table()
-        for done in compact(table, self._contract, least_files, sorts=sorts, is_time_up=self._is_time_up):
+    def _compact(self, extent: Extent) -> None:
+        for done in compact(self._table(), self._contract, extent, self._is_time_up):
             self._compacted += done
             self._move_watermarks()
 
@@ -281,18 +308,20 @@ class _Maintenance:
             if derived is not None and upstream is not None:
                 take_maintenance(derived, contract, upstream)
 
-    def _expiry(self, table: Table) -> Expiry:
+    @property
+    def _retention(self) -> Retention:
+        # The last snapshot of each day is of use to analysts, who query Gold.
+        return self._policy.retention if self._contract.layer == "gold" else replace(self._policy.retention, days=0)
+
+    def _expiry(self, table: Table, most: int | None = None) -> Expiry:
         loaded = {one: self._lakehouse.existing(one) for one in self._derived}
         derived = {one: of_one for one, of_one in loaded.items() if of_one is not None}
         needed = needed_snapshots(table, self._contract, derived)
-        retention = self._policy.retention
-        if self._contract.layer != "gold":
-            retention = replace(retention, days=0)
-        return plan_expiry(table.metadata, retention, needed, datetime.now(UTC))
+        return plan_expiry(table.metadata, self._retention, needed, datetime.now(UTC), most)
 
-    def _expire(self) -> None:
+    def _expire(self, most: int | None = None) -> None:
         table = self._table()
-        expiry = self._expiry(table)
+        expiry = self._expiry(table, most)
         if expiry:
             unneeded = expire(table, expiry)
             self._expired += len(expiry.removed)

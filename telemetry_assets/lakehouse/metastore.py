@@ -44,11 +44,6 @@ class LakehouseCatalog(MetastoreCatalog):
         """The content of metadata files, those parsed last at the end."""
         return {}
 
-    @cached_property
-    def _superseded(self) -> dict[str, list[str]]:
-        """By the location of a metadata file, the files that are in the log of the one before, but not in its own."""
-        return {}
-
     def forget_parsed(self) -> None:
         """Forget the content of all metadata files."""
         self._parsed.clear()
@@ -59,7 +54,7 @@ class LakehouseCatalog(MetastoreCatalog):
         """See :meth:`pyiceberg.catalog.Catalog.commit_table`."""
         response = super().commit_table(table, requirements, updates)  # type: ignore[safe-super]
         self._keep(response.metadata_location, response.metadata)
-        for file in self._superseded.pop(response.metadata_location, ()):
+        for file in self._superseded(response.metadata):
             try:
                 table.io.delete(file)
             except OSError as error:
@@ -80,6 +75,15 @@ class LakehouseCatalog(MetastoreCatalog):
         return Table(
             identifier, metadata, metadata_location, self._load_file_io(metadata.properties, metadata_location), self
         )
+
+    def _superseded(self, metadata: TableMetadata) -> set[str]:
+        """The files that are no longer in the metadata log, but were in it before the last commit.
+
+        They are not known if the metadata before is not in memory.
+        """
+        remaining = [past.metadata_file for past in metadata.metadata_log]
+        before = self._parsed.get(remaining[-1]) if remaining else None
+        return {past.metadata_file for past in before.metadata_log}.difference(remaining) if before else set()
 
     def _keep(self, metadata_location: str, metadata: TableMetadata) -> None:
         self._parsed.pop(metadata_location, None)
@@ -104,9 +108,6 @@ class LakehouseCatalog(MetastoreCatalog):
         )
         staged = super()._update_and_stage_table(concerned, table_identifier, requirements, in_order)
         staged.metadata = _with(staged.metadata, base, left_out)
-        remaining = {past.metadata_file for past in staged.metadata.metadata_log}
-        past_files = [past.metadata_file for past in base.metadata_log]
-        self._superseded[staged.metadata_location] = [file for file in past_files if file not in remaining]
         return staged
 
 

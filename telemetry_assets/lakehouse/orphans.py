@@ -6,7 +6,7 @@ a process has written and will commit looks the same, so only old files are remo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import chain
@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 
 from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.lakehouse.snapshots import ancestors
-from telemetry_assets.lakehouse.stored_files import StoredFile, stored_files
+from telemetry_assets.lakehouse.stored_files import StoredFile, path_of, stored_files
 
 _ENDINGS = (".parquet", ".avro", ".metadata.json", ".puffin")
 """The endings of the files that Iceberg writes. Other files are not touched."""
@@ -27,25 +27,19 @@ def orphans(load: Callable[[], Table], written_before: datetime) -> list[StoredF
     The second condition protects files that are being written if the clock of a machine is wrong.
 
     :param load: loads the table. It is called after the files are listed, so that a commit in between is seen.
+    :returns: nothing if the manifest list of the oldest snapshot is not below the table's location.
     """
     listed = [one for one in stored_files(load().location()) if one.uri.endswith(_ENDINGS)]
     table = load()
-    needed = set(map(_path, _needed(table)))
-    oldest = _oldest_snapshot(table, listed)
-    return [
-        one
-        for one in listed
-        if _path(one.uri) not in needed and one.modified < written_before and (oldest is None or one.modified < oldest)
-    ]
-
-
-def _oldest_snapshot(table: Table, listed: Iterable[StoredFile]) -> datetime | None:
-    """When the manifest list of the oldest ancestor of the current snapshot was written; None if there is none."""
     lineage = list(ancestors(table.metadata))
-    if not lineage:
-        return None
-    path = _path(lineage[-1].manifest_list)
-    return next((one.modified for one in listed if _path(one.uri) == path), None)
+    if lineage:
+        oldest = path_of(lineage[-1].manifest_list)
+        written = [one.modified for one in listed if path_of(one.uri) == oldest]
+        if not written:
+            return []
+        written_before = min(written_before, *written)
+    needed = set(map(path_of, _needed(table)))
+    return [one for one in listed if one.modified < written_before and path_of(one.uri) not in needed]
 
 
 def _needed(table: Table) -> Iterator[str]:
@@ -62,9 +56,3 @@ def _needed(table: Table) -> Iterator[str]:
         # Deleted entries are among them: their files may be needed by the snapshot before.
         entries = threads.map(lambda one: one.fetch_manifest_entry(table.io, discard_deleted=False), manifests.values())
         yield from (entry.data_file.file_path for entry in chain.from_iterable(entries))
-
-
-def _path(uri: str) -> str:
-    """A file's path without the scheme, as other programs may write ``file:/folder`` or ``s3a://bucket``."""
-    scheme, _, path = uri.partition(":")
-    return "/" + path.lstrip("/") if scheme in ("file", "s3", "s3a", "s3n") else uri

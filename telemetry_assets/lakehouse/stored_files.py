@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from telemetry_assets.aws.limits import MOST_THREADS
 from telemetry_assets.aws.locations import S3Location, is_s3
 
 _FILE_SCHEME = "file://"
+_SHORT_FILE_SCHEME = "file:"
+_S3_SCHEMES = ("s3:", "s3a:", "s3n:")
 _KEYS_IN_REQUEST = 1000
 """S3 deletes at most this number of objects per request (``DeleteObjects``)."""
 
@@ -39,16 +42,35 @@ def stored_files(location: str) -> Iterator[StoredFile]:
     return _objects(location) if is_s3(location) else _files(location)
 
 
-def delete_files(uris: Collection[str]) -> None:
+def delete_files(uris: Iterable[str]) -> None:
     """Delete files. Files that do not exist are ignored.
 
-    :param uris: they are all in folders, or all in one bucket.
+    :param uris: they may be written as other programs do, such as ``file:/folder/file`` and ``s3a://bucket/key``.
+    :raises OSError: if a file cannot be deleted.
     """
-    in_s3 = [uri for uri in uris if is_s3(uri)]
-    for start in range(0, len(in_s3), _KEYS_IN_REQUEST):
-        _delete_objects(in_s3[start : start + _KEYS_IN_REQUEST])
+    paths: list[str] = []
+    keys: dict[str, list[str]] = defaultdict(list)
+    for uri in uris:
+        path = path_of(uri)
+        if uri.startswith(_S3_SCHEMES):
+            bucket, _, key = path.lstrip("/").partition("/")
+            keys[bucket].append(key)
+        else:
+            paths.append(path)
+    for bucket, in_bucket in keys.items():
+        for start in range(0, len(in_bucket), _KEYS_IN_REQUEST):
+            _delete_objects(bucket, in_bucket[start : start + _KEYS_IN_REQUEST])
     with ThreadPoolExecutor(MOST_THREADS) as threads:
-        list(threads.map(_delete_file, (uri for uri in uris if not is_s3(uri))))
+        list(threads.map(lambda path: Path(path).unlink(missing_ok=True), paths))
+
+
+def path_of(uri: str) -> str:
+    """The path of a file without the scheme, and for S3 with the bucket.
+
+    Programs write the same file as ``file:///folder/file`` or ``file:/folder/file``, or as ``s3://bucket/key`` or
+    ``s3a://bucket/key``.
+    """
+    return "/" + uri.partition(":")[2].lstrip("/") if uri.startswith((_SHORT_FILE_SCHEME, *_S3_SCHEMES)) else uri
 
 
 def _files(location: str) -> Iterator[StoredFile]:
@@ -72,17 +94,11 @@ def _objects(location: str) -> Iterator[StoredFile]:
             yield StoredFile(f"s3://{below.bucket}/{entry['Key']}", entry["Size"], entry["LastModified"])
 
 
-def _delete_file(uri: str) -> None:
-    Path(uri.removeprefix(_FILE_SCHEME)).unlink(missing_ok=True)
-
-
-def _delete_objects(uris: Collection[str]) -> None:
+def _delete_objects(bucket: str, keys: Sequence[str]) -> None:
     from telemetry_assets.aws.clients import s3_client
 
-    named = [uri.removeprefix("s3://").partition("/") for uri in uris]
-    [bucket] = {bucket for bucket, _, _ in named}
     answer = s3_client().delete_objects(
-        Bucket=bucket, Delete={"Objects": [{"Key": key} for _, _, key in named], "Quiet": True}
+        Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
     )
     for error in islice(answer.get("Errors", []), 1):
         raise OSError(f"s3://{bucket}/{error.get('Key')} cannot be deleted: {error.get('Message')}")

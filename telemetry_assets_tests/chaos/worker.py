@@ -173,9 +173,7 @@ def _do(pipeline: Pipeline, work: Work) -> None:
     elif work == "replay":
         pipeline.replay_rejected(ReplaySelection(), "replay")
     elif work == "maintain":
-        for contract in all_tables():
-            if pipeline.lakehouse.existing(contract) is not None:
-                pipeline.maintain(contract)
+        list(pipeline.maintain(all_tables()))
     else:
         pipeline.process("run", AS_OF)
 

@@ -101,8 +101,7 @@ def test_rows_that_were_not_taken_before_spark_maintained_bronze_are_taken_witho
 
 
 def test_spark_reads_and_writes_tables_that_this_project_has_maintained(filled: Deployment) -> None:
-    for contract in all_tables():
-        filled.pipeline.maintain(contract)
+    list(filled.pipeline.maintain(all_tables()))
     spark = SparkMaintenance(filled)
     assert spark.rewrite_data_files(BRONZE) > 0
     upload(filled, "new.json", "CAR-A", "CAR-NEW")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyiceberg.table import Table
 
-from telemetry_assets.lakehouse.compaction import compact
+from telemetry_assets.lakehouse.compaction import FULL, compact
 from telemetry_assets.lakehouse.rewrites import Rewrite, commit_rewrite
 from telemetry_assets.tables import BRONZE, REJECTED, SILVER, UPLOADS, all_tables, derived_tables
 from telemetry_assets.tables.contract import TableContract
@@ -30,7 +30,7 @@ def expire_all_but_current(deployed: Deployment, contract: TableContract) -> Non
 
 def compact_all(table: Table, contract: TableContract) -> None:
     """Compact a table as Spark's ``rewrite_data_files`` does: new files keep the sequence numbers of old ones."""
-    list(compact(table, contract, 2, sorts=True, is_time_up=lambda: False))
+    list(compact(table, contract, FULL, lambda: False))
 
 
 def upload(deployed: Deployment, name: str, *cars: str, day: str = "2025-11-04") -> None:

@@ -10,13 +10,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 
-from telemetry_assets.lakehouse import commits
-from telemetry_assets.lakehouse.commits import append_files, replace_files
+from telemetry_assets.errors import MaintenanceError
+from telemetry_assets.lakehouse import commits, compaction
+from telemetry_assets.lakehouse.commits import append_files, properties_snapshot, replace_files
 from telemetry_assets.lakehouse.expiry import Retention, plan_expiry
-from telemetry_assets.lakehouse.maintenance import MaintenancePolicy, MaintenanceReport, maintain, maintain_briefly
+from telemetry_assets.lakehouse.maintenance import (
+    MaintenancePolicy,
+    MaintenanceReport,
+    condition,
+    maintain,
+    maintain_briefly,
+)
 from telemetry_assets.lakehouse.stored_files import stored_files
 from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, SILVER, all_tables
 from telemetry_assets.tables.contract import TableContract
@@ -83,6 +90,13 @@ class TestCompaction:
         maintain_all(filled)
         silver = filled.process().refreshes[0]
         assert (silver.rebuild_reason, silver.changed) == ("", True)
+        filled.assert_equals_the_contract()
+
+    def test_rows_are_exact_if_not_all_fit_in_memory(self, filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("telemetry_assets.lakehouse.compaction._BYTES_IN_MEMORY", 1_000)
+        before = data_files(filled, BRONZE)
+        maintain_all(filled)
+        assert 2 < data_files(filled, BRONZE) < before
         filled.assert_equals_the_contract()
 
     def test_a_second_maintenance_does_nothing(self, filled: Deployment) -> None:
@@ -177,11 +191,12 @@ class TestWhatIsKept:
         assert len(kept) == 4
 
     def test_files_of_a_write_under_way(self, filled: Deployment) -> None:
-        table = table_of(filled, SILVER)
-        written = Path(table.location().removeprefix("file://")) / "data" / "not-committed.parquet"
-        written.write_bytes(b"rows")
+        # It is older than all snapshots.
+        written = orphan(filled, SILVER, timedelta(minutes=2))
         maintain_all(filled, replace(NOTHING_IS_KEPT, orphan_age=timedelta(minutes=5)))
         assert written.exists()
+        maintain_all(filled, replace(NOTHING_IS_KEPT, orphan_age=timedelta(minutes=1)))
+        assert not written.exists()
 
     def test_files_that_are_newer_than_the_snapshots_even_if_the_clock_was_wrong(self, filled: Deployment) -> None:
         table = table_of(filled, SILVER)
@@ -197,6 +212,18 @@ class TestWhatIsKept:
         assert written.exists()
         maintain(filled.pipeline.lakehouse, BRONZE, NOTHING_IS_KEPT, None)
         assert not written.exists()
+
+    def test_all_files_if_the_oldest_manifest_list_is_not_below_the_location(
+        self, filled: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written = orphan(filled, SILVER, timedelta(days=9))
+        listed = list(stored_files(table_of(filled, SILVER).location()))
+        monkeypatch.setattr(
+            "telemetry_assets.lakehouse.orphans.stored_files",
+            lambda _: (one for one in listed if "/snap-" not in one.uri),
+        )
+        maintain(filled.pipeline.lakehouse, SILVER, NOTHING_IS_KEPT, None)
+        assert written.exists()
 
     def test_files_that_iceberg_does_not_write(self, filled: Deployment) -> None:
         written = orphan(filled, BRONZE, timedelta(days=9), "notes.txt")
@@ -240,6 +267,29 @@ class TestWatermarks:
         maintain(filled.pipeline.lakehouse, SILVER, NOTHING_IS_KEPT, None)
         assert SILVER in filled.pipeline.tables_behind()
 
+    def test_the_snapshot_of_the_properties_exists_after_maintenance(self, filled: Deployment) -> None:
+        compact_all(table_of(filled, ALERTS), ALERTS)
+        expire_all_but_current(table_of(filled, ALERTS))
+        assert properties_snapshot(table_of(filled, ALERTS)) not in snapshot_ids(filled, ALERTS)
+        maintain_all(filled)
+        assert properties_snapshot(table_of(filled, ALERTS)) in snapshot_ids(filled, ALERTS)
+
+
+def snapshot_ids(deployed: Deployment, contract: TableContract) -> set[int]:
+    return {one.snapshot_id for one in table_of(deployed, contract).snapshots()}
+
+
+def manifests(deployed: Deployment, contract: TableContract) -> list[ManifestFile]:
+    """The manifests of a table's current snapshot."""
+    table = table_of(deployed, contract)
+    snapshot = table.current_snapshot()
+    return snapshot.manifests(table.io) if snapshot is not None else []
+
+
+def compact_all(table: Table, contract: TableContract) -> None:
+    """Compact a table as another program does."""
+    list(compaction.compact(table, contract, compaction.FULL, lambda: False))
+
 
 def expire_all_but_current(table: Table) -> None:
     old = [one.snapshot_id for one in table.snapshots()[:-1]]
@@ -252,18 +302,21 @@ class TestInterlock:
         self, filled: Deployment, monkeypatch: pytest.MonkeyPatch, contract: TableContract
     ) -> None:
         commit = commits.commit
+        committed: list[set[str]] = []
 
         def too_late(table: Table, *arguments: object) -> None:
             if ".".join(table.name()) == contract.full_name:
-                raise CommitFailedException("another writer")
+                append_files(table_of(filled, contract), (), {})
+                committed.append(stored(filled, contract))
             commit(table, *arguments)  # type: ignore[arg-type]
 
-        files = stored(filled, contract)
         monkeypatch.setattr("telemetry_assets.lakehouse.rewrites.commit", too_late)
-        report = maintain(filled.pipeline.lakehouse, contract, NOTHING_IS_KEPT, None)
-        assert report.lost_race
-        # The files that it has written are removed.
-        assert stored(filled, contract) - files == {table_of(filled, contract).metadata_location}
+        keeps_all = replace(NOTHING_IS_KEPT, retention=Retention(timedelta(days=1), 1, 0))
+        report = maintain(filled.pipeline.lakehouse, contract, keeps_all, None)
+        assert (report.lost_race, report.compacted.removed) == (True, 0)
+        [at_the_conflict] = committed
+        added = stored(filled, contract) - at_the_conflict
+        assert not any(one.endswith(".parquet") for one in added)
         filled.assert_equals_the_contract()
 
     def test_a_table_that_is_rolled_back_meanwhile_can_be_read(
@@ -294,6 +347,83 @@ class TestInterlock:
         report = maintain(filled.pipeline.lakehouse, SILVER, NOTHING_IS_KEPT, None)
         assert (report.lost_race, report.expired) == (True, 0)
         assert table_of(filled, SILVER).scan().use_ref("meanwhile").to_arrow().num_rows
+
+
+class TestAfterRuns:
+    """Maintenance after a run does a bounded part of the work, the oldest first."""
+
+    def test_the_oldest_snapshots_expire_first(self, filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("telemetry_assets.lakehouse.maintenance._MOST_EXPIRED_BRIEFLY", 2)
+        policy = replace(NOTHING_IS_KEPT, commits=3)
+        for _ in range(4):
+            before = [one.snapshot_id for one in table_of(filled, ALERTS).snapshots()]
+            maintain_briefly(filled.pipeline.lakehouse, policy, 60)
+            after = [one.snapshot_id for one in table_of(filled, ALERTS).snapshots()]
+            assert not {*before[2:]} - {*after}
+        assert len(after) < 6
+        filled.assert_equals_the_contract()
+
+    def test_only_small_manifests_are_read(self, filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+        large = {one.manifest_path for one in manifests(filled, BRONZE)[:2]}
+        monkeypatch.setattr(
+            "telemetry_assets.lakehouse.compaction._is_small_manifest", lambda one: one.manifest_path not in large
+        )
+        read: list[str] = []
+        fetch = ManifestFile.fetch_manifest_entry
+
+        def recorded(manifest: ManifestFile, *arguments: object, **named: object) -> object:
+            read.append(manifest.manifest_path)
+            return fetch(manifest, *arguments, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", recorded)
+        maintain_briefly(
+            filled.pipeline.lakehouse, replace(NOTHING_IS_KEPT, retention=Retention(timedelta(days=1), 99, 0)), 60
+        )
+        assert read
+        assert not large & {*read}
+        assert len(manifests(filled, BRONZE)) == 3
+        filled.assert_equals_the_contract()
+
+    def test_nothing_is_done_when_the_time_is_up(self, filled: Deployment) -> None:
+        assert maintain_briefly(filled.pipeline.lakehouse, NOTHING_IS_KEPT, 0) == []
+
+
+class TestCondition:
+    def test_a_table_that_was_never_maintained_is_ill_kept(self, filled: Deployment) -> None:
+        [problem] = problems(filled, ALERTS, replace(NOTHING_IS_KEPT, commits=0, orphan_age=timedelta(0)))[:1]
+        assert problem == "it has 6 small manifests, more than 0"
+        maintain_all(filled)
+        assert problems(filled, ALERTS, replace(NOTHING_IS_KEPT, commits=1)) == []
+
+    def test_snapshots_that_a_derived_table_needs_for_a_long_time_are_a_problem(self, filled: Deployment) -> None:
+        upload(filled, "new.json", "CAR-NEW")
+        filled.pipeline.ingest("only Bronze")
+        maintain_all(filled)
+        found = problems(filled, BRONZE, replace(NOTHING_IS_KEPT, commits=0))
+        assert "it has 2 old snapshots that a derived table has to be refreshed from, more than 0" in found
+
+    def test_a_snapshot_in_the_future_is_a_problem(self, filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("telemetry_assets.lakehouse.maintenance._CLOCK_ERROR", timedelta(days=-1))
+        assert any("in the future" in one for one in problems(filled, BRONZE, NOTHING_IS_KEPT))
+
+
+def problems(deployed: Deployment, contract: TableContract, policy: MaintenancePolicy) -> list[str]:
+    return condition(deployed.pipeline.lakehouse, contract, policy).problems(policy)
+
+
+def test_the_other_tables_are_maintained_if_one_cannot_be(filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(table: Table, *arguments: object) -> object:
+        if ".".join(table.name()) == BRONZE.full_name:
+            raise OSError("the disk is full")
+        return compaction.compact(table, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("telemetry_assets.lakehouse.maintenance.compact", broken)
+    reports = filled.pipeline.maintain(all_tables())
+    done: list[str] = []
+    with pytest.raises(MaintenanceError, match=rf"{BRONZE.full_name}: .*the disk is full"):
+        done.extend(report.contract.full_name for report in reports)
+    assert len(done) == len(all_tables()) - 1
+    assert data_files(filled, SILVER) == 2
 
 
 def test_yesterdays_gold_can_be_read_by_its_tag(filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
