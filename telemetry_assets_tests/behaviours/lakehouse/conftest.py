@@ -9,6 +9,20 @@ import pytest
 
 from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.harness.examined import filled
+from telemetry_assets_tests.harness.small_batches import SmallBatches
+
+
+@pytest.fixture(scope="session")
+def small_batches(tmp_path_factory: pytest.TempPathFactory) -> SmallBatches:
+    """Saved batches."""
+    return SmallBatches.save(tmp_path_factory.mktemp("small-batches"))
+
+
+@pytest.fixture(name="filled")
+def restored_batches(small_batches: SmallBatches) -> Iterator[Deployment]:
+    """Tables with six batches on two event dates."""
+    with small_batches.restored() as deployed:
+        yield deployed
 
 
 @pytest.fixture(params=["sqlite", pytest.param("glue", marks=pytest.mark.long)])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,14 +25,10 @@ from telemetry_assets.lakehouse.maintenance import (
 from telemetry_assets.lakehouse.stored_files import stored_files
 from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, SILVER, all_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets_tests.harness.deployment import Deployment, deployment
-from telemetry_assets_tests.harness.made_documents import event
+from telemetry_assets_tests.harness.deployment import Deployment
+from telemetry_assets_tests.harness.small_batches import compact_all, expire_all_but_current, upload
 
 NOTHING_IS_KEPT = MaintenancePolicy(Retention(timedelta(0), 1, 0), 2, timedelta(0))
-
-
-def upload(deployed: Deployment, name: str, *cars: str, day: str = "2025-11-04") -> None:
-    deployed.upload(name, json.dumps([event(car, f"{day}T10:00:00Z", engineTempCelsius=120) for car in cars]))
 
 
 def maintain_all(deployed: Deployment, policy: MaintenancePolicy = NOTHING_IS_KEPT) -> dict[str, MaintenanceReport]:
@@ -48,16 +42,6 @@ def table_of(deployed: Deployment, contract: TableContract) -> Table:
 
 def data_files(deployed: Deployment, contract: TableContract) -> int:
     return len(list(table_of(deployed, contract).scan().plan_files()))
-
-
-@pytest.fixture
-def filled(tmp_path: Path) -> Iterator[Deployment]:
-    """Tables with six batches on two event dates."""
-    with deployment(tmp_path) as deployed:
-        for number in range(6):
-            upload(deployed, f"{number}.json", "CAR-A", f"CAR-{number}", day=f"2025-11-0{4 + number % 2}")
-            deployed.process()
-        yield deployed
 
 
 class TestCompaction:
@@ -255,7 +239,7 @@ class TestWatermarks:
         for name in ("g.json", "h.json"):
             upload(filled, name, "CAR-NEW")
             filled.batch_reports += filled.pipeline.ingest("only Bronze")
-        expire_all_but_current(table_of(filled, BRONZE))
+        expire_all_but_current(filled, BRONZE)
         maintain_all(filled)
         assert SILVER in filled.pipeline.tables_behind()
         filled.process()
@@ -269,7 +253,7 @@ class TestWatermarks:
 
     def test_the_snapshot_of_the_properties_exists_after_maintenance(self, filled: Deployment) -> None:
         compact_all(table_of(filled, ALERTS), ALERTS)
-        expire_all_but_current(table_of(filled, ALERTS))
+        expire_all_but_current(filled, ALERTS)
         assert properties_snapshot(table_of(filled, ALERTS)) not in snapshot_ids(filled, ALERTS)
         maintain_all(filled)
         assert properties_snapshot(table_of(filled, ALERTS)) in snapshot_ids(filled, ALERTS)
@@ -284,16 +268,6 @@ def manifests(deployed: Deployment, contract: TableContract) -> list[ManifestFil
     table = table_of(deployed, contract)
     snapshot = table.current_snapshot()
     return snapshot.manifests(table.io) if snapshot is not None else []
-
-
-def compact_all(table: Table, contract: TableContract) -> None:
-    """Compact a table as another program does."""
-    list(compaction.compact(table, contract, compaction.FULL, lambda: False))
-
-
-def expire_all_but_current(table: Table) -> None:
-    old = [one.snapshot_id for one in table.snapshots()[:-1]]
-    table.maintenance.expire_snapshots().by_ids(old).commit()
 
 
 class TestInterlock:
