@@ -1,8 +1,9 @@
 """Benchmark of many small batches with the maintenance after each run: ``python -m benchmarks.age_of_history``.
 
 Batches of five documents are processed one after another. Some of them are processed by `process` in a process of its
-own, of which the CPU time is measured. At the end, `maintain` is executed, and the files and bytes of each table before
-and after it are compared. It prints Markdown, with a chart.
+own, of which the CPU time is measured. At the end, uploads into this lakehouse and into a new one with the first tenth
+of the batches are measured in turn. Then `maintain` is executed, and the files and bytes of each table before and after
+it are compared. It prints Markdown, with a chart.
 
 The batches come faster than in a real deployment. So the retention of snapshots is chosen such that about as many are
 kept as with one upload per minute and the default retention.
@@ -16,7 +17,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -32,6 +33,9 @@ _BATCHES_PER_DAY = 200
 _FIRST_DAY = date(2025, 11, 1)
 _PROCESS = ("-m", "telemetry_assets", "process")
 _MEASURED_TOGETHER = 5
+_COMPARED = 15
+_YOUNG = 10
+"""The new lakehouse has the batches of one of this number of parts."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,8 @@ def points(deployment: TemporaryDeployment, batches: int, every: int) -> Iterato
     number = 0
     with open_pipeline(load_settings()) as pipeline:
         while number < batches:
-            for _ in range(every - _MEASURED_TOGETHER):
-                write_upload(deployment.landing, number)
-                pipeline.process("a benchmark")
-                number += 1
+            process(deployment, pipeline, range(number, number + every - _MEASURED_TOGETHER))
+            number += every - _MEASURED_TOGETHER
             seconds = []
             for _ in range(_MEASURED_TOGETHER):
                 write_upload(deployment.landing, number)
@@ -94,6 +96,33 @@ def points(deployment: TemporaryDeployment, batches: int, every: int) -> Iterato
             )
 
 
+def process(deployment: TemporaryDeployment, pipeline: Pipeline, numbers: Iterable[int]) -> None:
+    """Process uploads one after another."""
+    for number in numbers:
+        write_upload(deployment.landing, number)
+        pipeline.process("a benchmark")
+
+
+def in_turn(old: TemporaryDeployment, batches: int) -> str:
+    """Measure uploads into an old lakehouse and a new one in turn, which hides changes of the machine's speed."""
+    with temporary_deployment() as young:
+        young.landing.mkdir(parents=True, exist_ok=True)
+        os.environ.update(young.environment)
+        with open_pipeline(load_settings()) as pipeline:
+            process(young, pipeline, range(batches // _YOUNG))
+        os.environ.update(old.environment)
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(batches, batches + _COMPARED):
+            for is_old, deployment in ((True, old), (False, young)):
+                write_upload(deployment.landing, number)
+                seconds[is_old].append(measure(_PROCESS, deployment).cpu_seconds)
+    after, before = statistics.median(seconds[True]), statistics.median(seconds[False])
+    return (
+        f"In turn, medians of {_COMPARED} uploads: {after:.2f} s of CPU after {batches} batches, {before:.2f} s after "
+        f"{batches // _YOUNG}: {after / before:.2f} times."
+    )
+
+
 def table_sizes(pipeline: Pipeline) -> dict[str, TableSize]:
     """The size of each table, with its stored files."""
     tables = {one.full_name: pipeline.lakehouse.existing(one) for one in all_tables()}
@@ -104,8 +133,7 @@ def compared(pipeline: Pipeline) -> Iterator[str]:
     """The rows of a Markdown table: each table before and after `maintain`, when old snapshots have expired."""
     before = table_sizes(pipeline)
     time.sleep(pipeline.settings.snapshot_retention_hours * 3600)
-    for contract in all_tables():
-        pipeline.maintain(contract)
+    list(pipeline.maintain(all_tables()))
     for name, after in table_sizes(pipeline).items():
         files, stored = before[name].files or 0, before[name].bytes or 0
         yield (
@@ -148,7 +176,7 @@ def main() -> None:
                 f"{point.snapshots} |",
                 flush=True,
             )
-        print(f"\n{chart(measured)}\n")
+        print(f"\n{chart(measured)}\n\n{in_turn(deployment, arguments.batches)}\n", flush=True)
         print("| table | files | after `maintain` | ratio | MB | after `maintain` | ratio |")
         print("|---|---|---|---|---|---|---|")
         with open_pipeline(load_settings()) as pipeline:
