@@ -28,6 +28,7 @@ from telemetry_assets.ingestion.landing import open_landing
 from telemetry_assets.ingestion.landing.base import Landing
 from telemetry_assets.ingestion.reconciliation import BatchReport, Reconciliation, reconcile, require_conservation
 from telemetry_assets.ingestion.replays import ReplayResult
+from telemetry_assets.ingestion.retention import ExpiredUploads, delete_rejected
 from telemetry_assets.lakehouse.catalog import Lakehouse, open_lakehouse
 from telemetry_assets.lakehouse.maintenance import (
     MaintenancePolicy,
@@ -65,15 +66,25 @@ class CleanUp:
     """What was cleaned up besides the tables.
 
     :param step_files: the number of deleted files of old remote steps.
+    :param uploads: the number of archived uploads that were deleted because of their age.
+    :param documents: the number of rejected documents that were deleted because of their age.
     :param findings: where archive, ledger and tables disagree.
     """
 
     step_files: int
+    uploads: int
+    documents: int
     findings: tuple[AuditFinding, ...]
 
     def __str__(self) -> str:
-        step_files, findings = counted(self.step_files, "file"), counted(len(self.findings), "finding")
-        return f"{step_files} of remote steps deleted; archive audit of the last days: {findings}"
+        deleted = [
+            f"{counted(self.step_files, 'file')} of remote steps",
+            f"{counted(self.uploads, 'archived upload')}",
+            f"{counted(self.documents, 'rejected document')}",
+        ]
+        return (
+            f"deleted: {', '.join(deleted)}; archive audit of the last days: {counted(len(self.findings), 'finding')}"
+        )
 
 
 @dataclass
@@ -280,11 +291,13 @@ class Pipeline:
             began = in_progress.ingested_at if in_progress else None
             return maintain(self.lakehouse, contract, self.maintenance_policy, began, dry_run=dry_run)
 
-    def clean_up(self, *, dry_run: bool = False) -> CleanUp:
-        """Delete the files of old remote steps, and audit the archive of the last days.
+    def clean_up(self, run_id: str, *, dry_run: bool = False) -> CleanUp:
+        """Delete what is older than its retention, and audit the archive of the last days.
 
-        Nothing is changed in the archive: runs repair the newest batches, and `doctor --repair` all of them.
+        These are the files of remote steps, and archived uploads and rejected documents if the settings say so. The
+        findings of the audit are not repaired: runs repair those of the newest batches, `doctor --repair` all.
 
+        :param run_id: is written to the summaries of the snapshots.
         :param dry_run: only report what would be deleted.
         """
         now = datetime.now(UTC)
@@ -292,7 +305,17 @@ class Pipeline:
             old = self._old_step_files(now)
             if not dry_run:
                 delete_files(old)
-            return CleanUp(len(old), tuple(self.ingestion.audit.since(now - _AUDITED)))
+            uploads, documents = self._delete_old_data(now, run_id, dry_run=dry_run)
+            return CleanUp(len(old), uploads, documents, tuple(self.ingestion.audit.since(now - _AUDITED)))
+
+    def _delete_old_data(self, now: datetime, run_id: str, *, dry_run: bool) -> tuple[int, int]:
+        archive, rejected = (
+            now - timedelta(days=days) if days else None
+            for days in (self.settings.archive_retention_days, self.settings.rejected_retention_days)
+        )
+        uploads = ExpiredUploads(self.ingestion, archive).delete(dry_run=dry_run) if archive else 0
+        documents = delete_rejected(self.ingestion, rejected, run_id, dry_run=dry_run) if rejected else 0
+        return uploads, documents
 
     def _old_step_files(self, now: datetime) -> list[str]:
         if not self.settings.is_in_s3:

@@ -171,6 +171,16 @@ class Settings(BaseSettings):
     maintenance_seconds: float = Field(
         1, ge=0, description="How long a run maintains tables at its end; 0 turns this off, but not `maintain`."
     )
+    archive_retention_days: float = Field(
+        0,
+        ge=0,
+        description="The job `maintain` deletes archived uploads that were ingested this many days ago; 0 keeps all.",
+    )
+    rejected_retention_days: float = Field(
+        0,
+        ge=0,
+        description="The job `maintain` deletes rejected documents that were ingested this many days ago; 0 keeps all.",
+    )
     run_history_days: float = Field(
         7, gt=0, description="The job `maintain` removes older runs from Dagster's history."
     )

@@ -162,10 +162,10 @@ def maintain_job() -> JobDefinition:
                     checked = evaluation(check_condition(telemetry.pipeline, report.contract))
                     context.log_event(checked)  # type: ignore[arg-type]  # Dagster accepts it
 
-    @op(description="Deletes files of old remote steps, and compares the archive of the last days with the tables.")
+    @op(description="Deletes what is older than its retention, and compares the newest archived uploads with tables.")
     def clean_up(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
         with as_dagster_failure(context):
-            result = telemetry.pipeline.clean_up()
+            result = telemetry.pipeline.clean_up(context.run.run_id)
         context.log.info(str(result))
         for finding in result.findings:
             context.log.warning(plain_lines(str(finding)))

@@ -27,7 +27,7 @@ def maintain(names: tuple[str, ...], *, dry_run: bool) -> None:
         for report in pipeline.maintain(_chosen(names), dry_run=dry_run):
             say(_planned(report) if dry_run else str(report))
         if not names:
-            result = pipeline.clean_up(dry_run=dry_run)
+            result = pipeline.clean_up("maintain", dry_run=dry_run)
             say(str(result))
             say_first([str(finding) for finding in result.findings])
 

@@ -35,7 +35,7 @@ from telemetry_assets.ingestion.ledger import (
     reports_from_rows,
 )
 from telemetry_assets.ingestion.parsing.arrow_rows import Origin, UploadReport, UploadRows, upload_rows
-from telemetry_assets.ingestion.reconciliation import count_rows, has_recorded_rows
+from telemetry_assets.ingestion.reconciliation import count_rows, has_recorded_rows, rejected_since
 from telemetry_assets.lakehouse.batch_rows import rows_of_batches
 from telemetry_assets.lakehouse.commits import (
     append_files,
@@ -66,7 +66,7 @@ _COARSE_TIME = timedelta(seconds=2)
 Row = dict[str, Any]
 _Document = tuple[int | None, str | None]
 _DOCUMENT_COLUMNS = ("source_uri", "source_position", "payload")
-_LEDGER_COLUMNS = ("batch_id", "source_uri", "stored_bytes", "uploaded_at", "accepted", "rejected")
+_LEDGER_COLUMNS = ("batch_id", "source_uri", "ingested_at", "stored_bytes", "uploaded_at", "accepted", "rejected")
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,9 @@ class ArchiveAudit:
         for start in range(0, len(batches), _BATCHES_AT_A_TIME):
             yield from self._examined(batches[start : start + _BATCHES_AT_A_TIME])
 
-    def examine(self, batch_id: str) -> list[AuditFinding]:
-        """The findings of one batch."""
-        return self._examined([batch_id])
+    def examine(self, *batch_ids: str) -> list[AuditFinding]:
+        """The findings of some batches."""
+        return self._examined(batch_ids)
 
     def complete_ledger(self, run_id: str) -> bool:
         """Fill the ledger with the uploads that were ingested before it existed, and move uploads without rows back.
@@ -364,14 +364,14 @@ class ArchiveAudit:
         if row["stored_bytes"] is not None and row["stored_bytes"] != upload.size:
             before = f"it had {row['stored_bytes']:,} bytes when it was ingested"
             return found("changed", f"{before}, and has {upload.size:,} now")
-        if not has_recorded_rows(row, accepted, rejected):
+        if not has_recorded_rows(row, accepted, rejected, rows.rejected_since):
             problem = (
                 f"the ledger has {row['accepted']} accepted and {row['rejected']} rejected documents for it, but the "
                 f"tables have {accepted} and {rejected} rows"
             )
             lost = not accepted if row["accepted"] else not rejected
             return found("lost" if lost else "incomplete", problem)
-        if not self._has_its_time(row, upload) and self._has_new_documents(batch_id, upload, rows):
+        if not self._has_its_time(row, upload) and self._has_new_documents(row, upload, rows):
             return found("changed", "its content changed after it was ingested")
         return None
 
@@ -384,12 +384,19 @@ class ArchiveAudit:
             return None if not rejected else False
         return bool(expected.bronze.num_rows) or (bool(expected.rejected.num_rows) and not rejected)
 
-    def _has_new_documents(self, batch_id: str, upload: WaitingUpload, rows: _Rows) -> bool:
-        """Whether an archived upload has documents that the tables lack. Copying an archive changes only times."""
+    def _has_new_documents(self, row: Row, upload: WaitingUpload, rows: _Rows) -> bool:
+        """Whether an archived upload has documents that the tables lack. Copying an archive changes only times.
+
+        :param row: its row of the ledger.
+        """
+        batch_id = row["batch_id"]
         expected = None if self.context.limits.exclude(upload.size) else self._expected(batch_id, upload)
         if expected is None:
             return False
-        return not _documents(expected.bronze, expected.rejected)[upload.uri] <= rows.documents_of(batch_id)[upload.uri]
+        of_upload = [expected.bronze]
+        if rows.rejected_since is None or row["ingested_at"] >= rows.rejected_since:
+            of_upload.append(expected.rejected)
+        return not _documents(*of_upload)[upload.uri] <= rows.documents_of(batch_id)[upload.uri]
 
     def _expected(self, batch_id: str, upload: WaitingUpload) -> UploadRows | None:
         """Parse an archived upload; None if it cannot be read."""
@@ -415,6 +422,11 @@ class _Rows:
     ledger: Mapping[UploadKey, Row]
     accepted: Mapping[UploadKey, int]
     rejected: Mapping[UploadKey, int]
+
+    @cached_property
+    def rejected_since(self) -> datetime | None:
+        """See :func:`rejected_since`."""
+        return rejected_since(self.rejected_documents)
 
     @cached_property
     def in_bronze(self) -> set[str]:

@@ -41,6 +41,9 @@ BATCH_REPORT = "telemetry.certificate"
 The name is that of version 0.1.0, because existing snapshots have it.
 """
 
+REJECTED_SINCE = "telemetry.rejected-since"
+"""The property of ``bronze.rejected_documents`` with a time. Documents that were ingested before it may be deleted."""
+
 _DATES_LISTED = 1000
 _FIELD_COUNTS = ("unknown_fields", "wrong_typed_fields", "out_of_range_fields")
 _LONGEST_SHOWN = 100
@@ -279,6 +282,7 @@ def reconcile(
         where = And(where, In(term="batch_id", literals=set(batch_ids)))
     # The ledger is read last: a batch that another run commits meanwhile gets its ledger rows after all others.
     accepted, rejected = (_existing_rows(lakehouse.existing(table), where) for table in (BRONZE, REJECTED))
+    since_when = rejected_since(lakehouse.existing(REJECTED))
     ledger = lakehouse.existing(UPLOADS)
     of_ledger = ledger.scan(where, selected_fields=_LEDGER_COLUMNS).to_arrow().to_pylist() if ledger else []
     known = {tuple(row[name] for name in _UPLOAD_COLUMNS): row for row in of_ledger}
@@ -288,7 +292,7 @@ def reconcile(
             "documents": known[key]["documents"] if key in known else None,
             "accepted": accepted[key],
             "rejected": rejected[key],
-            "conserved": key in known and is_conserved(known[key], accepted[key], rejected[key]),
+            "conserved": key in known and is_conserved(known[key], accepted[key], rejected[key], since_when),
         }
         for key in sorted({*accepted, *rejected, *known})
         if key[1] != in_progress
@@ -297,19 +301,37 @@ def reconcile(
     return Reconciliation(pa.Table.from_pylist(rows, schema=RECONCILED_UPLOADS), complete)
 
 
-def is_conserved(recorded: Mapping[str, Any], accepted: int, rejected: int) -> bool:
+def is_conserved(
+    recorded: Mapping[str, Any], accepted: int, rejected: int, rejected_since: datetime | None = None
+) -> bool:
     """Whether the tables have every document of an upload exactly once.
 
     :param recorded: the upload's row of the ledger.
     :param accepted: the number of its rows in Bronze.
     :param rejected: the number of its rows in the rejected documents.
+    :param rejected_since: rejected documents that were ingested before this time may be missing; see
+        :func:`rejected_since`.
     """
-    return has_recorded_rows(recorded, accepted, rejected) and recorded["documents"] == accepted + rejected
+    has_all = recorded["documents"] == recorded["accepted"] + recorded["rejected"]
+    return has_all and has_recorded_rows(recorded, accepted, rejected, rejected_since)
 
 
-def has_recorded_rows(recorded: Mapping[str, Any], accepted: int, rejected: int) -> bool:
+def has_recorded_rows(
+    recorded: Mapping[str, Any], accepted: int, rejected: int, rejected_since: datetime | None = None
+) -> bool:
     """Whether the tables have as many rows of an upload as the ledger recorded. See :func:`is_conserved`."""
+    if rejected_since is not None and recorded["ingested_at"] < rejected_since:
+        return bool(accepted == recorded["accepted"] and rejected <= recorded["rejected"])
     return (recorded["accepted"], recorded["rejected"]) == (accepted, rejected)
+
+
+def rejected_since(rejected: Table | None) -> datetime | None:
+    """Since when all rejected documents are kept; None if none was deleted because of its age.
+
+    :param rejected: the table ``bronze.rejected_documents``; None if it does not exist.
+    """
+    moment = rejected.properties.get(REJECTED_SINCE) if rejected is not None else None
+    return datetime.fromisoformat(moment) if moment else None
 
 
 def count_rows(table: Table, where: BooleanExpression, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:

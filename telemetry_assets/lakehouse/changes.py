@@ -290,7 +290,8 @@ def needed_snapshots(table: Table, contract: TableContract, derived: Mapping[Der
     :param derived: the tables that are derived from it.
     """
     watermarks = (watermark_of(one, contract) or NO_SNAPSHOT for one in derived.values())
-    own = properties_snapshot(table)
+    # The properties of other tables do not describe the rows of a snapshot.
+    own = properties_snapshot(table) if isinstance(contract, DerivedTable) else None
     return frozenset([*(int(one) for one in watermarks if one != NO_SNAPSHOT), *([own] if own is not None else [])])
 
 

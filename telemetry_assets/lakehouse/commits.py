@@ -163,15 +163,28 @@ def replace_files(
     commit(table, change, summary)
 
 
-def delete_rows(table: Table, where: BooleanExpression, summary: Mapping[str, str]) -> bool:
-    """Delete all rows that match ``where`` as one snapshot. If no row matches, nothing is committed.
+def delete_rows(
+    table: Table,
+    where: BooleanExpression,
+    summary: Mapping[str, str],
+    table_properties: Mapping[str, str] | None = None,
+) -> bool:
+    """Delete all rows that match ``where`` as one snapshot, and set table properties in the same commit.
+
+    If no row matches, nothing is committed.
 
     :returns: whether a row matched.
     :raises CommitFailedException: if the table has changed since it was loaded.
     """
     if not table.scan(where, limit=1).count():
         return False
-    commit(table, lambda transaction, properties: transaction.delete(where, properties), summary)
+
+    def change(transaction: Transaction, properties: dict[str, str]) -> None:
+        transaction.delete(where, properties)
+        if table_properties:
+            transaction.set_properties(dict(table_properties))
+
+    commit(table, change, summary)
     return True
 
 

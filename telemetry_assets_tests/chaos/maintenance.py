@@ -87,8 +87,9 @@ def _expire_marks(catalog: Catalog, upstream: Table) -> str:
 
 
 def _expired(table: Table, ids: list[int]) -> str:
-    current = table.current_snapshot()
-    ids = [one for one in ids if current is not None and one != current.snapshot_id]
+    # The current snapshot is that of the branch `main`.
+    referenced = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    ids = [one for one in ids if one not in referenced]
     if not ids:
         return "there is nothing to expire"
     table.maintenance.expire_snapshots().by_ids(ids).commit()

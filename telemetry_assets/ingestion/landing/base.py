@@ -152,6 +152,13 @@ class Landing(Protocol):
         """
         ...
 
+    def delete_archived(self, batch_id: str, upload: WaitingUpload) -> None:
+        """Delete an upload from the archive. Idempotent.
+
+        :raises OSError: if it cannot be deleted.
+        """
+        ...
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """Every upload that is claimed and not archived, with the id of its batch."""
         ...

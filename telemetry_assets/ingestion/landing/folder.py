@@ -322,6 +322,12 @@ class FolderLanding:
                 return True
         raise FileNotFoundError(errno.ENOENT, "it cannot be moved back to the landing location", os.fspath(waits))
 
+    def delete_archived(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.delete_archived`. A folder that becomes empty is removed."""
+        self._archived(batch_id, upload).unlink(missing_ok=True)
+        for problem in remove_without_files(self.archive_folder, (batch_id,)):
+            logger.debug("%s stays: %s", self.archive_folder / batch_id, problem)
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`."""
         for root, outer in self._places(_CLAIMED):

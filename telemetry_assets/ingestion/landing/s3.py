@@ -198,6 +198,10 @@ class S3Landing:
         self.client.delete_object(Bucket=self.archive_location.bucket, Key=archived)
         return True
 
+    def delete_archived(self, batch_id: str, upload: WaitingUpload) -> None:
+        """See :meth:`Landing.delete_archived`."""
+        self.client.delete_object(Bucket=self.archive_location.bucket, Key=self._archived_at(batch_id, upload))
+
     def claimed(self) -> Iterator[tuple[str, WaitingUpload]]:
         """See :meth:`Landing.claimed`. Always empty: the source of a claim waits until its rows are in Bronze."""
         return iter(())

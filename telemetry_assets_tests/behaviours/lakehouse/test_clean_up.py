@@ -25,17 +25,17 @@ def test_a_changed_file_of_the_archive_is_found_and_nothing_is_moved(deployed: D
     for number in range(12):
         deployed.upload(f"{number}.json", framed([event(f"CAR-{number}")], "array")[1])
         deployed.process()
-    assert deployed.pipeline.clean_up().findings == ()
+    assert deployed.pipeline.clean_up("test").findings == ()
     # A run audits only the ten newest batches.
     [archived] = (deployed.settings.lakehouse_folder() / "archive").rglob("0.json")
     archived.write_bytes(b"[]")
-    [finding] = deployed.pipeline.clean_up().findings
+    [finding] = deployed.pipeline.clean_up("test").findings
     assert (finding.kind, finding.upload.uri) == ("changed", f"file://{deployed.landing / '0.json'}")
     assert archived.exists()
 
 
 def test_nothing_is_audited_before_the_first_run(deployed: Deployment) -> None:
-    assert deployed.pipeline.clean_up().findings == ()
+    assert deployed.pipeline.clean_up("test").findings == ()
 
 
 @pytest.mark.long
@@ -50,7 +50,7 @@ def test_only_old_files_of_remote_steps_are_deleted(aws: AwsServices, monkeypatc
 
     with deployment_in_s3(aws) as deployed:
         s3_client().put_object(Bucket=BUCKET, Key="lakehouse/remote/run/silver-1/step.json", Body=b"{}")
-        assert (deployed.pipeline.clean_up().step_files, steps()) == (0, 1)
+        assert (deployed.pipeline.clean_up("test").step_files, steps()) == (0, 1)
         monkeypatch.setattr(pipeline, "datetime", InAWeek)
-        assert (deployed.pipeline.clean_up(dry_run=True).step_files, steps()) == (1, 1)
-        assert (deployed.pipeline.clean_up().step_files, steps()) == (1, 0)
+        assert (deployed.pipeline.clean_up("test", dry_run=True).step_files, steps()) == (1, 1)
+        assert (deployed.pipeline.clean_up("test").step_files, steps()) == (1, 0)
