@@ -43,6 +43,34 @@ resource "aws_iam_role_policy_attachment" "job" {
   policy_arn = aws_iam_policy.job[0].arn
 }
 
+resource "aws_iam_role" "optimizer" {
+  count = var.table_optimizers ? 1 : 0
+
+  name                 = "${var.name}-optimizer-${var.region}"
+  description          = "Glue table optimizers of ${var.name}"
+  assume_role_policy   = data.aws_iam_policy_document.optimizer_trust.json
+  permissions_boundary = var.permissions_boundary_arn
+}
+
+# Glue uses this role only for tables of its own account.
+data "aws_iam_policy_document" "optimizer_trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["glue.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy_attachment" "optimizer" {
+  count = var.table_optimizers ? 1 : 0
+
+  role       = aws_iam_role.optimizer[0].name
+  policy_arn = aws_iam_policy.optimizer[0].arn
+}
+
 resource "aws_iam_role_policy_attachment" "orchestrator" {
   count = var.dagster_role_name == null ? 0 : 1
 

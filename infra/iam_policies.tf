@@ -307,6 +307,68 @@ data "aws_iam_policy_document" "job" {
   }
 }
 
+# Glue table optimizers: https://docs.aws.amazon.com/glue/latest/dg/optimization-prerequisites.html
+
+resource "aws_iam_policy" "optimizer" {
+  count = var.table_optimizers ? 1 : 0
+
+  name        = "${var.name}-optimizer-${var.region}"
+  description = "Maintains the tables of ${var.name}"
+  policy      = data.aws_iam_policy_document.optimizer.json
+}
+
+data "aws_iam_policy_document" "optimizer" {
+  statement {
+    sid       = "ListTables"
+    actions   = ["s3:ListBucket"]
+    resources = [module.lakehouse.arn]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = [for database in keys(local.tables) : "${local.lakehouse_prefix}/${database}/*"]
+    }
+  }
+
+  statement {
+    sid       = "ReadAndWriteTables"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+    resources = [for database in keys(local.tables) : "${module.lakehouse.arn}/${local.lakehouse_prefix}/${database}/*"]
+  }
+
+  statement {
+    sid       = "ReadAndWriteCatalog"
+    actions   = ["glue:GetTable", "glue:UpdateTable"]
+    resources = local.catalog_arns
+  }
+
+  statement {
+    sid     = "WriteLogs"
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
+    # Log groups that all optimizers of the account share.
+    resources = [
+      for group in ["compaction", "retention", "orphan-file-deletion"] :
+      "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/aws-glue/iceberg-${group}/logs:*"
+    ]
+  }
+
+  dynamic "statement" {
+    for_each = local.kms_key_arn[*]
+
+    content {
+      sid       = "EncryptAndDecrypt"
+      actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values   = local.pipeline_contents
+      }
+    }
+  }
+}
+
 # Analysts: read Gold only, through Athena or through any engine that reads the Data Catalog and S3.
 
 resource "aws_iam_policy" "analyst" {

@@ -62,6 +62,8 @@ locals {
       TELEMETRY_ENGINE            = var.engine
       TELEMETRY_METRICS_NAMESPACE = local.metrics_namespace
     },
+    var.archive_retention_days == null ? {} : { TELEMETRY_ARCHIVE_RETENTION_DAYS = tostring(var.archive_retention_days) },
+    var.rejected_retention_days == null ? {} : { TELEMETRY_REJECTED_RETENTION_DAYS = tostring(var.rejected_retention_days) },
     local.kms_key_arn == null ? {} : { TELEMETRY_KMS_KEY_ID = local.kms_key_arn },
     local.remote_settings,
     local.emr_settings,

@@ -22,12 +22,12 @@ module "lakehouse" {
   log_bucket      = module.access_logs.name
   force_destroy   = var.delete_data_on_destroy
 
-  # Tables (bronze/, silver/, gold/) and the state of ingestion (ingestion/) do not expire, so they have no rule.
+  # Tables (bronze/, silver/, gold/), the state of ingestion (ingestion/) and the archive do not expire. The project
+  # deletes archived uploads itself (archive_retention_days), because only it knows which ones are in the tables.
   rules = {
     archive = {
       prefix                 = "${local.lakehouse_prefix}/archive/"
       instant_retrieval_days = var.archive_instant_retrieval_days
-      expiration_days        = var.archive_expiration_days
     }
     remote-steps = {
       prefix          = "${local.lakehouse_prefix}/remote/"

@@ -280,20 +280,37 @@ variable "archive_instant_retrieval_days" {
   }
 }
 
-variable "archive_expiration_days" {
-  description = "Days after which archived uploads are deleted; null for never. Rejected documents of a deleted upload cannot be replayed."
+variable "archive_retention_days" {
+  description = "Days after which the daily maintenance deletes archived uploads (TELEMETRY_ARCHIVE_RETENTION_DAYS); null for never. It deletes an upload only if its rows are in the tables. No lifecycle rule does this, because it would also delete uploads of a batch that could not be finished. Rejected documents of a deleted upload cannot be replayed."
   type        = number
   default     = null
 
   validation {
-    condition     = var.archive_expiration_days == null ? true : var.archive_expiration_days >= 30 && floor(var.archive_expiration_days) == var.archive_expiration_days
-    error_message = "archive_expiration_days must be a whole number of at least 30, or null."
+    condition     = var.archive_retention_days == null ? true : var.archive_retention_days >= 1 && floor(var.archive_retention_days) == var.archive_retention_days
+    error_message = "archive_retention_days must be a whole number of at least 1, or null."
   }
 
   validation {
-    condition     = var.archive_expiration_days == null || var.archive_instant_retrieval_days == null ? true : var.archive_expiration_days > var.archive_instant_retrieval_days
-    error_message = "archive_expiration_days must be greater than archive_instant_retrieval_days."
+    condition     = var.archive_retention_days == null || var.archive_instant_retrieval_days == null ? true : var.archive_retention_days > var.archive_instant_retrieval_days
+    error_message = "archive_retention_days must be greater than archive_instant_retrieval_days."
   }
+}
+
+variable "rejected_retention_days" {
+  description = "Days after which the daily maintenance deletes rejected documents (TELEMETRY_REJECTED_RETENTION_DAYS); null for never."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.rejected_retention_days == null ? true : var.rejected_retention_days >= 1 && floor(var.rejected_retention_days) == var.rejected_retention_days
+    error_message = "rejected_retention_days must be a whole number of at least 1, or null."
+  }
+}
+
+variable "table_optimizers" {
+  description = "Whether Glue's table optimizers maintain the tables: compaction, snapshot retention and removal of orphan files. The project maintains its tables itself, so they are not needed (docs/operating.md, Maintenance). The tables must exist, so apply this after the first run."
+  type        = bool
+  default     = false
 }
 
 variable "remote_steps_days" {
@@ -487,8 +504,8 @@ variable "settings" {
   }
 
   validation {
-    condition     = !anytrue([for name in keys(var.settings) : contains(["TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI", "TELEMETRY_CATALOG", "TELEMETRY_ENGINE", "TELEMETRY_SCRIPTS_URI", "TELEMETRY_KMS_KEY_ID", "TELEMETRY_METRICS_NAMESPACE", "TELEMETRY_EMR_APPLICATION_ID", "TELEMETRY_EMR_JOB_ROLE_ARN", "TELEMETRY_GLUE_JOB_NAME", "TELEMETRY_REMOTE_TIMEOUT_MINUTES"], name)])
-    error_message = "settings must not contain settings that other variables determine: buckets, engine, Spark services and their time limit."
+    condition     = !anytrue([for name in keys(var.settings) : contains(["TELEMETRY_LANDING_URI", "TELEMETRY_LAKEHOUSE_URI", "TELEMETRY_CATALOG", "TELEMETRY_ENGINE", "TELEMETRY_SCRIPTS_URI", "TELEMETRY_KMS_KEY_ID", "TELEMETRY_METRICS_NAMESPACE", "TELEMETRY_EMR_APPLICATION_ID", "TELEMETRY_EMR_JOB_ROLE_ARN", "TELEMETRY_GLUE_JOB_NAME", "TELEMETRY_REMOTE_TIMEOUT_MINUTES", "TELEMETRY_ARCHIVE_RETENTION_DAYS", "TELEMETRY_REJECTED_RETENTION_DAYS"], name)])
+    error_message = "settings must not contain settings that other variables determine: buckets, engine, Spark services and their time limit, and retention."
   }
 
   validation {

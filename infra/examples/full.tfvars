@@ -10,8 +10,8 @@ emr_maximum_capacity = { vcpu = 100, memory_gb = 400, disk_gb = 500 }
 emr_executors        = 8
 glue_workers         = 9
 
-create_kms_key          = true
-archive_expiration_days = 730
+create_kms_key         = true
+archive_retention_days = 730
 
 alarm_emails       = ["data-platform@example.com"]
 monthly_budget_usd = 500

@@ -212,14 +212,51 @@ run "an_existing_key_is_used" {
   }
 }
 
-run "an_archive_without_transition_and_expiration_has_no_rule" {
+run "an_archive_without_transition_has_no_rule" {
   variables {
     archive_instant_retrieval_days = null
+    archive_retention_days         = 100
   }
 
   assert {
     condition     = toset(module.lakehouse.rules) == toset(["leftovers", "remote-steps"])
     error_message = "there must be no rule for the archive"
+  }
+}
+
+run "the_project_deletes_old_uploads_and_rejected_documents" {
+  variables {
+    archive_retention_days  = 730
+    rejected_retention_days = 365
+  }
+
+  assert {
+    condition     = strcontains(output.dotenv, "TELEMETRY_ARCHIVE_RETENTION_DAYS=730\n") && strcontains(output.dotenv, "TELEMETRY_REJECTED_RETENTION_DAYS=365\n")
+    error_message = "the settings must contain the retention"
+  }
+}
+
+run "by_default_there_are_no_table_optimizers" {
+  assert {
+    condition     = length(aws_glue_catalog_table_optimizer.this) == 0 && length(aws_iam_role.optimizer) == 0
+    error_message = "the project maintains the tables itself"
+  }
+}
+
+run "table_optimizers_maintain_every_table" {
+  variables {
+    table_optimizers = true
+    create_kms_key   = true
+  }
+
+  assert {
+    condition     = length(aws_glue_catalog_table_optimizer.this) == 3 * 7
+    error_message = "each table needs compaction, retention and removal of orphan files"
+  }
+
+  assert {
+    condition     = alltrue([for one in aws_glue_catalog_table_optimizer.this : one.configuration[0].enabled])
+    error_message = "the optimizers must be enabled"
   }
 }
 

@@ -81,15 +81,15 @@ run "a_second_invalid_value" {
   command = plan
 
   variables {
-    emr_executors           = 0
-    name                    = "Fleet"
-    databases               = ["bronze", "silver"]
-    dagster                 = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/1", "128.0.0.0/1"] }
-    engine                  = "glue"
-    archive_expiration_days = 7
-    glue_execution_class    = "SPOT"
-    kms_key_arn             = "arn:aws:kms:us-east-1:111122223333:key/theirs"
-    settings                = { TELEMETRY_ENGINE = "glue" }
+    emr_executors          = 0
+    name                   = "Fleet"
+    databases              = ["bronze", "silver"]
+    dagster                = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], image_tag = "1", client_cidr_blocks = ["0.0.0.0/1", "128.0.0.0/1"] }
+    engine                 = "glue"
+    archive_retention_days = 0
+    glue_execution_class   = "SPOT"
+    kms_key_arn            = "arn:aws:kms:us-east-1:111122223333:key/theirs"
+    settings               = { TELEMETRY_ENGINE = "glue" }
   }
 
   expect_failures = [
@@ -98,7 +98,7 @@ run "a_second_invalid_value" {
     var.databases,
     var.dagster,
     var.engine,
-    var.archive_expiration_days,
+    var.archive_retention_days,
     var.glue_execution_class,
     var.kms_key_arn,
     var.settings,
@@ -247,10 +247,20 @@ run "fractional_days_of_the_archive" {
 
   variables {
     archive_instant_retrieval_days = null
-    archive_expiration_days        = 30.5
+    archive_retention_days         = 30.5
   }
 
-  expect_failures = [var.archive_expiration_days]
+  expect_failures = [var.archive_retention_days]
+}
+
+run "fractional_days_of_rejected_documents" {
+  command = plan
+
+  variables {
+    rejected_retention_days = 0.5
+  }
+
+  expect_failures = [var.rejected_retention_days]
 }
 
 run "consecutive_hyphens" {
@@ -284,8 +294,8 @@ run "conflicting_values" {
     glue_execution_class = "FLEX"
     glue_worker_type     = "G.4X"
 
-    archive_expiration_days = 60
+    archive_retention_days = 60
   }
 
-  expect_failures = [var.kms_key_arn, var.engine, var.glue_execution_class, var.archive_expiration_days]
+  expect_failures = [var.kms_key_arn, var.engine, var.glue_execution_class, var.archive_retention_days]
 }

@@ -31,6 +31,7 @@ _OF_BUCKET: dict[str, tuple[tuple[str, str], ...]] = {
     "POST": (("delete", "DeleteObjects"),),
     "DELETE": (("", "DeleteBucket"),),
 }
+_KEY = re.compile("<Key>(.*?)</Key>")
 _OF_EMR_SERVERLESS = (
     ("POST", re.compile("/applications"), "CreateApplication"),
     ("GET", re.compile("/applications/([^/]+)"), "GetApplication"),
@@ -68,7 +69,8 @@ class Request:
     :param key: the key, or a listing's prefix; the table or the job for Glue and the run for EMR Serverless.
     :param number: the request's number, counted from 1.
     :param is_conditional_write: whether S3 compares the current object with a condition before it writes.
-    :param names: other names in policies' conditions: the role that is passed, the metrics' namespace, the log group.
+    :param names: other names in policies' conditions: the role that is passed, the metrics' namespace, the log group;
+        the keys of ``DeleteObjects``, one per line.
     """
 
     service: str
@@ -109,7 +111,9 @@ def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes
     has = {*asked_of, *headers}
     operation = next((name for marks, name in operations if has.issuperset(marks.split())), method)
     is_conditional = method in ("PUT", "POST", "DELETE") and not has.isdisjoint(("if-match", "if-none-match"))
-    return Request(service, operation, unquote(bucket), key or asked_of.get("prefix", [""])[0], number, is_conditional)
+    names = "\n".join(_KEY.findall(body.decode())) if operation == "DeleteObjects" else ""
+    key = key or asked_of.get("prefix", [""])[0]
+    return Request(service, operation, unquote(bucket), key, number, is_conditional, names=names)
 
 
 def _of_emr_serverless(method: str, path: str, number: int) -> Request:

@@ -10,7 +10,7 @@ from typing import Any
 
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.lakehouse.doctor import examine
-from telemetry_assets.tables import ALERTS
+from telemetry_assets.tables import ALERTS, all_tables
 from telemetry_assets_tests.harness.aws.api_requests import Request
 from telemetry_assets_tests.harness.aws.services import AwsServices
 from telemetry_assets_tests.harness.deployment import deployment_in_s3
@@ -29,7 +29,6 @@ _ACTIONS = {
     "ListObjectVersions": ("ListBucketVersions",),
     "HeadObject": ("GetObject",),
     "CopyObject": ("PutObject",),
-    "DeleteObjects": ("DeleteObject",),
 }
 TESTS = ("StringEquals", "StringLike")
 """The condition operators that this module supports."""
@@ -39,11 +38,15 @@ Needed = tuple[str, str]
 
 
 def live(aws: AwsServices) -> None:
-    """Run all that a deployment does: first run, corrections, deferred and replaced uploads, replay, doctor, repair."""
+    """Run all that a deployment does: first run, corrections, deferred and replaced uploads, replay, doctor, repair,
+    maintenance.
+    """
     for bucket in (LANDING, LAKEHOUSE):
         aws.make_bucket(bucket, versioned=bucket == LANDING)
     places: dict[str, Any] = {"landing_uri": f"s3://{LANDING}", "lakehouse_uri": f"s3://{LAKEHOUSE}/telemetry"}
-    with deployment_in_s3(aws, batch_max_bytes=20_000, **places) as deployed:
+    maintained: dict[str, Any] = {"snapshots_min": 1, "snapshot_retention_hours": 1e-6, "orphan_age_hours": 1e-6}
+    retention: dict[str, Any] = {"archive_retention_days": 1e-6, "rejected_retention_days": 1e-6}
+    with deployment_in_s3(aws, batch_max_bytes=20_000, **maintained, **retention, **places) as deployed:
         for number in range(3):
             padded = [event(str(number), padding="x" * 1_000, engineTempCelsius=120) for _ in range(10)]
             for content in (b"{}", framed([*padded, {}], "gzip")[1]):
@@ -62,6 +65,8 @@ def live(aws: AwsServices) -> None:
             if finding.repair:
                 finding.repair()
         deployed.process()
+        list(deployed.pipeline.maintain(all_tables()))
+        deployed.pipeline.clean_up("maintain")
 
 
 def needed(request: Request) -> Iterable[Needed]:
@@ -110,6 +115,9 @@ _OF_OTHERS: dict[str, Callable[[Request], Iterable[Needed]]] = {
 
 
 def _of_s3(request: Request) -> Iterable[Needed]:
+    if request.operation == "DeleteObjects":
+        yield from (("s3:DeleteObject", f"arn:aws:s3:::{request.bucket}/{key}") for key in request.names.split("\n"))
+        return
     on_bucket = request.operation.startswith(("List", "GetBucket"))
     resource = f"arn:aws:s3:::{request.bucket}{'' if on_bucket else f'/{request.key}'}"
     for action in _ACTIONS.get(request.operation, (request.operation,)):
