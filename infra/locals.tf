@@ -65,6 +65,8 @@ locals {
     var.archive_retention_days == null ? {} : { TELEMETRY_ARCHIVE_RETENTION_DAYS = tostring(var.archive_retention_days) },
     var.rejected_retention_days == null ? {} : { TELEMETRY_REJECTED_RETENTION_DAYS = tostring(var.rejected_retention_days) },
     local.kms_key_arn == null ? {} : { TELEMETRY_KMS_KEY_ID = local.kms_key_arn },
+    # Glue's table optimizers do the work that runs would do at their end.
+    var.table_optimizers ? { TELEMETRY_MAINTENANCE_SECONDS = "0" } : {},
     local.remote_settings,
     local.emr_settings,
     local.use_glue ? { TELEMETRY_GLUE_JOB_NAME = aws_glue_job.this[0].name } : {},

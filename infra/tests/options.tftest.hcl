@@ -255,6 +255,11 @@ run "table_optimizers_maintain_every_table" {
   }
 
   assert {
+    condition     = strcontains(output.dotenv, "TELEMETRY_MAINTENANCE_SECONDS=0\n")
+    error_message = "runs must not maintain the tables too"
+  }
+
+  assert {
     condition     = alltrue([for one in aws_glue_catalog_table_optimizer.this : one.configuration[0].enabled])
     error_message = "the optimizers must be enabled"
   }
