@@ -6,7 +6,7 @@ Dagster itself removes old ticks of sensors and schedules (``retention`` in ``da
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -31,18 +31,23 @@ _EVENTS = (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERV
 
 
 def remove_old_runs(
-    instance: DagsterInstance, older_than: datetime, assets: Iterable[AssetKey], checks: Iterable[AssetCheckKey]
+    instance: DagsterInstance,
+    older_than: datetime,
+    assets: Iterable[AssetKey],
+    checks: Iterable[AssetCheckKey],
+    is_own: Callable[[DagsterRun], bool] = is_of_this_project,
 ) -> int:
     """Remove this project's runs that were created before a time and have ended, with their events and logs.
 
     Runs remain that have the newest materialization or observation of an asset or of one of its partitions, or the
     newest evaluation of a check.
 
+    :param is_own: whether a run is one of this project.
     :returns: the number of removed runs.
     """
     needed = {*_newest_events(instance, assets), *_newest_evaluations(instance, checks)}
     # All are listed first, because a list cannot be continued after a run that was removed.
-    old = [run.run_id for run in _ended_runs(instance, older_than) if is_of_this_project(run)]
+    old = [run.run_id for run in _ended_runs(instance, older_than) if is_own(run)]
     removed = [run_id for run_id in old if run_id not in needed]
     for run_id in removed:
         _remove(instance, run_id)
