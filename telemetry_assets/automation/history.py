@@ -35,19 +35,19 @@ def remove_old_runs(
     older_than: datetime,
     assets: Iterable[AssetKey],
     checks: Iterable[AssetCheckKey],
-    is_own: Callable[[DagsterRun], bool] = is_of_this_project,
+    is_own: Callable[[DagsterRun], bool] | None = None,
 ) -> int:
     """Remove this project's runs that were created before a time and have ended, with their events and logs.
 
     Runs remain that have the newest materialization or observation of an asset or of one of its partitions, or the
     newest evaluation of a check.
 
-    :param is_own: whether a run is one of this project.
+    :param is_own: whether a run is one of this project; by default, its code location decides.
     :returns: the number of removed runs.
     """
     needed = {*_newest_events(instance, assets), *_newest_evaluations(instance, checks)}
     # All are listed first, because a list cannot be continued after a run that was removed.
-    old = [run.run_id for run in _ended_runs(instance, older_than) if is_own(run)]
+    old = [run.run_id for run in _ended_runs(instance, older_than) if (is_own or is_of_this_project)(run)]
     removed = [run_id for run_id in old if run_id not in needed]
     for run_id in removed:
         _remove(instance, run_id)
