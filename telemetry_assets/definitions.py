@@ -10,7 +10,8 @@ from telemetry_assets.assets.checks import every_batch_conserved, well_kept_chec
 from telemetry_assets.assets.lakehouse import asset_tables, lakehouse_assets
 from telemetry_assets.assets.resources import TelemetryResource
 from telemetry_assets.automation.executor import heartbeat_executor
-from telemetry_assets.automation.jobs import ingest_job, maintain_job, refresh_insurance_job, replay_rejected_job
+from telemetry_assets.automation.jobs import ingest_job, refresh_insurance_job, replay_rejected_job
+from telemetry_assets.automation.maintenance import maintain_job
 from telemetry_assets.automation.remote_runs import remote_runs_sensor
 from telemetry_assets.automation.schedules import insurance_schedule, maintenance_schedule
 from telemetry_assets.automation.sensors import upload_sensor

@@ -1,6 +1,5 @@
-"""The jobs `ingest`, `refresh_insurance`, `replay_rejected` and `maintain`."""
+"""The jobs `ingest`, `refresh_insurance` and `replay_rejected`. The job `maintain` is in `maintenance.py`."""
 
-from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 from dagster import (
@@ -20,22 +19,15 @@ from pydantic import Field
 from telemetry_assets.assets.checks import (
     WELL_KEPT,
     as_dagster_failure,
-    check_condition,
-    check_keys,
-    evaluation,
     parse_time,
 )
 from telemetry_assets.assets.lakehouse import BEHIND_ONLY, asset_tables
 from telemetry_assets.assets.metadata import POOL, asset_key
-from telemetry_assets.assets.reports import log_maintenance
 from telemetry_assets.assets.resources import TelemetryResource
-from telemetry_assets.automation.history import remove_old_runs
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.parsing.documents import Reason
-from telemetry_assets.tables import all_tables, derived_tables
-from telemetry_assets.tables.contract import TableContract
-from telemetry_assets.text.formatting import counted
-from telemetry_assets.text.plain import plain_lines, plain_values
+from telemetry_assets.tables import derived_tables
+from telemetry_assets.text.plain import plain_values
 
 # No retries: the upload sensor starts a new run instead, because it reads the remaining work from the tables.
 _NO_RETRY = {"dagster/max_retries": "0"}
@@ -127,69 +119,3 @@ def replay_rejected_job() -> JobDefinition:
         replay_rejected_documents()
 
     return replay_rejected
-
-
-class MaintenanceConfig(Config):
-    """Selects the tables to maintain, e.g. ``silver.car_telemetry``; all tables if ``tables`` is empty."""
-
-    tables: list[str] = Field(default_factory=list)
-    dry_run: bool = False
-
-    def contracts(self) -> list[TableContract]:
-        """The contracts of the tables.
-
-        :raises Failure: if a table does not exist.
-        """
-        by_name = {contract.full_name: contract for contract in all_tables()}
-        unknown = [number for number, name in enumerate(self.tables) if name not in by_name]
-        if unknown:
-            raise Failure(
-                f"tables has invalid entries (numbers {unknown}, from 0). Valid tables are: {', '.join(by_name)}."
-            )
-        return [by_name[name] for name in self.tables] if self.tables else list(by_name.values())
-
-
-def maintain_job() -> JobDefinition:
-    """The job ``maintain``. It needs no pool, because maintenance works beside runs."""
-
-    @op(description="Compacts tables, expires old snapshots, and deletes files that no table needs.")
-    def maintain_tables(context: OpExecutionContext, telemetry: TelemetryResource, config: MaintenanceConfig) -> None:
-        with as_dagster_failure(context):
-            for report in telemetry.pipeline.maintain(config.contracts(), dry_run=config.dry_run):
-                context.log.info(str(report))
-                if report.contract in asset_tables() and not config.dry_run:
-                    log_maintenance(context, report)
-                    checked = evaluation(check_condition(telemetry.pipeline, report.contract))
-                    context.log_event(checked)  # type: ignore[arg-type]  # Dagster accepts it
-
-    @op(description="Deletes what is older than its retention, and compares the newest archived uploads with tables.")
-    def clean_up(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        with as_dagster_failure(context):
-            result = telemetry.pipeline.clean_up(context.run.run_id)
-        context.log.info(str(result))
-        for finding in result.findings:
-            context.log.warning(plain_lines(str(finding)))
-
-    @op(description="Removes old runs, without what the UI needs to show the state of the assets.")
-    def remove_history(context: OpExecutionContext, telemetry: TelemetryResource) -> None:
-        days = telemetry.pipeline.settings.run_history_days
-        tables = asset_tables()
-        removed = remove_old_runs(
-            context.instance,
-            datetime.now(UTC) - timedelta(days=days),
-            [asset_key(table) for table in tables],
-            [key for table in tables for key in check_keys(table)],
-        )
-        context.log.info(f"{counted(removed, 'run')} older than {days:g} days removed")
-
-    @job(
-        name="maintain",
-        description="Compacts tables, expires old snapshots, and deletes files that no table needs. It may run at any "
-        "time.",
-    )
-    def maintain() -> None:
-        maintain_tables()
-        clean_up()
-        remove_history()
-
-    return maintain

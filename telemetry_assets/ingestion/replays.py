@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
+from itertools import compress, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -169,6 +169,10 @@ class Replay:
             still = (_not_in(one.of_rejected(one.rows.rejected, still_there), there) for one in replayed)
             after = pa.concat_tables([kept, *(REJECTED.conform(rows) for rows in still)])
             if after.num_rows == before.num_rows and _keys(after) == still_there:
+                if not still_there and any(one.rows.bronze.num_rows for one in replayed):
+                    # Another program has deleted the rows after Bronze got the documents.
+                    uploads = {uri for one in replayed for uri, _ in one.keys}
+                    self._record(batch_id, after, run_id, uploads)
                 return
             # Update the ledger first: if the run is killed here, the rows are still selected by the next replay.
             self._record(batch_id, after, run_id)
@@ -176,8 +180,11 @@ class Replay:
 
         until_committed(REJECTED, attempt)
 
-    def _record(self, batch_id: str, rejected: pa.Table, run_id: str) -> None:
-        """Update a batch's rows in the ledger from its rows in Bronze and the rejected documents to be written."""
+    def _record(self, batch_id: str, rejected: pa.Table, run_id: str, uploads: Set[str] | None = None) -> None:
+        """Update a batch's rows in the ledger from its rows in Bronze and the rejected documents to be written.
+
+        :param uploads: the URIs of the uploads whose rows are updated; None for all.
+        """
         of_batch = EqualTo(term="batch_id", value=batch_id)
 
         def attempt() -> None:
@@ -185,9 +192,13 @@ class Replay:
             reports = reports_from_rows(pieces, rejected.to_batches())
             ledger = self._lakehouse.table(UPLOADS)
             before = UPLOADS.conform(ledger.scan(of_batch).to_arrow())
-            after = ledger_rows(
-                (ledger_upload_of(row), report_of(reports, (batch_id, row["source_uri"]))) for row in before.to_pylist()
+            rows = before.to_pylist()
+            chosen = [uploads is None or row["source_uri"] in uploads for row in rows]
+            updated = ledger_rows(
+                (ledger_upload_of(row), report_of(reports, (batch_id, row["source_uri"])))
+                for row in compress(rows, chosen)
             )
+            after = pa.concat_tables([before.filter(pa.array([not one for one in chosen], pa.bool_())), updated])
             if not after.equals(before):
                 replace_rows(ledger, of_batch, after, _summary(batch_id, run_id), {})
 

@@ -6,7 +6,7 @@ tables have the rows that the ledger records, a rejected document only if the le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -15,7 +15,7 @@ from pyiceberg.expressions import And, BooleanExpression, In, LessThan
 
 from telemetry_assets.ingestion.archive_audit import ArchiveAudit
 from telemetry_assets.ingestion.context import IngestionContext
-from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.base import WaitingUpload, may_be_before
 from telemetry_assets.ingestion.ledger import LEDGER_COMPLETE, UploadKey
 from telemetry_assets.ingestion.reconciliation import REJECTED_SINCE, count_rows
 from telemetry_assets.lakehouse.commits import delete_rows, until_committed
@@ -62,14 +62,11 @@ class ExpiredUploads:
         batches = [
             batch
             for batch in self.context.landing.archived_batches()
-            if in_progress is None or batch != in_progress.batch_id
+            if may_be_before(batch, self.before) and (in_progress is None or batch != in_progress.batch_id)
         ]
         for start in range(0, len(batches), _BATCHES_AT_A_TIME):
-            yield self._expired_of(self._recorded(batches[start : start + _BATCHES_AT_A_TIME]))
-
-    def _recorded(self, batches: list[str]) -> set[UploadKey]:
-        """The old uploads among those of some batches, from the ledger."""
-        return _keys(self.context, And(In(term="batch_id", literals=set(batches)), _ingested_before(self.before)))
+            recorded = _recorded(self.context, batches[start : start + _BATCHES_AT_A_TIME], self.before)
+            yield self._expired_of(recorded)
 
     def _expired_of(self, recorded: set[UploadKey]) -> list[tuple[str, WaitingUpload]]:
         batches = sorted({batch for batch, _ in recorded})
@@ -83,7 +80,7 @@ def delete_rejected(context: IngestionContext, before: datetime, run_id: str, *,
 
     :param before: documents that were ingested before the day (UTC) of this time are old.
     :param dry_run: only count them.
-    :returns: how many documents there are; 0 if some of them are not on record.
+    :returns: how many documents there are; 0 if some of them are not on record, or a batch or a replay is in progress.
     """
     table, ledger = context.lakehouse.existing(REJECTED), context.lakehouse.existing(UPLOADS)
     if table is None or ledger is None or LEDGER_COMPLETE not in ledger.properties:
@@ -92,7 +89,12 @@ def delete_rejected(context: IngestionContext, before: datetime, run_id: str, *,
     day = datetime.combine(before.astimezone(UTC).date(), time(), UTC)
     where = _ingested_before(day)
     counts = count_rows(table, where, ("batch_id", "source_uri"))
-    unrecorded = set(counts) - _keys(context, where)
+    if not counts or context.journal.load() is not None:
+        return 0
+    batches = sorted({batch for batch, _ in counts})
+    unrecorded = set(counts)
+    for start in range(0, len(batches), _BATCHES_AT_A_TIME):
+        unrecorded -= _recorded(context, batches[start : start + _BATCHES_AT_A_TIME], day)
     if unrecorded:
         logger.warning(
             "old rejected documents are not deleted, because %s of them %s not in bronze.uploads. Run "
@@ -101,20 +103,26 @@ def delete_rejected(context: IngestionContext, before: datetime, run_id: str, *,
             "is" if len(unrecorded) == 1 else "are",
         )
         return 0
-    if counts and not dry_run:
-        summary = {RUN_ID: run_id, "telemetry.step": "retention"}
-        until_committed(
-            REJECTED,
-            lambda: delete_rows(context.lakehouse.table(REJECTED), where, summary, {REJECTED_SINCE: day.isoformat()}),
-        )
-    return counts.total()
+    if dry_run or until_committed(REJECTED, lambda: _delete_before(context, day, run_id)):
+        return counts.total()
+    return 0
+
+
+def _delete_before(context: IngestionContext, day: datetime, run_id: str) -> bool:
+    table = context.lakehouse.table(REJECTED)
+    # Read after the table: a replay begins with its journal entry, and what it commits later is a conflict.
+    if context.journal.load() is not None:
+        return False
+    summary = {RUN_ID: run_id, "telemetry.step": "retention"}
+    return delete_rows(table, _ingested_before(day), summary, {REJECTED_SINCE: day.isoformat()})
 
 
 def _ingested_before(moment: datetime) -> BooleanExpression:
     return LessThan(term="ingested_at", value=moment.isoformat())
 
 
-def _keys(context: IngestionContext, where: BooleanExpression) -> set[UploadKey]:
-    """The uploads in the ledger."""
+def _recorded(context: IngestionContext, batches: Iterable[str], before: datetime) -> set[UploadKey]:
+    """The uploads of some batches that are in the ledger and were ingested before a time."""
+    where = And(In(term="batch_id", literals=set(batches)), _ingested_before(before))
     rows = context.lakehouse.table(UPLOADS).scan(where, selected_fields=("batch_id", "source_uri")).to_arrow()
     return set(zip(rows["batch_id"].to_pylist(), rows["source_uri"].to_pylist(), strict=True))

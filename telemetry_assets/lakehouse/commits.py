@@ -256,9 +256,11 @@ def was_rolled_back(table: Table) -> bool:
 def has_same_rows(table: Table) -> bool:
     """Whether no row of a table has changed since its properties were set. Manifests are read as for a rollback.
 
-    :returns: False if its properties were never set, or were set before it had a snapshot.
+    :returns: False if its properties were never set.
     """
-    set_in = table.properties.get(_SET_IN, NO_SNAPSHOT)
+    set_in = table.properties.get(_SET_IN)
+    if set_in == NO_SNAPSHOT:
+        return table.current_snapshot() is None
     if any(set_in == str(snapshot.snapshot_id) for snapshot in current_ancestors(table)):
         return all(map(changes_no_row, snapshots_since_properties(table)))
     return _files_since_properties(table) == []

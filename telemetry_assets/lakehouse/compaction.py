@@ -1,7 +1,7 @@
 """Compaction: merges the small data files of each partition into sorted ones, and small manifests into larger ones.
 
 Each commit is a :class:`~telemetry_assets.lakehouse.rewrites.Rewrite` of exactly the snapshot that was read. It changes
-no row. The rows in memory are bounded.
+no row. The rows in memory are bounded, except that all rows of one car in a partition are in memory together.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ _MOST_OVERLAPPING = 4
 _ENTRIES_IN_MANIFEST = 200
 _SMALL_MANIFEST = 100
 """A manifest with fewer data files is merged with others."""
-_AFTER_ALL_CARS = "\U0010ffff"
 
 Bound = TypeVar("Bound", str, date)
 
@@ -122,7 +121,7 @@ class _Manifests:
     """The manifests of a table's current snapshot.
 
     :param data: those of data files that were read, each with the entries of its live files.
-    :param unread: those of data files that were not read.
+    :param unread: those of data files that were not read, among them those of other partition specs.
     :param deletes: those of delete files.
     """
 
@@ -139,8 +138,9 @@ class _Manifests:
         snapshot = table.current_snapshot()
         manifests = snapshot.manifests(table.io) if snapshot is not None else []
         data = [one for one in manifests if one.content == ManifestContent.DATA]
-        small = sorted(filter(_is_small_manifest, data), key=lambda one: one.sequence_number or 0)
-        read = data if most is None else small[:most]
+        of_spec = [one for one in data if one.partition_spec_id == table.spec().spec_id]
+        small = sorted(filter(_is_small_manifest, of_spec), key=lambda one: one.sequence_number or 0)
+        read = of_spec if most is None else small[:most]
         with ThreadPoolExecutor(THREADS) as threads:
             entries = threads.map(lambda one: tuple(one.fetch_manifest_entry(table.io)), read)
             paths = {one.manifest_path for one in read}
@@ -374,9 +374,11 @@ def _is_sorted_by_car(contract: TableContract) -> bool:
 
 
 def _cars(table: Table, entries: Iterable[ManifestEntry]) -> Iterator[tuple[str, str]]:
+    """The bounds of the cars in data files. Files without bounds have a name that is too long for them."""
     for entry in entries:
         lower, upper = car_bounds(table, entry.data_file)
-        yield lower or "", upper if upper is not None else _AFTER_ALL_CARS
+        if lower is not None and upper is not None:
+            yield lower, upper
 
 
 def _day(contract: TableContract, entry: ManifestEntry) -> date:
@@ -388,7 +390,10 @@ def _partition(contract: TableContract, file: DataFile) -> date | None:
 
 
 def _overlapping(ranges: Iterable[tuple[Bound, Bound]]) -> int:
-    """The greatest number of ranges that contain the same value. Bounds belong to their ranges."""
-    # At the same value, ranges begin before others end.
-    steps = sorted(chain.from_iterable(((lower, False), (upper, True)) for lower, upper in ranges))
-    return max(accumulate(-1 if is_end else 1 for _, is_end in steps), default=0)
+    """The greatest number of ranges that overlap in more than a bound.
+
+    Sorted files of the same car have the same bounds, and sorting them again would change nothing.
+    """
+    # At the same value, ranges end before others begin.
+    steps = sorted(chain.from_iterable(((lower, True), (upper, False)) for lower, upper in ranges if lower < upper))
+    return max(accumulate(1 if is_begin else -1 for _, is_begin in steps), default=0)

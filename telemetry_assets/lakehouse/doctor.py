@@ -20,7 +20,7 @@ from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import changes_since_watermark
 from telemetry_assets.lakehouse.entries import CatalogEntry, catalog_entries
 from telemetry_assets.lakehouse.evolution import additive_changes
-from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, metadata_files, newest_metadata
+from telemetry_assets.lakehouse.metadata_files import AmbiguousMetadataError, is_later, metadata_files, newest_metadata
 from telemetry_assets.lakehouse.quality import repeated_by_partition
 from telemetry_assets.lakehouse.rebuilds import PendingRebuild
 from telemetry_assets.lakehouse.snapshots import summary_of
@@ -133,7 +133,7 @@ class _Examination:
             can_rebuild = entry is None and isinstance(self.contract, DerivedTable)
             otherwise = ", or let the next run rebuild the table from its upstream" if can_rebuild else ""
             return self._finding(text, refusal=f"{error}. Register the right file by hand{otherwise}")
-        if lost is not None and all(past.metadata_file != lost for past in metadata.metadata_log):
+        if lost is not None and not is_later(newest, lost):
             return self._finding(
                 text,
                 refusal=f"the newest complete metadata file, {newest}, is not a later version of it, so commits could "

@@ -189,10 +189,11 @@ def _unneeded(metadata: TableMetadata, snapshot_ids: Set[int], io: FileIO) -> li
 
 def _may_have_any(manifest: ManifestFile, files: Collection[DataFile]) -> bool:
     """Whether a manifest may have one of some files, by their partitions. A file is always in the same partition."""
+    of_spec = [file for file in files if file.spec_id == manifest.partition_spec_id]
     bounds = partition_bounds(manifest)
     if bounds is None:
-        return bool(files)
-    return any(bounds[0] <= partition_date(file) <= bounds[1] for file in files)
+        return bool(of_spec)
+    return any(bounds[0] <= partition_date(file) <= bounds[1] for file in of_spec)
 
 
 def _manifests(snapshots: Iterable[Snapshot], io: FileIO, threads: Executor) -> dict[str, ManifestFile]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
+from telemetry_assets.errors import TableMismatchError
 from telemetry_assets.lakehouse.catalog import Lakehouse
 from telemetry_assets.lakehouse.changes import needed_snapshots, take_maintenance
 from telemetry_assets.lakehouse.compaction import (
@@ -192,6 +193,7 @@ def maintain(
         need them; None if no batch is in progress.
     :param dry_run: change nothing, and report what would be done. The files that only expired snapshots need are not
         counted.
+    :raises TableMismatchError: if the table differs from its contract. Then nothing is done.
     """
     maintenance = _Maintenance(lakehouse, contract, policy)
     return maintenance.planned(in_use_since) if dry_run else maintenance.all(in_use_since)
@@ -244,6 +246,7 @@ class _Maintenance:
 
     def all(self, in_use_since: datetime | None) -> MaintenanceReport:
         """Do all work."""
+        self._require_contract(self._table())
         before = TableSize.of(self._table(), counts_files=True)
         # Orphans are found by the snapshots that exist, so before snapshots are added and removed.
         self._remove_orphans(in_use_since)
@@ -255,6 +258,7 @@ class _Maintenance:
 
     def planned(self, in_use_since: datetime | None) -> MaintenanceReport:
         """What :meth:`all` would do."""
+        self._require_contract(self._table())
         size = TableSize.of(self._table(), counts_files=True)
         self._compacted = planned_compaction(self._table(), self._contract)
         self._expired = len(self._expiry(self._table()).removed)
@@ -266,6 +270,7 @@ class _Maintenance:
         table = self._lakehouse.existing(self._contract)
         if table is None:
             return
+        self._require_contract(table)
         before = TableSize.of(table)
         if small_manifests(table) >= self._policy.commits:
             self._step(lambda: self._compact(BRIEF))
@@ -288,6 +293,15 @@ class _Maintenance:
             most_small_files(table, self._contract),
             f"{newest:%Y-%m-%d %H:%M}" if newest is not None and newest > now + _CLOCK_ERROR else "",
         )
+
+    def _require_contract(self, table: Table) -> None:
+        """Compaction rewrites rows with the columns of the contract, so values of other columns would be lost.
+
+        If the table is changed after this check, the commit of a compaction fails, unless no row has such values.
+        """
+        differences = self._lakehouse.differences(table, self._contract)
+        if differences:
+            raise TableMismatchError(self._contract.full_name, differences)
 
     def _step(self, step: Callable[[], None]) -> None:
         try:

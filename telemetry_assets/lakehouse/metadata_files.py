@@ -57,6 +57,15 @@ def newest_metadata(files: Iterable[str], io: FileIO) -> tuple[str, TableMetadat
     return newest
 
 
+def is_later(file: str, earlier: str) -> bool:
+    """Whether a metadata file is a later version than another one of the same table, by their names.
+
+    The metadata log of the later one may no longer have the earlier one.
+    """
+    is_beside = file.rpartition("/")[0] == earlier.rpartition("/")[0]
+    return is_beside and 0 <= _version(earlier) < _version(file)
+
+
 def _files(folder: str) -> list[str]:
     return [f"file://{path}" for path in Path(folder.removeprefix("file://")).glob("*.json")]
 

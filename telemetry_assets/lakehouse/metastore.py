@@ -118,6 +118,9 @@ def _not_concerned(metadata: TableMetadata, updates: Iterable[TableUpdate]) -> l
     """
     if not all(isinstance(one, (AddSnapshotUpdate, SetSnapshotRefUpdate, SetPropertiesUpdate)) for one in updates):
         return []
+    if not any(isinstance(one, AddSnapshotUpdate) for one in updates):
+        # The requirements of a commit that only creates tags consider all snapshots.
+        return []
     named = {one.snapshot_id for one in updates if isinstance(one, SetSnapshotRefUpdate)}
     named |= {ref.snapshot_id for ref in metadata.refs.values()}
     return [one for one in metadata.snapshots if one.snapshot_id not in named]

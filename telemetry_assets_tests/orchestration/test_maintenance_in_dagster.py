@@ -7,7 +7,8 @@ from dagster import AssetCheckKey, AssetSelection, DagsterInstance, Definitions,
 
 from telemetry_assets.assets.checks import WELL_KEPT
 from telemetry_assets.assets.metadata import asset_key
-from telemetry_assets.tables import BRONZE, SILVER, derived_tables
+from telemetry_assets.automation import history
+from telemetry_assets.tables import BRONZE, FUEL_EFFICIENCY, SILVER, derived_tables
 from telemetry_assets_tests.harness.dagster_runs import run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
@@ -39,22 +40,35 @@ def test_the_job_maintain_compacts_tables_and_shows_it_on_the_assets(
     deployed.assert_equals_the_contract()
 
 
-def test_the_job_maintain_changes_nothing_in_a_dry_run(
-    defs: Definitions, instance: DagsterInstance, deployed: Deployment
+@pytest.mark.parametrize("config", [{"dry_run": True}, {"tables": [FUEL_EFFICIENCY.full_name]}])
+def test_the_job_maintain_does_not_do_more_than_its_configuration_says(
+    defs: Definitions,
+    instance: DagsterInstance,
+    deployed: Deployment,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, object],
 ) -> None:
+    monkeypatch.setattr(history, "is_of_this_project", lambda _: True)
+    for name in ("ARCHIVE_RETENTION_DAYS", "REJECTED_RETENTION_DAYS", "RUN_HISTORY_DAYS"):
+        monkeypatch.setenv(f"TELEMETRY_{name}", "0.0000001")
     for number in range(3):
         upload(deployed, number)
-        deployed.process()
-    config = {"ops": {"maintain_tables": {"config": {"dry_run": True, "tables": [SILVER.full_name]}}}}
+        run(defs, instance, "ingest")
+    runs = len(instance.get_runs())
     assert run(defs, instance, "maintain", config).success
     assert len(list(deployed.pipeline.lakehouse.table(SILVER).scan().plan_files())) == 3
+    assert len(list(deployed.pipeline.landing.archived_batches())) == 3
+    assert len(instance.get_runs()) == runs + 1
+    assert run(defs, instance, "maintain").success
+    assert len(list(deployed.pipeline.lakehouse.table(SILVER).scan().plan_files())) == 1
+    assert list(deployed.pipeline.landing.archived_batches()) == []
+    assert len(instance.get_runs()) < runs + 1
 
 
 def test_the_job_maintain_names_the_tables_if_one_does_not_exist(
     defs: Definitions, instance: DagsterInstance, deployed: Deployment
 ) -> None:
-    config = {"ops": {"maintain_tables": {"config": {"tables": ["gold.nothing"]}}}}
-    result = run(defs, instance, "maintain", config)
+    result = run(defs, instance, "maintain", {"tables": ["gold.nothing"]})
     assert not result.success
     [failure] = result.get_step_failure_events()
     assert "Valid tables are: bronze.car_telemetry" in str(failure.step_failure_data.error)

@@ -173,6 +173,11 @@ def new_batch_id(moment: datetime) -> str:
     return f"{moment:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:16]}"
 
 
+def may_be_before(batch_id: str, moment: datetime) -> bool:
+    """Whether a batch may have begun before a time (UTC). Ids that :func:`new_batch_id` did not create have no time."""
+    return not _BATCH_ID.fullmatch(batch_id) or batch_id < f"{moment:%Y%m%dT%H%M%S%f}"
+
+
 def newest_batch_ids(names: Iterable[str], count: int) -> list[str]:
     """At most ``count`` of these ids, the newest first. Names that :func:`new_batch_id` did not create are left out."""
     return heapq.nlargest(count, filter(_BATCH_ID.fullmatch, names))

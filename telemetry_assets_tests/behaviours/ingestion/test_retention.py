@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pyiceberg.expressions import EqualTo
+from pyiceberg.expressions import AlwaysTrue, EqualTo
 
 from telemetry_assets import pipeline
+from telemetry_assets.ingestion import replays
 from telemetry_assets.ingestion.journal.base import ReplaySelection
 from telemetry_assets.ingestion.reconciliation import reconcile
 from telemetry_assets.lakehouse.commits import delete_rows
-from telemetry_assets.tables import REJECTED, UPLOADS
+from telemetry_assets.tables import BRONZE, CURRENT_STATE, REJECTED, UPLOADS
 from telemetry_assets_tests.harness.deployment import Deployment, deployment, deployment_in_s3
 from telemetry_assets_tests.harness.made_documents import event, framed
 
@@ -100,14 +103,14 @@ def test_old_uploads_and_rejected_documents_are_deleted_and_every_document_is_st
 
 
 @pytest.mark.usefixtures("later")
-def test_archived_uploads_whose_rejected_documents_were_deleted_are_not_ingested_again(
-    opened: Open, tmp_path: Path
-) -> None:
-    with opened(rejected_retention_days=30) as deployed:
+def test_archived_uploads_whose_rejected_documents_were_deleted_are_not_ingested_again(tmp_path: Path) -> None:
+    with _filled(partial(deployment, tmp_path), rejected_retention_days=30) as deployed:
         assert deployed.pipeline.clean_up("test").documents == 4
         assert len(archived(deployed)) == 4
         # As after a restored backup of the archive.
-        for path in (tmp_path / "lakehouse" / "archive").rglob("*.json"):
+        files = [path for path in (tmp_path / "lakehouse" / "archive").rglob("*") if path.is_file()]
+        assert len(files) == 4
+        for path in files:
             path.touch()
         deployed.process()
         assert list(deployed.pipeline.ingestion.audit.everything()) == []
@@ -142,3 +145,61 @@ def test_a_rejected_document_of_a_deleted_upload_stays_rejected_in_a_replay(open
         assert len(result.unavailable) == 2
         assert len(deployed.rows(REJECTED)) == 4
         assert is_conserved(deployed)
+
+
+class TestReplays:
+    """Retention beside a replay of an upload that was rejected as a whole, and whose events were corrected since."""
+
+    @pytest.fixture
+    def deployed(self, tmp_path: Path) -> Iterator[Deployment]:
+        """A deployment in which the upload would now be accepted."""
+        with deployment(tmp_path, upload_max_bytes=300) as one:
+            one.upload("large.json", json.dumps([self.event(number, 100) for number in range(6)]))
+            one.process()
+        with deployment(tmp_path, rejected_retention_days=30) as one:
+            one.upload("newer.json", json.dumps([self.event(number, 500) for number in range(6)]))
+            one.process()
+            yield one
+
+    @staticmethod
+    def event(number: int, mileage: int) -> dict[str, Any]:
+        return event("CAR-1", f"2025-11-04T10:00:0{number}Z", currentMileageKm=mileage + number)
+
+    @staticmethod
+    def assert_corrections_are_kept(deployed: Deployment) -> None:
+        deployed.process()
+        assert list(deployed.pipeline.ingestion.audit.everything()) == []
+        assert all(batch.conserved for batch in reconcile(deployed.pipeline.lakehouse).batches)
+        assert len(deployed.rows(BRONZE)) == 12
+        assert [row["current_mileage_km"] for row in deployed.rows(CURRENT_STATE)] == [505.0]
+
+    @pytest.mark.usefixtures("later")
+    def test_rejected_documents_are_kept_while_a_replay_is_unfinished(
+        self, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class KilledError(Exception):
+            """Stands for the end of the process."""
+
+        def killed(*_: object) -> None:
+            raise KilledError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(replays.Replay, "_delete_accepted", killed)
+            with pytest.raises(KilledError):
+                deployed.pipeline.replay_rejected(ReplaySelection(), "replay")
+        assert deployed.pipeline.clean_up("test").documents == 0
+        assert len(deployed.rows(REJECTED)) == 1
+        self.assert_corrections_are_kept(deployed)
+
+    def test_the_ledger_has_the_accepted_documents_if_the_rejected_ones_are_deleted_meanwhile(
+        self, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        delete = replays.Replay._delete_accepted
+
+        def too_late(*arguments: Any) -> None:
+            delete_rows(deployed.pipeline.lakehouse.table(REJECTED), AlwaysTrue(), {})
+            delete(*arguments)
+
+        monkeypatch.setattr(replays.Replay, "_delete_accepted", too_late)
+        deployed.pipeline.replay_rejected(ReplaySelection(), "replay")
+        self.assert_corrections_are_kept(deployed)

@@ -11,6 +11,7 @@ from pyiceberg.types import StringType
 from sqlalchemy import text
 
 from telemetry_assets.errors import TableMismatchError
+from telemetry_assets.lakehouse.commits import append_files
 from telemetry_assets.lakehouse.doctor import examine
 from telemetry_assets.lakehouse.metadata_files import metadata_files
 from telemetry_assets.tables import ALERTS, BRONZE, SILVER, all_tables
@@ -166,3 +167,23 @@ def test_metadata_of_an_interrupted_table_creation_is_harmless(deployed: Deploym
     lakehouse.catalog.drop_table(BRONZE.identifier)
     deployed.process()
     assert sorted(row["payload"] for row in deployed.rows(BRONZE)) == documents
+
+
+def test_a_backup_of_the_catalog_can_be_restored_after_many_commits(tmp_path: Path) -> None:
+    catalog, backup = tmp_path / "lakehouse" / "catalog.sqlite", tmp_path / "backup.sqlite"
+    with deployment(tmp_path) as deployed:
+        filled(deployed)
+    shutil.copy(catalog, backup)
+    with deployment(tmp_path) as deployed:
+        for _ in range(25):
+            append_files(deployed.pipeline.lakehouse.table(ALERTS), (), {})
+        before = deployed.rows(ALERTS)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{catalog}{suffix}").unlink(missing_ok=True)
+    shutil.copy(backup, catalog)
+    with deployment(tmp_path) as deployed:
+        [finding] = to_do(deployed)
+        assert "cannot be read" in finding.text
+        repair(deployed)
+        assert len(deployed.pipeline.lakehouse.table(ALERTS).snapshots()) > 20
+        assert deployed.rows(ALERTS) == before

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
+from pyiceberg.types import StringType
 
-from telemetry_assets.errors import MaintenanceError
+from telemetry_assets.errors import MaintenanceError, TableMismatchError
 from telemetry_assets.lakehouse import commits, compaction
 from telemetry_assets.lakehouse.commits import append_files, properties_snapshot, replace_files
+from telemetry_assets.lakehouse.data_files import partition_date
 from telemetry_assets.lakehouse.expiry import Retention, plan_expiry
 from telemetry_assets.lakehouse.maintenance import (
     MaintenancePolicy,
@@ -25,7 +29,8 @@ from telemetry_assets.lakehouse.maintenance import (
 from telemetry_assets.lakehouse.stored_files import stored_files
 from telemetry_assets.tables import ALERTS, BRONZE, CURRENT_STATE, SILVER, all_tables
 from telemetry_assets.tables.contract import TableContract
-from telemetry_assets_tests.harness.deployment import Deployment
+from telemetry_assets_tests.harness.deployment import Deployment, deployment
+from telemetry_assets_tests.harness.made_documents import event
 from telemetry_assets_tests.harness.small_batches import compact_all, expire_all_but_current, upload
 
 NOTHING_IS_KEPT = MaintenancePolicy(Retention(timedelta(0), 1, 0), 2, timedelta(0))
@@ -109,7 +114,42 @@ def test_a_maintained_table_has_only_the_files_that_it_needs(filled: Deployment)
         assert stored(filled, contract) == needed | metadata
 
 
+def test_files_of_one_car_are_not_sorted_again_and_again(filled: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("telemetry_assets.lakehouse.compaction._SMALL_ROWS", 0)
+    for number in range(6):
+        upload(filled, f"one-{number}.json", f"CAR-{number}", day="2025-11-06")
+        # All are of the same car.
+        filled.upload(f"same-{number}.json", json.dumps([event("CAR-X", f"2025-11-07T10:00:0{number}Z")]))
+        filled.process()
+    maintain_all(filled)
+    files = [partition_date(task.file).day for task in table_of(filled, SILVER).scan().plan_files()]
+    assert files.count(7) == 6
+    assert maintain_all(filled)[SILVER.full_name].compacted.removed == 0
+
+
+def test_a_table_without_rows_is_not_behind_after_maintenance(tmp_path: Path) -> None:
+    with deployment(tmp_path) as deployed:
+        for number in range(3):
+            deployed.upload(f"{number}.json", json.dumps([event(f"CAR-{number}")]))
+            deployed.process()
+        assert table_of(deployed, ALERTS).current_snapshot() is None
+        maintain_all(deployed)
+        assert deployed.pipeline.tables_behind() == []
+
+
 class TestWhatIsKept:
+    def test_values_of_columns_that_the_contract_does_not_have(self, filled: Deployment) -> None:
+        table = table_of(filled, SILVER)
+        with table.update_schema() as update:
+            update.add_column("note", StringType())
+        rows = table.scan().to_arrow()
+        noted = rows.set_column(rows.column_names.index("note"), "note", pa.array(["mine"] * rows.num_rows))
+        table.overwrite(noted)
+        with pytest.raises(TableMismatchError, match="note"):
+            maintain(filled.pipeline.lakehouse, SILVER, NOTHING_IS_KEPT, None)
+        assert maintain_briefly(filled.pipeline.lakehouse, replace(NOTHING_IS_KEPT, commits=1), 60)
+        assert set(table_of(filled, SILVER).scan().to_arrow()["note"].to_pylist()) == {"mine"}
+
     def test_a_reader_of_the_last_retention(self, filled: Deployment) -> None:
         table = table_of(filled, SILVER)
         before = table.scan().to_arrow().num_rows
