@@ -275,8 +275,8 @@ class Pipeline:
             try:
                 report = self._maintain(contract, dry_run=dry_run)
             except Exception as error:
-                logger.error("%s could not be maintained: %s", contract.full_name, error)
-                problems[contract.full_name] = str(error)
+                problems[contract.full_name] = f"{type(error).__name__}: {error}"
+                logger.error("%s could not be maintained: %s", contract.full_name, problems[contract.full_name])
             else:
                 if report is not None:
                     yield report
@@ -336,7 +336,7 @@ class Pipeline:
             with translate_errors(self.settings):
                 return maintain_briefly(self.lakehouse, self.maintenance_policy, self.settings.maintenance_seconds)
         except Exception as error:
-            logger.error("maintenance after the run failed: %s", error)
+            logger.error("maintenance after the run failed: %s: %s", type(error).__name__, error)
             return []
 
     def reconcile(self, since: datetime | None = None, until: datetime | None = None) -> Reconciliation:

@@ -214,7 +214,7 @@ def maintain_briefly(lakehouse: Lakehouse, policy: MaintenancePolicy, seconds: f
             try:
                 reports += maintenance.if_needed()
             except Exception as error:
-                logger.error("%s could not be maintained: %s", contract.full_name, error)
+                logger.error("%s could not be maintained: %s: %s", contract.full_name, type(error).__name__, error)
     return reports
 
 
