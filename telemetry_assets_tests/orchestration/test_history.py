@@ -17,6 +17,9 @@ from telemetry_assets_tests.harness.dagster_runs import run
 from telemetry_assets_tests.harness.deployment import Deployment
 from telemetry_assets_tests.harness.made_documents import event, framed
 
+# Each test executes four runs.
+pytestmark = pytest.mark.long
+
 TABLES = (BRONZE, *derived_tables())
 KEYS = [asset_key(table) for table in TABLES]
 CHECKS = [key for table in TABLES for key in check_keys(table)]

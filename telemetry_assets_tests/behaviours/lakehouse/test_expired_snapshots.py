@@ -50,7 +50,11 @@ def test_everything_is_rebuilt_after_old_rows_were_removed_and_their_snapshots_e
 
 
 @pytest.mark.parametrize("has_newer_snapshot", [False, True])
-@pytest.mark.parametrize("contract", derived_tables(), ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "contract",
+    [SILVER, *(pytest.param(one, marks=pytest.mark.long) for one in derived_tables() if one is not SILVER)],
+    ids=lambda one: one.name,
+)
 def test_a_rollback_is_repaired_after_the_snapshots_that_it_removed_have_expired(
     filled: Deployment, contract: TableContract, *, has_newer_snapshot: bool
 ) -> None:
