@@ -63,18 +63,20 @@ class ProcessResult:
 
 @dataclass(frozen=True)
 class CleanUp:
-    """What was cleaned up besides the tables.
+    """What was cleaned up besides the tables, or would be.
 
     :param step_files: the number of deleted files of old remote steps.
     :param uploads: the number of archived uploads that were deleted because of their age.
     :param documents: the number of rejected documents that were deleted because of their age.
     :param findings: where archive, ledger and tables disagree.
+    :param is_planned: whether nothing was deleted, because this was a dry run.
     """
 
     step_files: int
     uploads: int
     documents: int
     findings: tuple[AuditFinding, ...]
+    is_planned: bool
 
     def __str__(self) -> str:
         deleted = [
@@ -82,9 +84,8 @@ class CleanUp:
             f"{counted(self.uploads, 'archived upload')}",
             f"{counted(self.documents, 'rejected document')}",
         ]
-        return (
-            f"deleted: {', '.join(deleted)}; archive audit of the last days: {counted(len(self.findings), 'finding')}"
-        )
+        done, findings = "to delete" if self.is_planned else "deleted", counted(len(self.findings), "finding")
+        return f"{done}: {', '.join(deleted)}; archive audit of the last days: {findings}"
 
 
 @dataclass
@@ -306,7 +307,8 @@ class Pipeline:
             if not dry_run:
                 delete_files(old)
             uploads, documents = self._delete_old_data(now, run_id, dry_run=dry_run)
-            return CleanUp(len(old), uploads, documents, tuple(self.ingestion.audit.since(now - _AUDITED)))
+            findings = tuple(self.ingestion.audit.since(now - _AUDITED))
+            return CleanUp(len(old), uploads, documents, findings, dry_run)
 
     def _delete_old_data(self, now: datetime, run_id: str, *, dry_run: bool) -> tuple[int, int]:
         archive, rejected = (
