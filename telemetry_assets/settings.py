@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         72, gt=0, description="Maintenance deletes files that no table needs if they are older than this."
     )
     commits_before_compaction: int = Field(
-        16, ge=1, description="After a run, a table is compacted if this number of commits has not been."
+        16, ge=1, description="After a run, a table with this number of commits that were not compacted is compacted."
     )
     maintenance_seconds: float = Field(
         1, ge=0, description="How long a run maintains tables at its end; 0 turns this off, but not `maintain`."

@@ -27,7 +27,6 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from telemetry_assets.automation.dead_runs import is_of_this_project
 
 _RUNS_AT_A_TIME = 500
-_EVENTS = (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION)
 
 
 def remove_old_runs(
@@ -64,13 +63,14 @@ def _ended_runs(instance: DagsterInstance, created_before: datetime) -> Iterator
 
 def _newest_events(instance: DagsterInstance, assets: Iterable[AssetKey]) -> Iterator[str]:
     """The runs that have the newest materializations and observations of assets and their partitions."""
+    kinds = (
+        (DagsterEventType.ASSET_MATERIALIZATION, instance.fetch_materializations),
+        (DagsterEventType.ASSET_OBSERVATION, instance.fetch_observations),
+    )
     for key in assets:
-        for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        for event, fetch in kinds:
             yield from (record.run_id for record in fetch(key, limit=1).records)
-        for event in _EVENTS:
-            of_partitions = instance.event_log_storage.get_latest_storage_id_by_partition(key, event)
-            fetch = instance.fetch_materializations if event == _EVENTS[0] else instance.fetch_observations
-            ids = list(of_partitions.values())
+            ids = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, event).values())
             for start in range(0, len(ids), _RUNS_AT_A_TIME):
                 some = ids[start : start + _RUNS_AT_A_TIME]
                 found = fetch(AssetRecordsFilter(asset_key=key, storage_ids=some), limit=len(some))

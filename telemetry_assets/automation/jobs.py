@@ -16,11 +16,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
-from telemetry_assets.assets.checks import (
-    WELL_KEPT,
-    as_dagster_failure,
-    parse_time,
-)
+from telemetry_assets.assets.checks import WELL_KEPT, as_dagster_failure, parse_time
 from telemetry_assets.assets.lakehouse import BEHIND_ONLY, asset_tables
 from telemetry_assets.assets.metadata import POOL, asset_key
 from telemetry_assets.assets.resources import TelemetryResource

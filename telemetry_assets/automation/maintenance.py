@@ -20,7 +20,8 @@ from telemetry_assets.text.plain import plain_lines
 class MaintenanceConfig(Config):
     """Selects the tables to maintain, e.g. ``silver.car_telemetry``.
 
-    If ``tables`` is empty, all tables are maintained, and everything else is done too.
+    If ``tables`` is empty, all tables are maintained, old data and runs are removed, and the archive is audited. If
+    ``dry_run`` is true, nothing is changed, and the log says what would be done.
     """
 
     tables: list[str] = Field(default_factory=list)

@@ -20,7 +20,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from telemetry_assets.ingestion.context import IngestionContext
-from telemetry_assets.ingestion.landing.base import WaitingUpload
+from telemetry_assets.ingestion.landing.base import WaitingUpload, may_be_before
 from telemetry_assets.ingestion.ledger import (
     LEDGER_COMPLETE,
     LedgerUpload,
@@ -53,8 +53,9 @@ from telemetry_assets.text.plain import plain_logger, plain_text
 logger = plain_logger(__name__)
 
 _NEWEST_BATCHES = 10
-_MOST_BATCHES = 100_000
 """How many of the newest batches each run audits."""
+_MOST_BATCHES = 100_000
+"""How many batches :meth:`ArchiveAudit.since` audits at most, the newest ones."""
 
 _BATCHES_AT_A_TIME = 200
 """PyIceberg compares at most this many values of a predicate with the bounds of files."""
@@ -122,7 +123,7 @@ class ArchiveAudit:
         if ledger is None or LEDGER_COMPLETE not in ledger.properties:
             return iter(())
         batches = self.context.landing.newest_batches(_MOST_BATCHES, moment)
-        return self._examined_in_turn([batch for batch in batches if batch >= f"{moment:%Y%m%dT%H%M%S}"])
+        return self._examined_in_turn([batch for batch in batches if not may_be_before(batch, moment)])
 
     def everything(self) -> Iterator[AuditFinding]:
         """The findings of all archived batches."""

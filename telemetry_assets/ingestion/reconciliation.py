@@ -282,7 +282,7 @@ def reconcile(
         where = And(where, In(term="batch_id", literals=set(batch_ids)))
     # The ledger is read last: a batch that another run commits meanwhile gets its ledger rows after all others.
     accepted, rejected = (_existing_rows(lakehouse.existing(table), where) for table in (BRONZE, REJECTED))
-    since_when = rejected_since(lakehouse.existing(REJECTED))
+    kept_since = rejected_since(lakehouse.existing(REJECTED))
     ledger = lakehouse.existing(UPLOADS)
     of_ledger = ledger.scan(where, selected_fields=_LEDGER_COLUMNS).to_arrow().to_pylist() if ledger else []
     known = {tuple(row[name] for name in _UPLOAD_COLUMNS): row for row in of_ledger}
@@ -292,7 +292,7 @@ def reconcile(
             "documents": known[key]["documents"] if key in known else None,
             "accepted": accepted[key],
             "rejected": rejected[key],
-            "conserved": key in known and is_conserved(known[key], accepted[key], rejected[key], since_when),
+            "conserved": key in known and is_conserved(known[key], accepted[key], rejected[key], kept_since),
         }
         for key in sorted({*accepted, *rejected, *known})
         if key[1] != in_progress

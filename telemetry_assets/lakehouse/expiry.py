@@ -172,9 +172,9 @@ def _unneeded(metadata: TableMetadata, snapshot_ids: Set[int], io: FileIO) -> li
     lineage = list(ancestors(metadata))
     removed = [one for one in lineage if one.snapshot_id in snapshot_ids]
     newest = list(takewhile(lambda one: one.snapshot_id not in snapshot_ids, lineage))
-    # A file is usually added only once. So the oldest of the newest ancestors has every file of a removed one that the
-    # others have, and these do not have to be read. The current one is read all the same, because another program may
-    # have added a file again that was removed before.
+    # A file is usually added only once. If one of the newest ancestors has a file of a removed snapshot, the oldest of
+    # them has it too, so only that one is read. Another program may have added a removed file again, so the current
+    # snapshot is also read.
     not_read = {one.snapshot_id for one in newest[1:-1]} | snapshot_ids
     others = [one for one in metadata.snapshots if one.snapshot_id not in not_read]
     with ThreadPoolExecutor(MOST_THREADS) as threads:

@@ -130,8 +130,8 @@ def test_an_upload_that_the_ledger_does_not_have_is_kept(opened: Open) -> None:
 @pytest.mark.usefixtures("later")
 def test_an_upload_whose_rows_are_missing_is_kept(opened: Open) -> None:
     with opened(**BOTH) as deployed:
-        accepted_too = EqualTo(term="reason", value="missing_car_chassis")
-        delete_rows(deployed.pipeline.lakehouse.table(REJECTED), accepted_too, {})
+        of_missing_cars = EqualTo(term="reason", value="missing_car_chassis")
+        delete_rows(deployed.pipeline.lakehouse.table(REJECTED), of_missing_cars, {})
         before = archived(deployed)
         deployed.pipeline.clean_up("test")
         assert archived(deployed) == [name for name in before if not name.startswith("broken")]

@@ -398,9 +398,6 @@ class TestAfterRuns:
         assert len(manifests(filled, BRONZE)) == 3
         filled.assert_equals_the_contract()
 
-    def test_nothing_is_done_when_the_time_is_up(self, filled: Deployment) -> None:
-        assert maintain_briefly(filled.pipeline.lakehouse, NOTHING_IS_KEPT, 0) == []
-
 
 class TestCondition:
     def test_a_table_that_was_never_maintained_is_ill_kept(self, filled: Deployment) -> None:
